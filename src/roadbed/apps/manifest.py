@@ -1,0 +1,32 @@
+"""The manifest section ``apps``: the AI features that a workspace serves."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from roadbed.kernel.config import DURATION_PATTERN
+
+Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+
+class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One AI feature."""
+
+    kind: Annotated[
+        Literal["search", "copilot"], Meta(description="search lists passages; copilot answers with citations")
+    ]
+    knowledge: Annotated[list[str], Meta(description="collections that it answers from")] = []
+    model: Annotated[
+        str, Meta(description="route it asks; the default model, else extractive answers, when left out")
+    ] = ""
+    prompt: Annotated[str, Meta(description="file with its instructions to the model, relative to the workspace")] = ""
+    deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
+    passages: Annotated[int, Meta(ge=1, le=50, description="passages shown to the model")] = 8
+    abstain_below: Annotated[
+        Share | None, Meta(description="confidence under which it says `not in these documents`")
+    ] = None
+    description: str = ""

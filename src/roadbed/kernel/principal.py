@@ -1,0 +1,45 @@
+"""`Principal`: who calls. Made by `guard.identity` from a key, a session or a token, and carried through every call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roadbed.kernel.label import Level
+
+ADMIN = "admin"
+MEMBER = "member"
+AUDITOR = "auditor"
+EVERYONE = "everyone"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
+
+    ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``, ``key:ID``.
+    """
+
+    id: str
+    team: str
+    roles: frozenset[str] = frozenset({MEMBER})
+    apps: frozenset[str] | None = None
+    region: str = "local"
+    clearance: Level = Level.RESTRICTED
+    name: str = ""
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the caller may change the deployment (keys, releases, ingest)."""
+        return ADMIN in self.roles
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The names under which documents may be visible to this caller."""
+        return frozenset({EVERYONE, f"team:{self.team}", f"key:{self.id}"})
+
+    def may_use(self, app: str) -> bool:
+        """Whether the key is allowed to call this app or route."""
+        return self.apps is None or app in self.apps
+
+
+SYSTEM = Principal(id="system", team="system", roles=frozenset({ADMIN}), name="roadbed itself")

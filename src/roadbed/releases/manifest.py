@@ -1,0 +1,39 @@
+"""The whole manifest, ``roadbed.yaml``: the sections that the rooms declare, joined.
+
+Each room owns its section's types (``guard/manifest.py``, ``gateway/manifest.py``, ...); this file only puts them side
+by side. The reference page, ``roadbed config explain`` and the JSON Schema are generated from these types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from roadbed.apps.manifest import AppConfig
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.guard.manifest import GuardConfig, TeamConfig
+from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.ledger.manifest import TracesConfig
+from roadbed.sources.manifest import SourceConfig
+
+NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One workspace."""
+
+    name: Annotated[str, Meta(pattern=NAME_PATTERN, description="the workspace's name; also names its schema")]
+    endpoints: Annotated[dict[Name, EndpointConfig], Meta(description="model servers")] = {}
+    models: Annotated[dict[Name, ModelConfig], Meta(description="public model names with their ladders")] = {}
+    sources: Annotated[dict[Name, SourceConfig], Meta(description="systems that hold data")] = {}
+    collections: Annotated[dict[Name, CollectionConfig], Meta(description="indexed documents")] = {}
+    apps: Annotated[dict[Name, AppConfig], Meta(description="AI features")] = {}
+    teams: Annotated[dict[Name, TeamConfig], Meta(description="who calls")] = {}
+    guard: GuardConfig = GuardConfig()
+    traces: TracesConfig = TracesConfig()
+    auto_promote: Annotated[
+        bool | None, Meta(description="whether a saved change goes live; yes with the embedded database when left out")
+    ] = None

@@ -1,0 +1,61 @@
+"""The manifest section ``sources``: systems that hold data. Read by ``sources/`` and by ``knowledge/``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Labels = Annotated[list[str], Meta(description="classification of everything in it, for example [internal]")]
+VisibleTo = Annotated[list[str] | None, Meta(description="teams that may see it; everyone with a key when left out")]
+
+
+class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a row of a table becomes a document: templates with ``{column}`` places."""
+
+    title: Annotated[str, Meta(min_length=1, description="title of the row's document, e.g. `Parcel {id}`")]
+    text: Annotated[str, Meta(min_length=1, description="text of the row's document")]
+    key: Annotated[str, Meta(description="column that identifies a row")] = "id"
+    updated: Annotated[
+        str, Meta(description="column that changes when the row does; a hash of the row when left out")
+    ] = ""
+    rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
+
+
+class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", kw_only=True):
+    labels: Labels = []
+    visible_to: VisibleTo = None
+
+
+class FilesSource(_Source, frozen=True, tag="files"):
+    """A folder of documents, watched for changes."""
+
+    path: Annotated[str, Meta(min_length=1, description="folder, relative to the workspace")]
+    include: Annotated[tuple[str, ...], Meta(description="patterns of files to take, relative to the folder")] = (
+        "**/*",
+    )
+    exclude: Annotated[list[str], Meta(description="patterns of files to leave out")] = []
+    bytes_max: Annotated[int, Meta(ge=1, description="largest file to read, bytes")] = 100 * 1024 * 1024
+
+
+class PostgresSource(_Source, frozen=True, tag="postgres"):
+    """Tables of a PostgreSQL database. ``dsn`` is env:NAME, file:PATH or embedded:NAME (in our own server)."""
+
+    dsn: Annotated[str, Meta(min_length=1)]
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    seed: Annotated[str, Meta(description="SQL file run once when an embedded database is new")] = ""
+
+
+class SqliteSource(_Source, frozen=True, tag="sqlite"):
+    """Tables of a SQLite file, opened read-only."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    tables: dict[str, TableConfig] = {}
+
+
+class UploadsSource(_Source, frozen=True, tag="uploads"):
+    """Documents sent through the API or the console; their bytes are kept in the object store."""
+
+
+SourceConfig = FilesSource | PostgresSource | SqliteSource | UploadsSource
