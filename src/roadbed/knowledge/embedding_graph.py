@@ -28,7 +28,7 @@ OPSET = 17
 IR_VERSION = 9
 HEADER_BYTES_MAX = 1 << 20
 
-_NUMPY_TYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_NUMPY_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -40,6 +40,7 @@ def read_safetensors(path: Path) -> Tensors:
     Raises ``ValueError`` for a file that is not laid out so.
     """
     blob = path.read_bytes()
+    header_bytes: int
     (header_bytes,) = struct.unpack_from("<Q", blob)
     if header_bytes > HEADER_BYTES_MAX or 8 + header_bytes > len(blob):
         raise ValueError(f"{path.name}: the safetensors header is {header_bytes} bytes long")
@@ -50,8 +51,8 @@ def read_safetensors(path: Path) -> Tensors:
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        dtype = _NUMPY_TYPES[entry["dtype"]]
-        tensors[name] = np.frombuffer(data[begin:end], dtype=dtype).reshape(entry["shape"])
+        flat: NDArray[Any] = np.frombuffer(data[begin:end], dtype=_NUMPY_TYPES[entry["dtype"]])
+        tensors[name] = flat.reshape(entry["shape"])
     return tensors
 
 
@@ -121,9 +122,8 @@ def _attention(graph: _Graph, hidden: str, mask: str, layer: int) -> str:
     biases = np.concatenate([graph._tensors[f"{part}.bias"] for part in parts])
     product = graph.add("MatMul", f"{name}.qkv_product", hidden, graph.constant(f"{name}.qkv_weight", weights))
     joined = graph.add("Add", f"{name}.qkv", product, graph.constant(f"{name}.qkv_bias", biases))
-    graph.nodes.append(
-        graph._helper.make_node("Split", [joined], [f"{name}.q", f"{name}.k", f"{name}.v"], name=f"{name}.split", axis=2)
-    )
+    split = [f"{name}.q", f"{name}.k", f"{name}.v"]
+    graph.nodes.append(graph._helper.make_node("Split", [joined], split, name=f"{name}.split", axis=2))
     heads = {
         part: graph.add(
             "Transpose",
@@ -176,7 +176,7 @@ def _pooled(graph: _Graph, hidden: str) -> str:
 
 
 def build_graph(tensors: Tensors) -> Any:
-    """The fp32 ONNX model: ``input_ids`` and ``attention_mask`` (int64 [batch, tokens]) -> ``embedding`` [batch, 384]."""
+    """The fp32 ONNX model: int64 ``input_ids`` and ``attention_mask`` [batch, tokens] -> ``embedding`` [batch, 384]."""
     import onnx
     import onnx.helper
     import onnx.numpy_helper
