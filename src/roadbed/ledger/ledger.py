@@ -1,0 +1,178 @@
+"""`Ledger`: takes finished traces off the request path and brings them into PostgreSQL exactly once.
+
+`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by COPY
+into a temporary table and an insert that skips known keys, all in one transaction. When PostgreSQL is away the batch
+goes to the disk spool, which is emptied in order once it is back. The invariant: a row that `finish` accepted is in
+the queue, in the spool or in the table, and after any retry it is in the table once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from datetime import timedelta
+from pathlib import Path
+
+from roadbed.kernel.errors import RoadbedError, Unavailable
+from roadbed.kernel.principal import Principal
+from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.rows import TABLES, Batch, decode_batch, encode_batch, merge, rows_of
+from roadbed.ledger.spool import Spool, SpoolFull
+from roadbed.ledger.trace import OK, Trace
+from roadbed.store.database import Database
+
+log = logging.getLogger("roadbed.ledger")
+
+QUEUE_TRACES_MAX = 50_000
+BATCH_TRACES_MAX = 2_000
+FLUSH_INTERVAL_S = 0.2
+RETRY_INTERVAL_S = 1.0
+STORE_TIMEOUT_S = 20.0
+SWEEP_INTERVAL_S = 3600.0
+
+
+class Ledger:
+    """The writing side of traces and usage. `open` starts the writer; `close` stores or spools what is left."""
+
+    def __init__(
+        self, database: Database, spool_folder: Path, metrics: Metrics, *, keep: timedelta, content: str
+    ) -> None:
+        self.metrics = metrics
+        self._database = database
+        self._spool = Spool(spool_folder)
+        self._keep = keep
+        self._keep_content = content != "off"
+        self._queue: deque[Trace] = deque()
+        self._wake = asyncio.Event()
+        self._stored = asyncio.Condition()
+        self._in_hand = 0
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
+        metrics.declare("roadbed_request_seconds", "histogram", "time from admission to last byte", "app")
+        metrics.declare("roadbed_tokens_total", "counter", "tokens used", "app", "direction")
+        metrics.declare("roadbed_cost_microusd_total", "counter", "cost of model calls", "app")
+        metrics.declare("roadbed_ledger_lost_total", "counter", "traces that could neither be stored nor spooled")
+        metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(len(self._queue)))
+        metrics.gauge_from("roadbed_ledger_spool_bytes", "bytes waiting on disk", lambda: float(self._spool.size_bytes))
+
+    def start(self) -> None:
+        """Start the writer and the sweep of old traces."""
+        self._tasks = [
+            asyncio.create_task(self._write_loop(), name="ledger-writer"),
+            asyncio.create_task(self._sweep_loop(), name="ledger-sweep"),
+        ]
+
+    def configure(self, *, keep: timedelta, content: str) -> None:
+        """Take a changed ``traces`` section into use."""
+        self._keep = keep
+        self._keep_content = content != "off"
+
+    def start_trace(self, app: str, principal: Principal, release: str = "") -> Trace:
+        """A new trace for a request that begins now."""
+        return Trace(app, principal, release)
+
+    def finish(self, trace: Trace, *, status: str = OK, rung: str = "", error_code: str = "") -> None:
+        """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
+        trace.duration_us = trace.now_us()
+        trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
+        metrics = self.metrics
+        metrics.add("roadbed_requests_total", (trace.app, trace.status, trace.rung))
+        metrics.observe("roadbed_request_seconds", trace.duration_us / 1e6, (trace.app,))
+        for usage in trace.usage:
+            metrics.add("roadbed_tokens_total", (trace.app, "input"), usage.input_tokens)
+            metrics.add("roadbed_tokens_total", (trace.app, "output"), usage.output_tokens)
+            metrics.add("roadbed_cost_microusd_total", (trace.app,), usage.cost_microusd)
+        if len(self._queue) >= QUEUE_TRACES_MAX:
+            metrics.add("roadbed_ledger_lost_total")
+            return
+        self._queue.append(trace)
+        if len(self._queue) >= BATCH_TRACES_MAX:
+            self._wake.set()
+
+    async def flush(self) -> None:
+        """Wait until all that was finished so far is stored or spooled."""
+        self._wake.set()
+        async with self._stored:
+            await self._stored.wait_for(lambda: not self._queue and not self._in_hand)
+
+    async def close(self) -> None:
+        """Stop, after the queue is stored or spooled."""
+        self._stopping = True
+        self._wake.set()
+        if self._tasks:
+            writer, sweep = self._tasks
+            sweep.cancel()
+            await asyncio.gather(writer, sweep, return_exceptions=True)
+            self._tasks = []
+
+    async def _write_loop(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), FLUSH_INTERVAL_S)
+            self._wake.clear()
+            await self._store_queue()
+            if self._database.is_available:
+                await self._store_spool()
+            async with self._stored:
+                self._stored.notify_all()
+            if self._stopping and not self._queue:
+                return
+
+    async def _store_queue(self) -> None:
+        while self._queue:
+            traces = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_TRACES_MAX))]
+            self._in_hand = len(traces)
+            batch = merge(rows_of(trace, keep_content=self._keep_content) for trace in traces)
+            try:
+                if not await self._store(batch):
+                    self._spool.write(encode_batch(batch))
+            except SpoolFull as error:
+                self.metrics.add("roadbed_ledger_lost_total", amount=len(traces))
+                log.error("traces are being lost: %s", error.message)
+            finally:
+                self._in_hand = 0
+
+    async def _store_spool(self) -> None:
+        for path in self._spool.batches():
+            body = self._spool.read(path)
+            if body is None:
+                log.error("a damaged spool file was set aside: %s", path.name)
+            elif await self._store(decode_batch(body)):
+                self._spool.remove(path)
+            else:
+                return
+
+    async def _store(self, batch: Batch) -> bool:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S), self._database.transaction() as connection:
+                for table, (columns, key) in TABLES.items():
+                    if not batch.get(table):
+                        continue
+                    incoming = f"incoming_{table}"
+                    shape = f"(LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+                    await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {incoming} {shape}")
+                    await connection.copy_records_to_table(incoming, records=batch[table], columns=columns)
+                    names = ", ".join(columns)
+                    await connection.execute(
+                        f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
+                    )
+        except (Unavailable, TimeoutError):
+            return False
+        except RoadbedError as error:
+            log.error("a ledger batch was refused: %s", error.message)
+            return False
+        return True
+
+    async def _sweep_loop(self) -> None:
+        while True:
+            with contextlib.suppress(Unavailable):
+                await self.sweep()
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    async def sweep(self) -> None:
+        """Delete traces older than ``traces.keep``; usage rows stay."""
+        for table in ("span", "trace"):
+            await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608

@@ -1,0 +1,111 @@
+"""Counters, gauges and histograms in memory, rendered as Prometheus text (exposition format 0.0.4).
+
+Labels are small closed sets (app, route, rung, code); never a user, key, conversation or release id. One process
+keeps its own numbers; they start at zero with it, as Prometheus expects.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+SERIES_MAX = 5000
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LabelValues = tuple[str, ...]
+
+
+class Metrics:
+    """All metrics of one process. Each name is declared once with its help text and label names."""
+
+    def __init__(self) -> None:
+        self._declared: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        self._values: dict[str, dict[LabelValues, float]] = {}
+        self._histograms: dict[str, dict[LabelValues, list[float]]] = {}
+        self._gauges: list[tuple[str, Callable[[], float]]] = []
+        self._series = 0
+
+    def declare(self, name: str, kind: str, help_text: str, *labels: str) -> None:
+        """Declare a ``counter``, ``gauge`` or ``histogram``; declaring it twice alike is harmless."""
+        self._declared[name] = (kind, help_text, labels)
+        target = self._histograms if kind == "histogram" else self._values
+        target.setdefault(name, {})
+
+    def gauge_from(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A gauge whose value is read when it is rendered."""
+        self._declared[name] = ("gauge", help_text, ())
+        self._gauges.append((name, read))
+
+    def add(self, name: str, labels: LabelValues = (), amount: float = 1.0) -> None:
+        """Raise a counter."""
+        series = self._values[name]
+        if labels in series:
+            series[labels] += amount
+        elif self._has_room():
+            series[labels] = amount
+
+    def set(self, name: str, value: float, labels: LabelValues = ()) -> None:
+        """Set a gauge."""
+        series = self._values[name]
+        if labels in series or self._has_room():
+            series[labels] = value
+
+    def observe(self, name: str, seconds: float, labels: LabelValues = ()) -> None:
+        """Add a measurement to a histogram with `LATENCY_BUCKETS_S`."""
+        series = self._histograms[name]
+        cells = series.get(labels)
+        if cells is None:
+            if not self._has_room():
+                return
+            cells = series[labels] = [0.0] * (len(LATENCY_BUCKETS_S) + 2)
+        cells[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+        cells[-1] += seconds
+
+    def value(self, name: str, labels: LabelValues = ()) -> float:
+        """The present value of a counter or gauge; zero when it was never touched."""
+        return self._values[name].get(labels, 0.0)
+
+    def _has_room(self) -> bool:
+        self._series += 1
+        return self._series <= SERIES_MAX
+
+    def render(self) -> str:
+        """All metrics as Prometheus text."""
+        lines: list[str] = []
+        live = dict(self._gauges)
+        for name in sorted(self._declared):
+            kind, help_text, labels = self._declared[name]
+            lines += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
+            if name in live:
+                lines.append(f"{name} {_number(live[name]())}")
+            elif kind == "histogram":
+                for values, cells in sorted(self._histograms[name].items()):
+                    lines += _histogram_lines(name, labels, values, cells)
+            else:
+                for values, value in sorted(self._values[name].items()):
+                    lines.append(f"{name}{_label_text(labels, values)} {_number(value)}")
+        return "\n".join(lines) + "\n"
+
+
+def _histogram_lines(name: str, labels: tuple[str, ...], values: LabelValues, cells: list[float]) -> list[str]:
+    lines, total = [], 0.0
+    for bound, count in zip([*map(_number, LATENCY_BUCKETS_S), "+Inf"], cells[:-1], strict=True):
+        total += count
+        lines.append(f"{name}_bucket{_label_text((*labels, 'le'), (*values, bound))} {_number(total)}")
+    lines.append(f"{name}_sum{_label_text(labels, values)} {_number(cells[-1])}")
+    lines.append(f"{name}_count{_label_text(labels, values)} {_number(total)}")
+    return lines
+
+
+def _label_text(names: tuple[str, ...], values: LabelValues) -> str:
+    if not names:
+        return ""
+    pairs = (f'{name}="{_escape(value)}"' for name, value in zip(names, values, strict=True))
+    return "{" + ",".join(pairs) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)

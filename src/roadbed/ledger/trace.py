@@ -1,0 +1,128 @@
+"""`Trace` and `Span`: what happened in one request, collected in memory while it runs.
+
+A trace is one small object owned by the request; nothing here waits or touches the database. Span attributes are typed
+facts (names, counts, durations, codes), never text of a prompt, document or answer: such text enters a trace only as
+`Guarded`, through `Trace.question` and `Trace.answer`. Times are microseconds from the start of the trace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from roadbed.kernel.guarded import Guarded
+from roadbed.kernel.ids import new_id
+from roadbed.kernel.principal import Principal
+
+SPANS_MAX = 500
+ATTRIBUTE_CHARACTERS_MAX = 300
+Attribute = str | int | float | bool | None
+
+OK = "ok"
+FAILED = "failed"
+REFUSED = "refused"
+CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens and cost of one attempt at one endpoint. The token classes are disjoint; cost is in micro-USD."""
+
+    endpoint: str
+    model: str
+    route: str = ""
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    source: str = "reported"
+    cost_microusd: int = 0
+
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens, cached or not."""
+        return self.input_uncached + self.cache_read + self.cache_write
+
+
+@dataclass(slots=True)
+class Span:
+    """One step of a trace. ``parent`` is the number of the span that it runs in; -1 at the top."""
+
+    number: int
+    parent: int
+    name: str
+    kind: str
+    start_us: int
+    duration_us: int = 0
+    status: str = OK
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+
+    def set(self, **attributes: Attribute) -> None:
+        """Add facts to the span; long strings are cut at `ATTRIBUTE_CHARACTERS_MAX`."""
+        for name, value in attributes.items():
+            self.attributes[name] = value[:ATTRIBUTE_CHARACTERS_MAX] if isinstance(value, str) else value
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request from admission to its last byte."""
+
+    app: str
+    principal: Principal
+    release: str = ""
+    id: str = field(default_factory=new_id)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_ns: int = field(default_factory=time.perf_counter_ns)
+    spans: list[Span] = field(default_factory=list)
+    usage: list[Usage] = field(default_factory=list)
+    rung: str = ""
+    status: str = OK
+    error_code: str = ""
+    model: str = ""
+    duration_us: int = 0
+    masked_count: int = 0
+    question: Guarded | None = None
+    answer: Guarded | None = None
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    dropped_spans: int = 0
+
+    def now_us(self) -> int:
+        """Microseconds since the trace began."""
+        return (time.perf_counter_ns() - self.started_ns) // 1000
+
+    def open_span(self, name: str, kind: str, *, parent: Span | None = None) -> Span:
+        """Begin a span that the caller closes with `close_span`; for steps that are not one block of code."""
+        span = Span(len(self.spans), parent.number if parent else -1, name, kind, self.now_us())
+        if len(self.spans) < SPANS_MAX:
+            self.spans.append(span)
+        else:
+            self.dropped_spans += 1
+        return span
+
+    def close_span(self, span: Span, status: str = OK, **attributes: Attribute) -> None:
+        """End a span."""
+        span.duration_us = self.now_us() - span.start_us
+        span.status = status
+        if attributes:
+            span.set(**attributes)
+
+    @contextmanager
+    def span(self, name: str, kind: str, *, parent: Span | None = None, **attributes: Attribute) -> Iterator[Span]:
+        """A span around a block; an error that leaves the block marks it failed with the error's code."""
+        span = self.open_span(name, kind, parent=parent)
+        span.set(**attributes)
+        try:
+            yield span
+        except BaseException as error:
+            self.close_span(span, FAILED, error=getattr(error, "code", type(error).__name__))
+            raise
+        self.close_span(span, span.status)
+
+    @property
+    def cost_microusd(self) -> int:
+        """What all attempts of the request cost together."""
+        return sum(usage.cost_microusd for usage in self.usage)
