@@ -1,0 +1,79 @@
+"""From a workspace to releases: pure, deterministic, and free of anything that varies between two compiles.
+
+One release per app; the models that callers may use directly form the release ``_routes``. A release pins prompts,
+routes, policies, settings and generation ids, never content, secrets, times or paths of this machine. Its digest is
+the sha256 of its canonical JSON bytes (RFC 8785), so equal workspaces give equal digests everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import rfc8785
+
+from roadbed.kernel.release import Release
+from roadbed.releases.manifest import Manifest
+from roadbed.releases.workspace import Workspace
+
+RELEASE_SCHEMA = 1
+ROUTES = "_routes"
+
+
+def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> dict[str, Release]:
+    """A release for each app and one for the routes. ``generations`` maps a collection to the id of its live index."""
+    manifest = workspace.manifest
+    releases = {ROUTES: seal(ROUTES, {"kind": "routes", **_routes(manifest, list(manifest.models))})}
+    for name, app in manifest.apps.items():
+        prompt = workspace.prompts.get(name, "")
+        document: dict[str, Any] = {
+            "kind": app.kind,
+            "settings": msgspec.to_builtins(app),
+            "prompt": {"sha256": hashlib.sha256(prompt.encode()).hexdigest(), "text": prompt},
+            "retrieval": {collection: generations.get(collection, "") for collection in app.knowledge},
+            "policies": {"guard": msgspec.to_builtins(manifest.guard), "traces": msgspec.to_builtins(manifest.traces)},
+            **_routes(manifest, [app.model] if app.model else []),
+        }
+        releases[name] = seal(name, document)
+    return releases
+
+
+def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:
+    entries = {entry for name in names for entry in manifest.models[name].ladder}
+    return {
+        "routes": {name: msgspec.to_builtins(manifest.models[name]) for name in names},
+        "endpoints": {
+            name: msgspec.to_builtins(endpoint) for name, endpoint in manifest.endpoints.items() if name in entries
+        },
+    }
+
+
+def seal(app: str, document: Mapping[str, Any]) -> Release:
+    """The release of a document: its canonical bytes and their digest."""
+    manifest: bytes = rfc8785.dumps({"app": app, "schema": RELEASE_SCHEMA, **document})
+    return Release(app, hashlib.sha256(manifest).hexdigest(), manifest, json.loads(manifest))
+
+
+def unseal(app: str, digest: str, manifest: bytes) -> Release | None:
+    """A stored release; None when its bytes are not those that were hashed."""
+    if hashlib.sha256(manifest).hexdigest() != digest:
+        return None
+    return Release(app, digest, manifest, json.loads(manifest))
+
+
+def describe_change(old: Release, new: Release) -> list[str]:
+    """The parts in which two releases of an app differ, in words, for history and console."""
+    changes: list[str] = []
+    for part in sorted({*old.document, *new.document} - {"app", "schema"}):
+        before, after = old.document.get(part), new.document.get(part)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
+            changes.append(f"{part}: {', '.join(keys)}")
+        else:
+            changes.append(part)
+    return changes

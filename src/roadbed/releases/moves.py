@@ -1,0 +1,72 @@
+"""Which aliases move, decided without a database: pure functions from what aliases are to the steps to take.
+
+The rules (design: an app's `live` follows saves only with ``auto_promote``, and never while a rollback holds it)
+stand here alone, so that they can be tested over any history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LIVE = "live"
+CANDIDATE = "candidate"
+
+SAVE = "save"
+PROMOTE = "promote"
+ROLLBACK = "rollback"
+RETIRE = "retire"
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where an alias points, and whether a rollback holds it there."""
+
+    digest: str
+    is_held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One move of one alias; ``digest`` None takes the alias away."""
+
+    app: str
+    name: str
+    digest: str | None
+    action: str
+    is_held: bool = False
+
+
+Aliases = Mapping[tuple[str, str], Alias]
+
+
+def plan_save(aliases: Aliases, compiled: Mapping[str, str], *, auto_promote: bool) -> list[Step]:
+    """The steps after a workspace compiled to ``compiled`` (app -> digest)."""
+    steps: list[Step] = []
+    for app, digest in compiled.items():
+        live, candidate = aliases.get((app, LIVE)), aliases.get((app, CANDIDATE))
+        stays_candidate = False
+        if live is None or (live.digest != digest and auto_promote and not live.is_held):
+            steps.append(Step(app, LIVE, digest, SAVE))
+        elif live.digest != digest:
+            stays_candidate = True
+            if candidate is None or candidate.digest != digest:
+                steps.append(Step(app, CANDIDATE, digest, SAVE))
+        if candidate is not None and not stays_candidate:
+            steps.append(Step(app, CANDIDATE, None, RETIRE))
+    steps += [Step(app, name, None, RETIRE) for app, name in aliases if app not in compiled]
+    return steps
+
+
+def plan_promote(aliases: Aliases, app: str, digest: str) -> list[Step]:
+    """The steps that make ``digest`` live and end a hold."""
+    steps = [Step(app, LIVE, digest, PROMOTE)]
+    candidate = aliases.get((app, CANDIDATE))
+    if candidate is not None and candidate.digest == digest:
+        steps.append(Step(app, CANDIDATE, None, RETIRE))
+    return steps
+
+
+def plan_rollback(app: str, digest: str) -> list[Step]:
+    """The step that moves ``live`` back and holds it."""
+    return [Step(app, LIVE, digest, ROLLBACK, is_held=True)]
