@@ -14,11 +14,12 @@ import logging
 from collections import deque
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics
-from roadbed.ledger.rows import TABLES, Batch, decode_batch, encode_batch, merge, rows_of
+from roadbed.ledger.rows import TABLES, Batch, Row, decode_batch, encode_batch, merge, rows_of
 from roadbed.ledger.spool import Spool, SpoolFull
 from roadbed.ledger.trace import OK, Trace
 from roadbed.store.database import Database
@@ -149,16 +150,8 @@ class Ledger:
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._database.transaction() as connection:
                 for table, (columns, key) in TABLES.items():
-                    if not batch.get(table):
-                        continue
-                    incoming = f"incoming_{table}"
-                    shape = f"(LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
-                    await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {incoming} {shape}")
-                    await connection.copy_records_to_table(incoming, records=batch[table], columns=columns)
-                    names = ", ".join(columns)
-                    await connection.execute(
-                        f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
-                    )
+                    if batch.get(table):
+                        await _insert_new(connection, table, columns, key, batch[table])
         except (Unavailable, TimeoutError):
             return False
         except RoadbedError as error:
@@ -176,3 +169,17 @@ class Ledger:
         """Delete traces older than ``traces.keep``; usage rows stay."""
         for table in ("span", "trace"):
             await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608
+
+
+async def _insert_new(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: list[Row]) -> None:
+    """COPY rows into a temporary table, then insert those whose key is new. JSON travels as text (COPY is binary)."""
+    incoming = f"incoming_{table}"
+    names = ", ".join(columns)
+    as_text = names.replace("attributes", "attributes::text AS attributes")
+    as_json = names.replace("attributes", "attributes::jsonb")
+    shape = f"SELECT {as_text} FROM {table} WITH NO DATA"  # noqa: S608
+    await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS AS {shape}")
+    await connection.copy_records_to_table(incoming, records=rows, columns=columns)
+    await connection.execute(
+        f"INSERT INTO {table} ({names}) SELECT {as_json} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
+    )
