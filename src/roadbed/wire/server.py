@@ -1,0 +1,258 @@
+"""Running the server: one listening socket, uvicorn with our protocol on it, signals, TLS, and a drain that loses no
+request.
+
+A drain: say not ready, wait for load balancers to see it, stop accepting, finish what is under way, let streams end
+until the drain's time is over, tell those that are left, close. It installs signal handlers explicitly (a background
+start inherits SIGINT ignored), logs no access lines and configures no logging. Several processes may serve one
+socket: bind it once and inherit it.
+The invariant: after ``serve`` returned, no connection of its server is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from roadbed.kernel.errors import RoadbedError
+from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
+from roadbed.wire.hot import HotTable
+from roadbed.wire.protocol import HotProtocol, hot_protocol
+
+BACKLOG = 2048
+TLS_HANDSHAKE_S = 5.0
+FLUSH_S = 2.0
+_TICK_S = 0.05
+_CERTIFICATE_CHECK_TICKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a server stops. ``on_begin`` is called first, so that readiness can turn false ``lead_s`` before the port
+    closes.
+    """
+
+    lead_s: float = 0.0
+    finish_s: float = 30.0
+    on_begin: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """Certificate chain and key files. Read again when they change, without dropping connections."""
+
+    certificate: str
+    key: str
+    key_password: str | None = field(default=None, repr=False)
+
+    def modified_at(self) -> float:
+        """When either file was last changed."""
+        try:
+            return max(os.stat(self.certificate).st_mtime, os.stat(self.key).st_mtime)
+        except OSError:
+            return 0.0
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Use the files for new connections. Raises ``InvalidTlsFile``."""
+        try:
+            context.load_cert_chain(self.certificate, self.key, self.key_password)
+        except (OSError, ssl.SSLError):
+            raise InvalidTlsFile(
+                f"the certificate {self.certificate} or its key cannot be read", file=self.certificate
+            ) from None
+
+    def make_context(self) -> ssl.SSLContext:
+        """A server context: TLS 1.2 or later, HTTP/1.1 only."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        self.load_into(context)
+        return context
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to ``host:port`` (port 0: a free one) that processes may share. Raises ``PortInUse`` or
+    ``BindFailed``.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError:
+        raise BindFailed(f"the address {host} is not one to listen on") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"port {port} of {host} is in use") from None
+        raise BindFailed(f"port {port} of {host} cannot be listened on: {os.strerror(error.errno or 0)}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class HotServer(uvicorn.Server):
+    """uvicorn's server with our socket, our signals and our drain."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        tls: ServerTls | None,
+        drain: Drain,
+        handle_signals: bool,
+    ) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._tls = tls
+        self._tls_context = tls.make_context() if tls is not None else None
+        self._tls_read_at = tls.modified_at() if tls is not None else 0.0
+        self._drain = drain
+        self._handles_signals = handle_signals
+        self.port: int = listener.getsockname()[1]
+
+    def stop(self) -> None:
+        """Begin the drain; a second call ends it at once."""
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then accept."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            self._listener.close()
+            raise RoadbedError("the application did not start", hint="its own error is in the log above")
+        config = self.config
+
+        def make_protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        server = await asyncio.get_running_loop().create_server(
+            make_protocol,
+            sock=self._listener,
+            ssl=self._tls_context,
+            ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls_context is not None else None,
+            backlog=BACKLOG,
+        )
+        self.servers = [server]
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's beat (0.1 s): also look for changed certificates."""
+        if self._tls is not None and self._tls_context is not None and counter % _CERTIFICATE_CHECK_TICKS == 0:
+            modified_at = self._tls.modified_at()
+            if modified_at > self._tls_read_at:
+                # A half-written pair is refused by OpenSSL and the old one stays; the next beat tries again.
+                with contextlib.suppress(InvalidTlsFile):
+                    self._tls.load_into(self._tls_context)
+                    self._tls_read_at = modified_at
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """The drain."""
+        drain, state = self._drain, self.server_state
+        if drain.on_begin is not None:
+            drain.on_begin()
+        await self._wait(drain.lead_s, lambda: False)
+        for server in self.servers:
+            server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        await self._wait(drain.finish_s, lambda: not state.connections and not state.tasks)
+        for connection in list(state.connections):
+            if isinstance(connection, HotProtocol):
+                connection.cut()
+        for task in list(state.tasks):
+            task.cancel()
+        await self._wait(FLUSH_S, lambda: not state.connections and not state.tasks, is_forced=True)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        await self.lifespan.shutdown()
+
+    async def _wait(self, seconds: float, is_done: Callable[[], bool], is_forced: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        # Polled as uvicorn does: its connection and task sets tell nobody when they shrink.
+        while loop.time() < end and not is_done() and (is_forced or not self.force_exit):  # noqa: ASYNC110
+            await asyncio.sleep(min(_TICK_S, max(0.0, end - loop.time())))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM begin the drain; again, they end it. The handlers before are put back."""
+        if not self._handles_signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.stop()
+
+
+def make_server(
+    app: Any,
+    table: HotTable,
+    listener: socket.socket,
+    *,
+    tls: ServerTls | None = None,
+    drain: Drain | None = None,
+    handle_signals: bool = True,
+) -> HotServer:
+    """A server for ``app`` (ASGI) and the hot paths of ``table`` on a bound socket. Run it with ``await
+    server.serve()``.
+    """
+    config = uvicorn.Config(
+        app,
+        http=hot_protocol(table),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+    )
+    return HotServer(config, listener, tls, drain or Drain(), handle_signals)
+
+
+async def serve(
+    app: Any,
+    table: HotTable,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    listener: socket.socket | None = None,
+    tls: ServerTls | None = None,
+    drain: Drain | None = None,
+    on_bound: Callable[[int], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. ``on_bound`` is told the port, before the application starts.
+
+    ``listener`` is a socket that was bound (and perhaps inherited) already. Raises ``PortInUse``, ``BindFailed``,
+    ``InvalidTlsFile``.
+    """
+    bound = listener if listener is not None else bind(host, port)
+    server = make_server(app, table, bound, tls=tls, drain=drain)
+    if on_bound is not None:
+        on_bound(server.port)
+    await server.serve()
