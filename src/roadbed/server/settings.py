@@ -1,0 +1,90 @@
+"""How one deployment runs: addresses, folders, database. Flags of ``roadbed up``; nothing here is part of a release.
+
+STATE defaults to ``$XDG_STATE_HOME/roadbed/<hash of the workspace's path>``, mode 0700. CLI commands find a running
+server through ``STATE/run/cli.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.secrets import Secret
+
+ADMIN_KEY_VARIABLE = "ROADBED_ADMIN_KEY"
+ADMIN_KEY_CHARACTERS_MIN = 24
+PORT_DEFAULT = 8400
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one ``up``."""
+
+    workspace: Path
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = PORT_DEFAULT
+    database: Secret | None = None
+    schema: str = ""
+    workers: int = 1
+    ready_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    behind_proxy: bool = False
+    migrate: str = "auto"
+    admin_key: Secret | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether PostgreSQL is our own."""
+        return self.database is None
+
+    @property
+    def scheme(self) -> str:
+        """``https`` when certificates are given."""
+        return "https" if self.tls_cert else "http"
+
+
+def default_state(workspace: Path) -> Path:
+    """The state folder of a workspace when none is named."""
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    path = str(workspace.expanduser().resolve())
+    return Path(base) / "roadbed" / hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse combinations that would be unsafe or cannot work. Raises `ConfigError`."""
+    if not 0 <= settings.port <= 65535:
+        raise ConfigError(f"--port {settings.port} is not a port", hint="0 to 65535; 0 takes any free one")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise ConfigError("--tls-cert and --tls-key go together")
+    if not (is_loopback(settings.host) or settings.tls_cert or settings.behind_proxy):
+        raise ConfigError(
+            f"--host {settings.host} is reachable from other machines, and keys would travel in clear",
+            hint="give --tls-cert and --tls-key, or --behind-proxy when a proxy in front ends TLS",
+        )
+    if settings.admin_key is not None:
+        key = settings.admin_key.reveal()
+        if len(key) < ADMIN_KEY_CHARACTERS_MIN or not key.isprintable() or not key.isascii() or " " in key:
+            raise ConfigError(
+                f"{ADMIN_KEY_VARIABLE} must be {ADMIN_KEY_CHARACTERS_MIN} or more printable characters, no blanks"
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def schema_name(settings: Settings, workspace_name: str) -> str:
+    """The PostgreSQL schema of a workspace."""
+    return settings.schema or "roadbed_" + "".join(c if c.isalnum() else "_" for c in workspace_name.lower())[:50]
