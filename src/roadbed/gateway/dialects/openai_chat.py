@@ -1,0 +1,329 @@
+"""OpenAI chat completions, spoken to model servers: requests to bytes, streamed and whole answers to events.
+
+It serves OpenAI and everything compatible with it (vLLM, llama.cpp, LM Studio, Ollama's ``/v1``); their quirks come from the
+endpoint's profile or are taken in stride (usage on any chunk, tool calls without type or index, a finish reason on the last content).
+The side that our own callers speak to is ``openai_server.py``. The invariant of ``base.py`` holds: no finish that was not sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from roadbed.gateway.dialects.base import EncodedRequest, cut, malformed
+from roadbed.gateway.dialects.failures import failure_from_object
+from roadbed.gateway.endpoints import Endpoint
+from roadbed.gateway.errors import UnsupportedFeature
+from roadbed.gateway.types import (
+    ChatRequest,
+    Event,
+    Finished,
+    FinishReason,
+    ImagePart,
+    Message,
+    NamedTool,
+    OtherPart,
+    Part,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCallDelta,
+    Usage,
+    UsageReported,
+)
+from roadbed.wire.sse import SseEvent
+
+TOOL_CALLS_MAX = 128
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+_OWN_FIELDS = frozenset(
+    {
+        "model", "messages", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "max_tokens",
+        "max_completion_tokens", "temperature", "top_p", "stop", "response_format",
+    }
+)  # fmt: skip
+
+
+class OpenAIChat:
+    """The dialect ``openai``."""
+
+    name = "openai"
+
+    def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
+        """The request's bytes for ``POST /chat/completions``."""
+        profile = endpoint.profile
+        body: dict[str, Any] = {}
+        dropped: tuple[str, ...] = ()
+        if request.passthrough_dialect == self.name:
+            body.update((name, value) for name, value in request.passthrough.items() if name not in _OWN_FIELDS)
+        else:
+            dropped = tuple(sorted(request.passthrough))
+        body["model"] = endpoint.model
+        body["messages"] = [
+            _message(message, has_developer_role=profile.has_developer_role, where=f"messages[{number}]")
+            for number, message in enumerate(request.messages)
+        ]
+        if request.tools:
+            body["tools"] = [_tool(tool) for tool in request.tools]
+            if request.parallel_tool_calls is not None:
+                body["parallel_tool_calls"] = request.parallel_tool_calls
+            if isinstance(request.tool_choice, NamedTool):
+                body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
+            elif request.tool_choice is not None:
+                body["tool_choice"] = request.tool_choice
+        if request.max_tokens is not None:
+            body[profile.limit_field] = request.max_tokens
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.top_p is not None:
+            body["top_p"] = request.top_p
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.response_format is not None:
+            body["response_format"] = _response_format(request)
+        if stream:
+            body["stream"] = True
+            if profile.has_stream_usage:
+                body["stream_options"] = {"include_usage": True}
+        headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+        if endpoint.key is not None:
+            headers.append((b"authorization", b"Bearer " + endpoint.key.reveal().encode()))
+        return EncodedRequest("/chat/completions", tuple(headers), msgspec.json.encode(body), dropped)
+
+    def decoder(self) -> OpenAIDecoder:
+        """A decoder for one streamed answer."""
+        return OpenAIDecoder()
+
+    def decode_body(self, body: bytes) -> list[Event]:
+        """The events of an answer that was not streamed."""
+        decoder = OpenAIDecoder()
+        events = decoder.feed(SseEvent(body))
+        decoder.finish()
+        return events
+
+
+def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[str, Any]:
+    role = "system" if message.role == "developer" and not has_developer_role else message.role
+    body: dict[str, Any] = {"role": role}
+    if isinstance(message.content, str):
+        body["content"] = None if message.tool_calls and not message.content else message.content
+    else:
+        body["content"] = [_part(part, f"{where}.content[{number}]") for number, part in enumerate(message.content)]
+    if message.name:
+        body["name"] = message.name
+    if message.tool_calls:
+        body["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.role == "tool":
+        body["tool_call_id"] = message.tool_call_id
+    return body
+
+
+def _part(part: Part, where: str) -> dict[str, Any]:
+    match part:
+        case TextPart(text):
+            return {"type": "text", "text": text}
+        case ImagePart(url, detail):
+            image = {"url": url, "detail": detail} if detail else {"url": url}
+            return {"type": "image_url", "image_url": image}
+        case OtherPart(dialect, fields):
+            if dialect != OpenAIChat.name:
+                raise UnsupportedFeature(f"{where}: this part cannot be sent in the openai dialect", param=where)
+            return fields
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.parameters is not None:
+        function["parameters"] = tool.parameters
+    if tool.strict is not None:
+        function["strict"] = tool.strict
+    return {"type": "function", "function": function}
+
+
+def _response_format(request: ChatRequest) -> dict[str, Any]:
+    wanted = request.response_format
+    if wanted is None or wanted.schema is None:
+        return {"type": "json_object"}
+    schema: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
+    if wanted.strict is not None:
+        schema["strict"] = wanted.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: Any = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+    object: str | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class OpenAIDecoder:
+    """Chunks in, events out, for one answer (only the first choice: more are refused before they are asked for)."""
+
+    __slots__ = ("_last_index", "_seen_ids", "is_finished", "saw_done")
+
+    def __init__(self) -> None:
+        self.is_finished = False
+        self.saw_done = False
+        self._seen_ids: dict[int, str] = {}
+        self._last_index = -1
+
+    def feed(self, event: SseEvent) -> list[Event]:
+        """The events of one chunk; of ``[DONE]`` none."""
+        data = event.data
+        if data[:6] == b"[DONE]":
+            self.saw_done = True
+            return []
+        try:
+            chunk = _decode_chunk(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise self._undecodable(data) from None
+        if chunk.error is not None or chunk.object == "error":
+            raise failure_from_object({"error": chunk.error} if chunk.error is not None else msgspec.json.decode(data))
+        events: list[Event] = []
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue
+            delta = choice.delta or choice.message
+            if delta is not None and not self.is_finished:
+                self._take(delta, events)
+            if choice.finish_reason is not None and not self.is_finished:
+                events.append(self._finish(choice.finish_reason))
+        if chunk.usage is not None:
+            events.append(UsageReported(_usage(chunk.usage)))
+        return events
+
+    def finish(self) -> None:
+        """The body has ended; raises when no finish reason came."""
+        if not self.is_finished:
+            raise cut()
+
+    def _undecodable(self, data: bytes) -> Exception:
+        """A chunk of another shape: an error object whose other fields do not fit, or garbage."""
+        try:
+            value = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return malformed("a chunk is not JSON")
+        if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
+            return failure_from_object(value)
+        return malformed("a chunk is not of the dialect")
+
+    def _take(self, delta: _Delta, events: list[Event]) -> None:
+        if delta.content:
+            events.append(TextDelta(delta.content))
+        reasoning = delta.reasoning_content or delta.reasoning
+        if reasoning and isinstance(reasoning, str):
+            events.append(ReasoningDelta(reasoning))
+        if delta.refusal:
+            events.append(RefusalDelta(delta.refusal))
+        for call in delta.tool_calls or ():
+            events.append(self._tool_call(call))
+
+    def _tool_call(self, call: _ToolCall) -> ToolCallDelta:
+        index = call.index
+        if index is None:
+            is_new = bool(call.id) and call.id not in self._seen_ids.values()
+            index = self._last_index + 1 if is_new or self._last_index < 0 else self._last_index
+        if not 0 <= index < TOOL_CALLS_MAX:
+            raise malformed("a tool call's index is out of bounds")
+        self._last_index = index
+        is_first = index not in self._seen_ids
+        function = call.function
+        arguments = function.arguments if function is not None else None
+        if arguments is not None and not isinstance(arguments, str):
+            arguments = msgspec.json.encode(arguments).decode()
+        if not is_first:
+            return ToolCallDelta(index, arguments=arguments or "")
+        name = function.name if function is not None else None
+        if not name:
+            raise malformed("a tool call has no name")
+        self._seen_ids[index] = call.id or f"call_{index}"
+        return ToolCallDelta(index, self._seen_ids[index], name, arguments or "")
+
+    def _finish(self, word: str) -> Finished:
+        reason = FINISH_REASONS.get(word)
+        if reason is None:
+            raise malformed("its finish reason is unknown")
+        if reason == "stop" and self._seen_ids:
+            reason = "tool_calls"
+        self.is_finished = True
+        return Finished(reason)
+
+
+def _usage(usage: _Usage) -> Usage:
+    prompt = max(usage.prompt_tokens or 0, 0)
+    completion = max(usage.completion_tokens or 0, 0)
+    inside = usage.prompt_tokens_details
+    cached = min(max(inside.cached_tokens or 0, 0), prompt) if inside else 0
+    written = min(max(inside.cache_write_tokens or 0, 0), prompt - cached) if inside else 0
+    outside = usage.completion_tokens_details
+    reasoning = min(max(outside.reasoning_tokens or 0, 0), completion) if outside else 0
+    return Usage(
+        input_uncached=prompt - cached - written,
+        cache_read=cached,
+        cache_write_5m=written,
+        output_visible=completion - reasoning,
+        output_reasoning=reasoning,
+    )

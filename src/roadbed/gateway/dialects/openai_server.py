@@ -1,0 +1,415 @@
+"""OpenAI chat completions, spoken to our own callers: their requests to `ChatRequest`, events to chunks and whole completions.
+
+Strict about types and roles: an error names the field's path. Fields that nothing here knows stay in ``passthrough``, for endpoints of
+the same dialect. Chunks follow the documented grammar: role, content, finish, usage where asked for, ``[DONE]``.
+The invariant: a stream that broke gets an error object, and no finish chunk and no ``[DONE]``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
+from roadbed.gateway.types import (
+    Answer,
+    ChatRequest,
+    Event,
+    FinishReason,
+    ImagePart,
+    JsonSchema,
+    Message,
+    NamedTool,
+    OtherPart,
+    Part,
+    ReasoningDelta,
+    RefusalDelta,
+    Role,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolChoice,
+    Usage,
+)
+from roadbed.kernel.errors import RoadbedError, TooLarge
+
+REQUEST_BYTES_MAX = 64 * 1024 * 1024
+MESSAGES_MAX = 4096
+TOOLS_MAX = 512
+STOP_MAX = 16
+DEPTH_MAX = 100
+
+
+class _Function(msgspec.Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: _Function | None = None
+
+
+class _CalledFunction(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _ToolCall(msgspec.Struct):
+    id: str
+    function: _CalledFunction
+    type: str = "function"
+
+
+class _Message(msgspec.Struct):
+    role: Role
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class _NamedFunction(msgspec.Struct):
+    name: str
+
+
+class _NamedTool(msgspec.Struct):
+    function: _NamedFunction
+    type: Literal["function"] = "function"
+
+
+class _SchemaFormat(msgspec.Struct):
+    name: str = "answer"
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _SchemaFormat | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_Positive = msgspec.Meta(ge=1)
+
+
+class _Request(msgspec.Struct):
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | _NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: str | list[str] | None = None
+    response_format: _ResponseFormat | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+_KNOWN = frozenset(_Request.__struct_fields__) - {"n", "logprobs", "top_logprobs"}
+_HANDLED = _KNOWN | {"n", "logprobs", "top_logprobs"}
+
+
+class IncomingChat(msgspec.Struct, frozen=True):
+    """A caller's request: the model it names, the request itself, and how it wants the answer."""
+
+    model: str
+    request: ChatRequest
+    stream: bool = False
+    include_usage: bool = False
+
+
+def decode_chat(body: bytes) -> IncomingChat:
+    """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with the field's path."""
+    if len(body) > REQUEST_BYTES_MAX:
+        raise TooLarge(f"the body is larger than {REQUEST_BYTES_MAX} bytes")
+    try:
+        raw = msgspec.json.decode(body)
+    except RecursionError:
+        raise InvalidChatRequest("the body is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidChatRequest("the body is not valid JSON") from None
+    return chat_from_object(raw)
+
+
+def chat_from_object(raw: Any) -> IncomingChat:
+    """The request in a decoded body."""
+    if not isinstance(raw, dict):
+        raise InvalidChatRequest("the body must be a JSON object")
+    try:
+        wire = msgspec.convert(raw, _Request)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    _check_bounds(wire)
+    _refuse_unsupported(wire)
+    messages = tuple(_message(message, number) for number, message in enumerate(wire.messages))
+    limit = wire.max_tokens if wire.max_completion_tokens is None else wire.max_completion_tokens
+    stop = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
+    request = ChatRequest(
+        messages=messages,
+        tools=tuple(_tool(tool, number) for number, tool in enumerate(wire.tools or ())),
+        tool_choice=_tool_choice(wire),
+        parallel_tool_calls=wire.parallel_tool_calls,
+        max_tokens=limit,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        stop=stop,
+        response_format=_response_format(wire.response_format),
+        passthrough={name: value for name, value in raw.items() if name not in _HANDLED and value is not None},
+    )
+    include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
+    return IncomingChat(wire.model, request, bool(wire.stream), include_usage)
+
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.S)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidChatRequest:
+    match = _AT.match(str(error))
+    what = match["what"] if match else "it has a wrong type"
+    path = (match["path"] if match else None) or None
+    what = re.sub(r"Invalid enum value .*", "not one of the values allowed here", what, flags=re.S)
+    what = what[:1].lower() + what[1:]
+    return InvalidChatRequest(f"{path or 'the body'}: {what}", param=path)
+
+
+def _check_bounds(wire: _Request) -> None:
+    if not wire.messages:
+        raise InvalidChatRequest("messages: at least one is needed", param="messages")
+    if len(wire.messages) > MESSAGES_MAX:
+        raise TooLarge(f"messages: more than {MESSAGES_MAX}", param="messages")
+    if len(wire.tools or ()) > TOOLS_MAX:
+        raise TooLarge(f"tools: more than {TOOLS_MAX}", param="tools")
+    bounds: tuple[tuple[str, float | None, float, float], ...] = (
+        ("max_tokens", wire.max_tokens, 1, 1e9),
+        ("max_completion_tokens", wire.max_completion_tokens, 1, 1e9),
+        ("temperature", wire.temperature, 0, 2),
+        ("top_p", wire.top_p, 0, 1),
+    )
+    for name, value, low, high in bounds:
+        if value is not None and not low <= value <= high:
+            raise InvalidChatRequest(f"{name}: it must be between {low:g} and {high:g}", param=name)
+    if isinstance(wire.stop, list) and len(wire.stop) > STOP_MAX:
+        raise InvalidChatRequest(f"stop: more than {STOP_MAX}", param="stop")
+
+
+def _refuse_unsupported(wire: _Request) -> None:
+    if wire.n is not None and wire.n != 1:
+        raise UnsupportedFeature("n: only one choice is given", hint="ask again for another answer", param="n")
+    if wire.logprobs or wire.top_logprobs:
+        raise UnsupportedFeature("logprobs: they are not passed on", hint="leave it out", param="logprobs")
+
+
+def _message(message: _Message, number: int) -> Message:
+    where = f"messages[{number}]"
+    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
+    if calls and message.role != "assistant":
+        raise InvalidChatRequest(f"{where}.tool_calls: only an assistant calls tools", param=f"{where}.tool_calls")
+    if message.role == "tool" and not message.tool_call_id:
+        raise InvalidChatRequest(f"{where}.tool_call_id: a tool's answer needs it", param=f"{where}.tool_call_id")
+    content: str | tuple[Part, ...]
+    if message.content is None:
+        if message.role != "assistant":
+            raise InvalidChatRequest(f"{where}.content: it is missing", param=f"{where}.content")
+        content = ""
+    elif isinstance(message.content, str):
+        content = message.content
+    else:
+        content = tuple(_part(part, f"{where}.content[{n}]") for n, part in enumerate(message.content))
+    return Message(message.role, content, message.name or "", calls, message.tool_call_id or "")
+
+
+def _part(part: dict[str, Any], where: str) -> Part:
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        raise InvalidChatRequest(f"{where}.type: it must be a string", param=f"{where}.type")
+    if kind == "text" or kind == "refusal":
+        text = part.get(kind)
+        if not isinstance(text, str):
+            raise InvalidChatRequest(f"{where}.{kind}: it must be a string", param=f"{where}.{kind}")
+        return TextPart(text)
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        detail = image.get("detail") if isinstance(image, dict) else None
+        if not isinstance(url, str) or not (detail is None or isinstance(detail, str)):
+            raise InvalidChatRequest(f"{where}.image_url.url: it must be a string", param=f"{where}.image_url.url")
+        if not url.startswith(("https://", "http://", "data:")):
+            message = f"{where}.image_url.url: it must be an http, https or data: address"
+            raise InvalidChatRequest(message, param=f"{where}.image_url.url")
+        return ImagePart(url, detail or "")
+    return OtherPart("openai", part)
+
+
+def _tool(tool: _Tool, number: int) -> Tool:
+    if tool.type != "function" or tool.function is None:
+        message = f"tools[{number}].type: only tools of type function can be used"
+        hint = "tools that a provider runs itself are not passed on"
+        raise UnsupportedFeature(message, hint=hint, param=f"tools[{number}]")
+    function = tool.function
+    return Tool(function.name, function.description or "", function.parameters, function.strict)
+
+
+def _tool_choice(wire: _Request) -> ToolChoice | None:
+    if wire.tool_choice is not None and not wire.tools and wire.tool_choice != "none":
+        raise InvalidChatRequest("tool_choice: there are no tools to choose from", param="tool_choice")
+    if isinstance(wire.tool_choice, _NamedTool):
+        name = wire.tool_choice.function.name
+        if not any(tool.function and tool.function.name == name for tool in wire.tools or ()):
+            raise InvalidChatRequest("tool_choice: it names a tool that is not in tools", param="tool_choice")
+        return NamedTool(name)
+    return wire.tool_choice
+
+
+def _response_format(wire: _ResponseFormat | None) -> JsonSchema | None:
+    if wire is None or wire.type == "text":
+        return None
+    if wire.type == "json_object":
+        return JsonSchema()
+    if wire.json_schema is None or wire.json_schema.schema is None:
+        path = "response_format.json_schema.schema"
+        raise InvalidChatRequest(f"{path}: it is missing", param=path)
+    return JsonSchema(wire.json_schema.schema, wire.json_schema.name, wire.json_schema.strict)
+
+
+_encode = msgspec.json.encode
+
+
+class ChatChunks:
+    """Writes one answer as server-sent chunks. ``head`` first, then ``event`` per event, ``finish``, then ``done``."""
+
+    __slots__ = ("_include_usage", "_prefix", "_suffix")
+
+    def __init__(self, id: str, created_s: int, model: str, *, include_usage: bool = False) -> None:
+        head = {"id": id, "object": "chat.completion.chunk", "created": created_s, "model": model}
+        self._prefix = b"data: " + _encode(head)[:-1]
+        self._include_usage = include_usage
+        self._suffix = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+
+    def head(self) -> bytes:
+        """The first chunk, which names the role."""
+        return self._chunk(b'{"role":"assistant","content":""}')
+
+    def event(self, event: Event) -> bytes:
+        """The chunk of a delta; nothing for events that are written at the end."""
+        match event:
+            case TextDelta(text):
+                return self._chunk(b'{"content":' + _encode(text) + b"}")
+            case ToolCallDelta(index, id, name, arguments):
+                call: dict[str, Any] = {"index": index}
+                if id or name:
+                    call |= {"id": id, "type": "function"}
+                call["function"] = {"name": name, "arguments": arguments} if name else {"arguments": arguments}
+                return self._chunk(_encode({"tool_calls": [call]}))
+            case RefusalDelta(text):
+                return self._chunk(_encode({"refusal": text}))
+            case ReasoningDelta(text):
+                return self._chunk(_encode({"reasoning_content": text}))
+            case _:
+                return b""
+
+    def finish(
+        self,
+        reason: FinishReason,
+        *,
+        annotations: list[dict[str, Any]] | None = None,
+        roadbed: dict[str, Any] | None = None,
+    ) -> bytes:
+        """The last chunk of the answer, with what Roadbed says about it."""
+        delta = _encode({"annotations": annotations}) if annotations else b"{}"
+        extra = b',"roadbed":' + _encode(roadbed) if roadbed is not None else b""
+        return self._chunk(delta, _encode(reason), extra)
+
+    def done(self, usage: Usage | None = None) -> bytes:
+        """The usage chunk where it was asked for, and ``[DONE]``."""
+        if not self._include_usage:
+            return b"data: [DONE]\n\n"
+        counts = _encode(usage_object(usage or Usage()))
+        return self._prefix + b',"choices":[],"usage":' + counts + b"}\n\ndata: [DONE]\n\n"
+
+    def error(self, error: RoadbedError) -> bytes:
+        """The end of an answer that broke: no finish chunk and no ``[DONE]`` may follow."""
+        return b"data: " + _encode(error_object(error)) + b"\n\n"
+
+    def _chunk(self, delta: bytes, reason: bytes = b"null", extra: bytes = b"") -> bytes:
+        return b'%b,"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}]%b%b' % (
+            self._prefix,
+            delta,
+            reason,
+            extra,
+            self._suffix,
+        )
+
+
+def completion_object(
+    id: str,
+    created_s: int,
+    model: str,
+    answer: Answer,
+    *,
+    annotations: list[dict[str, Any]] | None = None,
+    roadbed: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A whole completion, for callers that do not stream."""
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text if answer.text or not (answer.tool_calls or answer.refusal) else None,
+        "refusal": answer.refusal or None,
+        "annotations": annotations or [],
+    }
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in answer.tool_calls
+        ]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
+    body: dict[str, Any] = {
+        "id": id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": model,
+        "choices": [choice],
+        "usage": usage_object(answer.usage or Usage()),
+    }
+    if roadbed is not None:
+        body["roadbed"] = roadbed
+    return body
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Usage as chat completions show it: prompt tokens include the cached ones."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read},
+        "completion_tokens_details": {"reasoning_tokens": usage.output_reasoning},
+    }
+
+
+_ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+def error_object(error: RoadbedError) -> dict[str, Any]:
+    """The dialect's own error shape."""
+    status = error.http_status
+    kind = _ERROR_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    return {"error": {"message": message, "type": kind, "param": getattr(error, "param", None), "code": error.code}}

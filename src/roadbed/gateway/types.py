@@ -1,0 +1,292 @@
+"""The values of a model call, in no dialect: what is asked, what comes back, what it used.
+
+Dialects translate these from and to the bytes of a provider or a client; apps and the server build and read them. Nothing here
+does I/O. The invariant: the classes of `Usage` are disjoint, so that cost is one dot product and no dialect counts a token twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.label import PUBLIC, UNSCANNED, Label
+from roadbed.kernel.principal import Principal
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+Rung = Literal["full", "fallback", "local"]
+
+
+class TextPart(msgspec.Struct, frozen=True):
+    """A piece of text in a message of several parts."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True):
+    """An image by address or as a ``data:`` URI. No detector reads it, so it carries the category ``unscanned``."""
+
+    url: str
+    detail: str = ""
+
+
+class OtherPart(msgspec.Struct, frozen=True):
+    """A part that only its own dialect knows (audio, files): passed on there as it came, refused elsewhere."""
+
+    dialect: str
+    fields: dict[str, Any]
+
+
+Part = TextPart | ImagePart | OtherPart
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call that a model asked for. ``arguments`` is JSON text as the model wrote it: it need not be valid."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn. A turn of role ``tool`` answers the call ``tool_call_id``."""
+
+    role: Role
+    content: str | tuple[Part, ...] = ""
+    name: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+    def text(self) -> str:
+        """The turn's text; pictures and other parts give none."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may ask for; ``parameters`` is its JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class NamedTool(msgspec.Struct, frozen=True):
+    """A tool choice that forces one function."""
+
+    name: str
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+class JsonSchema(msgspec.Struct, frozen=True):
+    """A response format: JSON after this schema. Without a schema, any JSON object."""
+
+    schema: dict[str, Any] | None = None
+    name: str = "answer"
+    strict: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """One model call. ``passthrough`` holds fields of the dialect ``passthrough_dialect`` that nothing here names."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    response_format: JsonSchema | None = None
+    passthrough: dict[str, Any] = {}
+    passthrough_dialect: str = "openai"
+
+    def has_unscanned_parts(self) -> bool:
+        """Whether some part holds what no detector reads (images, audio, files)."""
+        return any(
+            not isinstance(part, TextPart)
+            for message in self.messages
+            if not isinstance(message.content, str)
+            for part in message.content
+        )
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens by disjoint class; ``is_estimated`` when the endpoint did not report them."""
+
+    input_uncached: int = 0
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    output_visible: int = 0
+    output_reasoning: int = 0
+    is_estimated: bool = False
+
+    @property
+    def input_tokens(self) -> int:
+        """All input, cached or not."""
+        return self.input_uncached + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+    @property
+    def output_tokens(self) -> int:
+        """All output, seen or hidden."""
+        return self.output_visible + self.output_reasoning
+
+    def plus(self, other: Usage) -> Usage:
+        """The usage of both."""
+        return Usage(
+            self.input_uncached + other.input_uncached,
+            self.cache_read + other.cache_read,
+            self.cache_write_5m + other.cache_write_5m,
+            self.cache_write_1h + other.cache_write_1h,
+            self.output_visible + other.output_visible,
+            self.output_reasoning + other.output_reasoning,
+            self.is_estimated or other.is_estimated,
+        )
+
+
+NO_USAGE = Usage()
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """The next piece of the answer's text."""
+
+    text: str
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """The next piece of reasoning that the endpoint shows; not part of the answer."""
+
+    text: str
+
+
+class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
+    """The next piece of a refusal that the model wrote instead of an answer."""
+
+    text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of tool call ``index``: its first piece names ``id`` and ``name``, the others only add ``arguments``."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """The model ended its answer. Never made for a stream that was cut."""
+
+    reason: FinishReason
+
+
+class UsageReported(msgspec.Struct, frozen=True, gc=False):
+    """What the endpoint says that the call used; the last one of an attempt counts."""
+
+    usage: Usage
+
+
+Event = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | Finished | UsageReported
+CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta)
+"""The events that commit an attempt: once one is out, the answer's endpoint does not change."""
+
+
+@dataclass(slots=True)
+class Call:
+    """Who calls, until when, and what the call's data may reach.
+
+    ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data (the guard's);
+    None makes a fresh one. ``trace`` takes the spans of the attempts (the ledger's); None records none.
+    """
+
+    principal: Principal
+    deadline: Deadline
+    label: Label = PUBLIC
+    trace: Any = None
+    vault: Any = None
+
+    def label_of(self, request: ChatRequest) -> Label:
+        """The call's label with what the request's parts add to it."""
+        return self.label.with_category(UNSCANNED) if request.has_unscanned_parts() else self.label
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One try at one endpoint, as the trace and the ledger show it. ``failure`` is its error class; empty when it answered."""
+
+    endpoint: str
+    model: str
+    failure: str = ""
+    status: int = 0
+    reason: str = ""
+    started_s: float = 0.0
+    first_event_s: float | None = None
+    ended_s: float = 0.0
+    usage: Usage = NO_USAGE
+    cost_picousd: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a call; filled while its stream runs and final when the stream has ended."""
+
+    route: str = ""
+    endpoint: str = ""
+    model: str = ""
+    rung: Rung = "full"
+    attempts: list[AttemptRecord] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    usage: Usage = NO_USAGE
+    cost_picousd: int = 0
+    price: str = ""
+    finish_reason: FinishReason | None = None
+    is_complete: bool = False
+    cut_by: str = ""
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def cost_microusd(self) -> int:
+        """The cost in millionths of a dollar, rounded up once."""
+        return -(-self.cost_picousd // 1_000_000)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer put together from its events."""
+
+    text: str = ""
+    refusal: str = ""
+    reasoning: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    _calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
+
+    def add(self, event: Event) -> None:
+        """Take the next event."""
+        match event:
+            case TextDelta(text):
+                self.text += text
+            case ToolCallDelta(index, id, name, arguments):
+                parts = self._calls.setdefault(index, ["", "", ""])
+                parts[0] = parts[0] or id
+                parts[1] = parts[1] or name
+                parts[2] += arguments
+                self.tool_calls = [ToolCall(*self._calls[key]) for key in sorted(self._calls)]
+            case RefusalDelta(text):
+                self.refusal += text
+            case ReasoningDelta(text):
+                self.reasoning += text
+            case Finished(reason):
+                self.finish_reason = reason
+            case UsageReported(usage):
+                self.usage = usage
