@@ -215,8 +215,8 @@ class Releases:
             raise NoSuchRelease(f"{beginning} {what} of {app}")
         return cast(str, rows[0]["digest"])
 
-    @staticmethod
     async def _apply(
+        self,
         connection: Any,
         generation: int,
         aliases: Mapping[tuple[str, str], Alias],
@@ -255,7 +255,7 @@ class Releases:
             )
             moves.append(AliasMove(step.app, step.name, step.digest, previous, step.action, actor, reason, at))
         if moves:
-            await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(generation))
+            await self._database.notify(CHANNEL, str(generation), connection=connection)
         return moves
 
     async def apps(self) -> list[AppReleases]:

@@ -1,0 +1,175 @@
+"""Traces reach the tables exactly once, with PostgreSQL there, away, and back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from roadbed.kernel.guarded import make_guarded
+from roadbed.kernel.principal import Principal
+from roadbed.ledger.ledger import Ledger
+from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.queries import LedgerReader
+from roadbed.ledger.rows import decode_batch, encode_batch, rows_of
+from roadbed.ledger.spool import Spool
+from roadbed.ledger.trace import FAILED, Trace, Usage
+from roadbed.store.database import Database
+from roadbed.store.errors import StoreUnavailable
+
+CALLER = Principal("key1", "support")
+
+
+@asynccontextmanager
+async def running(database: Database, folder: Path, content: str = "masked") -> AsyncIterator[Ledger]:
+    ledger = Ledger(database, folder / "spool", Metrics(), keep=timedelta(days=7), content=content)
+    ledger.start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+def a_trace(ledger: Ledger) -> Trace:
+    trace = ledger.start_trace("helpdesk", CALLER, "digest")
+    with trace.span("search", "search", collection="company") as outer, trace.span("embed", "model", parent=outer):
+        pass
+    trace.usage.append(Usage("lab", "tiny", input_uncached=10, cache_read=5, output_tokens=3, cost_microusd=42))
+    trace.question = make_guarded("what does [EMAIL] owe?", sink="record")
+    trace.answer = make_guarded("nothing", sink="record")
+    return trace
+
+
+class AwayDatabase(Database):
+    """A database that can be taken away."""
+
+    is_away = False
+
+    @asynccontextmanager
+    async def transaction(self, *arguments: object, **options: object) -> AsyncIterator[object]:  # type: ignore[override]
+        if self.is_away:
+            raise StoreUnavailable("away")
+        async with super().transaction() as connection:
+            yield connection
+
+    @property
+    def is_available(self) -> bool:
+        return not self.is_away
+
+
+async def test_a_finished_trace_can_be_read_back(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        trace = a_trace(ledger)
+        ledger.finish(trace, rung="full")
+        await ledger.flush()
+        detail = await LedgerReader(database).trace(trace.id)
+    assert detail.trace.rung == "full"
+    assert (detail.trace.input_tokens, detail.trace.output_tokens, detail.trace.cost_microusd) == (15, 3, 42)
+    assert detail.trace.question == "what does [EMAIL] owe?"
+    assert [(span.name, span.parent) for span in detail.spans] == [("search", -1), ("embed", 0)]
+    assert detail.spans[0].attributes == {"collection": "company"}
+    assert ledger.metrics.value("roadbed_requests_total", ("helpdesk", "ok", "full")) == 1
+
+
+async def test_content_off_keeps_no_text(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path, content="off") as ledger:
+        trace = a_trace(ledger)
+        ledger.finish(trace)
+        await ledger.flush()
+        detail = await LedgerReader(database).trace(trace.id)
+    assert detail.trace.question is None
+    assert detail.trace.answer is None
+
+
+async def test_rows_wait_on_disk_while_postgres_is_away_and_arrive_once(dsn: str, tmp_path: Path) -> None:
+    async with await AwayDatabase.open(dsn, "roadbed_test") as opened:
+        database = opened
+        assert isinstance(database, AwayDatabase)
+        reader = LedgerReader(database)
+        async with running(database, tmp_path) as ledger:
+            database.is_away = True
+            traces = [a_trace(ledger) for _ in range(5)]
+            for trace in traces:
+                ledger.finish(trace)
+            await ledger.flush()
+            assert len(list((tmp_path / "spool").glob("*.batch"))) == 1
+        # A later process finds the spool, with one batch twice: a crash fell between the commit and the removal.
+        [batch] = (tmp_path / "spool").glob("*.batch")
+        (tmp_path / "spool" / "again.batch").write_bytes(batch.read_bytes())
+        database.is_away = False
+        async with running(database, tmp_path) as ledger:
+            await ledger.flush()
+            await ledger.flush()
+        assert {row.id for row in await reader.traces()} == {trace.id for trace in traces}
+        assert await database.fetchval("SELECT count(*) FROM usage") == 5
+        assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_old_traces_are_swept_and_usage_stays(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        old, new = a_trace(ledger), a_trace(ledger)
+        old.started -= timedelta(days=8)
+        ledger.finish(old)
+        ledger.finish(new)
+        await ledger.flush()
+        await ledger.sweep()
+        rows = await LedgerReader(database).traces(within=timedelta(days=30))
+        assert [row.id for row in rows] == [new.id]
+        assert await database.fetchval("SELECT count(*) FROM usage") == 2
+
+
+async def test_pages_go_on_where_the_last_ended(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        for _ in range(5):
+            ledger.finish(a_trace(ledger))
+        await ledger.flush()
+    reader = LedgerReader(database)
+    first = await reader.traces(limit=3)
+    second = await reader.traces(limit=3, before=first[-1].id)
+    assert len({row.id for row in [*first, *second]}) == 5
+    assert await reader.traces(app="other") == []
+
+
+def test_a_torn_spool_file_is_set_aside(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    path = spool.write(b"a batch of rows")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert spool.read(path) is None
+    assert spool.batches() == []
+    assert [p.suffix for p in tmp_path.iterdir()] == [".damaged"]
+
+
+def test_a_batch_survives_its_wire_form(tmp_path: Path) -> None:
+    trace = Trace("helpdesk", CALLER)
+    with trace.span("search", "search"):
+        pass
+    trace.usage.append(Usage("lab", "tiny"))
+    batch = rows_of(trace, keep_content=True)
+    assert decode_batch(encode_batch(batch)) == batch
+
+
+def test_a_span_that_raises_is_marked_failed() -> None:
+    trace = Trace("helpdesk", CALLER)
+    try:
+        with trace.span("search", "search"):
+            raise StoreUnavailable("away")
+    except StoreUnavailable:
+        pass
+    assert (trace.spans[0].status, trace.spans[0].attributes["error"]) == (FAILED, "store.unavailable")
+
+
+def test_metrics_are_prometheus_text() -> None:
+    metrics = Metrics()
+    metrics.declare("a_total", "counter", "things", "app")
+    metrics.declare("b_seconds", "histogram", "time")
+    metrics.gauge_from("c", "now", lambda: 1.5)
+    metrics.add("a_total", ('he said "hi"',))
+    metrics.observe("b_seconds", 0.3)
+    lines = metrics.render().split("\n")
+    assert 'a_total{app="he said \\"hi\\""} 1' in lines
+    assert 'b_seconds_bucket{le="0.25"} 0' in lines
+    assert 'b_seconds_bucket{le="0.5"} 1' in lines
+    assert 'b_seconds_bucket{le="+Inf"} 1' in lines
+    assert "b_seconds_sum 0.3" in lines
+    assert "c 1.5" in lines

@@ -1,0 +1,113 @@
+"""Loading a workspace, and compiling it to releases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roadbed.kernel.errors import ConfigError
+from roadbed.releases.compile import ROUTES, compile_releases, describe_change, unseal
+from roadbed.releases.workspace import infer_manifest, load_workspace
+
+MANIFEST = """\
+name: acme
+endpoints:
+  lab: {type: openai, url: "http://127.0.0.1:9/v1", model: tiny}
+models:
+  smart: {ladder: [lab, openai/gpt-5]}
+sources:
+  handbook: {type: files, path: handbook, labels: [internal]}
+collections:
+  company: {sources: [handbook]}
+apps:
+  helpdesk: {kind: copilot, model: smart, knowledge: [company], prompt: prompt.md}
+teams:
+  support: {apps: [helpdesk, smart]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "handbook").mkdir()
+    (tmp_path / "prompt.md").write_text("Answer briefly.")
+    (tmp_path / "roadbed.yaml").write_text(MANIFEST)
+    return tmp_path
+
+
+def test_a_folder_without_a_manifest_just_works(tmp_path: Path) -> None:
+    folder = tmp_path / "My documents 2026"
+    folder.mkdir()
+    workspace = load_workspace(folder)
+    assert workspace.is_inferred
+    assert workspace.manifest.name == "my-documents-2026"
+    assert {name: app.kind for name, app in workspace.manifest.apps.items()} == {
+        "search": "search",
+        "copilot": "copilot",
+    }
+
+
+def test_what_init_writes_is_what_is_served_without_it(tmp_path: Path) -> None:
+    before = load_workspace(tmp_path)
+    (tmp_path / "roadbed.yaml").write_text(infer_manifest(tmp_path))
+    after = load_workspace(tmp_path)
+    assert after.manifest == before.manifest
+    assert not after.is_inferred
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        (
+            "sources: [handbook]",
+            "sources: [handbok]",
+            9,
+            "there is no source named `handbok` (did you mean `handbook`?)",
+        ),
+        ("knowledge: [company]", "knowledge: [firm]", 11, "there is no collection named `firm`"),
+        ("model: smart,", "model: smrt,", 11, "there is no model named `smrt` (did you mean `smart`?)"),
+        ("prompt: prompt.md", "prompt: none.md", 11, "the prompt file none.md cannot be read"),
+        ("path: handbook", "path: nowhere", 7, "the folder nowhere does not exist"),
+        ("[lab, openai/gpt-5]", "[lap]", 5, "there is no endpoint named `lap` (did you mean `lab`?)"),
+        ("[lab, openai/gpt-5]", "[smart]", 5, "`smart` is a model; a ladder names endpoints"),
+        ("apps: [helpdesk, smart]", "apps: [desk]", 13, "there is no app or model named `desk`"),
+        ("labels: [internal]", "labels: ['top secret']", 7, "labels: 'top secret' is not a label"),
+        ("model: tiny}", "model: tiny, key: sk-123}", 3, "`key` must be a reference"),
+        ("  smart: {ladder", "  helpdesk: {ladder", 5, "`helpdesk` is an app and a model"),
+    ],
+)
+def test_references_between_sections_are_checked(folder: Path, old: str, new: str, line: int, message: str) -> None:
+    (folder / "roadbed.yaml").write_text(MANIFEST.replace(old, new))
+    with pytest.raises(ConfigError) as caught:
+        load_workspace(folder)
+    found = [str(error) for error in (caught.value, *caught.value.others)]
+    assert any(text.startswith(f"roadbed.yaml:{line}: {message}") for text in found), found
+
+
+def test_compiling_twice_gives_the_same_digests_wherever_it_stands(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "handbook").mkdir()
+    for name in ("prompt.md", "roadbed.yaml"):
+        (elsewhere / name).write_bytes((folder / name).read_bytes())
+    first = compile_releases(load_workspace(folder), {"company": "g1"})
+    second = compile_releases(load_workspace(elsewhere), {"company": "g1"})
+    assert {app: release.digest for app, release in first.items()} == {app: r.digest for app, r in second.items()}
+
+
+def test_a_release_pins_what_its_app_needs_and_no_more(folder: Path) -> None:
+    before = compile_releases(load_workspace(folder), {"company": "g1"})
+    (folder / "prompt.md").write_text("Answer at length.")
+    after = compile_releases(load_workspace(folder), {"company": "g1"})
+    assert before["helpdesk"].digest != after["helpdesk"].digest
+    assert before[ROUTES].digest == after[ROUTES].digest
+    assert describe_change(before["helpdesk"], after["helpdesk"]) == ["prompt: sha256, text"]
+    moved = compile_releases(load_workspace(folder), {"company": "g2"})
+    assert describe_change(after["helpdesk"], moved["helpdesk"]) == ["retrieval: company"]
+
+
+def test_a_stored_release_is_checked_against_its_digest(folder: Path) -> None:
+    release = compile_releases(load_workspace(folder), {})["helpdesk"]
+    assert unseal("helpdesk", release.digest, release.manifest) == release
+    assert unseal("helpdesk", release.digest, release.manifest + b" ") is None
