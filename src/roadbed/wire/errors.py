@@ -7,7 +7,8 @@
     │           UnsupportedMethod, UnsupportedVersion
     └── Unavailable
         └── UpstreamFailed      an upstream HTTP exchange that did not give a whole response
-            ├── NotSent         the request never left: ConnectRefused, ConnectTimeout, ConnectFailed, NameUnresolved, TlsFailed, ProxyRefused, PoolExhausted
+            ├── NotSent         the request never left: ConnectRefused, ConnectTimeout, ConnectFailed,
+            │                   NameUnresolved, TlsFailed, ProxyRefused, PoolExhausted
             └── HeadTimeout, ResponseTimeout, ResponseCut, ResponseMalformed, ResponseTooLarge
 
 The invariant: no message carries a header value, a query string or body text; hosts and ports are named, and nothing

@@ -181,12 +181,12 @@ class HotProtocol(HttpToolsProtocol):
         if not end:
             self._head_bytes += len(data)
             self._tail = (self._tail + data)[-3:]
-            if self._feed(data):
+            if self._feed_head(data):
                 self._check_head_size()
             return b""
         head = data if end == len(data) else data[:end]
         self._head_bytes += len(head)
-        if not self._feed(head):
+        if not self._feed_head(head):
             return b""
         if not self._head_done:
             self._refuse(errors.MalformedRequest("the request's head is malformed"))
@@ -224,6 +224,13 @@ class HotProtocol(HttpToolsProtocol):
         if framing > limits.chunk_extension_bytes_max + limits.trailer_bytes_max:
             self._refuse(errors.MalformedRequest("the request's chunk extensions or trailers are too long"))
             return True
+        return False
+
+    def _feed_head(self, data: bytes) -> bool:
+        if self._feed(data):
+            if data.isascii():
+                return True
+            self._refuse(errors.MalformedRequest("the request's head holds bytes outside ASCII"))
         return False
 
     def _feed(self, data: bytes) -> bool:

@@ -124,6 +124,7 @@ class HotServer(uvicorn.Server):
         self._tls_read_at = tls.modified_at() if tls is not None else 0.0
         self._drain = drain
         self._handles_signals = handle_signals
+        self.ready = asyncio.Event()
         self.port: int = listener.getsockname()[1]
 
     def stop(self) -> None:
@@ -154,6 +155,7 @@ class HotServer(uvicorn.Server):
         )
         self.servers = [server]
         self.started = True
+        self.ready.set()
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's beat (0.1 s): also look for changed certificates."""
