@@ -29,4 +29,5 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     abstain_below: Annotated[
         Share | None, Meta(description="confidence under which it says `not in these documents`")
     ] = None
+    examples: Annotated[list[str], Meta(max_length=12, description="questions to try, shown to people")] = []
     description: str = ""
