@@ -1,0 +1,63 @@
+"""`Finding`: one span of personal data or of a secret, and how overlapping findings become one.
+
+Pure values shared by the detectors and the masking. A finding holds offsets and names, never the text itself, so it
+may be logged and stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+EMAIL: Final = "email"
+PHONE: Final = "phone"
+CARD: Final = "card"
+IBAN: Final = "iban"
+NATIONAL_ID: Final = "national_id"
+IP: Final = "ip"
+PRIVATE_IP: Final = "private_ip"
+SECRET: Final = "secret"  # noqa: S105 - the name of a type of finding
+
+PERSONAL_TYPES: Final = frozenset({EMAIL, PHONE, CARD, IBAN, NATIONAL_ID, IP})
+FINDING_TYPES: Final = PERSONAL_TYPES | {PRIVATE_IP, SECRET}
+_PRIORITY = {SECRET: 7, CARD: 6, IBAN: 5, NATIONAL_ID: 4, EMAIL: 3, PHONE: 2, IP: 1, PRIVATE_IP: 0}
+
+
+class Finding(NamedTuple):
+    """``text[start:end]`` is of ``type``, as ``rule`` says, with ``confidence`` between 0 and 1."""
+
+    type: str
+    start: int
+    end: int
+    rule: str
+    confidence: float
+    is_secret: bool
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether the value points to a person: a secret or a private network's address does not."""
+        return self.type in PERSONAL_TYPES
+
+
+def merge_overlaps(findings: Iterable[Finding]) -> list[Finding]:
+    """Disjoint findings in order, leftmost first: those that overlap become one that covers them all.
+
+    It takes the type of the most sensitive of them, and of two equally sensitive ones that of the longer: nothing that
+    any detector claimed is left uncovered.
+    """
+    ordered = sorted(findings, key=lambda finding: (finding.start, -finding.end))
+    merged: list[Finding] = []
+    best = -1
+    for finding in ordered:
+        rank = _PRIORITY[finding.type] * 1_000_000 + min(finding.end - finding.start, 999_999)
+        if merged and finding.start < merged[-1].end:
+            last = merged[-1]
+            end = max(last.end, finding.end)
+            if rank > best:
+                best, merged[-1] = rank, finding._replace(start=last.start, end=end)
+            elif end != last.end:
+                merged[-1] = last._replace(end=end)
+        else:
+            merged.append(finding)
+            best = rank
+    return merged

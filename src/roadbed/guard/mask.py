@@ -1,0 +1,80 @@
+"""Masking: the replacement of findings in a text, and the map between offsets before and after.
+
+Pure. `mask_text` handles a whole text; `StreamMasker` the same text in pieces, holding back only what might still
+become a part of a finding. The invariant, held by a property test: for any cut into pieces, the joined output of the
+stream equals the masked whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from roadbed.guard.digit_runs import CONTEXT_CHARACTERS
+from roadbed.guard.finding import Finding
+
+Replacer = Callable[[Finding, str], str]
+HOLD_CHARACTERS_MAX: Final = 4_400
+BEHIND_CHARACTERS: Final = 4 * CONTEXT_CHARACTERS
+
+
+def placeholder(finding: Finding, value: str) -> str:
+    """``[EMAIL]``, ``[SECRET]``: says what stood here and nothing else."""
+    return f"[{finding.type.upper()}]"
+
+
+class OffsetMap:
+    """Translates offsets of a masked text to its source and back; inside a replacement, to its start."""
+
+    __slots__ = ("_masked", "_shift", "_source")
+
+    def __init__(self, edits: Sequence[tuple[int, int, int]]) -> None:
+        """``edits`` are ``(start, end, length of the replacement)`` in the source, in order."""
+        self._source, self._masked, self._shift = [0], [0], [0]
+        shift = 0
+        for start, end, length in edits:
+            self._push(start, start + shift, None)
+            shift += length - (end - start)
+            self._push(end, end + shift, shift)
+
+    def _push(self, source: int, masked: int, shift: int | None) -> None:
+        self._source.append(source)
+        self._masked.append(masked)
+        self._shift.append(shift if shift is not None else -(1 << 62))
+
+    def to_source(self, offset: int) -> int:
+        """The offset in the source of an offset in the masked text."""
+        index = bisect_right(self._masked, offset) - 1
+        shift = self._shift[index]
+        return self._source[index] if shift == -(1 << 62) else offset - shift
+
+    def to_masked(self, offset: int) -> int:
+        """The offset in the masked text of an offset in the source."""
+        index = bisect_right(self._source, offset) - 1
+        shift = self._shift[index]
+        return self._masked[index] if shift == -(1 << 62) else offset + shift
+
+
+def mask_text(text: str, findings: Sequence[Finding], replace: Replacer = placeholder) -> str:
+    """``text`` with each of the disjoint, ordered ``findings`` replaced."""
+    if not findings:
+        return text
+    parts: list[str] = []
+    done = 0
+    for finding in findings:
+        parts.append(text[done : finding.start])
+        parts.append(replace(finding, text[finding.start : finding.end]))
+        done = finding.end
+    parts.append(text[done:])
+    return "".join(parts)
+
+
+def mask_text_with_map(
+    text: str, findings: Sequence[Finding], replace: Replacer = placeholder
+) -> tuple[str, OffsetMap]:
+    """As `mask_text`, with the map between offsets before and after."""
+    replacements = [replace(finding, text[finding.start : finding.end]) for finding in findings]
+    edits = [(f.start, f.end, len(new)) for f, new in zip(findings, replacements, strict=True)]
+    ordered = iter(replacements)
+    return mask_text(text, findings, lambda finding, value: next(ordered)), OffsetMap(edits)

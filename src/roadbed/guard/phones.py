@@ -1,0 +1,125 @@
+"""Telephone numbers: which runs of digits may be one, and whether numbering plans know them.
+
+``phonenumberslite`` (libphonenumber's data) judges candidates only: a parse costs about 40 us, its text matcher a
+thousand times the rest of the guard. A candidate needs a ``+``, parentheses, a word such as "phone", or a shape in
+which the numbers of the configured countries are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any, Final
+
+from roadbed.guard.digit_runs import Run, has_word, is_glued, word_pattern
+from roadbed.guard.finding import PHONE, Finding
+
+DIGITS_MIN: Final = 7
+DIGITS_MAX: Final = 15
+GROUPS_MAX: Final = 8
+_PHONE_WORDS = word_pattern(
+    "phone", "phones", "telephone", "tel", "telefon", "telefono", "telefonnummer", "telefoon", "mobile", "mobil",
+    "mobilnummer", "cell", "cellphone", "call", "calling", "ring", "fax", "whatsapp", "sms", "dial",
+    "tlf", "handy", "hotline", "contact", "reach",
+)  # fmt: skip
+
+
+@cache
+def _library() -> Any:
+    """``phonenumbers``, loaded on first need: it costs 60 ms and some megabytes."""
+    import phonenumbers
+
+    return phonenumbers
+
+
+def warm_up() -> None:
+    """Load the numbering plans now, so that no request waits for them."""
+    is_valid("+4722334455", None)
+
+
+def is_valid(text: str, region: str | None) -> bool:
+    """Whether a numbering plan knows the number, dialled from ``region`` when it has no country code."""
+    library = _library()
+    try:
+        return bool(library.is_valid_number(library.parse(text, region)))
+    except library.NumberParseException:
+        return False
+
+
+def phones_in(view: str, run: Run, regions: Sequence[str]) -> Iterator[Finding]:
+    """The telephone numbers of a run: at most one, unless international ones follow each other."""
+    groups = run.groups
+    first = groups[0][0]
+    lead = view[max(0, first - 2) : first]
+    if lead.endswith("+") or lead in ("+(", "(+"):
+        yield from _international(view, groups, first - (1 if lead.endswith("+") else 2), "+")
+        return
+    if view.startswith("00", first) and run.digit_count >= 10:
+        found = list(_international(view, groups, first, "00"))
+        if found:
+            yield from found
+            return
+    for taken in _national(view, groups):
+        start, end = taken[0][0], taken[-1][1]
+        if start and view[start - 1] == "(":
+            start -= 1
+        if is_glued(view, start, end):
+            continue
+        digits = "".join([view[a:b] for a, b in taken])
+        if any(is_valid(digits, region) for region in regions):
+            yield Finding(PHONE, start, end, "phone_national", 0.7, False)
+            return
+
+
+def _international(view: str, groups: list[tuple[int, int]], start: int, lead: str) -> Iterator[Finding]:
+    """The longest valid prefix of the groups."""
+    digits, ends = "", []
+    for a, b in groups[:GROUPS_MAX]:
+        digits += view[a:b]
+        if len(digits) - (2 if lead == "00" else 0) > DIGITS_MAX:
+            break
+        ends.append((b, digits))
+    if start and (view[start - 1].isalnum() or view[start - 1] in "_+"):
+        return
+    for end, number in reversed(ends):
+        if len(number) < DIGITS_MIN:
+            return
+        if end < len(view) and ((view[end].isalnum() and view[end] not in "xXeE") or view[end] == "_"):
+            continue
+        bare = number.removeprefix("00") if lead == "00" else number
+        if is_valid("+" + bare, None) or is_valid(_without_trunk_zero(view, start, end), None):
+            yield Finding(PHONE, start, end, "phone_international", 0.9, False)
+            return
+
+
+def _without_trunk_zero(view: str, start: int, end: int) -> str:
+    """``+44 (0)20 ...`` as it is dialled."""
+    return "+" + view[start:end].replace("(0)", "").lstrip("+(0")
+
+
+def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Stretches of groups that are written like a telephone number or follow a word that says so."""
+    sizes = [b - a for a, b in groups]
+    total = sum(sizes)
+    start = groups[0][0]
+    if DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX:
+        has_parenthesis = start > 0 and view[start - 1] == "(" and len(groups) > 1
+        if has_parenthesis or _is_written_as_phone(view, groups, sizes) or has_word(view, start, _PHONE_WORDS):
+            yield groups
+            return
+    for index in range(min(len(groups) - 2, 40)):
+        part = groups[index : index + 3]
+        if sizes[index : index + 3] == [3, 3, 4] and _is_written_as_phone(view, part, [3, 3, 4]):
+            yield part
+
+
+def _is_written_as_phone(view: str, groups: list[tuple[int, int]], sizes: list[int]) -> bool:
+    """American ``555-123-4567`` and ``1-555-...``; elsewhere a leading zero and one kind of separator."""
+    separators = {view[a:b].strip() for (_, a), (b, _) in pairwise(groups)}
+    if sizes[-3:] == [3, 3, 4] and (len(sizes) == 3 or (len(sizes) == 4 and sizes[0] == 1)):
+        return separators <= {"-", "."} or separators == {""}
+    if len(sizes) < 2 or view[groups[0][0]] != "0" or not 9 <= sum(sizes) <= 12:
+        return False
+    is_date = sizes[:3] in ([2, 2, 4], [2, 2, 2])
+    return not is_date and 2 <= sizes[0] <= 5 and separators <= {"", "-", "/"}
