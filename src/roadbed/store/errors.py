@@ -120,6 +120,27 @@ class VectorMissing(RoadbedError):
     hint = "as a superuser of that database run: CREATE EXTENSION vector"
 
 
+class JobLost(RoadbedError):
+    """A worker no longer holds the job it was running: its lease ended and another worker took the job over."""
+
+    code = "store.job_lost"
+    hint = "nothing to do: the job is run by its new holder"
+
+
+class ObjectMissing(RoadbedError):
+    """No object is stored under this key."""
+
+    code = "store.object_missing"
+    http_status = 404
+
+
+class ObjectsUnavailable(Unavailable):
+    """The object storage does not answer, or refuses."""
+
+    code = "store.objects_unavailable"
+    hint = "check the address and the credentials of the object storage"
+
+
 class InvalidName(RoadbedError):
     """A schema, database, channel, job or object name does not have the allowed shape."""
 

@@ -1,0 +1,283 @@
+"""Jobs: transactions, order, one per key, retries, leases and fences, shutdown, and a worker killed with -9."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from roadbed.kernel.errors import TooLarge, Unavailable
+from roadbed.store.database import Database
+from roadbed.store.errors import InvalidName, JobLost
+from roadbed.store.jobs import PAYLOAD_BYTES_MAX, Job, Jobs
+
+WORKER = Path(__file__).with_name("job_worker.py")
+
+
+@contextlib.asynccontextmanager
+async def running(jobs: Jobs, *, is_only_worker: bool = False, drain_s: float = 5.0) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(jobs.run(stop, is_only_worker=is_only_worker, drain_s=drain_s))
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+async def until(database: Database, sql: str, wanted: Callable[[int], bool]) -> None:
+    """Ask PostgreSQL until it answers as wanted."""
+    async with asyncio.timeout(20):
+        while not wanted(await database.fetchval(sql)):  # noqa: ASYNC110 - the queue's state is in the database
+            await asyncio.sleep(0.01)
+
+
+EMPTY = "SELECT count(*) FROM job"
+
+
+async def test_a_job_is_queued_by_its_transaction(database: Database) -> None:
+    jobs = Jobs(database)
+    with contextlib.suppress(KeyError):
+        async with database.transaction() as connection:
+            assert await jobs.enqueue(connection, "x", {"n": 1})
+            raise KeyError
+    assert await jobs.counts() == {"queued": 0, "running": 0, "failed": 0}
+    async with database.transaction() as connection:
+        await jobs.enqueue(connection, "x", {"n": 2})
+    assert await jobs.counts("x") == {"queued": 1, "running": 0, "failed": 0}
+    assert (await jobs.counts("y"))["queued"] == 0
+
+
+async def test_jobs_run_by_priority_then_age(database: Database) -> None:
+    jobs, seen = Jobs(database), []
+
+    async def handler(job: Job) -> None:
+        seen.append(job.payload["n"])
+
+    await jobs.enqueue_many(None, "x", [({"n": 1}, None), ({"n": 2}, None)])
+    await jobs.enqueue(None, "x", {"n": 3}, priority=5)
+    jobs.register("x", handler)
+    async with running(jobs):
+        await until(database, EMPTY, lambda count: count == 0)
+    assert seen == [3, 1, 2]
+
+
+async def test_one_waits_per_key_and_a_change_while_it_runs_is_not_lost(database: Database) -> None:
+    jobs = Jobs(database)
+    begun, go_on, seen = asyncio.Event(), asyncio.Event(), []
+
+    async def handler(job: Job) -> None:
+        seen.append(job.payload["n"])
+        begun.set()
+        await go_on.wait()
+
+    assert await jobs.enqueue(None, "x", {"n": 1}, "file.md")
+    assert not await jobs.enqueue(None, "x", {"n": 2}, "file.md")
+    jobs.register("x", handler, concurrency=4)
+    async with running(jobs):
+        await begun.wait()
+        assert await jobs.enqueue(None, "x", {"n": 3}, "file.md")
+        assert await jobs.enqueue(None, "x", {"n": 4}, "other.md")
+        await until(database, "SELECT count(*) FROM job WHERE state = 'running'", lambda count: count == 2)
+        assert seen == [1, 4]  # never two of one key at a time
+        go_on.set()
+        await until(database, EMPTY, lambda count: count == 0)
+    assert seen == [1, 4, 3]
+
+
+async def test_errors_are_retried_then_kept_without_content(database: Database) -> None:
+    jobs, attempts = Jobs(database, poll_s=0.05, backoff_s=0.01), Counter[str]()
+
+    async def handler(job: Job) -> None:
+        attempts[job.payload["how"]] += 1
+        if job.payload["how"] == "bug":
+            raise RuntimeError("text of a document")
+        if job.payload["how"] == "final":
+            raise InvalidName("the name is wrong")
+        if job.attempt == 1:
+            raise Unavailable("the model is away")
+
+    jobs.register("x", handler, attempts_max=2, concurrency=3)
+    await jobs.enqueue_many(None, "x", [({"how": how}, how) for how in ("bug", "final", "once")])
+    async with running(jobs):
+        await until(database, "SELECT count(*) FROM job WHERE state = 'failed'", lambda count: count == 2)
+        await until(database, EMPTY, lambda count: count == 2)
+    assert attempts == {"bug": 2, "final": 1, "once": 2}
+    errors = {failed.dedupe_key: failed.error for failed in await jobs.failures()}
+    assert errors == {"bug": "RuntimeError", "final": "store.invalid_name: the name is wrong"}
+    assert await jobs.retry_failed("x") == 2
+    assert await jobs.counts() == {"queued": 2, "running": 0, "failed": 0}
+
+
+async def test_the_end_of_a_worker_gives_its_jobs_back(database: Database) -> None:
+    jobs, begun = Jobs(database), asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    jobs.register("x", handler)
+    await jobs.enqueue(None, "x", {}, "k")
+    async with running(jobs, drain_s=0):
+        await begun.wait()
+    row = await database.fetchrow("SELECT state, attempt FROM job")
+    assert row is not None
+    assert (row["state"], row["attempt"]) == ("queued", 0)
+
+
+async def test_a_given_back_job_yields_to_a_newer_one_of_its_key(database: Database) -> None:
+    jobs, begun = Jobs(database), asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    jobs.register("x", handler)
+    await jobs.enqueue(None, "x", {"n": 1}, "k")
+    async with running(jobs, drain_s=0):
+        await begun.wait()
+        assert await jobs.enqueue(None, "x", {"n": 2}, "k")
+    assert [row["payload"] for row in await database.fetch("SELECT payload FROM job")] == [{"n": 2}]
+
+
+async def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(database: Database, dsn: str) -> None:
+    await database.execute("CREATE TABLE done (n integer)")
+    jobs = Jobs(database, lease_s=1.0, poll_s=0.05)
+    await jobs.enqueue_many(None, "count", [({"n": n}, str(n)) for n in range(20)])
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, str(WORKER), dsn, database.schema, stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    begun = [int(await worker.stdout.readline()) for _ in range(4)]
+    worker.kill()
+    await worker.wait()
+
+    async def handler(job: Job) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("INSERT INTO done VALUES ($1)", job.payload["n"])
+            await job.finish(connection)
+
+    jobs.register("count", handler, concurrency=4)
+    async with running(jobs):
+        await until(database, EMPTY, lambda count: count == 0)
+    assert sorted(begun) == [0, 1, 2, 3]
+    assert sorted(row["n"] for row in await database.fetch("SELECT n FROM done")) == list(range(20))
+
+
+async def test_the_only_worker_takes_over_at_once(database: Database) -> None:
+    first, second = Jobs(database, lease_s=600), Jobs(database, lease_s=600)
+    await first.enqueue(None, "x", {})
+    await database.execute("UPDATE job SET state = 'running', worker = 'dead', lease_until = now() + interval '1 hour'")
+    done = asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        done.set()
+
+    second.register("x", handler)
+    async with running(second, is_only_worker=True), asyncio.timeout(10):
+        await done.wait()
+
+
+async def test_a_worker_that_lost_its_job_is_stopped_and_cannot_finish_it(database: Database) -> None:
+    jobs = Jobs(database, lease_s=0.3)
+    taken: asyncio.Queue[Job] = asyncio.Queue()
+    cancelled = asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        taken.put_nowait(job)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    jobs.register("x", handler)
+    await jobs.enqueue(None, "x", {})
+    async with running(jobs, drain_s=0):
+        job = await taken.get()
+        await database.execute(
+            "UPDATE job SET fence = fence + 1, worker = 'other', lease_until = now() + interval '1 hour'"
+        )
+        async with asyncio.timeout(10):
+            await cancelled.wait()
+        with pytest.raises(JobLost):
+            await _finish(database, job)
+    assert (await jobs.counts())["running"] == 1
+
+
+async def _finish(database: Database, job: Job) -> None:
+    async with database.transaction() as connection:
+        await job.confirm(connection)
+        await job.finish(connection)
+
+
+async def test_a_job_that_kills_its_worker_each_time_is_given_up(database: Database) -> None:
+    jobs = Jobs(database)
+
+    async def handler(job: Job) -> None:
+        raise AssertionError("not again")
+
+    jobs.register("x", handler, attempts_max=3)
+    await jobs.enqueue(None, "x", {})
+    await database.execute("UPDATE job SET state = 'running', attempt = 3, worker = 'dead', lease_until = now()")
+    async with running(jobs):
+        await until(database, "SELECT count(*) FROM job WHERE state = 'failed'", lambda count: count == 1)
+    assert [failed.error for failed in await jobs.failures()] == ["store.job_lost: its worker was lost each time"]
+
+
+async def test_a_job_over_its_time_is_retried(database: Database) -> None:
+    jobs = Jobs(database)
+
+    async def handler(job: Job) -> None:
+        await asyncio.Event().wait()
+
+    jobs.register("x", handler, attempts_max=1, timeout_s=0.01)
+    await jobs.enqueue(None, "x", {})
+    async with running(jobs):
+        await until(database, "SELECT count(*) FROM job WHERE state = 'failed'", lambda count: count == 1)
+
+
+async def test_a_lost_connection_is_no_end(database: Database) -> None:
+    jobs, seen = Jobs(database), []
+
+    async def handler(job: Job) -> None:
+        seen.append(job.payload["n"])
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'test' AND pid <> pg_backend_pid()"
+        )
+
+    jobs.register("x", handler)
+    await jobs.enqueue_many(None, "x", [({"n": n}, None) for n in range(3)])
+    async with running(jobs):
+        await until_empty(database)
+    assert seen == [0, 1, 2]
+
+
+async def until_empty(database: Database) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(Unavailable):
+                if await database.fetchval(EMPTY) == 0:
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_bounds(database: Database) -> None:
+    jobs = Jobs(database)
+    with pytest.raises(TooLarge):
+        await jobs.enqueue(None, "x", {"text": "x" * PAYLOAD_BYTES_MAX})
+    with pytest.raises(ValueError, match="concurrency"):
+        jobs.register("x", _nothing, concurrency=0)
+    jobs.register("x", _nothing)
+    with pytest.raises(ValueError, match="handler"):
+        jobs.register("x", _nothing)
+
+
+async def _nothing(job: Job) -> None:
+    return
