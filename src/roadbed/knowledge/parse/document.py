@@ -173,6 +173,17 @@ class DocumentBuilder:
         """Replace fields of the block added last (a parser learns of a caption or a level only afterwards)."""
         self._blocks[-1] = replace(self._blocks[-1], **changes)  # type: ignore[arg-type]
 
+    def sample(self, chars_max: int) -> str:
+        """The first ``chars_max`` codepoints collected so far."""
+        parts: list[str] = []
+        size = 0
+        for part in self._parts:
+            parts.append(part)
+            size += len(part)
+            if size >= chars_max:
+                break
+        return "".join(parts)[:chars_max]
+
     def finish(self, *, name: str, parser: str, media_type: str) -> ParsedDocument:
         """The document; raises `ParseFailure` (``empty``) when no block holds text."""
         if not self._blocks:

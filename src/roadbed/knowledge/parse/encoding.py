@@ -24,6 +24,8 @@ _META = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_:.-]{
 _XML_DECLARATION = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_:.-]{2,40})""")
 # The WHATWG encoding standard reads these labels as their Windows supersets; pages rely on it.
 _WESTERN_MARKS = "\u2018\u2019\u201c\u201d\u2013\u2014\u2026\xa0\xb0\xa7\u20ac\xa3\xab\xbb\xa9\xae"
+_MULTIBYTE = ("cp932", "euc", "gb", "big5", "shift", "iso2022", "cp949", "johab")
+_PAIR = re.compile(rb"[\x80-\xff]{2}")
 _SUPERSETS = {
     "iso8859-1": "cp1252", "ascii": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
     "shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874", "tis-620": "cp874",
@@ -121,7 +123,8 @@ def _guess(data: bytes) -> str:
     if best is None:
         return "cp1252"
     name = _lookup(best.encoding) or "cp1252"
-    if high < len(sample) * 0.08 and not name.startswith(("cp932", "euc", "gb", "big5", "shift", "iso2022", "cp949")):
+    is_wide = name.startswith(_MULTIBYTE) and _PAIR.search(sample) is not None
+    if high < len(sample) * 0.08 and not is_wide:
         try:
             western = sample.decode("cp1252")
         except UnicodeDecodeError:

@@ -1,0 +1,214 @@
+"""The reading order of a page: pieces with boxes to lines, column by column.
+
+Pure geometry. Recursive cuts: where a vertical gutter separates two bodies of prose, the left one is read before
+the right one, and lines that span the gutter stay between what is above and below them. Narrow or short bodies are
+table cells, and are read row by row. Called by ``pdf``. The invariant: every piece ends up in exactly one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from roadbed.knowledge.parse.pdf_page import Piece
+
+DEPTH_MAX = 4
+BIN_POINTS = 2.0
+COLUMN_LINES_MIN = 4
+COLUMN_CHARS_MIN = 14
+"""Median characters of a line of prose; table cells are shorter."""
+FILL_MIN = 0.45
+"""Median width of a column's lines as a share of the column."""
+CELL_GAP_EM = 1.8
+"""A gap over this many font sizes inside a line is written as a cell border."""
+
+
+@dataclass(slots=True)
+class Line:
+    """One visual line of one column; ``group`` tells columns apart, ``column_right`` is where its lines usually end."""
+
+    text: str
+    left: float
+    bottom: float
+    right: float
+    top: float
+    size: float
+    bold: bool
+    hidden: bool
+    group: int = 0
+    column_left: float = 0.0
+    column_right: float = 0.0
+    cells: int = 1
+
+
+def order_lines(pieces: Sequence[Piece]) -> list[Line]:
+    """The lines of a page in reading order; hidden pieces make lines of their own at the end."""
+    lines: list[Line] = []
+    groups = [0]
+    _cut([piece for piece in pieces if not piece.hidden], lines, groups, 0)
+    hidden = [piece for piece in pieces if piece.hidden]
+    if hidden:
+        _emit(hidden, lines, groups)
+    return lines
+
+
+def _cut(pieces: list[Piece], lines: list[Line], groups: list[int], depth: int) -> None:
+    gutter = _find_gutter(pieces) if depth < DEPTH_MAX else None
+    if gutter is None:
+        _emit(pieces, lines, groups)
+        return
+    across = sorted((piece for piece in pieces if piece.left < gutter < piece.right), key=lambda piece: -piece.top)
+    rest = [piece for piece in pieces if not piece.left < gutter < piece.right]
+    position = 0
+    while position < len(across) or rest:
+        # Spanning pieces with nothing of the columns between them form one band.
+        band: list[Piece] = []
+        while position < len(across):
+            piece = across[position]
+            middle = (piece.top + piece.bottom) / 2
+            if any((other.top + other.bottom) / 2 > middle for other in rest):
+                break
+            band.append(piece)
+            position += 1
+        if band:
+            _emit(band, lines, groups)
+        limit = (across[position].top + across[position].bottom) / 2 if position < len(across) else float("-inf")
+        above = [piece for piece in rest if (piece.top + piece.bottom) / 2 > limit]
+        rest = [piece for piece in rest if (piece.top + piece.bottom) / 2 <= limit]
+        if not above:
+            continue
+        sides = [piece for piece in above if piece.right <= gutter], [piece for piece in above if piece.left >= gutter]
+        if _is_prose(sides[0]) or _is_prose(sides[1]) or not (sides[0] and sides[1]):
+            for side in sides:
+                _cut(side, lines, groups, depth + 1)
+        else:
+            _emit(above, lines, groups)
+
+
+def _find_gutter(pieces: Sequence[Piece]) -> float | None:
+    """The x of a gutter between two bodies of prose, or None."""
+    if len(pieces) < 2 * COLUMN_LINES_MIN:
+        return None
+    left, right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    width = right - left
+    if width < 150:
+        return None
+    count = int(width / BIN_POINTS) + 1
+    steps = [0] * (count + 1)
+    for piece in pieces:
+        steps[int((piece.left - left) / BIN_POINTS)] += 1
+        steps[min(int((piece.right - left) / BIN_POINTS) + 1, count)] -= 1
+    cover: list[int] = []
+    total = 0
+    for step in steps[:count]:
+        total += step
+        cover.append(total)
+    bands = _bands(pieces)
+    allowed = max(1, int(len(bands) * 0.25))
+    size = median(piece.size for piece in pieces)
+    best: tuple[float, float] | None = None
+    start: int | None = None
+    for index in range(int(count * 0.22), int(count * 0.78) + 1):
+        low = index < count and cover[index] <= allowed
+        if low and start is None:
+            start = index
+        if start is not None and (not low or index >= int(count * 0.78)):
+            points = (index - start) * BIN_POINTS
+            middle = left + (start + index) / 2 * BIN_POINTS
+            if points >= max(5.0, 0.5 * size) and (best is None or points > best[0]) and _splits(pieces, middle):
+                best = points, middle
+            start = None
+    return best[1] if best else None
+
+
+def _splits(pieces: Sequence[Piece], gutter: float) -> bool:
+    """Whether both sides of ``gutter`` are prose and lie side by side for a good part of their height."""
+    first = [piece for piece in pieces if piece.right <= gutter]
+    second = [piece for piece in pieces if piece.left >= gutter]
+    if not (_is_prose(first) and _is_prose(second)):
+        return False
+    top = min(max(piece.top for piece in first), max(piece.top for piece in second))
+    bottom = max(min(piece.bottom for piece in first), min(piece.bottom for piece in second))
+    heights = [max(piece.top for piece in side) - min(piece.bottom for piece in side) for side in (first, second)]
+    return top - bottom > 0.3 * min(heights)
+
+
+def _is_prose(pieces: Sequence[Piece]) -> bool:
+    if len(pieces) < COLUMN_LINES_MIN:
+        return False
+    bands = _bands(pieces)
+    if len(bands) < COLUMN_LINES_MIN:
+        return False
+    width = max(piece.right for piece in pieces) - min(piece.left for piece in pieces)
+    widths = [sum(piece.right - piece.left for piece in band) for band in bands]
+    chars = [sum(len(piece.text) for piece in band) for band in bands]
+    return median(chars) >= COLUMN_CHARS_MIN and median(widths) >= FILL_MIN * width
+
+
+def _bands(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Pieces that share a line, from top to bottom: their boxes overlap by half of the lower one's height."""
+    bands: list[list[Piece]] = []
+    edges: list[tuple[float, float]] = []
+    for piece in sorted(pieces, key=lambda piece: (-piece.top - piece.bottom, piece.left)):
+        # Only the last few bands can overlap: sorted by height, with superscripts the exception.
+        for index in range(len(bands) - 1, max(-1, len(bands) - 4), -1):
+            low, high = edges[index]
+            overlap = min(high, piece.top) - max(low, piece.bottom)
+            if overlap > 0.5 * min(high - low, piece.top - piece.bottom):
+                bands[index].append(piece)
+                if piece.size > (high - low) / 1.17:
+                    edges[index] = piece.bottom, piece.top
+                break
+        else:
+            bands.append([piece])
+            edges.append((piece.bottom, piece.top))
+    return bands
+
+
+def _emit(pieces: Sequence[Piece], lines: list[Line], groups: list[int]) -> None:
+    """Append the pieces as one group of lines, top to bottom."""
+    if not pieces:
+        return
+    groups[0] += 1
+    column_left, column_right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
+    for band in _bands(pieces):
+        text, cells = _join(band)
+        main = max(band, key=lambda piece: len(piece.text))
+        lines.append(
+            Line(
+                text=text,
+                left=min(piece.left for piece in band),
+                bottom=main.bottom,
+                right=max(piece.right for piece in band),
+                top=main.top,
+                size=main.size,
+                bold=all(piece.bold for piece in band),
+                hidden=main.hidden,
+                group=groups[0],
+                column_left=column_left,
+                column_right=column_right,
+                cells=cells,
+            )
+        )
+
+
+def _join(band: list[Piece]) -> tuple[str, int]:
+    """The text of one line, and how many cells wide gaps make of it."""
+    right_to_left = sum(_is_rtl(piece.text) for piece in band) * 2 > len(band)
+    ordered = sorted(band, key=lambda piece: -piece.right if right_to_left else piece.left)
+    text, cells = ordered[0].text, 1
+    for before, piece in pairwise(ordered):
+        gap = before.left - piece.right if right_to_left else piece.left - before.right
+        size = max(before.size, piece.size)
+        if gap > CELL_GAP_EM * size and len(text) > 2:
+            text += f" | {piece.text}"
+            cells += 1
+        else:
+            text += piece.text if gap < 0.13 * size else f" {piece.text}"
+    return text, cells
+
+
+def _is_rtl(text: str) -> bool:
+    return sum(1 for char in text if "\u0590" <= char <= "\u08ff" or "\ufb1d" <= char <= "\ufefc") * 2 > len(text)

@@ -1,0 +1,177 @@
+"""Lines to paragraphs: what belongs together, what is a heading, a list item or a table row, and where a divided
+word joins.
+
+Pure. Called by ``pdf`` with the lines of all pages, because body size and vocabulary are properties of the
+document. The invariant: a word divided at a line end is joined without its hyphen only if the document or PDFium
+says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from roadbed.knowledge.parse.document import BlockKind, one_line
+from roadbed.knowledge.parse.pdf_layout import Line
+from roadbed.knowledge.parse.pdf_page import HYPHEN
+
+HEADING_CHARS_MAX = 160
+HEADING_LINES_MAX = 3
+HEADING_RATIO = 1.12
+_BULLET = re.compile(
+    r"^(?:[\u2022\u25aa\u25cf\u25e6\u25a0\u25b8\u2023\u2043\u00b7\u2013\u2014*\u27a2\u2713\u2610\u2611o-])\s+\S"
+)
+_NUMBERED = re.compile(r"^(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)]|\d{1,2}(?:\.\d{1,2}){1,4}\.?)\s+\S", re.IGNORECASE)
+_SECTION = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+[A-Z]")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_END = re.compile(r"[.:;?!\u3002\u2026][\"')\u201d\u2019]*$")
+_LEADERS = re.compile(r"\.{4,}|(?:\. ){4,}|\u2026{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """One block to be."""
+
+    kind: BlockKind
+    text: str
+    level: int = 0
+    hidden: bool = False
+
+
+class Prose:
+    """Knows the document's usual font size, its heading sizes and its words."""
+
+    def __init__(self, pages: Sequence[Sequence[Line]]) -> None:
+        sizes: Counter[float] = Counter()
+        self._words: Counter[str] = Counter()
+        for lines in pages:
+            for line in lines:
+                if not line.hidden:
+                    sizes[_round(line.size)] += len(line.text)
+                self._words.update(word.lower() for word in _WORD.findall(line.text.rstrip(HYPHEN)))
+        self.body = sizes.most_common(1)[0][0] if sizes else 10.0
+        larger = sorted((size for size in sizes if size >= self.body * HEADING_RATIO), reverse=True)
+        self._levels: dict[float, int] = {}
+        level, last = 0, 0.0
+        for size in larger:
+            if not last or size < last * 0.93:
+                level, last = level + 1, size
+            self._levels[size] = min(level, 5)
+        self._last_level = min(level + 1, 6)
+
+    def paragraphs(self, lines: Sequence[Line]) -> Iterator[Paragraph]:
+        """The paragraphs of one page in order."""
+        pitch = self._pitch(lines)
+        group: list[Line] = []
+        for line in lines:
+            if group and self._breaks(group, line, pitch):
+                yield self._finish(group)
+                group = []
+            group.append(line)
+        if group:
+            yield self._finish(group)
+
+    def _pitch(self, lines: Sequence[Line]) -> float:
+        """The usual distance between the lines of running text."""
+        steps = [
+            above.bottom - below.bottom
+            for above, below in pairwise(lines)
+            if above.group == below.group and 0 < above.bottom - below.bottom < 3 * above.size
+        ]
+        return median(steps) if steps else 1.2 * self.body
+
+    def _breaks(self, group: list[Line], line: Line, pitch: float) -> bool:
+        before = group[-1]
+        if before.group != line.group or before.hidden != line.hidden:
+            return True
+        step = before.bottom - line.bottom
+        if before.cells > 1 or line.cells > 1:
+            # Rows of a table stay together; prose next to them does not join.
+            both = before.cells > 1 and line.cells > 1
+            return not both or step > 3.5 * line.size or len(group) > 60
+        if abs(before.size - line.size) > 0.1 * max(before.size, line.size) or before.bold != line.bold:
+            return True
+        usual = max(pitch, 1.15 * line.size) if line.size <= self.body * HEADING_RATIO else 1.35 * line.size
+        if step <= 0 or step > 1.3 * usual:
+            return True
+        if _LEADERS.search(before.text):
+            return True
+        is_short = before.right < before.column_right - 0.22 * (before.column_right - before.column_left)
+        if _BULLET.match(line.text):
+            return True
+        if _NUMBERED.match(line.text) and (is_short or _END.search(before.text) or _NUMBERED.match(group[0].text)):
+            return True
+        if is_short and _END.search(before.text):
+            return True
+        indent = line.left - before.left
+        starts_list = bool(_BULLET.match(group[0].text) or _NUMBERED.match(group[0].text))
+        if indent > 0.9 * line.size and not starts_list and len(group) > 1 and _END.search(before.text):
+            return True
+        return indent < -1.2 * line.size and starts_list and is_short
+
+    def _finish(self, group: list[Line]) -> Paragraph:
+        hidden = group[0].hidden
+        if group[0].cells > 1:
+            text = "\n".join(self._clean(line.text) for line in group)
+            return Paragraph("table" if len(group) > 1 else "paragraph", text, hidden=hidden)
+        text = one_line(self._clean(self._flow(group)))
+        level = self._heading_level(group, text)
+        if level and not hidden:
+            return Paragraph("heading", text, level)
+        if _BULLET.match(text) or (_NUMBERED.match(text) and len(text) < 2_000):
+            return Paragraph("list", text, 1, hidden)
+        return Paragraph("paragraph", text, hidden=hidden)
+
+    def _heading_level(self, group: list[Line], text: str) -> int:
+        if len(text) > HEADING_CHARS_MAX or len(group) > HEADING_LINES_MAX or not any(char.isalpha() for char in text):
+            return 0
+        if _LEADERS.search(text) or _BULLET.match(text):
+            return 0
+        size = _round(group[0].size)
+        section = _SECTION.match(text)
+        if size >= self.body * HEADING_RATIO and len(text) > 1:
+            return self._levels.get(size, 1)
+        if all(line.bold for line in group) and not text.endswith((".", ",", ";", ":")) and len(text) > 2:
+            return min(section.group(1).count(".") + 1, 6) if section else self._last_level
+        return 0
+
+    def _flow(self, group: list[Line]) -> str:
+        text = group[0].text
+        for line in group[1:]:
+            text = self._attach(text, line.text)
+        return text
+
+    def _attach(self, text: str, following: str) -> str:
+        """Two lines as running text, with a divided word joined."""
+        last = text[-1:]
+        if last not in (HYPHEN, "-", "\u00ad", "\u2010") or not following[:1].isalpha():
+            joint = "" if _is_wide(text[-1:]) and _is_wide(following[:1]) else " "
+            return f"{text}{joint}{following}"
+        stem = text[:-1]
+        first = re.search(r"[^\W\d_]+$", stem)
+        second = re.match(r"[^\W\d_]+", following)
+        if first is None or second is None:
+            return f"{stem}-{following}"
+        joined = (first.group() + second.group()).lower()
+        hyphened = f"{first.group()}-{second.group()}".lower()
+        if self._words[joined]:
+            return stem + following
+        if self._words[hyphened] or last == "-" or following[:1].isupper():
+            return f"{stem}-{following}"
+        return stem + following
+
+    def _clean(self, text: str) -> str:
+        return text.replace(HYPHEN, "-").replace("\u00ad", "").replace("\u2010", "-")
+
+
+def _round(size: float) -> float:
+    return round(size * 2) / 2
+
+
+def _is_wide(char: str) -> bool:
+    """Whether a sign belongs to a script that is written without spaces."""
+    return "\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3" or "\uff00" <= char <= "\uffef"
