@@ -1,0 +1,275 @@
+"""From text to the terms of the lexical index: normalise, split, drop stop words, stem; for documents and for queries.
+
+Both sides run the same steps, so that equal words become equal terms. Codes (``AB-1234``, ``v2.3.1``, ``foo_bar``,
+paths, addresses) are kept whole and in parts; Chinese, Japanese, Korean and Thai become character bigrams. Scoring is
+:mod:`roadbed.knowledge.lexical`'s, storage the index's. The invariant: whatever changes a term changes ``ANALYZER``,
+which a generation records; numbers must be checked on the original text, since NFKC turns ``10²`` into ``102``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import Stemmer
+
+from roadbed.knowledge.language import DEFAULT_LANGUAGE, detect_language
+from roadbed.knowledge.stop_words import STOP_WORDS, STOP_WORDS_VERSION
+
+__all__ = [
+    "ANALYZER",
+    "QUERY_CHARS_MAX",
+    "QUERY_TERMS_MAX",
+    "AnalysedText",
+    "analyse",
+    "detect_language",
+    "query_terms",
+    "word_terms",
+]
+
+QUERY_CHARS_MAX = 1_024
+QUERY_TERMS_MAX = 32
+REPETITION = 8.0  # BM25's k3
+TERM_CHARS_MAX = 64  # longer ones (keys, base64) are cut, on both sides alike
+CODE_PARTS_MAX = 16
+ACRONYM_CHARS_MIN = 2
+
+ANALYZER = f"analyzer=v1:snowball{Stemmer.version()}:{STOP_WORDS_VERSION}"
+
+_STEMMERS = {
+    "ar": "arabic",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "es": "spanish",
+    "fi": "finnish",
+    "fr": "french",
+    "hi": "hindi",
+    "hy": "armenian",
+    "it": "italian",
+    "nl": "dutch",
+    "no": "norwegian",
+    "pl": "polish",
+    "pt": "portuguese",
+    "ru": "russian",
+    "sv": "swedish",
+    "ta": "tamil",
+    "tr": "turkish",
+}
+_ELISION = {
+    "fr": frozenset(["c", "d", "j", "jusqu", "l", "lorsqu", "m", "n", "puisqu", "qu", "quoiqu", "s", "t"]),
+    "it": frozenset(["all", "c", "d", "dall", "dell", "l", "nell", "quell", "quest", "s", "sull", "un"]),
+}
+
+_MARKS = "".join(chr(point) for point in range(0x300, 0x1100) if unicodedata.category(chr(point))[0] == "M")
+_LETTER = rf"[^\W_{_MARKS}][{_MARKS}]*"
+_WORD = rf"(?:{_LETTER})+"
+_ASCII_WORD = "[A-Za-z0-9]+"  # a third of the time, and most text is ASCII
+
+
+def _token_pattern(word: str) -> re.Pattern[str]:
+    return re.compile(rf"[A-Za-z](?:\+\+|#)(?!\w)|{word}(?:(?:::|[-_.,/@\\:'+&])+{word})*")
+
+
+_TOKEN, _ASCII_TOKEN = _token_pattern(_WORD), _token_pattern(_ASCII_WORD)
+_PART = re.compile(_WORD)
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
+_DOTTED = re.compile(r"\.[a-z\d]")
+_SEGMENTS = re.compile(r"[/\\@:,&+]+")
+_HYPHENS = dict.fromkeys([0x2010, 0x2011, 0x2012, 0x2013, 0x2212], "-")
+_INVISIBLE = dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF])
+_TRANSLATION = {**_HYPHENS, **_INVISIBLE, 0x2019: "'", 0x02BC: "'"}
+_ACCENTS = re.compile(r"[\u0300-\u036f]+")
+# Han with extensions, kana, hangul, Thai, Lao, Khmer, Myanmar: written without blanks, or inflected by suffix.
+_UNSPACED_RANGES = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003134f"
+)
+_UNSPACED = re.compile(rf"[{_UNSPACED_RANGES}]+")
+
+_local = threading.local()
+
+
+class AnalysedText(NamedTuple):
+    """The terms of a document or chunk. ``length`` counts its content words, though stop words are terms too."""
+
+    frequencies: Counter[str]
+    length: int
+
+
+class _Token(NamedTuple):
+    """One term in waiting. A word is stemmed and may be a stop word; a whole code or a bigram is taken as it is."""
+
+    text: str
+    is_word: bool
+    is_acronym: bool = False
+
+
+def _stem(word: str, language: str) -> str:
+    """The stem in one language, without Latin, Greek and Cyrillic accents. A stemmer belongs to one thread."""
+    name = _STEMMERS.get(language)
+    if language == DEFAULT_LANGUAGE:
+        word = _unaccented(word)  # first: its accents are borrowed, and "résumé" is to meet "resume"
+    if name is not None:
+        stemmers: dict[str, Any] = _local.__dict__.setdefault("stemmers", {})
+        stemmer = stemmers.get(name)
+        if stemmer is None:
+            stemmer = stemmers[name] = Stemmer.Stemmer(name)
+        word = stemmer.stemWord(word)
+    return _unaccented(word)[:TERM_CHARS_MAX]
+
+
+def _unaccented(word: str) -> str:
+    if word.isascii():
+        return word
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", word)))
+
+
+def _normalised(text: str) -> str:
+    """NFKC, with one hyphen, one apostrophe and no invisible characters; letters keep their case."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text).translate(_TRANSLATION)
+
+
+def _bigrams(run: str) -> Iterator[_Token]:
+    if len(run) == 1:
+        yield _Token(run, False)
+    for start in range(len(run) - 1):
+        yield _Token(run[start : start + 2], False)
+
+
+def _is_code(token: str) -> bool:
+    """Whether a token with inner punctuation is a name to be found as a whole, rather than words joined by a hyphen."""
+    if any(character.isdigit() or character in "_@\\" for character in token):
+        return True
+    return "::" in token or token.count("/") >= 2 or _DOTTED.search(token) is not None
+
+
+def _segments(token: str) -> Iterator[_Token]:
+    """The codes within a path or an address: ``/etc/ssh/sshd_config`` is found by ``sshd_config``."""
+    for segment in _SEGMENTS.split(token)[:CODE_PARTS_MAX]:
+        if segment != token and not segment.isalnum() and _is_code(segment):
+            yield _Token(_whole(segment), False)
+
+
+def _whole(token: str) -> str:
+    """One spelling of a code: ``AB-1234``, ``ab_1234`` and ``AB1234`` are the same, ``2.31`` and ``23.1`` are not."""
+    return token.casefold().replace("-", "").replace("_", "")[:TERM_CHARS_MAX]
+
+
+def _word_tokens(part: str) -> Iterator[_Token]:
+    """A run of letters and digits: bigrams where the script has no blanks, else a word, and its humps if any."""
+    position = 0
+    if not part.isascii():
+        for run in _UNSPACED.finditer(part):
+            if run.start() > position:
+                yield _Token(part[position : run.start()].casefold(), True)
+            yield from _bigrams(run.group())
+            position = run.end()
+        if position == len(part):
+            return
+    rest = part[position:]
+    humps = _HUMP.split(rest)
+    if len(humps) > 1:
+        yield _Token(_whole(rest), False)
+        for hump in humps[:CODE_PARTS_MAX]:
+            yield _Token(hump.casefold(), True)
+    else:
+        yield _Token(rest.casefold(), True, is_acronym=len(rest) >= ACRONYM_CHARS_MIN and rest.isupper())
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """All tokens of a normalised text in order; a code gives itself and then its parts."""
+    for match in (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(text):
+        token = match.group()
+        if token.isalnum():
+            yield from _word_tokens(token)
+        elif token.endswith(("++", "#")):
+            yield _Token(token.casefold(), False)
+        elif _NUMBER.fullmatch(token):
+            yield _Token(token.replace(",", "") if _THOUSANDS.fullmatch(token) else token, False)
+        elif "'" in token and token.replace("'", "").isalpha():
+            yield _Token(token.casefold(), True)
+        else:
+            token = token.removesuffix("'s")
+            if _is_code(token):
+                yield _Token(_whole(token), False)
+                yield from _segments(token)
+            for part in _PART.findall(token)[:CODE_PARTS_MAX]:
+                yield from _word_tokens(part)
+
+
+def _unelided(word: str, language: str) -> str:
+    """``l'avion`` -> ``avion`` where the language writes so."""
+    head, apostrophe, tail = word.partition("'")
+    return tail if apostrophe and tail and head in _ELISION.get(language, ()) else word
+
+
+def _terms(tokens: Iterable[_Token], language: str) -> Iterator[tuple[str, bool, bool]]:
+    """(term, whether it is a stop word, whether it is written as an acronym)."""
+    stop_words = STOP_WORDS.get(language, frozenset())
+    for token in tokens:
+        if not token.is_word:
+            yield token.text[:TERM_CHARS_MAX], False, False
+            continue
+        word = _unelided(token.text, language) if "'" in token.text else token.text
+        if word in stop_words:
+            yield word[:TERM_CHARS_MAX], True, token.is_acronym
+        elif term := _stem(word, language):
+            yield term, False, token.is_acronym
+
+
+def analyse(text: str, language: str = DEFAULT_LANGUAGE) -> AnalysedText:
+    """The terms of a chunk with their frequencies, in the language of its document (:func:`detect_language`).
+
+    Stop words are terms too, so that "The Who" can be found, but they add nothing to ``length``.
+    """
+    frequencies: Counter[str] = Counter()
+    length = 0
+    for term, is_stop_word, _ in _terms(_tokens(_normalised(text)), language):
+        frequencies[term] += 1
+        length += not is_stop_word
+    return AnalysedText(frequencies, length)
+
+
+def word_terms(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
+    """The content terms of a text in order, with repetitions and without stop words: for overlap and highlighting."""
+    return [term for term, is_stop_word, _ in _terms(_tokens(_normalised(text)), language) if not is_stop_word]
+
+
+def query_terms(query: str, languages: Sequence[str] = (DEFAULT_LANGUAGE,)) -> dict[str, float]:
+    """The distinct terms of a query in order, at most 32, each with the factor for its idf: the union over languages.
+
+    The factor is BM25's for repetition in the query, ``n (k3 + 1) / (n + k3)``: 1 for a word said once; it matters in a
+    pasted paragraph (CISI nDCG@10 .386 instead of .343). A query's own language is not guessed, since two words do not
+    tell it: a stop word of any of the languages is one. Stop words count only when there is nothing else ("who are
+    you"), or when written in capitals inside a query that is not ("WHO guidance", "US sales").
+    """
+    normalised = _normalised(query[:QUERY_CHARS_MAX])
+    tokens = list(_tokens(normalised))
+    keeps_acronyms = any(character.islower() for character in normalised)
+    per_language = [list(_terms(tokens, language)) for language in dict.fromkeys(languages)]
+    stopped_somewhere = {term for terms in per_language for term, is_stop_word, _ in terms if is_stop_word}
+    content: dict[str, int] = {}
+    stop_words: dict[str, int] = {}
+    for terms in per_language:
+        counted: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        for term, is_stop_word, is_acronym in terms:
+            is_name = is_acronym and keeps_acronyms
+            if is_name or not (is_stop_word or term in stopped_somewhere):
+                counted[True][term] += 1
+            elif is_stop_word:
+                counted[False][term] += 1
+        for chosen, counts in ((content, counted[True]), (stop_words, counted[False])):
+            for term, count in counts.items():
+                chosen[term] = max(count, chosen.get(term, 0))  # one stem in two languages is still one word
+    best = list((content or stop_words).items())[:QUERY_TERMS_MAX]
+    return {term: count * (REPETITION + 1.0) / (count + REPETITION) for term, count in best}
