@@ -1,8 +1,9 @@
 """Endpoints as they run: one model at one server, with its dialect, key, clearance, limits and quirks.
 
-Made from the manifest, from a known provider's entry or from a found local engine; read by routes, dialects and attempts. It does
-no I/O but resolving the key's reference. The invariant: an endpoint is local only when its address is of this house (or the manifest
-says so) and the engine does not pass requests on; only a local endpoint sees personal data in clear.
+Made from the manifest, from a known provider's entry or from a found local engine; read by routes, dialects and
+attempts. It does no I/O but resolving the key's reference. The invariant: an endpoint is local only when its address
+is of this house (or the manifest says so) and the engine does not pass requests on; only a local endpoint sees
+personal data in clear.
 """
 
 from __future__ import annotations
@@ -17,17 +18,16 @@ from urllib.parse import urlsplit
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.prices import Price, PriceTable, price_from_usd
 from roadbed.gateway.providers import KEYS_BY_HOST, PROVIDERS, Provider, host_of
+from roadbed.guard.policy import sink_for_endpoint
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
-from roadbed.kernel.label import CATEGORIES, PERSONAL, Level, Sink, parse_label
+from roadbed.kernel.label import Level, Sink, parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
 
 DialectName = Literal["openai", "anthropic"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
-CLOUD_CLEARANCE = Level.INTERNAL
-"""What may go to an endpoint outside the house that the manifest names, unless its ``labels`` say more."""
-
-NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), "outside")
+OUTSIDE = "outside"
+NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), OUTSIDE)
 
 DEFAULT_URLS: dict[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
@@ -92,15 +92,10 @@ def is_local_address(url: str) -> bool:
 
 
 def sink_of(name: str, is_local: bool, labels: list[str]) -> Sink:
-    """What an endpoint may be sent: everything when local, up to `CLOUD_CLEARANCE` when not, and what ``labels`` add.
-
-    Personal data is tokenised for endpoints that are not local, so that they need no clearance for it.
-    """
-    if is_local:
-        return Sink(name, Level.RESTRICTED, CATEGORIES)
-    label = parse_label(labels, where=f"endpoints.{name}.labels")
-    region = next(iter(sorted(label.regions))) if label.regions else "outside"
-    return Sink(name, max(CLOUD_CLEARANCE, label.level), label.categories | {PERSONAL}, region)
+    """What an endpoint may be sent: the guard's rule, in the region that ``labels`` name."""
+    regions = parse_label(labels, where=f"endpoints.{name}.labels").regions
+    region = min(regions) if regions else ("local" if is_local else OUTSIDE)
+    return sink_for_endpoint(name, is_local=is_local, labels=labels, region=region)
 
 
 def endpoint_from_config(
@@ -110,7 +105,10 @@ def endpoint_from_config(
     prices: PriceTable,
     base: Path | None = None,
 ) -> Endpoint:
-    """The endpoint that the manifest describes. A key that cannot be read becomes its ``fault``, so that the others still serve."""
+    """The endpoint that the manifest describes.
+
+    A key that cannot be read becomes its ``fault``, so that the others still serve.
+    """
     url = (config.url or DEFAULT_URLS[config.type]).rstrip("/")
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
@@ -144,7 +142,9 @@ def endpoint_from_config(
 
 
 def endpoint_from_provider(entry: str, *, prices: PriceTable) -> Endpoint:
-    """The endpoint of a ladder entry ``provider/model``; its key comes from the provider's usual environment variable."""
+    """The endpoint of a ladder entry ``provider/model``; its key comes from the provider's usual environment
+    variable.
+    """
     provider_name, _, model = entry.partition("/")
     provider = PROVIDERS.get(provider_name)
     if provider is None or not model:

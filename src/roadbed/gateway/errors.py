@@ -9,7 +9,8 @@
     ├── Refused: NoCandidate         no endpoint of the ladder may take the data
     ├── Unavailable: LadderSpent     every endpoint failed; its code, status and wait follow the last kind of failure
     └── StreamCut                    the answer broke after its first words had gone out
-`UpstreamError` is inner: one attempt's failure with its class. It never leaves the gateway, nor does any text of a provider's body.
+`UpstreamError` is inner: one attempt's failure with its class. It never leaves the gateway, nor does any text of a
+provider's body.
 """
 
 from __future__ import annotations
@@ -34,11 +35,17 @@ BREAKER_FAILURES = frozenset({"overload", "fault", "timeout"})
 
 RETRIED_ON_THE_SAME_ENDPOINT = frozenset({"rate", "overload", "fault"})
 ENDS_THE_LADDER = frozenset({"client", "context"})
-"""The caller's request is at fault: another endpoint would say the same. (`context` moves on to a larger window only.)"""
+"""The caller's request is at fault: another endpoint would say the same.
+
+(`context` moves on to a larger window only.)
+"""
 
 
 class UpstreamError(Exception):
-    """One attempt failed. ``reason`` is ours, made of names and numbers; ``provider_code`` is a short word of the provider's."""
+    """One attempt failed.
+
+    ``reason`` is ours, made of names and numbers; ``provider_code`` is a short word of the provider's.
+    """
 
     def __init__(
         self,
@@ -62,13 +69,18 @@ class UpstreamError(Exception):
 
 
 class InvalidChatRequest(InvalidRequest):
-    """A chat request has a wrong type, an unknown role, or a field that contradicts another. ``param`` names the field."""
+    """A chat request has a wrong type, an unknown role, or a field that contradicts another.
+
+    ``param`` names the field.
+    """
 
     code = "gateway.invalid_request"
 
 
 class UnsupportedFeature(InvalidRequest):
-    """The request needs something that no endpoint of the route can do; leaving it out would change the answer's meaning."""
+    """The request needs something that no endpoint of the route can do; leaving it out would change the answer's
+    meaning.
+    """
 
     code = "gateway.unsupported_feature"
 
@@ -120,7 +132,9 @@ class EndpointsOverloaded(Unavailable):
 
 
 class EndpointsThrottled(RateLimited):
-    """Every endpoint of the route limits our rate; ``retry_after_s`` says when the first one will take requests again."""
+    """Every endpoint of the route limits our rate; ``retry_after_s`` says when the first one will take requests
+    again.
+    """
 
     code = "gateway.endpoints_throttled"
 

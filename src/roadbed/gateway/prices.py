@@ -1,7 +1,8 @@
 """What tokens cost: a dated table of known models, overridden per endpoint, in integer pico-dollars per token.
 
-One USD per million tokens is exactly 1,000,000 pico-dollars per token, so a cost is a dot product of integers, rounded once when it
-is shown. Tables are read from ``prices.json`` beside this file. It settles nothing: the ledger does.
+One USD per million tokens is exactly 1,000,000 pico-dollars per token, so a cost is a dot product of integers,
+rounded once when it is shown. Tables are read from ``prices.json`` beside this file. It settles nothing: the ledger
+does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ PICOUSD_PER_USD_PER_MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Pico-dollars per token for each class of `Usage`. ``source`` names the row: table date and model, or the manifest."""
+    """Pico-dollars per token for each class of `Usage`.
+
+    ``source`` names the row: table date and model, or the manifest.
+    """
 
     source: str
     input_uncached: int
@@ -72,7 +76,10 @@ def price_from_usd(source: str, input_usd: float | Decimal, output_usd: float | 
 
 
 class PriceTable:
-    """A dated table of prices by provider and model. A dated model name (``gpt-5-2025-08-07``) finds its family's row."""
+    """A dated table of prices by provider and model.
+
+    A dated model name (``gpt-5-2025-08-07``) finds its family's row.
+    """
 
     def __init__(self, date: str, rows: dict[tuple[str, str], Price]) -> None:
         self.date = date

@@ -1,7 +1,8 @@
 """The providers that a ladder can name as ``provider/model``: base address, the usual name of the key, dialect.
 
-A key in the environment is reported by `describe_environment` and used only once the manifest names the provider: private files do not
-go to a cloud because a variable was set. It makes no call and reads no key's value but to see whether there is one.
+A key in the environment is reported by `describe_environment` and used only once the manifest names the provider:
+private files do not go to a cloud because a variable was set. It makes no call and reads no key's value but to see
+whether there is one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The values of a model call, in no dialect: what is asked, what comes back, what it used.
 
-Dialects translate these from and to the bytes of a provider or a client; apps and the server build and read them. Nothing here
-does I/O. The invariant: the classes of `Usage` are disjoint, so that cost is one dot product and no dialect counts a token twice.
+Dialects translate these from and to the bytes of a provider or a client; apps and the server build and read them.
+Nothing here does I/O. The invariant: the classes of `Usage` are disjoint, so that cost is one dot product and no
+dialect counts a token twice.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.label import PUBLIC, UNSCANNED, Label
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.trace import Trace
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -204,15 +207,16 @@ CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta)
 class Call:
     """Who calls, until when, and what the call's data may reach.
 
-    ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data (the guard's);
-    None makes a fresh one. ``trace`` takes the spans of the attempts (the ledger's); None records none.
+    ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data
+    (the guard's); None makes a fresh one. ``trace`` takes the spans of the attempts (the ledger's); None records
+    none.
     """
 
     principal: Principal
     deadline: Deadline
     label: Label = PUBLIC
-    trace: Any = None
-    vault: Any = None
+    trace: Trace | None = None
+    vault: Vault | None = None
 
     def label_of(self, request: ChatRequest) -> Label:
         """The call's label with what the request's parts add to it."""
@@ -221,7 +225,10 @@ class Call:
 
 @dataclass(slots=True)
 class AttemptRecord:
-    """One try at one endpoint, as the trace and the ledger show it. ``failure`` is its error class; empty when it answered."""
+    """One try at one endpoint, as the trace and the ledger show it.
+
+    ``failure`` is its error class; empty when it answered.
+    """
 
     endpoint: str
     model: str

@@ -1,8 +1,8 @@
 """Anthropic Messages, spoken to model servers: requests to bytes, streamed and whole answers to events.
 
-System turns go to the top-level ``system``, tool results become user turns, turns of one role are joined. What OpenAI's fields mean and
-Messages cannot say is refused by name when the answer's meaning would change, and named in ``dropped`` when only its quality would.
-The invariant of ``base.py`` holds: no finish that the server did not send.
+System turns go to the top-level ``system``, tool results become user turns, turns of one role are joined. What
+OpenAI's fields mean and Messages cannot say is refused by name when the answer's meaning would change, and named in
+``dropped`` when only its quality would. The invariant of ``base.py`` holds: no finish that the server did not send.
 """
 
 from __future__ import annotations
@@ -293,10 +293,11 @@ _decode_event = msgspec.json.Decoder(_StreamEvent).decode
 class AnthropicDecoder:
     """Events in, events out, for one answer. Usage counts are cumulative, so the last report holds."""
 
-    __slots__ = ("_arguments_seen", "_tools", "_usage", "is_finished", "tool_count")
+    __slots__ = ("_arguments_seen", "_tools", "_usage", "is_finished", "is_over", "tool_count")
 
     def __init__(self) -> None:
         self.is_finished = False
+        self.is_over = False
         self.tool_count = 0
         self._tools: dict[int, int] = {}
         self._arguments_seen: set[int] = set()
@@ -324,6 +325,8 @@ class AnthropicDecoder:
                     self.is_finished = True
                 if body.usage is not None:
                     self._report(body.usage, events)
+            case "message_stop":
+                self.is_over = True
             case "error":
                 raise failure_from_object({"error": body.error})
             case _:

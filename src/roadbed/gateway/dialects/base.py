@@ -1,7 +1,8 @@
 """What every dialect offers, so that one attempt engine drives them all.
 
-A dialect is a pure codec: a request becomes bytes, a response's bytes become events. It opens no socket and keeps no state but a
-decoder's. The invariant: a decoder never makes `Finished` for an answer that the server did not end itself.
+A dialect is a pure codec: a request becomes bytes, a response's bytes become events. It opens no socket and keeps no
+state but a decoder's. The invariant: a decoder never makes `Finished` for an answer that the server did not end
+itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from roadbed.wire.sse import SseEvent
 
 @dataclass(frozen=True, slots=True)
 class EncodedRequest:
-    """A request as bytes. ``path`` comes after the endpoint's base address; ``dropped`` names fields that only quality needed."""
+    """A request as bytes.
+
+    ``path`` comes after the endpoint's base address; ``dropped`` names fields that only quality needed.
+    """
 
     path: str
     headers: tuple[tuple[bytes, bytes], ...]
@@ -26,9 +30,10 @@ class EncodedRequest:
 
 
 class StreamDecoder(Protocol):
-    """Takes the events of one response in order."""
+    """Takes the events of one response in order. ``is_over`` once nothing more will come."""
 
     is_finished: bool
+    is_over: bool
 
     def feed(self, event: SseEvent) -> list[Event]:
         """The events of one server-sent event. Raises `UpstreamError` for an error object or malformed data."""
@@ -45,7 +50,10 @@ class Dialect(Protocol):
     name: str
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
-        """The request's bytes. Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried."""
+        """The request's bytes.
+
+        Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried.
+        """
         ...
 
     def decoder(self) -> StreamDecoder:

@@ -1,7 +1,8 @@
 """What a provider's error means: the failure class of a status and body, and how long it asks us to wait.
 
-Pure functions for all dialects. A provider's message is read to tell a full window or an empty account from other errors, and never
-kept: it may quote the prompt. Only its short code and field name survive, and only when they look like ones.
+Pure functions for all dialects. A provider's message is read to tell a full window or an empty account from other
+errors, and never kept: it may quote the prompt. Only its short code and field name survive, and only when they look
+like ones.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e
 
 
 def failure_from_response(status: int, headers: Headers, body: bytes, now: datetime) -> UpstreamError:
-    """The failure of a response whose status is not 200. ``headers`` have lower-case names; ``now`` is the time of day."""
+    """The failure of a response whose status is not 200.
+
+    ``headers`` have lower-case names; ``now`` is the time of day.
+    """
     try:
         decoded = msgspec.json.decode(body[:ERROR_BODY_BYTES_MAX])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

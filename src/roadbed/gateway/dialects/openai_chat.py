@@ -1,8 +1,9 @@
 """OpenAI chat completions, spoken to model servers: requests to bytes, streamed and whole answers to events.
 
-It serves OpenAI and everything compatible with it (vLLM, llama.cpp, LM Studio, Ollama's ``/v1``); their quirks come from the
-endpoint's profile or are taken in stride (usage on any chunk, tool calls without type or index, a finish reason on the last content).
-The side that our own callers speak to is ``openai_server.py``. The invariant of ``base.py`` holds: no finish that was not sent.
+It serves OpenAI and everything compatible with it (vLLM, llama.cpp, LM Studio, Ollama's ``/v1``); their quirks come
+from the endpoint's profile or are taken in stride (usage on any chunk, tool calls without type or index, a finish
+reason on the last content). The side that our own callers speak to is ``openai_server.py``. The invariant of
+``base.py`` holds: no finish that was not sent.
 """
 
 from __future__ import annotations
@@ -222,11 +223,11 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 class OpenAIDecoder:
     """Chunks in, events out, for one answer (only the first choice: more are refused before they are asked for)."""
 
-    __slots__ = ("_last_index", "_seen_ids", "is_finished", "saw_done")
+    __slots__ = ("_last_index", "_seen_ids", "is_finished", "is_over")
 
     def __init__(self) -> None:
         self.is_finished = False
-        self.saw_done = False
+        self.is_over = False
         self._seen_ids: dict[int, str] = {}
         self._last_index = -1
 
@@ -234,7 +235,7 @@ class OpenAIDecoder:
         """The events of one chunk; of ``[DONE]`` none."""
         data = event.data
         if data[:6] == b"[DONE]":
-            self.saw_done = True
+            self.is_over = True
             return []
         try:
             chunk = _decode_chunk(data)

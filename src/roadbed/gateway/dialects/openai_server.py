@@ -1,8 +1,9 @@
-"""OpenAI chat completions, spoken to our own callers: their requests to `ChatRequest`, events to chunks and whole completions.
+"""OpenAI chat completions, spoken to our own callers: their requests to `ChatRequest`, events to chunks and whole
+completions.
 
-Strict about types and roles: an error names the field's path. Fields that nothing here knows stay in ``passthrough``, for endpoints of
-the same dialect. Chunks follow the documented grammar: role, content, finish, usage where asked for, ``[DONE]``.
-The invariant: a stream that broke gets an error object, and no finish chunk and no ``[DONE]``.
+Strict about types and roles: an error names the field's path. Fields that nothing here knows stay in ``passthrough``,
+for endpoints of the same dialect. Chunks follow the documented grammar: role, content, finish, usage where asked for,
+``[DONE]``. The invariant: a stream that broke gets an error object, and no finish chunk and no ``[DONE]``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,167 @@
+"""The way through the guard: every string of a request on its way to a model, every string of an answer on its way to
+the caller.
+
+`guard_request` is the only maker of `GuardedRequest`, and an attempt takes nothing else. Pictures, audio and files
+are not read: they carry the label ``unscanned`` and go only where that is accepted. The invariant: no text of a
+caller reaches a dialect's encoder unguarded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from roadbed.gateway.errors import InvalidChatRequest
+from roadbed.gateway.types import (
+    ChatRequest,
+    Event,
+    Finished,
+    JsonSchema,
+    Message,
+    Part,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+)
+from roadbed.guard.gate import Guard
+from roadbed.guard.vault import StreamUnmasker, Vault
+from roadbed.kernel.label import Label
+from roadbed.kernel.principal import Principal
+
+DEPTH_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedRequest:
+    """A request as it may be sent to one kind of endpoint."""
+
+    request: ChatRequest
+    label: Label
+    is_local: bool
+    masked_count: int
+
+
+class _Masker:
+    """Guards string after string, and joins their labels."""
+
+    def __init__(self, guard: Guard, label: Label, is_local: bool, vault: Vault) -> None:
+        self._guard = guard
+        self._given = label
+        self._is_local = is_local
+        self._vault = vault
+        self.label = label
+        self.masked_count = 0
+
+    def text(self, text: str) -> str:
+        """One string."""
+        if not text:
+            return text
+        guarded = self._guard.for_model(text, self._given, is_local=self._is_local, vault=self._vault)
+        self.masked_count += guarded.masked_count
+        self.label = self.label.join(guarded.label)
+        return guarded.text
+
+    def tree(self, value: Any, depth: int = 0) -> Any:
+        """Every string value in plain JSON data; keys stay."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict | list) and depth >= DEPTH_MAX:
+            raise InvalidChatRequest(f"the request holds JSON nested deeper than {DEPTH_MAX}")
+        if isinstance(value, dict):
+            return {key: self.tree(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.tree(item, depth + 1) for item in value]
+        return value
+
+    def message(self, message: Message) -> Message:
+        """One turn."""
+        content: str | tuple[Part, ...]
+        if isinstance(message.content, str):
+            content = self.text(message.content)
+        else:
+            content = tuple(
+                TextPart(self.text(part.text)) if isinstance(part, TextPart) else part for part in message.content
+            )
+        calls = tuple(ToolCall(call.id, call.name, self.text(call.arguments)) for call in message.tool_calls)
+        return Message(message.role, content, self.text(message.name), calls, message.tool_call_id)
+
+    def tool(self, tool: Tool) -> Tool:
+        """One tool's description and schema; its name is an identifier."""
+        return Tool(tool.name, self.text(tool.description), self.tree(tool.parameters), tool.strict)
+
+
+def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault) -> GuardedRequest:
+    """The request as endpoints of one kind may see it: secrets replaced, and for those not local personal data
+    tokenised.
+    """
+    masker = _Masker(guard, label, is_local, vault)
+    wanted = request.response_format
+    guarded = msgspec.structs.replace(
+        request,
+        messages=tuple(masker.message(message) for message in request.messages),
+        tools=tuple(masker.tool(tool) for tool in request.tools),
+        stop=tuple(masker.text(text) for text in request.stop),
+        response_format=JsonSchema(masker.tree(wanted.schema), wanted.name, wanted.strict) if wanted else None,
+        passthrough=masker.tree(request.passthrough),
+    )
+    return GuardedRequest(guarded, masker.label, is_local, masker.masked_count)
+
+
+_Key = tuple[type[Event], int]
+
+
+class Unmasker:
+    """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on."""
+
+    def __init__(self, guard: Guard, vault: Vault, principal: Principal) -> None:
+        self._guard = guard
+        self._vault = vault
+        self._principal = principal
+        self._is_needed = len(vault) > 0 and guard.may_unmask(principal)
+        self._streams: dict[_Key, StreamUnmasker] = {}
+
+    def feed(self, event: Event) -> list[Event]:
+        """The event restored, after what had been held back before it."""
+        if not self._is_needed:
+            return [event]
+        match event:
+            case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):
+                return self._pieces((type(event), 0), text)
+            case ToolCallDelta(index, id, name, arguments):
+                key: _Key = (ToolCallDelta, index)
+                before = [] if key in self._streams else self._flush(but=ToolCallDelta)
+                head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
+                return before + head + self._pieces(key, arguments)
+            case Finished():
+                return [*self._flush(), event]
+            case _:
+                return [event]
+
+    def _pieces(self, key: _Key, text: str) -> list[Event]:
+        before: list[Event] = []
+        if key not in self._streams:
+            before = self._flush(but=key[0])
+            self._streams[key] = self._guard.stream_for_caller(self._vault, self._principal)
+        shown = self._streams[key].feed(text)
+        return [*before, _piece(key, shown)] if shown else before
+
+    def _flush(self, but: type[Event] | None = None) -> list[Event]:
+        """What was held back in texts of other kinds: they have ended when a new kind begins."""
+        ended = [key for key in self._streams if key[0] is not but]
+        rest = [(key, self._streams.pop(key).finish()) for key in ended]
+        return [_piece(key, text) for key, text in rest if text]
+
+
+def _piece(key: _Key, text: str) -> Event:
+    kind, index = key
+    if kind is ToolCallDelta:
+        return ToolCallDelta(index, arguments=text)
+    if kind is RefusalDelta:
+        return RefusalDelta(text)
+    return ReasoningDelta(text) if kind is ReasoningDelta else TextDelta(text)

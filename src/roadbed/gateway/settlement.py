@@ -1,0 +1,124 @@
+"""What one attempt used and cost, written where the trace and the ledger look: once, however the attempt ended.
+
+It counts bytes while the attempt runs, and settles with the endpoint's report or an estimate. Failed attempts that an
+endpoint may have begun to work on are settled too. The invariant: `settle` takes effect once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from roadbed.gateway.attempt import Attempt
+from roadbed.gateway.endpoints import Endpoint
+from roadbed.gateway.errors import UpstreamError
+from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.types import (
+    NO_USAGE,
+    AttemptRecord,
+    Event,
+    Finished,
+    Outcome,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReported,
+)
+from roadbed.ledger.trace import CANCELLED, FAILED, OK, Span, Trace
+from roadbed.ledger.trace import Usage as LedgerUsage
+
+
+class AttemptMeter:
+    """Watches one attempt from its start to its settlement."""
+
+    def __init__(
+        self, outcome: Outcome, endpoint: Endpoint, attempt: Attempt, bytes_in: int, trace: Trace | None, now_s: float
+    ) -> None:
+        self._outcome = outcome
+        self._endpoint = endpoint
+        self._attempt = attempt
+        self._bytes_in = bytes_in
+        self._bytes_out = 0
+        self._reported: Usage | None = None
+        self._trace = trace
+        self._span: Span | None = trace.open_span(f"model {endpoint.name}", "model") if trace is not None else None
+        self._is_settled = False
+        self.record = AttemptRecord(endpoint.name, endpoint.model, started_s=now_s)
+        outcome.attempts.append(self.record)
+
+    def saw(self, event: Event) -> None:
+        """Count one event."""
+        match event:
+            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
+                self._bytes_out += len(text)
+            case ToolCallDelta(_, _, name, arguments):
+                self._bytes_out += len(name) + len(arguments)
+            case UsageReported(usage):
+                self._reported = usage
+            case Finished():
+                pass
+
+    @property
+    def first_event_s(self) -> float | None:
+        """Seconds from the start to the first token; None when none came."""
+        at_s = self._attempt.first_event_at_s
+        return None if at_s is None else at_s - self.record.started_s
+
+    def settle(self, estimator: TokenEstimator, error: UpstreamError | None, *, is_complete: bool) -> None:
+        """The attempt is over: fill its record, the outcome's sums and the span."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        record, outcome, endpoint = self.record, self._outcome, self._endpoint
+        record.ended_s = asyncio.get_running_loop().time()
+        record.first_event_s = self.first_event_s
+        head = self._attempt.head
+        record.status = head.status if head is not None else (error.status if error is not None else 0)
+        if error is not None:
+            record.failure, record.reason = error.failure, error.reason
+        may_have_worked = is_complete or record.status == 200 or ((error is None or error.was_sent) and head is None)
+        if may_have_worked:
+            record.usage = estimator.settle(
+                endpoint.model, self._reported, self._bytes_in, self._bytes_out, is_complete=is_complete
+            )
+            if endpoint.price is not None:
+                record.cost_picousd = endpoint.price.cost_picousd(record.usage)
+        outcome.usage = outcome.usage.plus(record.usage)
+        outcome.cost_picousd += record.cost_picousd
+        self._close_span(error, is_complete)
+
+    def _close_span(self, error: UpstreamError | None, is_complete: bool) -> None:
+        if self._trace is None or self._span is None:
+            return
+        record, usage = self.record, self.record.usage
+        first_ms = None if record.first_event_s is None else round(record.first_event_s * 1000, 1)
+        self._trace.close_span(
+            self._span,
+            OK if is_complete else (FAILED if error is not None else CANCELLED),
+            endpoint=record.endpoint,
+            model=record.model,
+            is_local=self._endpoint.is_local,
+            http_status=record.status,
+            failure=record.failure,
+            reason=record.reason,
+            first_token_ms=first_ms,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        if usage == NO_USAGE:
+            return
+        self._trace.usage.append(
+            LedgerUsage(
+                endpoint=record.endpoint,
+                model=record.model,
+                route=self._outcome.route,
+                input_uncached=usage.input_uncached,
+                cache_read=usage.cache_read,
+                cache_write=usage.cache_write_5m + usage.cache_write_1h,
+                output_tokens=usage.output_tokens,
+                reasoning_tokens=usage.output_reasoning,
+                source="estimated" if usage.is_estimated else "reported",
+                cost_microusd=-(-record.cost_picousd // 1_000_000),
+            )
+        )
