@@ -53,8 +53,17 @@ def test_short_document_is_one_chunk_with_its_place() -> None:
 
 
 def test_text_without_blocks_is_chunked_too() -> None:
-    assert [chunk.text for chunk in chunk_document("doc", " plain text ", [], count)] == ["plain text"]
-    assert chunk_document("doc", " \n ", [], count) == []
+    assert [chunk.text for chunk in chunk_document("doc", " plain text ", None, count)] == ["plain text"]
+    assert chunk_document("doc", " \n ", None, count) == []
+
+
+@pytest.mark.parametrize("words", [10, 220])
+def test_text_of_blocks_left_out_is_in_no_chunk(words: int) -> None:
+    text, blocks = lay_out([("paragraph", "seen " * words, 0), ("paragraph", "hidden", 0), ("paragraph", "more", 0)])
+    kept = chunk_document("doc", text, [blocks[0], blocks[2]], count)
+    assert [chunk.text.split()[0] for chunk in kept] == ["seen", "more"]
+    assert not any("hidden" in chunk.embed_text() for chunk in kept)
+    assert chunk_document("doc", text, [], count) == []
 
 
 def test_sections_never_share_a_chunk_and_carry_their_headings() -> None:

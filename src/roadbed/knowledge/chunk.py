@@ -85,12 +85,16 @@ class Chunk:
 
 
 class _Piece(NamedTuple):
-    """An indivisible span with its tokens and whether a chunk may well end behind it (the end of a block)."""
+    """An indivisible span with its tokens and whether a chunk may well end behind it (the end of a block).
+
+    ``after_gap``: text that is in no block stands before it, so no chunk may reach from before to behind it.
+    """
 
     start: int
     end: int
     tokens: int
     ends_block: bool
+    after_gap: bool
     page: int | None
     location: str
 
@@ -127,16 +131,23 @@ def chunk_id(document_id: str, text: str, occurrence: int, chunker: str = CHUNKE
 
 
 def chunk_document(
-    document_id: str, text: str, blocks: Sequence[BlockLike], token_count: TokenCount, tokens_max: int = TOKENS_MAX
+    document_id: str,
+    text: str,
+    blocks: Sequence[BlockLike] | None,
+    token_count: TokenCount,
+    tokens_max: int = TOKENS_MAX,
 ) -> list[Chunk]:
     """The chunks of a document in order, not overlapping, together holding every non-blank character of its blocks.
+
+    Text outside the blocks given is in no chunk, so a caller leaves hidden text out by leaving out its blocks; None
+    stands for one block, the whole text.
 
     ``token_count`` is the embedder's. ``tokens_max`` bounds heading path and text together, so nothing is cut off
     silently when embedding, but for a single word longer than that.
     """
     chunks: list[Chunk] = []
     seen: Counter[str] = Counter()
-    for section in _sections(text, blocks or [_Whole(0, len(text))]):
+    for section in _sections(text, [_Whole(0, len(text))] if blocks is None else blocks):
         path = _fitting_path(section.path, token_count)
         heading_tokens = token_count(HEADING_SEPARATOR.join(path)) if path else 0
         budget = max(tokens_max - heading_tokens, tokens_max // 2)
@@ -196,7 +207,10 @@ def _fitting_path(path: tuple[str, ...], token_count: TokenCount) -> tuple[str, 
 
 def _pieces(text: str, blocks: Sequence[BlockLike], token_count: TokenCount, budget: int) -> Iterator[_Piece]:
     """The section as indivisible spans: a block, else its lines (tables, code, lists) or sentences, else its words."""
+    reached = blocks[0].start
     for block in blocks:
+        after_gap = bool(text[reached : block.start].strip())
+        reached = block.end
         spans = _trimmed(text, block.start, block.end)
         if spans is None:
             continue
@@ -209,7 +223,7 @@ def _pieces(text: str, blocks: Sequence[BlockLike], token_count: TokenCount, bud
             parts = [part for unit in units for part in _fitting(text, *unit, token_count, budget)]
         for number, (first, last, size) in enumerate(parts):
             ends_block = number == len(parts) - 1 and block.kind != "heading"
-            yield _Piece(first, last, size, ends_block, block.page, block.location)
+            yield _Piece(first, last, size, ends_block, after_gap and number == 0, block.page, block.location)
 
 
 def _fitting(text: str, start: int, end: int, token_count: TokenCount, budget: int) -> Iterator[tuple[int, int, int]]:
@@ -244,6 +258,7 @@ def _packed(pieces: list[_Piece], budget: int) -> list[list[_Piece]]:
     for piece in pieces:
         if (
             not groups
+            or piece.after_gap
             or tokens + piece.tokens > budget
             or (tokens >= TOKENS_TARGET and groups[-1][-1].ends_block)
             or piece.end - groups[-1][0].start > CHUNK_CHARS_MAX
@@ -252,7 +267,7 @@ def _packed(pieces: list[_Piece], budget: int) -> list[list[_Piece]]:
             tokens = 0
         groups[-1].append(piece)
         tokens += piece.tokens
-    if len(groups) > 1 and tokens < TOKENS_TAIL_MIN:
+    if len(groups) > 1 and tokens < TOKENS_TAIL_MIN and not groups[-1][0].after_gap:
         groups[-2:] = _evened(groups[-2] + groups[-1])
     return groups
 
