@@ -1,8 +1,9 @@
-"""Loopback fixtures: a server that speaks our protocol without uvicorn's main loop, and a raw client that writes exact bytes."""
+"""Loopback fixtures: our protocol without uvicorn's main loop, a raw client, and a scripted upstream."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -120,7 +121,7 @@ class Site:
             client.abort()
         for task in list(self.state.tasks):
             task.cancel()
-        while self.state.connections or self.state.tasks:
+        while self.state.connections or self.state.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0)
         await self.server.wait_closed()
 
@@ -159,6 +160,74 @@ class EchoApp:
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+class Upstream:
+    """A raw scripted server: each connection runs ``script(reader, writer, number)``."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.left = asyncio.Event()
+        self.tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self.server: asyncio.Server | None = None
+        self.port = 0
+
+    async def open(self, context: ssl.SSLContext | None = None) -> None:
+        self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=context)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def request(self, reader: asyncio.StreamReader) -> bytes:
+        """Read one request whole; raises ``IncompleteReadError`` when the client left."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        for line in head.split(b"\r\n"):
+            if line.startswith(b"content-length: "):
+                head += await reader.readexactly(int(line[16:]))
+        self.requests.append(head)
+        return head
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks[task] = writer
+        self.connections += 1
+        try:
+            await self.script(self, reader, writer, self.connections)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left.set()
+        finally:
+            del self.tasks[task]
+            writer.close()
+
+    async def close(self) -> None:
+        assert self.server is not None
+        self.server.close()
+        for writer in self.tasks.values():
+            writer.transport.abort()
+        await asyncio.wait_for(asyncio.gather(*self.tasks, return_exceptions=True), PATIENCE_S)
+        await self.server.wait_closed()
+
+
+Script = Callable[[Upstream, asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
+OpenUpstream = Callable[..., Awaitable[Upstream]]
+
+
+@pytest.fixture
+async def open_upstream() -> AsyncIterator[OpenUpstream]:
+    """A factory of scripted upstreams."""
+    upstreams: list[Upstream] = []
+
+    async def make(script: Script, context: ssl.SSLContext | None = None) -> Upstream:
+        upstream = Upstream(script)
+        upstreams.append(upstream)
+        await upstream.open(context)
+        return upstream
+
+    yield make
+    for upstream in upstreams:
+        await upstream.close()
 
 
 OpenSite = Callable[..., Awaitable[Site]]

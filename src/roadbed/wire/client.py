@@ -43,7 +43,8 @@ class UpstreamClient:
         self.loop = asyncio.get_running_loop()
         self._limits = limits or PoolLimits()
         self._proxies = proxies if proxies is not None else ProxySettings.from_environment(os.environ)
-        self._connector = Connector(resolver or Resolver())
+        self._resolver = resolver or Resolver()
+        self._connector = Connector(self._resolver)
         self._contexts = TlsContexts()
         self._pools: dict[PoolKey, Pool] = {}
         self._watch: Sweep[Exchange] = Sweep(WATCH_BEAT_S)
@@ -95,10 +96,11 @@ class UpstreamClient:
         return pool
 
     async def close(self) -> None:
-        """Close all connections; exchanges under way fail."""
+        """Close all connections and the resolver; exchanges under way fail."""
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
+        self._resolver.close()
         self._watch.stop()
         self._idle.stop()
         await asyncio.sleep(0)  # transports call connection_lost in the next turn

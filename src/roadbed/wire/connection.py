@@ -163,6 +163,8 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.fail(errors.ResponseMalformed(f"{self._owner.name} does not answer in strict HTTP/1.1"))
                 return
             self._has_extra = True
+        if self._is_complete and not self._ends_here(data):
+            self._has_extra = True
         if self._deliver(exchange) and self._is_complete:
             self._finish(exchange)
 
@@ -193,6 +195,12 @@ class UpstreamConnection(asyncio.Protocol):
         if self._wire_bytes > HEAD_BYTES_MAX * 2 + self._body_bytes * _FRAMING_FACTOR:
             exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
         return not exchange.is_done
+
+    def _ends_here(self, data: bytes) -> bool:
+        """Whether the read ends with the response. The parser tells of most bytes too many, but skips line breaks."""
+        if data.endswith(b"\r\n\r\n"):
+            return not data.endswith(b"\r\n\r\n\r\n")
+        return (bool(self._pieces) and data.endswith(self._pieces[-1])) or data in (b"\n", b"\r\n", b"\n\r\n")
 
     def _end_head_response(self) -> None:
         """A response to HEAD ends with its head, whatever length it names; the parser has no mode for that."""

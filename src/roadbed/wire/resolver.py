@@ -59,6 +59,11 @@ class Resolver:
         # Shielded: a caller that gives up must not take the answer from the others that wait for it.
         return await asyncio.shield(task)
 
+    def close(self) -> None:
+        """Ask no more: questions under way are cancelled."""
+        for task in list(self._asking.values()):
+            task.cancel()
+
     async def _ask(self, host: str, port: int) -> list[str]:
         known = self._known.get(host)
         try:
