@@ -1,0 +1,302 @@
+"""`Identity`: who is calling. Keys live in PostgreSQL, and every process answers from a snapshot in memory.
+
+`authenticate` touches no database: a key revoked anywhere is refused here within a second (NOTIFY ``roadbed_key``; a
+poll every `POLL_S` catches what a lost connection missed), and during an outage the last snapshot goes on. A process
+that never read a snapshot recognises nobody. The invariant: unknown, expired and revoked keys get one and the same
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final
+
+from roadbed.guard.keys import (
+    ADMIN_KEY_ID,
+    KEY_BYTES_MAX,
+    IdentityNotReady,
+    KeyMissing,
+    KeyNotFound,
+    KeyRecord,
+    KeyRefused,
+    KeyRequestInvalid,
+    LastAdminKey,
+    check_admin_key,
+    check_key_request,
+    digest_of,
+    new_key,
+)
+from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
+from roadbed.kernel.errors import DeadlineExceeded, Unavailable
+from roadbed.kernel.principal import ADMIN, MEMBER, Principal
+from roadbed.store.database import Connection, Database
+
+CHANNEL: Final = "roadbed_key"
+POLL_S: Final = 5.0
+LAST_USED_EVERY_S: Final = 60.0
+STOP_S: Final = 5.0
+KEYS_LISTED_MAX: Final = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+class _Entry:
+    """A live key as `authenticate` needs it."""
+
+    __slots__ = ("digest", "expires", "principal")
+
+    def __init__(self, digest: bytes, record: KeyRecord) -> None:
+        self.digest = digest
+        self.expires = record.expires
+        self.principal = record.principal()
+
+
+class Identity:
+    """The keys of a deployment. `start` it, or use it as an async context manager."""
+
+    def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
+        self._database = database
+        self._clock = clock
+        self._poll_s = poll_s
+        self._by_digest: dict[bytes, _Entry] | None = None
+        self._by_id: dict[str, _Entry] = {}
+        self._used: set[str] = set()
+        self._used_written_s = clock.monotonic_s()
+        self._changed = asyncio.Event()
+        self._refreshing = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Read the keys and keep them fresh. When the database is away, goes on trying in the background."""
+        await self._try_refresh()
+        self._task = asyncio.create_task(self._keep_fresh(), name="identity")
+        self._task.add_done_callback(_report_crash)
+
+    async def stop(self) -> None:
+        """Stop refreshing, after a last word on which keys were used."""
+        task, self._task = self._task, None
+        if task is not None:
+            # Let a statement that is under way end: what is cancelled half-way costs its connection.
+            self._is_stopping = True
+            self._changed.set()
+            try:
+                await asyncio.wait_for(task, STOP_S)
+            except TimeoutError:
+                logger.warning("reading the keys did not end within %g s and was cancelled", STOP_S)
+        with contextlib.suppress(Unavailable, DeadlineExceeded):
+            await self._write_last_used()
+
+    async def __aenter__(self) -> Identity:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the keys were read since the start."""
+        return self._by_digest is not None
+
+    # -- the request path ---------------------------------------------------------------------------------------------
+
+    def authenticate(self, presented: bytes | str | None) -> Principal:
+        """The caller who presents this key. `KeyMissing`, `KeyRefused`, `IdentityNotReady`."""
+        if not presented:
+            raise KeyMissing("this address needs a key")
+        entries = self._by_digest
+        if entries is None:
+            raise IdentityNotReady("the keys have not been read yet")
+        if isinstance(presented, str):
+            presented = presented.encode("utf-8", "surrogateescape")
+        if len(presented) > KEY_BYTES_MAX:
+            raise KeyRefused
+        digest = hashlib.sha256(presented).digest()
+        entry = entries.get(digest)
+        if entry is None or not hmac.compare_digest(entry.digest, digest):
+            raise KeyRefused
+        return self._admit(entry)
+
+    def principal_of(self, key_id: str) -> Principal:
+        """The caller behind a live key's id, for sessions that were opened with it. As `authenticate`."""
+        if self._by_digest is None:
+            raise IdentityNotReady("the keys have not been read yet")
+        entry = self._by_id.get(key_id)
+        if entry is None:
+            raise KeyRefused
+        return self._admit(entry)
+
+    def _admit(self, entry: _Entry) -> Principal:
+        if entry.expires is not None and self._clock.wall() >= entry.expires:
+            raise KeyRefused
+        self._used.add(entry.principal.id)
+        return entry.principal
+
+    # -- administration -----------------------------------------------------------------------------------------------
+
+    async def create_key(
+        self,
+        *,
+        team: str,
+        roles: Iterable[str] = (MEMBER,),
+        apps: Iterable[str] | None = None,
+        name: str = "",
+        expires: datetime | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`."""
+        granted = frozenset(roles)
+        check_key_request(team, granted, name)
+        if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
+            raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
+        key_id, plaintext = new_key()
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+                " RETURNING *",
+                *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
+                *(sorted(apps) if apps is not None else None, expires),
+            )
+            await self._database.notify(CHANNEL, key_id, connection=connection)
+        await self.refresh()
+        logger.info("key %s was created for team %s", key_id, team)
+        return _record(row), plaintext
+
+    async def list_keys(self) -> list[KeyRecord]:
+        """All keys, newest first, revoked ones too."""
+        rows = await self._database.fetch("SELECT * FROM api_key ORDER BY created DESC, id LIMIT $1", KEYS_LISTED_MAX)
+        return [_record(row) for row in rows]
+
+    async def revoke_key(self, key_id: str) -> KeyRecord:
+        """End a key for good, and with it the sessions opened with it. `KeyNotFound`, `LastAdminKey`."""
+        async with self._database.transaction() as connection:
+            await _lock_admin_keys(connection)
+            row = await connection.fetchrow(
+                "UPDATE api_key SET revoked = now() WHERE id = $1 AND revoked IS NULL RETURNING *",
+                key_id,
+            )
+            if row is None:
+                raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
+            if ADMIN in row["roles"] and not await _has_live_admin(connection, self._clock.wall()):
+                raise LastAdminKey(f"{key_id} is the last live admin key")
+            await self._database.notify(CHANNEL, key_id, connection=connection)
+        await self.refresh()
+        logger.info("key %s was revoked", key_id)
+        return _record(row)
+
+    async def ensure_admin_key(self, value: str | None = None) -> str | None:
+        """Make sure that somebody can administer. The plaintext when a key was made here, to be shown once.
+
+        ``value`` (from ROADBED_ADMIN_KEY) becomes the first admin key, in place of the value that it had before.
+        Without it a key is made only when no admin key is live. `AdminKeyWeak`.
+        """
+        chosen = check_admin_key(value) if value is not None else None
+        plaintext = chosen if chosen is not None else new_key()[1]
+        digest = digest_of(plaintext.encode())
+        async with self._database.transaction() as connection:
+            await _lock_admin_keys(connection)
+            if chosen is None and await _has_live_admin(connection, self._clock.wall()):
+                return None
+            if chosen is not None:
+                # The same value under another id would be ambiguous; the operator's word decides.
+                await connection.execute(
+                    "UPDATE api_key SET revoked = coalesce(revoked, now()), digest = sha256(digest)"
+                    " WHERE digest = $1 AND id <> $2",
+                    *(digest, ADMIN_KEY_ID),
+                )
+            await connection.execute(
+                "INSERT INTO api_key (id, digest, name, team, roles) VALUES ($1, $2, 'first admin key', 'admin', $3)"
+                " ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, roles = excluded.roles, revoked = NULL,"
+                " expires = NULL, created = CASE WHEN api_key.digest = excluded.digest THEN api_key.created"
+                " ELSE now() END",
+                *(ADMIN_KEY_ID, digest, [ADMIN, MEMBER]),
+            )
+            await self._database.notify(CHANNEL, ADMIN_KEY_ID, connection=connection)
+        await self.refresh()
+        return plaintext if chosen is None else None
+
+    # -- the snapshot -------------------------------------------------------------------------------------------------
+
+    async def refresh(self) -> None:
+        """Read the live keys now. `StoreUnavailable`."""
+        async with self._refreshing:
+            rows = await self._database.fetch("SELECT * FROM api_key WHERE revoked IS NULL")
+            entries = {bytes(row["digest"]): _Entry(bytes(row["digest"]), _record(row)) for row in rows}
+            self._by_id = {entry.principal.id: entry for entry in entries.values()}
+            self._by_digest = entries
+
+    async def _try_refresh(self) -> None:
+        try:
+            await self.refresh()
+        except (Unavailable, DeadlineExceeded) as error:
+            state = "the last snapshot goes on" if self.is_ready else "nobody is recognised yet"
+            logger.warning("the keys cannot be read (%s): %s", error.code, state)
+
+    async def _keep_fresh(self) -> None:
+        subscription = None
+        try:
+            while not self._is_stopping:
+                if subscription is None:
+                    with contextlib.suppress(Unavailable, DeadlineExceeded):
+                        subscription = await self._database.listen(CHANNEL, lambda payload: self._changed.set())
+                        self._changed.set()  # what changed before the subscription
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), self._poll_s)
+                if self._is_stopping:
+                    break
+                self._changed.clear()
+                await self._try_refresh()
+                if self._clock.monotonic_s() - self._used_written_s >= LAST_USED_EVERY_S:
+                    with contextlib.suppress(Unavailable, DeadlineExceeded):
+                        await self._write_last_used()
+        finally:
+            if subscription is not None:
+                await subscription.close()
+
+    async def _write_last_used(self) -> None:
+        used, self._used = self._used, set()
+        self._used_written_s = self._clock.monotonic_s()
+        if used:
+            await self._database.execute("UPDATE api_key SET last_used = now() WHERE id = ANY($1)", sorted(used))
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("keys are no longer refreshed: revoked ones stay valid here", exc_info=task.exception())
+
+
+async def _lock_admin_keys(connection: Connection) -> None:
+    """One change of who is admin at a time, over all processes."""
+    await connection.execute("LOCK TABLE api_key IN SHARE ROW EXCLUSIVE MODE")
+
+
+async def _has_live_admin(connection: Connection, now: datetime) -> bool:
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM api_key WHERE revoked IS NULL AND $1 = ANY(roles)"
+        " AND (expires IS NULL OR expires > $2))",
+        *(ADMIN, now),
+    )
+    return found
+
+
+def _record(row: Any) -> KeyRecord:
+    return KeyRecord(
+        id=row["id"],
+        name=row["name"],
+        team=row["team"],
+        roles=frozenset(row["roles"]),
+        apps=frozenset(row["apps"]) if row["apps"] is not None else None,
+        created=row["created"],
+        expires=row["expires"],
+        revoked=row["revoked"],
+        last_used=row["last_used"],
+    )

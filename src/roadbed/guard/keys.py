@@ -1,0 +1,139 @@
+"""API keys: their form ``rbk_<id>_<secret>``, their digest, and the record of one. Pure; storage is `guard.identity`.
+
+A key holds 256 random bits, so a plain SHA-256 of it is enough to store: there is nothing to guess offline. The
+plaintext exists once, where `new_key` returns it. The invariant: no record, repr or message holds a plaintext.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from roadbed.kernel.errors import ConfigError, Conflict, InvalidRequest, NotFound, Unauthorized, Unavailable
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
+
+KEY_PREFIX: Final = "rbk_"
+KEY_BYTES_MAX: Final = 512
+ADMIN_KEY_CHARACTERS_MIN: Final = 24
+ADMIN_KEY_ID: Final = "admin"
+NAME_CHARACTERS_MAX: Final = 200
+ROLES: Final = frozenset({ADMIN, MEMBER, AUDITOR})
+_ID_CHARACTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ID_LENGTH, _SECRET_LENGTH = 10, 43
+
+
+class KeyMissing(Unauthorized):
+    """The request carries no key."""
+
+    code = "auth.key_missing"
+    hint = "send the header `Authorization: Bearer rbk_...`; `roadbed keys create` makes a key"
+
+
+class KeyRefused(Unauthorized):
+    """The key is unknown, expired or revoked; which of these is not told."""
+
+    code = "auth.key_refused"
+    hint = "check the key for a missing character; `roadbed keys list` shows which are live"
+
+    def __init__(self) -> None:
+        super().__init__("this key is not valid")
+
+
+class IdentityNotReady(Unavailable):
+    """The keys have not been read from the database since the start, so nobody can be recognised yet."""
+
+    code = "auth.not_ready"
+    hint = "try again in a moment; /readyz says which part is not ready"
+
+
+class KeyNotFound(NotFound):
+    """There is no such key, or it was revoked already."""
+
+    code = "auth.key_not_found"
+    hint = "`roadbed keys list` shows the ids"
+
+
+class LastAdminKey(Conflict):
+    """The last live admin key cannot be revoked: nobody could make another."""
+
+    code = "auth.last_admin_key"
+    hint = "create another admin key first: roadbed keys create --role admin"
+
+
+class KeyRequestInvalid(InvalidRequest):
+    """A key was asked for with a role, team, name or expiry that cannot be."""
+
+    code = "auth.key_request_invalid"
+
+
+class AdminKeyWeak(ConfigError):
+    """ROADBED_ADMIN_KEY is too short or has characters that a header cannot carry."""
+
+    code = "auth.admin_key_weak"
+    hint = f"use at least {ADMIN_KEY_CHARACTERS_MIN} printable ASCII characters, e.g. from `openssl rand -hex 24`"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as lists show it: everything but its secret. ``apps is None`` means all apps and routes."""
+
+    id: str
+    name: str
+    team: str
+    roles: frozenset[str]
+    apps: frozenset[str] | None
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it opens anything at ``now``."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+    def principal(self) -> Principal:
+        """The caller that presents this key."""
+        return Principal(id=self.id, team=self.team, roles=self.roles, apps=self.apps, name=self.name)
+
+
+def new_key() -> tuple[str, str]:
+    """A fresh ``(id, plaintext)``."""
+    key_id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+    secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
+    return key_id, f"{KEY_PREFIX}{key_id}_{secret}"
+
+
+def digest_of(presented: bytes) -> bytes:
+    """What is stored of a key."""
+    return hashlib.sha256(presented).digest()
+
+
+def bearer_key(authorization: bytes) -> bytes:
+    """The key in an ``Authorization`` header; empty when it has another scheme."""
+    scheme, _, key = authorization.strip().partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""
+
+
+def check_admin_key(value: str) -> str:
+    """``value`` stripped, when it can be an admin key; `AdminKeyWeak`."""
+    value = value.strip()
+    if len(value) < ADMIN_KEY_CHARACTERS_MIN or not value.isascii() or not value.isprintable():
+        raise AdminKeyWeak("ROADBED_ADMIN_KEY cannot be used as a key")
+    if len(value) > KEY_BYTES_MAX:
+        raise AdminKeyWeak(f"ROADBED_ADMIN_KEY is longer than {KEY_BYTES_MAX} characters")
+    return value
+
+
+def check_key_request(team: str, roles: frozenset[str], name: str) -> None:
+    """`KeyRequestInvalid` for a key that cannot be."""
+    if not roles or not roles <= ROLES:
+        wrong = ", ".join(sorted(roles - ROLES)) or "none"
+        raise KeyRequestInvalid(f"roles: {wrong}", hint=f"roles are {', '.join(sorted(ROLES))}", param="roles")
+    if not team or len(team) > NAME_CHARACTERS_MAX or not team.isprintable():
+        raise KeyRequestInvalid("a key belongs to a team, whose name is printable", param="team")
+    if len(name) > NAME_CHARACTERS_MAX or not (name.isprintable() or not name):
+        raise KeyRequestInvalid(f"name: at most {NAME_CHARACTERS_MAX} printable characters", param="name")

@@ -1,0 +1,119 @@
+"""Console sessions: signed, bound to a key, ended with it; links that sign in once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import pytest
+
+from roadbed.guard.identity import Identity
+from roadbed.guard.keys import KeyRefused
+from roadbed.guard.sessions import FormTokenRefused, SessionRefused, Sessions, SignInTokenRefused
+from roadbed.kernel.principal import Principal
+from roadbed.store.database import Database
+
+
+class HandClock:
+    """A clock whose time of day is set by the test."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    def wall(self) -> datetime:
+        return self.now
+
+
+class Place(NamedTuple):
+    """A deployment with one key."""
+
+    identity: Identity
+    sessions: Sessions
+    principal: Principal
+    clock: HandClock
+
+
+@pytest.fixture
+async def place(database: Database) -> AsyncIterator[Place]:
+    clock = HandClock()
+    async with Identity(database, clock=clock) as identity:
+        record, _ = await identity.create_key(team="a")
+        yield Place(identity, await Sessions.open(database, identity, clock=clock), record.principal(), clock)
+
+
+async def test_a_session_stands_for_its_key_in_every_process(place: Place, database: Database) -> None:
+    cookie = place.sessions.start(place.principal)
+    assert place.sessions.principal_of(cookie) == place.principal
+    other = await Sessions.open(database, place.identity)
+    assert other.principal_of(cookie) == place.principal
+
+
+async def test_revoking_the_key_ends_the_session(place: Place) -> None:
+    cookie = place.sessions.start(place.principal)
+    await place.identity.revoke_key(place.principal.id)
+    with pytest.raises(SessionRefused):
+        place.sessions.principal_of(cookie)
+
+
+async def test_sessions_end_after_twelve_hours(place: Place) -> None:
+    cookie = place.sessions.start(place.principal)
+    place.clock.now += timedelta(hours=11, minutes=59)
+    assert place.sessions.principal_of(cookie) == place.principal
+    place.clock.now += timedelta(minutes=2)
+    with pytest.raises(SessionRefused):
+        place.sessions.principal_of(cookie)
+
+
+async def test_no_changed_cookie_is_believed(place: Place) -> None:
+    cookie = place.sessions.start(place.principal)
+    for index in range(len(cookie)):
+        changed = cookie[:index] + ("A" if cookie[index] != "A" else "B") + cookie[index + 1 :]
+        with pytest.raises(SessionRefused):
+            place.sessions.principal_of(changed)
+    for wrong in (None, "", "..", "1.a.b.c", "é" * 10, "x" * 5000):
+        with pytest.raises(SessionRefused):
+            place.sessions.principal_of(wrong)
+
+
+async def test_a_link_signs_in_once(place: Place) -> None:
+    token = await place.sessions.create_sign_in_token(place.principal.id)
+    results = await asyncio.gather(*(place.sessions.redeem(token) for _ in range(4)), return_exceptions=True)
+    cookies = [result for result in results if isinstance(result, str)]
+    assert len(cookies) == 1
+    assert all(isinstance(result, SignInTokenRefused) for result in results if not isinstance(result, str))
+    assert place.sessions.principal_of(cookies[0]) == place.principal
+
+
+async def test_a_link_is_good_for_fifteen_minutes_and_for_a_live_key(place: Place) -> None:
+    late = await place.sessions.create_sign_in_token(place.principal.id)
+    place.clock.now += timedelta(minutes=16)
+    with pytest.raises(SignInTokenRefused):
+        await place.sessions.redeem(late)
+    orphan = await place.sessions.create_sign_in_token(place.principal.id)
+    await place.identity.revoke_key(place.principal.id)
+    with pytest.raises(SignInTokenRefused):
+        await place.sessions.redeem(orphan)
+    with pytest.raises(KeyRefused):
+        await place.sessions.create_sign_in_token(place.principal.id)
+    for wrong in ("", "rbs_unknown", "ü", "rbs_" + "x" * 5000):
+        with pytest.raises(SignInTokenRefused):
+            await place.sessions.redeem(wrong)
+
+
+async def test_links_are_stored_as_digests(place: Place, database: Database) -> None:
+    token = await place.sessions.create_sign_in_token(place.principal.id)
+    rows = await database.fetch("SELECT * FROM sign_in_token")
+    assert token[4:] not in repr([dict(row) for row in rows])
+
+
+async def test_a_form_belongs_to_its_session(place: Place) -> None:
+    mine, theirs = place.sessions.start(place.principal), place.sessions.start(place.principal)
+    place.sessions.check_form_token(mine, place.sessions.form_token(mine))
+    for wrong in (place.sessions.form_token(theirs), "", None, "ü"):
+        with pytest.raises(FormTokenRefused):
+            place.sessions.check_form_token(mine, wrong)
