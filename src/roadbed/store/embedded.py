@@ -155,6 +155,11 @@ class EmbeddedPostgres:
         """The connection string of the application's role. It holds a password: never log it."""
         return self._dsn(APPLICATION_ROLE, self._known_passwords().application, APPLICATION_DATABASE)
 
+    @property
+    def socket_folder(self) -> Path | None:
+        """The private folder of the server's socket, while there is one."""
+        return self._socket_folder
+
     async def start(self) -> None:
         """Start the server, making the cluster first where there is none. A typed error leaves nothing running."""
         if self._process is not None:

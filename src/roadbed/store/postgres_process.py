@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -31,6 +32,7 @@ INITDB_TIMEOUT_S = 120.0
 ORPHAN_STOP_S = 15.0
 POLL_S = 0.01
 LOG_TAIL_BYTES = 8 * 1024
+REASON_LENGTH_MAX = 200
 IS_LINUX = platform.system() == "Linux"
 LAUNCHER = Path(__file__).with_name("launch.py")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -88,12 +90,19 @@ def give_to(account: Account | None, path: Path) -> None:
 
 
 def reachable_install(install: Path, account: Account | None, folder: Path) -> Path:
-    """``install``, or a copy of it in ``folder`` when the account cannot enter it (a clone under ``/root``)."""
+    """``install``, or a copy of it in ``folder`` when the account cannot enter it (a clone in root's home)."""
     if account is None or account.may_enter(install / "bin" / "postgres"):
         return install
-    copy = folder / "install"
-    if not copy.exists():
-        shutil.copytree(install, copy, symlinks=True, ignore=RUNTIME_FILES_IGNORED)
+    return copy_install(install, folder)
+
+
+def copy_install(install: Path, folder: Path) -> Path:
+    """A copy of what runs. The wheel's programs find libraries in a folder beside the package: so does the copy."""
+    copy = folder / "site" / install.parent.name / install.name
+    libraries = install.parent.with_name(f"{install.parent.name}.libs")
+    shutil.copytree(install, copy, symlinks=True, ignore=RUNTIME_FILES_IGNORED)
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / "site" / libraries.name, symlinks=True)
     return copy
 
 
@@ -172,20 +181,22 @@ def explain_failure(tail: str, data: Path) -> RoadbedError:
         return errors.StoreDiskFull(f"no room left on the disk of {data}")
     if "read-only file system" in text:
         return errors.StateUnusable(f"the disk of {data} is read-only")
-    if "incompatible with server" in text or "not compatible with this version" in text:
-        return errors.PostgresVersionMismatch(f"{data} was written by another PostgreSQL than {POSTGRES_MAJOR}")
     if "unix-domain socket" in text and "could not" in text:
         return errors.SocketUnusable("PostgreSQL cannot make its socket")
     if "shared memory block" in text or "postmaster.pid" in text:
         return errors.StateInUse(f"processes of an earlier PostgreSQL still use {data}")
-    last = next((line for line in reversed(tail.splitlines()) if "FATAL" in line or "PANIC" in line), "")
-    last = last.split("FATAL:")[-1].split("PANIC:")[-1].strip()[:200]
+    found = [match[1] for match in _REASON.finditer(tail)]
+    last = found[-1].strip()[:REASON_LENGTH_MAX] if found else ""
     if any(word in text for word in _DAMAGE_WORDS):
         return errors.StateDamaged(f"the database files in {data} are damaged: {last or 'initialization failed'}")
     return errors.PostgresStartFailed(f"PostgreSQL did not start: {last or 'it gave no reason'}")
 
 
+_REASON = re.compile(r"(?:FATAL:|PANIC:|initdb: error:|postgres: )(.*)")
+# The version file was compared before, so files of another version here are a mixture.
 _DAMAGE_WORDS = (
+    "incompatible with server",
+    'required wal directory "pg_wal"',
     "panic:",
     "could not locate a valid checkpoint",
     "could not open file",

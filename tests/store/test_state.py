@@ -1,0 +1,59 @@
+"""The state folder and its lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from roadbed.store.errors import StateInUse, StateUnusable, StoreDiskFull
+from roadbed.store.state import StateLock, explain_os_error, make_private_folder, write_private_file
+
+
+def test_the_lock_is_exclusive_and_ends_with_release(tmp_path: Path) -> None:
+    state = tmp_path / "a" / "state"
+    with StateLock.acquire(state) as lock:
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+        with pytest.raises(StateInUse, match=f"process {os.getpid()}"):
+            StateLock.acquire(state)
+    assert not lock.is_held
+    lock.release()
+    StateLock.acquire(state).release()
+
+
+def test_a_lock_file_without_its_process_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").write_text("1\n")
+    StateLock.acquire(tmp_path).release()
+
+
+def test_an_open_folder_is_narrowed_and_a_file_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir(mode=0o755)
+    make_private_folder(folder)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(StateUnusable):
+        make_private_folder(tmp_path / "link")
+
+
+def test_files_are_private_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    write_private_file(path, b"one")
+    write_private_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
+    with pytest.raises(StateUnusable):
+        write_private_file(tmp_path / "missing" / "secret", b"")
+
+
+def test_a_full_disk_is_told_apart(tmp_path: Path) -> None:
+    full = explain_os_error(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert isinstance(full, StoreDiskFull)
+    fixed = explain_os_error(OSError(errno.EROFS, "Read-only file system"), tmp_path)
+    assert isinstance(fixed, StateUnusable)
+    assert "Read-only file system" in fixed.message
