@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 ZIP_TIME = (2026, 1, 1, 0, 0, 0)
 PDF_PAGE_MM = 170
+PDF_HEADING_ROOM_MM = 30
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,15 @@ def write_pdf(text: Text) -> bytes:
     pdf.set_margins(20, 16, 20)
     pdf.add_page()
     pdf.set_font("helvetica", "B", 18)
-    pdf.multi_cell(PDF_PAGE_MM, 9, text.title, new_x="LMARGIN", new_y="NEXT")
+    pdf.multi_cell(PDF_PAGE_MM, 9, text.title, align="L", new_x="LMARGIN", new_y="NEXT")
     pdf.set_font("helvetica", "I", 9)
     pdf.multi_cell(PDF_PAGE_MM, 6, text.subtitle, new_x="LMARGIN", new_y="NEXT")
     for block in parse(text.body):
         pdf.ln(2.5)
         pdf.set_font("helvetica", size=10.5)
         if block.kind == "heading":
+            if pdf.will_page_break(PDF_HEADING_ROOM_MM):
+                pdf.add_page()
             pdf.set_font("helvetica", "B", 13)
             pdf.multi_cell(PDF_PAGE_MM, 7, block.lines[0], new_x="LMARGIN", new_y="NEXT")
         elif block.kind == "table":
