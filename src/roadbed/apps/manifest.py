@@ -21,7 +21,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     knowledge: Annotated[list[str], Meta(description="collections that it answers from")] = []
     model: Annotated[
-        str, Meta(description="route it asks; the default model, else extractive answers, when left out")
+        str, Meta(description="route it asks; when left out the first model, or a local engine if none is declared")
     ] = ""
     prompt: Annotated[str, Meta(description="file with its instructions to the model, relative to the workspace")] = ""
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"

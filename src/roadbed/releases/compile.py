@@ -29,13 +29,14 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
     releases = {ROUTES: seal(ROUTES, {"kind": "routes", **_routes(manifest, list(manifest.models))})}
     for name, app in manifest.apps.items():
         prompt = workspace.prompts.get(name, "")
+        model = app.model or next(iter(manifest.models), "")
         document: dict[str, Any] = {
             "kind": app.kind,
-            "settings": msgspec.to_builtins(app),
+            "settings": {**msgspec.to_builtins(app), "model": model},
             "prompt": {"sha256": hashlib.sha256(prompt.encode()).hexdigest(), "text": prompt},
             "retrieval": {collection: generations.get(collection, "") for collection in app.knowledge},
             "policies": {"guard": msgspec.to_builtins(manifest.guard), "traces": msgspec.to_builtins(manifest.traces)},
-            **_routes(manifest, [app.model] if app.model else []),
+            **_routes(manifest, [model] if model else []),
         }
         releases[name] = seal(name, document)
     return releases

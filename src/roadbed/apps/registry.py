@@ -1,0 +1,156 @@
+"""`AppRegistry`: the live apps and routes of one process, built from releases.
+
+It is handed the snapshot of live releases whenever that moves, builds each release once, and swaps all of it as one
+immutable object. A request takes its `Served` once and keeps it, so no answer mixes two releases. With no model
+declared anywhere, the apps ask the local engine that was found last (`use_local_engine`), if any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roadbed.apps.copilot import Copilot
+from roadbed.apps.manifest import AppConfig
+from roadbed.apps.retrieval import Searcher
+from roadbed.apps.search import SearchApp
+from roadbed.apps.types import App
+from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.prices import PriceTable
+from roadbed.gateway.route import Route, build_routes
+from roadbed.guard.gate import Guard
+from roadbed.kernel.config import nearest, parse_duration_s
+from roadbed.kernel.errors import ConfigError, NotFound
+from roadbed.kernel.release import Release
+
+log = logging.getLogger("roadbed.apps")
+
+ROUTES = "_routes"
+NAMES_LISTED_MAX = 20
+
+
+class UnknownModel(NotFound):
+    """The ``model`` of the request is neither an app nor a route of this workspace."""
+
+    code = "request.unknown_model"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedApp:
+    """One app as it serves now."""
+
+    name: str
+    release: Release
+    config: AppConfig
+    app: App
+    deadline_s: float
+    route: Callable[[], Route | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Everything that serves, as of one moment."""
+
+    apps: Mapping[str, ServedApp]
+    routes: Mapping[str, Route]
+    routes_release: Release | None
+
+
+class AppRegistry:
+    """Builds and swaps what serves. One per process."""
+
+    def __init__(
+        self,
+        *,
+        searcher: Searcher,
+        gateway: Gateway,
+        guard: Callable[[], Guard],
+        prices: PriceTable,
+        folder: Path,
+    ) -> None:
+        self._searcher = searcher
+        self._gateway = gateway
+        self._guard = guard
+        self._prices = prices
+        self._folder = folder
+        self._local: Mapping[str, Route] = {}
+        self._declared: Mapping[str, Route] = {}
+        self.served = Served({}, {}, None)
+
+    def take(self, live: Mapping[str, Release]) -> None:
+        """Serve these releases from now on. A release that cannot be built keeps the one before it serving."""
+        apps: dict[str, ServedApp] = {}
+        for name, release in live.items():
+            if name == ROUTES:
+                continue
+            known = self.served.apps.get(name)
+            if known is not None and known.release.digest == release.digest:
+                apps[name] = known
+                continue
+            try:
+                apps[name] = self._build(name, release)
+            except (ConfigError, msgspec.ValidationError) as error:
+                log.error("the release %s of %s cannot serve: %s", release.short, name, error)
+                if known is not None:
+                    apps[name] = known
+        routes_release = live.get(ROUTES)
+        if routes_release is not None and routes_release is not self.served.routes_release:
+            try:
+                self._declared = self._routes(routes_release.document)
+            except ConfigError as error:
+                log.error("the routes cannot serve: %s", error)
+        self._swap(apps, routes_release)
+
+    def use_local_engine(self, routes: Mapping[str, Route]) -> None:
+        """Take the routes of local engines that answer just now; they serve while the manifest declares no model."""
+        self._local = dict(routes)
+        self._swap(self.served.apps, self.served.routes_release)
+
+    def _swap(self, apps: Mapping[str, ServedApp], routes_release: Release | None) -> None:
+        routes = self._declared or self._local
+        self.served = Served(apps, routes, routes_release)
+        self._gateway.swap(routes, self._guard())
+
+    def _default_route(self) -> Route | None:
+        return next(iter(self._local.values()), None) if not self._declared else None
+
+    def _routes(self, document: Mapping[str, Any]) -> dict[str, Route]:
+        endpoints = msgspec.convert(document["endpoints"], dict[str, EndpointConfig])
+        models = msgspec.convert(document["routes"], dict[str, ModelConfig])
+        return build_routes(endpoints, models, prices=self._prices, base=self._folder)
+
+    def _build(self, name: str, release: Release) -> ServedApp:
+        config = msgspec.convert(release.document["settings"], AppConfig)
+        pinned = self._routes(release.document).get(config.model)
+
+        def route() -> Route | None:
+            return pinned if pinned is not None else self._default_route()
+
+        if config.kind == "search":
+            app: App = SearchApp(config, searcher=self._searcher, guard=self._guard)
+        else:
+            app = Copilot(
+                config,
+                release.document["prompt"]["text"],
+                searcher=self._searcher,
+                gateway=self._gateway,
+                guard=self._guard,
+                route=route,
+            )
+        return ServedApp(name, release, config, app, parse_duration_s(config.deadline), route)
+
+    def find(self, model: str) -> ServedApp | Route:
+        """The app or route of this name. Raises `UnknownModel`, which lists what there is."""
+        served = self.served
+        found = served.apps.get(model) or served.routes.get(model)
+        if found is None:
+            known = sorted({*served.apps, *served.routes})
+            hint = nearest(model, known) or f"known models: {', '.join(known[:NAMES_LISTED_MAX]) or 'none yet'}"
+            raise UnknownModel(f"there is no app or model named {model[:100]!r}", hint=hint, param="model")
+        return found

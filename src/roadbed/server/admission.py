@@ -1,0 +1,82 @@
+"""Admission: who calls, until when, what for. The one way in for `/v1` and `/api`, hot path or not.
+
+Pure over headers and in-memory snapshots: no database, no waiting. The invariant: nothing behind it runs for a caller
+that `admit` did not name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roadbed.guard.identity import Identity
+from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
+from roadbed.kernel.errors import Forbidden, InvalidRequest
+from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
+
+DEADLINE_HEADER = b"x-roadbed-deadline-ms"
+DEADLINE_MS_MIN = 50
+
+
+class AppNotAllowed(Forbidden):
+    """The key may not call this app or route."""
+
+    code = "auth.app_not_allowed"
+    hint = "use a key whose team and apps include it; `roadbed keys create --app NAME` makes one"
+
+
+class RoleMissing(Forbidden):
+    """The key's role does not allow this call."""
+
+    code = "auth.role_missing"
+    hint = "use a key with the role that the documentation names; `roadbed keys create --role admin` makes one"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that was let in."""
+
+    principal: Principal
+    deadline_s: float | None
+
+    def deadline(self, default_s: float) -> Deadline:
+        """The request's one deadline: what the caller asked for, else the app's or route's own."""
+        return Deadline.after(default_s if self.deadline_s is None else min(self.deadline_s, DEADLINE_S_MAX))
+
+
+def presented_key(authorization: bytes | None, api_key: bytes | None) -> bytes:
+    """The key in ``Authorization: Bearer`` or ``x-api-key``; empty when there is none."""
+    if authorization is not None:
+        scheme, _, value = authorization.partition(b" ")
+        if scheme.lower() == b"bearer":
+            return value.strip()
+        return b""
+    return api_key or b""
+
+
+def admit(
+    identity: Identity, authorization: bytes | None, api_key: bytes | None, deadline_ms: bytes | None
+) -> Admission:
+    """Let a request in. Raises `Unauthorized`, or `InvalidRequest` for a deadline that is no number."""
+    principal = identity.authenticate(presented_key(authorization, api_key))
+    if deadline_ms is None:
+        return Admission(principal, None)
+    if not deadline_ms.isdigit() or int(deadline_ms) < DEADLINE_MS_MIN:
+        raise InvalidRequest(
+            f"x-roadbed-deadline-ms must be a whole number of milliseconds, {DEADLINE_MS_MIN} or more",
+            param="x-roadbed-deadline-ms",
+        )
+    return Admission(principal, int(deadline_ms) / 1000)
+
+
+def require_app(principal: Principal, app: str, team_apps: frozenset[str] | None) -> None:
+    """Refuse a caller whose key or team may not call ``app``. Raises `AppNotAllowed`."""
+    if not principal.may_use(app) or (team_apps is not None and app not in team_apps and not principal.is_admin):
+        raise AppNotAllowed(f"this key may not call {app}")
+
+
+def require_role(principal: Principal, role: str) -> None:
+    """Refuse a caller without a role; admins may do what auditors may. Raises `RoleMissing`."""
+    if role == AUDITOR and (principal.roles & {AUDITOR, ADMIN}):
+        return
+    if role in (ADMIN, AUDITOR) and role not in principal.roles:
+        raise RoleMissing(f"this call needs a key with the role {role}")
