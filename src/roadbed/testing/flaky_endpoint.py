@@ -1,0 +1,114 @@
+"""A TCP endpoint with the faults of networks and not of models: refuses, swallows, resets, cuts.
+
+Stands alone or in front of another server on loopback, whose bytes it forwards until the fault. The fault can be
+changed while it runs. Tests of the gateway and of the wire client use it; model faults (429, silence after the head,
+garbage) are the scripted model's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from types import TracebackType
+from typing import Literal
+
+Fault = Literal["none", "black_hole", "reset", "close"]
+READ_BYTES = 64 * 1024
+
+
+def refused_port() -> int:
+    """A loopback port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class FlakyEndpoint:
+    """``fault`` holds for new connections; ``cut_after_bytes`` resets a forwarded response after so many bytes."""
+
+    def __init__(self, target_port: int = 0, *, fault: Fault = "none", cut_after_bytes: int | None = None) -> None:
+        self.fault: Fault = fault
+        self.cut_after_bytes = cut_after_bytes
+        self.connections = 0
+        self.port = 0
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def root(self) -> str:
+        """``http://127.0.0.1:PORT``."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> FlakyEndpoint:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        server, self._server = self._server, None
+        server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await server.wait_closed()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        try:
+            match self.fault:
+                case "reset":
+                    _reset(writer)
+                case "black_hole":
+                    while await reader.read(READ_BYTES):
+                        pass
+                case "none":
+                    await self._forward(reader, writer)
+        except ConnectionError:
+            pass
+        except asyncio.CancelledError:
+            if self._server is not None:
+                raise
+        finally:
+            self._tasks.discard(task)
+            writer.transport.abort() if self.fault != "close" else writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        out = asyncio.ensure_future(_pump(reader, upstream_writer))
+        try:
+            left = self.cut_after_bytes
+            while data := await upstream_reader.read(READ_BYTES):
+                if left is not None and len(data) >= left:
+                    writer.write(data[:left])
+                    await writer.drain()
+                    return
+                left = None if left is None else left - len(data)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            out.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+                await out
+            upstream_writer.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(READ_BYTES):
+        writer.write(data)
+        await writer.drain()
+    writer.transport.abort()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with a reset instead of an orderly end."""
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
