@@ -163,6 +163,8 @@ async def test_it_ends_with_its_killed_parent(tmp_path: Path) -> None:
     parent.kill()
     await parent.wait()
     await gone(tmp_path / "state" / "postgres" / "data")
+    async with EmbeddedPostgres(tmp_path / "state"):
+        pass  # removes the folder of the socket that the killed one left
 
 
 async def test_a_living_orphan_is_stopped_first(server: EmbeddedPostgres) -> None:
@@ -289,6 +291,8 @@ async def test_databases_are_apart(server: EmbeddedPostgres) -> None:
             await ask(made.reader_dsn, sql)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):  # the setting is a convenience, the rights are the wall
         await ask(made.reader_dsn + "&default_transaction_read_only=off", "DELETE FROM sale")
+    with pytest.raises(errors.VectorMissing):
+        await Database.open(made.reader_dsn, "roadbed_x")
     other = await server.create_database("profiles")
     for dsn, to in ((made.reader_dsn, "roadbed"), (made.owner_dsn, "profiles"), (server.dsn, "appraisals")):
         source = "roadbed" if dsn == server.dsn else "appraisals"

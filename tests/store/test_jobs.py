@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +15,10 @@ import pytest
 
 from roadbed.kernel.errors import TooLarge, Unavailable
 from roadbed.store.database import Database
+from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.errors import InvalidName, JobLost
 from roadbed.store.jobs import PAYLOAD_BYTES_MAX, Job, Jobs
+from roadbed.store.migrate import load_migrations, migrate
 
 WORKER = Path(__file__).with_name("job_worker.py")
 
@@ -266,6 +270,31 @@ async def until_empty(database: Database) -> None:
                 if await database.fetchval(EMPTY) == 0:
                     return
             await asyncio.sleep(0.01)
+
+
+async def test_postgresql_killed_while_jobs_run_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    async with (
+        EmbeddedPostgres(tmp_path / "state") as server,
+        await Database.open(server.dsn, "roadbed_x") as database,
+    ):
+        await migrate(database, workspace_id="w", migrations=load_migrations()[:2])
+        await database.execute("CREATE TABLE done (n integer)")
+        jobs = Jobs(database, lease_s=1.0, poll_s=0.05, backoff_s=0.05)
+
+        async def handler(job: Job) -> None:
+            if job.payload["n"] == 5 and job.attempt == 1:
+                assert server.pid is not None
+                os.kill(server.pid, signal.SIGKILL)
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO done VALUES ($1)", job.payload["n"])
+                await job.finish(connection)
+
+        jobs.register("count", handler, concurrency=3)
+        await jobs.enqueue_many(None, "count", [({"n": n}, str(n)) for n in range(30)])
+        async with running(jobs):
+            await until_empty(database)
+        assert sorted(row["n"] for row in await database.fetch("SELECT n FROM done")) == list(range(30))
+        assert server.restarts == 1
 
 
 async def test_bounds(database: Database) -> None:

@@ -49,6 +49,13 @@ _AWAY = (
     asyncpg.InternalClientError,
 )
 
+_CANNOT_CREATE_EXTENSION = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.UndefinedFileError,
+)
+
 
 def _encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
@@ -338,7 +345,7 @@ class Database:
                 if found is None:
                     await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
                     found = await connection.fetchval(sql)
-            except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError):
+            except _CANNOT_CREATE_EXTENSION:
                 raise VectorMissing("the database has no pgvector, and this role may not create it") from None
             finally:
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
