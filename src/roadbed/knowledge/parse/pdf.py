@@ -22,6 +22,7 @@ MARGIN_LINES = 3
 MARGIN_SHARE = 0.15
 """...when they also lie within this share of the page height."""
 _DIGITS = re.compile(r"\d+|\b[ivxl]+\b")
+_LEADER = re.compile(r"(?:\.{4,}|(?:\. ){4,}|\u2026{2,})[\s|.]*(?:\d{1,4}|[ivxl]{1,6})\s*$")
 _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|seite|p\.|pg\.?)?\W*(?:\d{1,4}|[ivxl]{1,6})\W*(?:(?:of|von|/)\W*\d{1,4})?\W*$", re.IGNORECASE
 )
@@ -113,11 +114,19 @@ def drop_margins(pages: list[list[Line]], heights: list[float]) -> list[list[Lin
     needed = max(3, round(len([lines for lines in pages if lines]) * 0.3))
     kept: list[list[Line]] = []
     for lines, edge in zip(pages, candidates, strict=True):
-        dropped = {index for index, key in edge.items() if seen[key] >= needed or _PAGE_NUMBER.match(lines[index].text)}
+        dropped = _contents(lines) | {
+            index for index, key in edge.items() if seen[key] >= needed or _PAGE_NUMBER.match(lines[index].text)
+        }
         rest = [line for index, line in enumerate(lines) if index not in dropped]
         # A page of nothing but a number may be a form of one field: keep what little there is.
         kept.append(rest if rest or len(pages) > 1 else lines)
     return kept
+
+
+def _contents(lines: list[Line]) -> set[int]:
+    """The lines of a table of contents: five or more that lead with dots to a page number. They repeat the headings."""
+    found = {index for index, line in enumerate(lines) if _LEADER.search(line.text)}
+    return found if len(found) >= 5 else set()
 
 
 def _write(builder: DocumentBuilder, pages: list[list[Line]], forms: dict[int, list[str]]) -> None:

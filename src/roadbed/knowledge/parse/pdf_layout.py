@@ -21,6 +21,8 @@ COLUMN_CHARS_MIN = 14
 """Median characters of a line of prose; table cells are shorter."""
 FILL_MIN = 0.45
 """Median width of a column's lines as a share of the column."""
+ACROSS_SHARE = 0.6
+"""So many of a region's lines may run across a gutter: titles, notes below a slide."""
 CELL_GAP_EM = 1.8
 """A gap over this many font sizes inside a line is written as a cell border."""
 
@@ -106,7 +108,7 @@ def _find_gutter(pieces: Sequence[Piece]) -> float | None:
         total += step
         cover.append(total)
     bands = _bands(pieces)
-    allowed = max(1, int(len(bands) * 0.25))
+    allowed = max(1, int(len(bands) * ACROSS_SHARE))
     size = median(piece.size for piece in pieces)
     best: tuple[float, float] | None = None
     start: int | None = None

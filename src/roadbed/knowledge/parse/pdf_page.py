@@ -17,6 +17,9 @@ OBJECTS_MAX = 20_000
 ANNOTATIONS_MAX = 2_000
 GAP_EM = 1.1
 """A horizontal gap over this many font sizes ends a piece: it is a column gutter or a table cell border."""
+SAMPLES = 3
+"""So many characters of a piece are asked for their font."""
+_DASHES = "-\u00ad\u2010\x02"
 HYPHEN = "\x02"
 """How a hyphen that PDFium takes for a word division is written in a piece."""
 _LIGATURES = {
@@ -48,7 +51,7 @@ def read_page(page: Any) -> tuple[list[Piece], float]:
     """``(pieces in content order, page height)`` of a ``pypdfium2.PdfPage``."""
     from pypdfium2 import raw
 
-    left, bottom, right, top = page.get_cropbox()
+    left, bottom, right, top = page.get_bbox()  # get_cropbox() does not see inherited boxes
     turn = _rotation(page.get_rotation(), left, bottom, right, top)
     upright = turn((left, bottom, right, top))
     textpage = page.get_textpage()
@@ -83,16 +86,18 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
     pieces: list[Piece] = []
     current: Piece | None = None
     chars: list[str] = []
+    places: list[int] = []
     high = ""
 
     def close() -> None:
         nonlocal current
         if current is not None:
             current.text = "".join(chars).strip(" ")
-            if current.text:
-                pieces.append(current)
+            _measure(current, textpage, raw, places, turn)
+            pieces.append(current)
         current = None
         chars.clear()
+        places.clear()
 
     for index in range(count):
         code = read_code(textpage, index)
@@ -111,6 +116,8 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
             if current is not None:
                 chars.append(char)
             continue
+        if char in _DASHES and raw.FPDFText_IsHyphen(textpage, index) == 1:
+            char = HYPHEN
         read_box(textpage, index, x0, x1, y0, y1)
         box = turn((x0.value, y0.value, x1.value, y1.value))
         unseen = bool(hidden) and _address(read_object(textpage, index)) in hidden
@@ -120,13 +127,27 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
             if unseen != current.hidden or (gap > GAP_EM * current.size and char != HYPHEN):
                 close()
         if current is None:
-            size, low, high_edge, bold = _font(textpage, raw, index, turn, box)
-            current = Piece("", box[0], low, box[2], high_edge, size, bold, unseen)
+            size, low, edge, _ = _font(textpage, raw, index, turn, box)
+            current = Piece("", box[0], low, box[2], edge, size, False, unseen)
         else:
             current.left, current.right = min(current.left, box[0]), max(current.right, box[2])
         chars.append(char)
+        places.append(index)
+        if char == HYPHEN:
+            # PDFium gives this sign instead of hyphen and line end: what follows is on the next line.
+            close()
     close()
     return pieces
+
+
+def _measure(piece: Piece, textpage: Any, raw: Any, places: list[int], turn: Callable[[Box], Box]) -> None:
+    """Set size, height and weight from a few characters: a piece may open with a footnote sign or a bold word."""
+    step = max(1, len(places) // SAMPLES)
+    box = piece.left, piece.bottom, piece.right, piece.top
+    fonts = [_font(textpage, raw, index, turn, box) for index in places[step // 2 :: step]]
+    fonts.sort(key=lambda font: font[0])
+    piece.size, piece.bottom, piece.top, _ = fonts[len(fonts) // 2]
+    piece.bold = all(font[3] for font in fonts)
 
 
 def _font(

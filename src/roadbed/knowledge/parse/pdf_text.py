@@ -23,10 +23,12 @@ HEADING_CHARS_MAX = 160
 HEADING_LINES_MAX = 3
 HEADING_RATIO = 1.12
 _BULLET = re.compile(
-    r"^(?:[\u2022\u25aa\u25cf\u25e6\u25a0\u25b8\u2023\u2043\u00b7\u2013\u2014*\u27a2\u2713\u2610\u2611o-])\s+\S"
+    "^(?:[\u2022\u25aa\u25ab\u25cf\u25cb\u25e6\u25a0\u25a1\u25b6\u25b8\u25ba\u2023\u2043\u00b7\u2013\u2014*\u2794\u27a2\u27a4\u2713\u2714"
+    "\u2610\u2611\u2756\u203a\u00bb-]\\s+\\S|o\\s+[A-Z])"
 )
 _NUMBERED = re.compile(r"^(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)]|\d{1,2}(?:\.\d{1,2}){1,4}\.?)\s+\S", re.IGNORECASE)
 _SECTION = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+[A-Z]")
+_DIVIDERS = (HYPHEN, "-", "\u00ad", "\u2010")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _END = re.compile(r"[.:;?!\u3002\u2026][\"')\u201d\u2019]*$")
 _LEADERS = re.compile(r"\.{4,}|(?:\. ){4,}|\u2026{2,}")
@@ -49,10 +51,15 @@ class Prose:
         sizes: Counter[float] = Counter()
         self._words: Counter[str] = Counter()
         for lines in pages:
+            divided = False
             for line in lines:
                 if not line.hidden:
                     sizes[_round(line.size)] += len(line.text)
-                self._words.update(word.lower() for word in _WORD.findall(line.text.rstrip(HYPHEN)))
+                words = _WORD.findall(line.text)
+                # Halves of a divided word are no evidence for how it is written.
+                whole = words[1 if divided else 0 :]
+                divided = line.text.endswith(_DIVIDERS)
+                self._words.update(word.lower() for word in (whole[:-1] if divided else whole))
         self.body = sizes.most_common(1)[0][0] if sizes else 10.0
         larger = sorted((size for size in sizes if size >= self.body * HEADING_RATIO), reverse=True)
         self._levels: dict[float, int] = {}
@@ -93,7 +100,7 @@ class Prose:
             # Rows of a table stay together; prose next to them does not join.
             both = before.cells > 1 and line.cells > 1
             return not both or step > 3.5 * line.size or len(group) > 60
-        if abs(before.size - line.size) > 0.1 * max(before.size, line.size) or before.bold != line.bold:
+        if abs(before.size - line.size) > 0.1 * max(before.size, line.size):
             return True
         usual = max(pitch, 1.15 * line.size) if line.size <= self.body * HEADING_RATIO else 1.35 * line.size
         if step <= 0 or step > 1.3 * usual:
@@ -101,7 +108,7 @@ class Prose:
         if _LEADERS.search(before.text):
             return True
         is_short = before.right < before.column_right - 0.22 * (before.column_right - before.column_left)
-        if _BULLET.match(line.text):
+        if _BULLET.match(line.text) or (before.bold != line.bold and (is_short or line.bold)):
             return True
         if _NUMBERED.match(line.text) and (is_short or _END.search(before.text) or _NUMBERED.match(group[0].text)):
             return True
@@ -148,7 +155,7 @@ class Prose:
     def _attach(self, text: str, following: str) -> str:
         """Two lines as running text, with a divided word joined."""
         last = text[-1:]
-        if last not in (HYPHEN, "-", "\u00ad", "\u2010") or not following[:1].isalpha():
+        if last not in _DIVIDERS or not following[:1].isalpha():
             joint = "" if _is_wide(text[-1:]) and _is_wide(following[:1]) else " "
             return f"{text}{joint}{following}"
         stem = text[:-1]
@@ -160,7 +167,8 @@ class Prose:
         hyphened = f"{first.group()}-{second.group()}".lower()
         if self._words[joined]:
             return stem + following
-        if self._words[hyphened] or last == "-" or following[:1].isupper():
+        both = self._words[first.group().lower()] and self._words[second.group().lower()]
+        if self._words[hyphened] or last == "-" or following[:1].isupper() or (both and second.end() > 3):
             return f"{stem}-{following}"
         return stem + following
 
