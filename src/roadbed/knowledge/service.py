@@ -1,0 +1,357 @@
+"""`Knowledge`: the one object through which other rooms search, read, add and watch documents.
+
+``server/app.py`` makes it from the store, the guard, the parsers and the embedder, and gives it the manifest's
+sources and collections (again after each change). It wires the files of this room and adds no logic of its own. The
+invariant: every method that returns text takes the principal for whom it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
+from roadbed.kernel.label import Sink, parse_label
+from roadbed.kernel.principal import Principal
+from roadbed.knowledge.builder import Builder
+from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
+from roadbed.knowledge.connectors.connector import Connector
+from roadbed.knowledge.connectors.files import FilesConnector
+from roadbed.knowledge.connectors.rows import RowsConnector, RowSource
+from roadbed.knowledge.connectors.uploads import Objects, UploadsConnector
+from roadbed.knowledge.documents import (
+    ChunkView,
+    DocumentNotFound,
+    DocumentState,
+    DocumentSummary,
+    DocumentView,
+    document_id_of,
+    list_documents,
+    read_chunks,
+    read_document,
+)
+from roadbed.knowledge.embed import EmbeddingWorker
+from roadbed.knowledge.generations import Generation, live_generations
+from roadbed.knowledge.index import INDEX_CHANNEL
+from roadbed.knowledge.ingest import IndexGuard, Ingest
+from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.knowledge.permissions import groups_of_teams
+from roadbed.knowledge.search import Search, SearchResult
+from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
+from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
+from roadbed.knowledge.watch import Watchers
+from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource, UploadsSource
+
+GENERATIONS_POLL_S = 5.0
+SETTLE_LOOK_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Knowledge:
+    """Sources, documents and search of one workspace."""
+
+    def __init__(
+        self,
+        database: Any,
+        jobs: Queue,
+        objects: Objects,
+        guard: IndexGuard,
+        embedder: EmbeddingWorker,
+        parsers: Parse,
+        *,
+        workspace: Path,
+        passed_over: Sequence[Path] = (),
+        rows: RowSource | None = None,
+    ) -> None:
+        self._database = database
+        self._objects = objects
+        self._rows = rows
+        self._workspace = workspace
+        self._passed_over = tuple(passed_over)
+        self._embedder = embedder
+        self._ingest = Ingest(database, guard, embedder)
+        self._search = Search(database, embedder)
+        self._sync = Sync(database, jobs, self._ingest, parsers)
+        self._builder = Builder(database, jobs, self._ingest, embedder)
+        self._watchers = Watchers(self._sync)
+        self._live: dict[str, Generation] = {}
+        self._live_is_stale = True
+        self._subscription: Any = None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def register_jobs(self) -> None:
+        """Let this process do the work of ingest; call it before ``Jobs.run``, in processes that run jobs."""
+        self._sync.register_jobs()
+        self._builder.register_jobs()
+
+    async def start(self) -> None:
+        """Follow changes of the index made by any process."""
+        self._subscription = await self._database.listen(INDEX_CHANNEL, self._note_change)
+
+    async def configure(
+        self,
+        sources: Mapping[str, SourceConfig],
+        collections: Mapping[str, CollectionConfig],
+        *,
+        owns_ingest: bool = True,
+    ) -> None:
+        """Take over the manifest's sources and collections; what is new or changed is put into motion.
+
+        ``owns_ingest=False`` is for processes that only serve: they learn the names and write nothing.
+        """
+        specs = self._specs(sources)
+        _check_collections(specs, sources, collections)
+        self._sync.use(specs)
+        if not owns_ingest:
+            self._live_is_stale = True
+            return
+        for spec in specs.values():
+            await declare_source(self._database, spec.name, spec.connector.kind, spec.groups, spec.label)
+        wanted = {name: (_expanded(config.sources, specs), config.chunk_tokens) for name, config in collections.items()}
+        await self._builder.declare(wanted)
+        await forget_sources(self._database, list(specs))
+        self._live_is_stale = True
+        for name in specs:
+            await self._sync.request(name)
+
+    def watch(self) -> None:
+        """Follow the folders and tables for changes; call it again after `configure`."""
+        self._watchers.follow(self._sync.sources)
+
+    async def aclose(self) -> None:
+        """Stop watching, and finish what is being written."""
+        await self._watchers.aclose()
+        await self._ingest.aclose()
+        await self._search.aclose()
+        await self._builder.aclose()
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    # -- search and reading -------------------------------------------------------------------------------------------
+
+    async def search(
+        self,
+        collections: Sequence[str],
+        query: str,
+        principal: Principal,
+        *,
+        k: int = 8,
+        deadline: Deadline,
+        label_sink: Sink | None = None,
+    ) -> SearchResult:
+        """The best ``k`` chunks that the principal may see (and that may flow to ``label_sink``)."""
+        live = await self._live_generations()
+        wanted = {}
+        for name in dict.fromkeys(collections):
+            if name not in live:
+                raise NotFound(f"there is no collection {name!r}", hint=f"collections: {', '.join(sorted(live))}")
+            wanted[name] = live[name]
+        return await self._search.search(wanted, query, principal.groups, k=k, deadline=deadline, label_sink=label_sink)
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of texts, one row each, ahead of any ingest: for ranking sentences of an answer."""
+        rows = [await self._embedder.embed_query(text) for text in texts]
+        return np.array(rows, np.float32).reshape(len(texts), self._embedder.dimensions)
+
+    async def document(
+        self, document_id: str, principal: Principal, *, highlight: tuple[int, int] | None = None
+    ) -> DocumentView:
+        """A document with its text, and where the asked-for passage lies in it."""
+        return await read_document(self._database, document_id, principal.groups, highlight)
+
+    async def chunks_of(self, document_id: str, principal: Principal) -> list[ChunkView]:
+        """The chunks of a document."""
+        return await read_chunks(self._database, document_id, principal.groups)
+
+    async def documents(
+        self,
+        source: str,
+        principal: Principal,
+        *,
+        state: DocumentState | None = None,
+        after_key: str = "",
+        limit: int = 100,
+    ) -> list[DocumentSummary]:
+        """Documents of a source by key, without text; an admin also sees the names of those that others may read."""
+        groups = None if principal.is_admin else principal.groups
+        return await list_documents(self._database, source, groups, state=state, after_key=after_key, limit=limit)
+
+    async def source_states(self) -> list[SourceState]:
+        """Every declared source: counts, failures with reasons, progress."""
+        return await source_states(self._database, self._watchers.watched)
+
+    async def collection_stats(self) -> list[CollectionStats]:
+        """Every collection: documents, chunks, generation and how far a new one is built."""
+        return await collection_stats(self._database)
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    async def add_document(
+        self,
+        target: str,
+        name: str,
+        data: bytes,
+        principal: Principal,
+        *,
+        media_type: str = "",
+        groups: frozenset[str] | None = None,
+    ) -> str:
+        """Keep a document in an uploads source (or a collection's only one) and queue it; its id."""
+        _require_admin(principal)
+        source, connector = await self._uploads(target)
+        key = await connector.add(name, data, media_type, groups)
+        await self._sync.list_source(source)
+        return document_id_of(source, key)
+
+    async def delete_document(self, document_id: str, principal: Principal) -> None:
+        """Delete an uploaded document everywhere, at once."""
+        _require_admin(principal)
+        row = await self._database.fetchrow("SELECT source, key FROM document WHERE id = $1", document_id)
+        if row is None:
+            raise DocumentNotFound(f"there is no document {document_id!r}")
+        spec = self._sync.sources.get(row["source"])
+        if spec is None or not isinstance(spec.connector, UploadsConnector):
+            raise InvalidRequest("only uploaded documents are deleted here", hint="delete it in its source")
+        await spec.connector.remove(row["key"])
+        await delete_documents(self._database, row["source"], [document_id])
+
+    async def start_sync(self, source: str | None = None) -> None:
+        """Queue a listing of one source, or of all."""
+        names = [source] if source is not None else list(self._sync.sources)
+        for name in names:
+            if name not in self._sync.sources:
+                raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self._sync.sources))}")
+            await self._sync.request(name)
+
+    async def sync_now(self, source: str, *, delete_held: bool = False) -> Listing:
+        """List a source now; ``delete_held`` confirms a large loss. Reading goes on in jobs afterwards."""
+        return await self._sync.list_source(source, delete_held=delete_held)
+
+    async def retry_failed(self, source: str, document_id: str | None = None) -> int:
+        """Read failed documents again; how many."""
+        return await self._sync.retry_failed(source, document_id)
+
+    async def is_settled(self) -> bool:
+        """Whether every source was listed to its end (or failed) and no document waits to be read."""
+        return bool(
+            await self._database.fetchval(
+                "SELECT NOT EXISTS (SELECT FROM source WHERE is_declared AND state IN ('new', 'listing')) "
+                "AND NOT EXISTS (SELECT FROM document d JOIN source s ON s.name = d.source "
+                "WHERE s.is_declared AND d.state = 'pending')"
+            )
+        )
+
+    async def wait_until_settled(self) -> None:
+        """Return when ingest has nothing left to do; bound it with a time-out of your own."""
+        while True:
+            self._sync.finished.clear()
+            if await self.is_settled():
+                return
+            with contextlib.suppress(TimeoutError):  # another process may do the work
+                await asyncio.wait_for(self._sync.finished.wait(), SETTLE_LOOK_S)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _note_change(self, payload: str | None) -> None:
+        self._live_is_stale = self._live_is_stale or not (payload or "").isdigit()
+        self._search.snapshots.note_change(int(payload) if payload and payload.isdigit() else None)
+
+    async def _live_generations(self) -> Mapping[str, Generation]:
+        if self._live_is_stale or self._subscription is None:
+            self._live_is_stale = False
+            try:
+                self._live = await live_generations(self._database)
+            except BaseException:
+                self._live_is_stale = True
+                raise
+        return self._live
+
+    async def _uploads(self, target: str) -> tuple[str, UploadsConnector]:
+        """The uploads source of this name, or the only one of the collection of this name."""
+        spec = self._sync.sources.get(target)
+        if spec is not None:
+            if isinstance(spec.connector, UploadsConnector):
+                return spec.name, spec.connector
+            raise InvalidRequest(
+                f"the source {target!r} does not take uploads", hint="declare a source of type uploads"
+            )
+        rows = await self._database.fetch("SELECT source FROM collection_source WHERE collection = $1", target)
+        for row in sorted(rows, key=lambda row: str(row["source"])):
+            found = self._sync.sources.get(row["source"])
+            if found is not None and isinstance(found.connector, UploadsConnector):
+                return found.name, found.connector
+        if rows:
+            hint = "add a source of type uploads to the collection"
+            raise InvalidRequest(f"the collection {target!r} has no source that takes uploads", hint=hint)
+        raise NotFound(f"there is no collection or source {target!r}")
+
+    def _specs(self, sources: Mapping[str, SourceConfig]) -> dict[str, SourceSpec]:
+        specs: dict[str, SourceSpec] = {}
+        for name, config in sources.items():
+            label = parse_label(config.labels, where=f"sources.{name}.labels")
+            groups = groups_of_teams(config.visible_to)
+            for full_name, connector in self._connectors(name, config):
+                specs[full_name] = SourceSpec(full_name, connector, label, groups)
+        return specs
+
+    def _connectors(self, name: str, config: SourceConfig) -> list[tuple[str, Connector]]:
+        match config:
+            case FilesSource():
+                folder = self._workspace / Path(config.path).expanduser()
+                return [
+                    (
+                        name,
+                        FilesConnector(
+                            folder,
+                            include=config.include,
+                            exclude=config.exclude,
+                            bytes_max=config.bytes_max,
+                            passed_over=self._passed_over,
+                        ),
+                    )
+                ]
+            case UploadsSource():
+                return [(name, UploadsConnector(self._database, self._objects, name))]
+            case PostgresSource() | SqliteSource():
+                if self._rows is None:
+                    return []
+                return [
+                    (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
+                    for table, table_config in config.tables.items()
+                ]
+
+
+def _expanded(names: Sequence[str], specs: Mapping[str, SourceSpec]) -> list[str]:
+    """The sources of a collection; the name of a database means all of its declared tables."""
+    found: dict[str, None] = {}
+    for name in names:
+        if name in specs:
+            found[name] = None
+        else:
+            found.update(dict.fromkeys(full for full in specs if full.startswith(f"{name}.")))
+    return list(found)
+
+
+def _check_collections(
+    specs: Mapping[str, SourceSpec], sources: Mapping[str, SourceConfig], collections: Mapping[str, CollectionConfig]
+) -> None:
+    for name, config in collections.items():
+        for source in config.sources:
+            if source not in specs and source not in sources:
+                known = ", ".join(sorted({*specs, *sources}))
+                raise InvalidRequest(f"collections.{name}: there is no source {source!r}", hint=f"sources: {known}")
+
+
+def _require_admin(principal: Principal) -> None:
+    if not principal.is_admin:
+        raise Forbidden("only an admin's key may change documents", hint="use a key with the role admin")

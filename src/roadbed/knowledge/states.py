@@ -1,0 +1,148 @@
+"""How sources and collections stand, for the console, the API and the ready file: counts, reasons, progress.
+
+Read-only, from the database alone, so that every process says the same. Holds no text. The facade calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+FAILURES_SHOWN_MAX = 100
+RATE_WINDOW_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A document that is not in the index, with the reason."""
+
+    document_id: str
+    key: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """One source. ``state`` is new, listing, indexing, idle, held or failed; ``message`` explains the last two.
+
+    ``rate_per_s`` counts documents of the last half minute; ``eta_s`` is ``None`` when nothing waits or nothing moves.
+    ``not_taken`` are entries that are not read, with the reason.
+    """
+
+    name: str
+    kind: str
+    state: str
+    message: str
+    listed: int
+    indexed: int
+    pending: int
+    failed: int
+    held: int
+    failures: tuple[Failure, ...]
+    not_taken: tuple[tuple[str, str], ...]
+    rate_per_s: float
+    eta_s: float | None
+    listed_at: datetime | None
+    is_watched: bool
+
+    @property
+    def done(self) -> int:
+        """Documents that were dealt with."""
+        return self.indexed + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStats:
+    """One collection. ``building`` is the share of documents that a next generation has, if one is built."""
+
+    name: str
+    sources: tuple[str, ...]
+    generation: int | None
+    documents: int
+    chunks: int
+    chunks_without_vector: int
+    building: float | None
+
+
+async def source_states(database: Any, watched: Container[str]) -> list[SourceState]:
+    """All declared sources by name."""
+    rows = await database.fetch(
+        """
+        SELECT s.*, count(d.id) FILTER (WHERE d.state = 'indexed') AS indexed,
+               count(d.id) FILTER (WHERE d.state = 'pending') AS pending,
+               count(d.id) FILTER (WHERE d.state = 'failed') AS failed,
+               count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $1)) AS recent
+        FROM source s LEFT JOIN document d ON d.source = s.name WHERE s.is_declared GROUP BY s.name ORDER BY s.name
+        """,
+        RATE_WINDOW_S,
+    )
+    failures = await database.fetch(
+        """
+        SELECT source, id, key, failure_reason, failure_message FROM (
+            SELECT d.*, row_number() OVER (PARTITION BY source ORDER BY key) AS place FROM document d
+            WHERE state = 'failed'
+        ) AS numbered WHERE place <= $1 ORDER BY key
+        """,
+        FAILURES_SHOWN_MAX,
+    )
+    failures_of: dict[str, list[Failure]] = {}
+    for row in failures:
+        failure = Failure(row["id"], row["key"], row["failure_reason"], row["failure_message"])
+        failures_of.setdefault(row["source"], []).append(failure)
+    return [_state(row, tuple(failures_of.get(row["name"], ())), row["name"] in watched) for row in rows]
+
+
+def _state(row: Any, failures: tuple[Failure, ...], is_watched: bool) -> SourceState:
+    pending = row["pending"]
+    rate = row["recent"] / RATE_WINDOW_S
+    return SourceState(
+        name=row["name"],
+        kind=row["kind"],
+        state="indexing" if row["state"] == "idle" and pending else row["state"],
+        message=row["message"],
+        listed=max(row["listed_count"], row["indexed"] + pending + row["failed"]),
+        indexed=row["indexed"],
+        pending=pending,
+        failed=row["failed"],
+        held=row["held_count"],
+        failures=failures,
+        not_taken=tuple((key, reason) for key, reason in row["refused"]),
+        rate_per_s=rate,
+        eta_s=pending / rate if pending and rate else None,
+        listed_at=row["listed_at"],
+        is_watched=is_watched,
+    )
+
+
+async def collection_stats(database: Any) -> list[CollectionStats]:
+    """All declared collections by name."""
+    rows = await database.fetch(
+        """
+        SELECT k.name, k.live_generation,
+               ARRAY(SELECT source FROM collection_source s WHERE s.collection = k.name ORDER BY 1) AS sources,
+               (SELECT count(*) FROM document d JOIN collection_source s ON s.source = d.source
+                WHERE s.collection = k.name AND d.version IS NOT NULL) AS documents,
+               (SELECT count(*) FROM chunk c WHERE c.generation = k.live_generation) AS chunks,
+               (SELECT count(*) FROM chunk c WHERE c.generation = k.live_generation AND c.vector_key IS NULL)
+               AS without_vector,
+               (SELECT count(DISTINCT c.document_id) FROM chunk c JOIN generation g ON g.id = c.generation
+                WHERE g.collection = k.name AND g.state = 'building') AS built,
+               EXISTS (SELECT FROM generation g WHERE g.collection = k.name AND g.state = 'building') AS is_building
+        FROM collection k WHERE k.is_declared ORDER BY k.name
+        """
+    )
+    return [
+        CollectionStats(
+            name=row["name"],
+            sources=tuple(row["sources"]),
+            generation=row["live_generation"],
+            documents=row["documents"],
+            chunks=row["chunks"],
+            chunks_without_vector=row["without_vector"],
+            building=row["built"] / max(1, row["documents"]) if row["is_building"] else None,
+        )
+        for row in rows
+    ]

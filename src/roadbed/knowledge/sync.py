@@ -1,0 +1,342 @@
+"""Keeping the index like the sources: list, compare, delete what is gone, read what changed, one job per document.
+
+`Sync` is driven by jobs (``knowledge.sync`` per source, ``knowledge.document`` per document), by watchers and by the
+facade. Everything may be repeated: what is recorded as pending is read again after a crash, and a version that is
+served already is not embedded twice. The invariant: a document is deleted only when a listing that reached its end
+lacked it and the loss is plausible; deletions and acl changes come into force before anything new is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import asyncpg
+
+from roadbed.kernel.errors import ConfigError, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.label import Label
+from roadbed.knowledge.catalog import NewVersion, delete_documents, record_versions, set_acls
+from roadbed.knowledge.connectors.connector import (
+    Connector,
+    Content,
+    DocumentGone,
+    Listed,
+    NotTaken,
+    ReadRefused,
+    SourceAway,
+)
+from roadbed.knowledge.documents import document_id_of
+from roadbed.knowledge.ingest import Ingest, Reading, content_version
+from roadbed.knowledge.parse.document import Block, ParsedDocument, ParseFailure, canonical
+from roadbed.knowledge.permissions import acl_id_of
+
+DOCUMENT_JOB = "knowledge.document"
+SYNC_JOB = "knowledge.sync"
+DOCUMENT_CONCURRENCY = 8
+DOCUMENT_ATTEMPTS_MAX = 10
+DOCUMENT_TIMEOUT_S = 3_600.0
+SYNC_TIMEOUT_S = 6 * 3_600.0
+ROUNDS_MAX = 5
+HELD_LOSS_MIN = 20
+HELD_LOSS_SHARE = 0.1
+SMALL_SOURCE_DOCUMENTS = 20
+NOT_TAKEN_KEPT_MAX = 200
+PAGE_DOCUMENTS = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class Parse(Protocol):
+    """What sync needs of ``parse.pool.ParserPool``."""
+
+    async def parse(self, path_or_bytes: bytes, *, name: str, media_type: str | None = None) -> ParsedDocument:
+        """The parsed document; raises `ParseFailure`."""
+
+
+class Queue(Protocol):
+    """What sync needs of ``store.jobs.Jobs``."""
+
+    def register(
+        self, name: str, handler: Any, *, concurrency: int = 1, attempts_max: int = 5, timeout_s: float = 900.0
+    ) -> None:
+        """Let this process run jobs of a name."""
+
+    async def enqueue(self, connection: Any, name: str, payload: dict[str, Any], dedupe_key: str | None = None) -> bool:
+        """Queue a job, unless one with the same key waits."""
+
+    async def enqueue_many(self, connection: Any, name: str, items: Sequence[tuple[dict[str, Any], str | None]]) -> int:
+        """Queue many jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A source as the manifest declares it, with its connection."""
+
+    name: str
+    connector: Connector
+    label: Label
+    groups: frozenset[str]
+
+
+@dataclass(slots=True)
+class Listing:
+    """What one listing found. ``held`` documents are gone from the source, and their deletion waits for a person."""
+
+    source: str
+    listed: int = 0
+    unchanged: int = 0
+    changed: int = 0
+    deleted: int = 0
+    held: int = 0
+    not_taken: int = 0
+
+
+def loss_is_plausible(known: int, gone: int) -> bool:
+    """Whether so many of so many documents may vanish without a question: a revoked token looks like a large loss."""
+    return known < SMALL_SOURCE_DOCUMENTS or gone <= max(HELD_LOSS_MIN, known * HELD_LOSS_SHARE)
+
+
+class Sync:
+    """Lists sources and reads documents. One per process; several processes may share the work."""
+
+    def __init__(self, database: Any, queue: Queue, ingest: Ingest, parse: Parse) -> None:
+        self._database = database
+        self._queue = queue
+        self._ingest = ingest
+        self._parse = parse
+        self._sources: dict[str, SourceSpec] = {}
+        self._listing: dict[str, asyncio.Lock] = {}
+        self.finished = asyncio.Event()
+
+    @property
+    def sources(self) -> Mapping[str, SourceSpec]:
+        """The declared sources by name."""
+        return self._sources
+
+    def use(self, sources: Mapping[str, SourceSpec]) -> None:
+        """Replace the declared sources."""
+        self._sources = dict(sources)
+
+    def register_jobs(self) -> None:
+        """Let this process list sources and read documents."""
+        self._queue.register(SYNC_JOB, self._run_sync, concurrency=4, timeout_s=SYNC_TIMEOUT_S)
+        self._queue.register(
+            DOCUMENT_JOB,
+            self._run_document,
+            concurrency=DOCUMENT_CONCURRENCY,
+            attempts_max=DOCUMENT_ATTEMPTS_MAX,
+            timeout_s=DOCUMENT_TIMEOUT_S,
+        )
+
+    async def request(self, source: str) -> None:
+        """Queue a listing of this source, unless one waits already."""
+        await self._queue.enqueue(None, SYNC_JOB, {"source": source}, source)
+
+    async def _run_sync(self, job: Any) -> None:
+        source = job.payload["source"]
+        if source in self._sources:
+            await self.list_source(source)
+
+    async def _run_document(self, job: Any) -> None:
+        await self.read_document(job.payload["document"])
+
+    # -- listing ------------------------------------------------------------------------------------------------------
+
+    async def list_source(self, name: str, *, delete_held: bool = False) -> Listing:
+        """List a source to its end and put what changed into motion. Raises `SourceAway` when it cannot.
+
+        ``delete_held`` is a person's word that a large loss is meant.
+        """
+        spec = self._spec(name)
+        async with self._listing.setdefault(name, asyncio.Lock()):
+            await self._set_state(name, "listing")
+            try:
+                listing = await self._list(spec, delete_held)
+            except (SourceAway, ConfigError) as error:
+                await self._set_state(name, "failed", error.message)
+                raise
+            finally:
+                self.finished.set()
+            return listing
+
+    async def _list(self, spec: SourceSpec, delete_held: bool) -> Listing:
+        listing = Listing(spec.name)
+        seen: set[str] = set()
+        waiting: list[NewVersion] = []
+        not_taken: list[NotTaken] = []
+        async for page in spec.connector.listing():
+            not_taken += [item for item in page if isinstance(item, NotTaken)]
+            items = {document_id_of(spec.name, item.key): item for item in page if isinstance(item, Listed)}
+            seen.update(items)
+            changed = await self._compare(spec, items, listing)
+            inline = [version for version in changed if items[version.document_id].content is not None]
+            if inline:
+                await self._record(spec.name, inline, enqueue=False)
+                await self._read_inline(spec, inline, items)
+            waiting += [version for version in changed if items[version.document_id].content is None]
+        listing.not_taken = len(not_taken)
+        listing.listed = len(seen)
+        await self._sweep(spec, seen, listing, delete_held)
+        for start in range(0, len(waiting), PAGE_DOCUMENTS):
+            await self._record(spec.name, waiting[start : start + PAGE_DOCUMENTS], enqueue=True)
+        await self._finish_listing(listing, not_taken)
+        return listing
+
+    async def _compare(self, spec: SourceSpec, items: Mapping[str, Listed], listing: Listing) -> list[NewVersion]:
+        """Documents of a page that must be read; changed acls come into force here."""
+        acl_of: dict[frozenset[str], int] = {}
+        for groups in {item.groups if item.groups is not None else spec.groups for item in items.values()}:
+            async with self._database.transaction() as connection:
+                acl_of[groups] = await acl_id_of(connection, groups)
+        rows = await self._database.fetch(
+            "SELECT id, listed_version, state, acl_id FROM document WHERE id = ANY($1::text[])", list(items)
+        )
+        known = {row["id"]: row for row in rows}
+        moved: dict[str, int] = {}
+        changed: list[NewVersion] = []
+        for document_id, item in items.items():
+            acl_id = acl_of[item.groups if item.groups is not None else spec.groups]
+            row = known.get(document_id)
+            if row is not None and row["acl_id"] != acl_id:
+                moved[document_id] = acl_id
+            if row is not None and row["listed_version"] == item.version and row["state"] != "pending":
+                listing.unchanged += 1
+                continue
+            listing.changed += 1
+            changed.append(
+                NewVersion(document_id, item.key, item.uri, item.title, item.version, item.size_bytes, acl_id)
+            )
+        if moved:
+            async with self._database.transaction() as connection:
+                await set_acls(self._database, connection, spec.name, moved)
+        return changed
+
+    async def _record(self, source: str, versions: Sequence[NewVersion], *, enqueue: bool) -> None:
+        async with self._database.transaction() as connection:
+            await record_versions(connection, source, versions)
+            if enqueue:
+                jobs = [({"document": version.document_id}, version.document_id) for version in versions]
+                await self._queue.enqueue_many(connection, DOCUMENT_JOB, jobs)
+
+    async def _read_inline(self, spec: SourceSpec, versions: Sequence[NewVersion], items: Mapping[str, Listed]) -> None:
+        free = asyncio.Semaphore(DOCUMENT_CONCURRENCY)
+
+        async def one(version: NewVersion) -> None:
+            async with free:
+                content = items[version.document_id].content
+                assert content is not None
+                await self._ingest_content(spec, version.document_id, version.listed_version, content)
+
+        outcomes = await asyncio.gather(*(one(version) for version in versions), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _sweep(self, spec: SourceSpec, seen: set[str], listing: Listing, delete_held: bool) -> None:
+        """Delete what a complete listing lacked, or hold the deletion when so much is gone that it may be a fault."""
+        rows = await self._database.fetch("SELECT id FROM document WHERE source = $1", spec.name)
+        gone = [row["id"] for row in rows if row["id"] not in seen]
+        if gone and (delete_held or loss_is_plausible(len(rows), len(gone))):
+            listing.deleted = await delete_documents(self._database, spec.name, gone)
+        else:
+            listing.held = len(gone)
+
+    async def _finish_listing(self, listing: Listing, not_taken: Sequence[NotTaken]) -> None:
+        held = listing.held
+        message = f"{held} documents are gone from the source; confirm that they shall be deleted" if held else ""
+        await self._database.execute(
+            "UPDATE source SET state = $2, message = $3, held_count = $4, listed_count = $5, refused = $6, "
+            "listed_at = now() WHERE name = $1",
+            listing.source,
+            "held" if held else "idle",
+            message,
+            held,
+            listing.listed,
+            [[item.key, item.reason] for item in not_taken[:NOT_TAKEN_KEPT_MAX]],
+        )
+
+    async def _set_state(self, name: str, state: str, message: str = "") -> None:
+        await self._database.execute("UPDATE source SET state = $2, message = $3 WHERE name = $1", name, state, message)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def retry_failed(self, source: str, document_id: str | None = None) -> int:
+        """Read failed documents of a source again; how many."""
+        self._spec(source)
+        async with self._database.transaction() as connection:
+            rows = await connection.fetch(
+                "UPDATE document SET state = 'pending', failure_reason = '', failure_message = '' "
+                "WHERE source = $1 AND state = 'failed' AND ($2::text IS NULL OR id = $2) RETURNING id",
+                source,
+                document_id,
+            )
+            jobs = [({"document": row["id"]}, row["id"]) for row in rows]
+            await self._queue.enqueue_many(connection, DOCUMENT_JOB, jobs)
+        if rows and self._spec(source).connector.kind == "rows":
+            await self.request(source)
+        return len(rows)
+
+    async def read_document(self, document_id: str) -> None:
+        """Bring one pending document into the index. What cannot be read or parsed is recorded with its reason."""
+        for _ in range(ROUNDS_MAX):
+            row = await self._database.fetchrow(
+                "SELECT source, key, listed_version, state FROM document WHERE id = $1", document_id
+            )
+            if row is None or row["state"] != "pending":
+                break
+            spec = self._sources.get(row["source"])
+            if spec is None or spec.connector.kind == "rows":
+                break  # rows are read by listing their table
+            listed_version = row["listed_version"]
+            try:
+                content = await spec.connector.read(row["key"])
+            except DocumentGone:
+                await delete_documents(self._database, row["source"], [document_id])
+                break
+            except ReadRefused as error:
+                await self._ingest.fail(document_id, row["source"], listed_version, error.reason, error.message)
+                break
+            if await self._ingest_content(spec, document_id, listed_version, content):
+                break
+        self.finished.set()
+
+    async def _ingest_content(self, spec: SourceSpec, document_id: str, listed_version: str, content: Content) -> bool:
+        """Whether this version was dealt with; ``False`` when the document or the generations changed meanwhile."""
+        data = content.data if content.text is None else f"{content.name}\0{content.text}".encode()
+        version = content_version(data)
+        read_version = content.version or listed_version
+        if await self._ingest.touch(document_id, listed_version, read_version, version):
+            return True
+        try:
+            parsed = await self._parsed(content)
+            reading = Reading(version, read_version, parsed, len(data))
+            prepared = await self._ingest.prepare(document_id, spec.name, listed_version, reading, spec.label)
+            return await self._ingest.store(prepared) == "stored"
+        except ParseFailure as failure:
+            await self._ingest.fail(document_id, spec.name, listed_version, failure.reason, failure.message)
+        except Unavailable:
+            raise
+        except (RoadbedError, asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+            reason = error.code if isinstance(error, RoadbedError) else "not_storable"
+            logger.warning("the document %s cannot be indexed: %s", document_id, reason)
+            message = error.message if isinstance(error, RoadbedError) else "the index cannot hold this text"
+            await self._ingest.fail(document_id, spec.name, listed_version, reason, message)
+        return True
+
+    async def _parsed(self, content: Content) -> ParsedDocument:
+        if content.text is None:
+            return await self._parse.parse(content.data, name=content.name, media_type=content.media_type)
+        text = canonical(content.text).strip()
+        if not text:
+            raise ParseFailure("empty", "the row's text is empty")
+        block = Block("row", 0, len(text))
+        return ParsedDocument(text, (block,), canonical(content.name), None, "row", content.media_type or "text/plain")
+
+    def _spec(self, name: str) -> SourceSpec:
+        spec = self._sources.get(name)
+        if spec is None:
+            raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self._sources))}")
+        return spec
