@@ -27,8 +27,10 @@ from roadbed.guard.secret_rules import (
     PREFIX_RULES,
     PREFIXES,
     URL_USER,
+    USER_OPTION_VALUE,
     is_likely_secret,
     is_placeholder,
+    is_sample,
     secret_key_before,
 )
 
@@ -251,7 +253,7 @@ def _prefixed_secret(view: str, end: int) -> Iterator[Finding]:
             continue
         for prefix, name, pattern in PREFIX_RULES:
             match = pattern.match(view, start) if view.startswith(prefix, start) else None
-            if match is not None and len(set(match[0][len(prefix) :])) > 3:
+            if match is not None and not is_sample(match[0]):
                 yield Finding(SECRET, start, match.end(), name, 0.99, True)
                 break
 
@@ -290,6 +292,13 @@ def _bearer(view: str, end: int) -> Iterator[Finding]:
         yield Finding(SECRET, *match.span("value"), "bearer_token", 0.9, True)
 
 
+def _user_option(view: str, end: int) -> Iterator[Finding]:
+    """``curl -u name:password``; ``end`` is after the colon."""
+    match = USER_OPTION_VALUE.match(view, end)
+    if match is not None and not is_placeholder(match[0]) and match[0].lower() not in ("password", "pass", "pwd"):
+        yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
+
+
 _READERS: Final = {
     patterns.AT: _email,
     patterns.IBAN_HEAD: _iban,
@@ -300,4 +309,5 @@ _READERS: Final = {
     patterns.CONTEXT: _assigned_secret,
     patterns.PEM: _private_key,
     patterns.BEARER: _bearer,
+    patterns.USER_OPTION: _user_option,
 }

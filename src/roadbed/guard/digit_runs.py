@@ -44,8 +44,8 @@ class NumberRule(NamedTuple):
 _CARD_SHAPES = ((4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 1), (6, 13), (4, 4, 5), (4, 4, 8))
 NUMBER_RULES: Final = (
     NumberRule(
-        "card", CARD, validators.is_card, tuple(range(13, 20)), _CARD_SHAPES, " -./",
-        word_pattern("card"), True, 0.95,
+        "card", CARD, validators.is_card, tuple(range(12, 20)), _CARD_SHAPES, " -./",
+        word_pattern("card", "maestro", "karte", "carte", "kort", "tarjeta"), True, 0.95,
     ),
     NumberRule(
         "us_ssn", NATIONAL_ID, validators.is_us_ssn, (9,), ((3, 2, 4),), "-",
@@ -88,7 +88,7 @@ for _rule in NUMBER_RULES:
         _SHAPES[_key] = (*_SHAPES.get(_key, ()), _rule)
 _SHAPE_KEYS = sorted(_SHAPES, key=len, reverse=True)
 _SHAPE_AT = re.compile("(?=" + "|".join(re.escape(key) for key in _SHAPE_KEYS) + ")")
-_STREAK = re.compile(_CODE[1] + "{9," + str(STREAK_DIGITS_MAX) + "}")
+_STREAK = re.compile(f"(?<!{_CODE[1]}){_CODE[1]}{{9,{STREAK_DIGITS_MAX}}}(?!{_CODE[1]})")
 
 
 class Run(NamedTuple):
@@ -154,7 +154,8 @@ def numbers_in(view: str, run: Run) -> Iterator[Finding]:
         for rule in _BY_LENGTH.get(end - start, ()):
             if not rule.check(view[start:end]) or is_glued(view, start, end):
                 continue
-            if rule.is_bare_enough or has_word(view, start, rule.words):
+            # Twelve digits are too few for Luhn alone to speak.
+            if (rule.is_bare_enough and end - start != 12) or has_word(view, start, rule.words):
                 yield _found(rule, start, end)
     if len(groups) < 2:
         return
@@ -165,7 +166,7 @@ def numbers_in(view: str, run: Run) -> Iterator[Finding]:
                 yield from _shaped(view, groups[match.start() : match.start() + len(key)], _SHAPES[key])
     for match in _STREAK.finditer(codes):
         yield from _joined(view, groups[match.start() : match.end()], all_kinds=True)
-    if 13 <= run.digit_count <= 19:
+    if 13 <= run.digit_count <= 19 and not any(view[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
         yield from _joined(view, groups, all_kinds=False)
 
 

@@ -17,6 +17,7 @@ from roadbed.guard.detect import Detector
 from roadbed.guard.finding import Finding, merge_overlaps
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, mask_text, mask_text_with_map, placeholder
+from roadbed.guard.stream_mask import StreamMasker
 from roadbed.guard.vault import StreamUnmasker, Vault
 from roadbed.kernel.guarded import Guarded, make_guarded
 from roadbed.kernel.label import PERSONAL, PUBLIC, Label
@@ -67,12 +68,8 @@ class Guard:
 
     def scan(self, text: str) -> list[Finding]:
         """Disjoint findings in order, without those that the manifest allows."""
-        found = self._detector.candidates(text)
-        if not found:
-            return found
-        if self._allowed:
-            found = [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
-        return merge_overlaps(found)
+        found = self._allowed_out(text)
+        return merge_overlaps(found) if found else found
 
     def scan_bytes(self, body: bytes) -> frozenset[str]:
         """The types of what a JSON body holds anywhere; empty when the body may be forwarded byte for byte.
@@ -83,10 +80,8 @@ class Guard:
         text = body.decode()
         if "\\" in text:
             text = _without_escapes(text)
-        found = self._detector.candidates(text)
-        if not found:
-            return _NOTHING
-        return frozenset(finding.type for finding in found if text[finding.start : finding.end] not in self._allowed)
+        found = self._allowed_out(text)
+        return frozenset(finding.type for finding in found) if found else _NOTHING
 
     # -- sinks --------------------------------------------------------------------------------------------------------
 
@@ -127,6 +122,14 @@ class Guard:
         """A short text for the log, as `for_record`; prompts and documents do not go to the log at all."""
         return self._with_placeholders(text, PUBLIC, "log")
 
+    def stream_for_record(self) -> StreamMasker:
+        """`for_record` for a text that comes in pieces: placeholders for every finding."""
+        return StreamMasker(self._allowed_out)
+
+    def stream_without_secrets(self) -> StreamMasker:
+        """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
+        return StreamMasker(lambda text: [finding for finding in self._allowed_out(text) if finding.is_secret])
+
     # -- the way back -------------------------------------------------------------------------------------------------
 
     def may_unmask(self, principal: Principal) -> bool:
@@ -142,6 +145,13 @@ class Guard:
         return StreamUnmasker(vault, is_permitted=self.may_unmask(principal))
 
     # -- shared -------------------------------------------------------------------------------------------------------
+
+    def _allowed_out(self, text: str) -> list[Finding]:
+        """Every candidate that the manifest does not allow; may overlap."""
+        found = self._detector.candidates(text)
+        if found and self._allowed:
+            return [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
+        return found
 
     def _without_secrets(self, text: str, label: Label, sink: str) -> Guarded:
         found = self.scan(text)

@@ -72,7 +72,7 @@ class Identity:
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
 
     async def start(self) -> None:
         """Read the keys and keep them fresh. When the database is away, goes on trying in the background."""
@@ -85,7 +85,7 @@ class Identity:
         task, self._task = self._task, None
         if task is not None:
             # Let a statement that is under way end: what is cancelled half-way costs its connection.
-            self._is_stopping = True
+            self._stopping.set()
             self._changed.set()
             try:
                 await asyncio.wait_for(task, STOP_S)
@@ -244,14 +244,14 @@ class Identity:
     async def _keep_fresh(self) -> None:
         subscription = None
         try:
-            while not self._is_stopping:
+            while not self._stopping.is_set():
                 if subscription is None:
                     with contextlib.suppress(Unavailable, DeadlineExceeded):
                         subscription = await self._database.listen(CHANNEL, lambda payload: self._changed.set())
                         self._changed.set()  # what changed before the subscription
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._poll_s)
-                if self._is_stopping:
+                if self._stopping.is_set():
                     break
                 self._changed.clear()
                 await self._try_refresh()

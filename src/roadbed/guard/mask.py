@@ -1,22 +1,17 @@
 """Masking: the replacement of findings in a text, and the map between offsets before and after.
 
-Pure. `mask_text` handles a whole text; `StreamMasker` the same text in pieces, holding back only what might still
-become a part of a finding. The invariant, held by a property test: for any cut into pieces, the joined output of the
-stream equals the masked whole.
+Pure; works on findings that are disjoint and in order. `guard.stream_mask` does the same for text in pieces. The
+invariant: outside the findings not a character changes, and the map finds each of them again.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Final
 
-from roadbed.guard.digit_runs import CONTEXT_CHARACTERS
 from roadbed.guard.finding import Finding
 
 Replacer = Callable[[Finding, str], str]
-HOLD_CHARACTERS_MAX: Final = 4_400
-BEHIND_CHARACTERS: Final = 4 * CONTEXT_CHARACTERS
 
 
 def placeholder(finding: Finding, value: str) -> str:

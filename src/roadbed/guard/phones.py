@@ -7,6 +7,7 @@ which the numbers of the configured countries are written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import pairwise
@@ -23,6 +24,10 @@ _PHONE_WORDS = word_pattern(
     "mobilnummer", "cell", "cellphone", "call", "calling", "ring", "fax", "whatsapp", "sms", "dial",
     "tlf", "handy", "hotline", "contact", "reach",
 )  # fmt: skip
+
+
+_LABEL = re.compile(r"(?<![a-z])(?:phone|telephone|telefon|tel|mobile|mobil|cell|fax|tlf)\.?:\s{0,3}\Z", re.IGNORECASE)
+_EXTENSION = re.compile(r" ?(?:x|ext\.?) ?[0-9]{1,6}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 @cache
@@ -47,29 +52,33 @@ def is_valid(text: str, region: str | None) -> bool:
         return False
 
 
+def is_possible(text: str) -> bool:
+    """Whether an international number has a country code and a length that the country uses."""
+    library = _library()
+    try:
+        return bool(library.is_possible_number(library.parse(text, None)))
+    except library.NumberParseException:
+        return False
+
+
 def phones_in(view: str, run: Run, regions: Sequence[str]) -> Iterator[Finding]:
-    """The telephone numbers of a run: at most one, unless international ones follow each other."""
+    """The telephone numbers of a run; may overlap."""
     groups = run.groups
     first = groups[0][0]
     lead = view[max(0, first - 2) : first]
     if lead.endswith("+") or lead in ("+(", "(+"):
         yield from _international(view, groups, first - (1 if lead.endswith("+") else 2), "+")
-        return
-    if view.startswith("00", first) and run.digit_count >= 10:
-        found = list(_international(view, groups, first, "00"))
-        if found:
-            yield from found
-            return
+    elif view.startswith("00", first) and run.digit_count >= 10:
+        yield from _international(view, groups, first, "00")
     for taken in _national(view, groups):
         start, end = taken[0][0], taken[-1][1]
         if start and view[start - 1] == "(":
             start -= 1
-        if is_glued(view, start, end):
+        if is_glued(view, start, _with_extension(view, end)):
             continue
         digits = "".join([view[a:b] for a, b in taken])
-        if any(is_valid(digits, region) for region in regions):
-            yield Finding(PHONE, start, end, "phone_national", 0.7, False)
-            return
+        if _LABEL.search(view, max(0, start - 20), start) or any(is_valid(digits, region) for region in regions):
+            yield Finding(PHONE, start, _with_extension(view, end), "phone_national", 0.7, False)
 
 
 def _international(view: str, groups: list[tuple[int, int]], start: int, lead: str) -> Iterator[Finding]:
@@ -88,9 +97,16 @@ def _international(view: str, groups: list[tuple[int, int]], start: int, lead: s
         if end < len(view) and ((view[end].isalnum() and view[end] not in "xXeE") or view[end] == "_"):
             continue
         bare = number.removeprefix("00") if lead == "00" else number
-        if is_valid("+" + bare, None) or is_valid(_without_trunk_zero(view, start, end), None):
-            yield Finding(PHONE, start, end, "phone_international", 0.9, False)
+        # A number written with + names itself; plans are open to new ranges, so a possible length is enough.
+        if is_possible("+" + bare) or is_possible(_without_trunk_zero(view, start, end)):
+            yield Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False)
             return
+
+
+def _with_extension(view: str, end: int) -> int:
+    """The end of an extension such as ``x123`` after the number, or ``end``."""
+    match = _EXTENSION.match(view, end)
+    return match.end() if match is not None else end
 
 
 def _without_trunk_zero(view: str, start: int, end: int) -> str:
@@ -107,8 +123,8 @@ def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[i
         has_parenthesis = start > 0 and view[start - 1] == "(" and len(groups) > 1
         if has_parenthesis or _is_written_as_phone(view, groups, sizes) or has_word(view, start, _PHONE_WORDS):
             yield groups
-            return
-    for index in range(min(len(groups) - 2, 40)):
+        return
+    for index in range(len(groups) - 2):
         part = groups[index : index + 3]
         if sizes[index : index + 3] == [3, 3, 4] and _is_written_as_phone(view, part, [3, 3, 4]):
             yield part

@@ -33,9 +33,9 @@ _PREFIX_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("glpat-", "gldt-", "glrt-", "glptt-", "glcbt-", "glsoat-", "glft-", "glagent-"),
         r"[A-Za-z0-9_.-]{20,320}",
     ),
-    ("slack_token", ("xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxe-", "xoxe."), r"[A-Za-z0-9-.]{10,250}"),
+    ("slack_token", ("xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe."), r"[A-Za-z0-9-.]{10,250}"),
     ("slack_app_token", ("xapp-",), r"[0-9]-[A-Za-z0-9]{5,20}-[0-9]{8,16}-[A-Za-z0-9]{20,100}"),
-    ("slack_webhook", ("hooks.slack.com/",), r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{43,56}"),
+    ("slack_webhook", ("hooks.slack.com/",), r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{43,80}"),
     ("stripe_key", ("sk_live_", "sk_test_", "rk_live_", "rk_test_", "sk_prod_", "rk_prod_"), r"[A-Za-z0-9]{10,99}"),
     ("google_api_key", ("AIza",), r"[A-Za-z0-9_-]{35}"),
     ("google_oauth_secret", ("GOCSPX-",), r"[A-Za-z0-9_-]{28}"),
@@ -90,6 +90,13 @@ _PREFIX_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("prefect_token", ("pnu_",), r"[A-Za-z0-9]{36}"),
     ("settlemint_token", ("sm_aat_", "sm_pat_", "sm_sat_"), r"[A-Za-z0-9]{16}"),
     ("clojars_token", ("CLOJARS_",), r"[A-Za-z0-9]{60}"),
+    ("notion_token", ("ntn_", "secret_"), r"[A-Za-z0-9]{43,46}"),
+    ("sonar_token", ("sqp_", "sqa_", "squ_"), r"[A-Za-z0-9]{40}"),
+    ("sentry_token", ("sntrys_eyJ",), r"[A-Za-z0-9+/]{80,400}={0,2}_[A-Za-z0-9+/]{43}"),
+    ("sentry_token", ("sntryu_",), r"[0-9a-f]{64}"),
+    ("facebook_token", ("EAAM", "EAAC", "EAAG", "EAAB"), r"[A-Za-z0-9]{80,400}"),
+    ("onepassword_key", ("A3-",), r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}"),
+    ("intra42_secret", ("s-s4t2ud-", "s-s4t2af-"), r"[0-9a-f]{64}"),
     ("harness_token", ("pat.", "sat."), r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9]{24}\.[A-Za-z0-9]{20}"),
     ("jwt", ("eyJ",), r"[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_/\\-]{10,2000}\.(?:[A-Za-z0-9_/\\-]{10,1000}={0,2})?"),
     ("jwt_base64", ("ZXlK",), r"[A-Za-z0-9+/_-]{60,3000}={0,2}"),
@@ -108,9 +115,10 @@ PREFIX_RULES: Final[tuple[tuple[str, str, re.Pattern[str]], ...]] = tuple(
 PREFIXES: Final = tuple(sorted({prefix for prefix, _, _ in PREFIX_RULES}))
 
 CONTEXT_WORDS: Final = (
-    "secret", "token", "passwd", "password", "passwort", "passphrase", "pwd", "credential", "apikey", "api[_. -]?key",
-    "access[_. -]?key", "account[_. -]?key", "private[_. -]?key", "encryption[_. -]?key", "signing[_. -]?key",
-    "client[_. -]?key", "auth[_. -]?key", "master[_. -]?key", "license[_. -]?key", "service[_. -]?key",
+    "authorization", "secret", "token", "passwd", "password", "passwort", "passphrase", "pwd", "credential", "apikey",
+    "api[_. -]?key", "access[_. -]?key", "account[_. -]?key", "private[_. -]?key", "encryption[_. -]?key",
+    "signing[_. -]?key", "client[_. -]?key", "auth[_. -]?key", "master[_. -]?key", "license[_. -]?key",
+    "service[_. -]?key",
 )  # fmt: skip
 _KEY = re.compile(
     r"(?P<word>" + "|".join(CONTEXT_WORDS) + r")(?P<rest>[a-z0-9_.-]{0,20})[\"'\])]{0,3} {0,4}[:=>]", re.IGNORECASE
@@ -127,6 +135,7 @@ PEM_BLOCK: Final = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,40}PRIVATE KEY(?
 URL_USER: Final = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/?#@:\"'<>]{0,100}:(?P<value>[^\s/?#@\"'<>]{3,200})\Z", re.IGNORECASE
 )
+USER_OPTION_VALUE: Final = re.compile(r"[^\s\"'`<>|;&]{3,200}")
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 
 _PLACEHOLDER = re.compile(
@@ -182,6 +191,11 @@ def secret_key_before(view: str, end: int) -> str | None:
         if not _ORDINARY_REST.search(rest):
             return match["word"].lower()
     return None
+
+
+def is_sample(value: str) -> bool:
+    """Whether a value with an issuer's prefix is one of the issuers' documentation."""
+    return value.endswith("EXAMPLE") or "xxxxx" in value.lower() or len(set(value)) < 6
 
 
 def is_likely_secret(key: str, value: str) -> bool:

@@ -60,13 +60,15 @@ def weighted(digits: str, weights: tuple[int, ...]) -> int:
 def is_card(digits: str) -> bool:
     """A payment card: an issuer's range with a length that it uses, and Luhn."""
     length = len(digits)
-    if not 13 <= length <= 19 or digits[0] not in "23456" or digits.count(digits[0]) == length:
+    if not 12 <= length <= 19 or digits[0] not in "123456" or digits.count(digits[0]) == length:
         return False
     return _issuer_takes(digits, length) and luhn(digits)
 
 
 def _issuer_takes(digits: str, length: int) -> bool:
     two, three, four = int(digits[:2]), int(digits[:3]), int(digits[:4])
+    if length == 12 and digits[0] not in "56":
+        return False
     if digits[0] == "4":
         return length in (13, 16, 19)
     if 51 <= two <= 55 or 2221 <= four <= 2720 or 2200 <= four <= 2204:
@@ -75,11 +77,13 @@ def _issuer_takes(digits: str, length: int) -> bool:
         return length == 15
     if 300 <= three <= 305 or two in (36, 38, 39):
         return length == 14
+    if four in (1800, 2131):
+        return length == 15
     if 3528 <= four <= 3589:
         return 16 <= length <= 19
     if two in (60, 62, 65) or 644 <= three <= 649 or three == 508:
         return 16 <= length <= 19
-    return (two in (50, 56, 57, 58) or 61 <= two <= 69) and length == 16
+    return (two in (50, 56, 57, 58) or 61 <= two <= 69) and length in (12, 16)
 
 
 def is_iban(text: str) -> bool:

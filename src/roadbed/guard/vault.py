@@ -36,6 +36,8 @@ _OPEN_TAIL = re.compile(
     rf"(?<![A-Za-z0-9_])(?:(?:{_WORD_STARTS})|(?:{_WORDS})\\|(?:{_WORDS})\\?_ ?[A-Z2-7]{{0,{_LONG}}})\Z", re.IGNORECASE
 )
 _TAIL_CHARACTERS_MAX: Final = 24
+_OPEN_TAG = re.compile(r"<[A-Za-z/!][^>]*\Z")
+_OPEN_LINK = re.compile(r"\]\([^)]*\Z")
 _DIGITS_ONLY = re.compile(r"[^0-9+]")
 
 
@@ -113,10 +115,7 @@ def _restore(vault: Vault, text: str, start: int) -> str:
 def _is_in_address(text: str, offset: int) -> bool:
     """Whether the offset lies in a link, an image source or a tag: no white space since ``//``, or ``<`` still open."""
     line = text[max(text.rfind("\n", 0, offset) + 1, offset - LINE_CHARACTERS_MAX) : offset]
-    if line.rfind("<") > line.rfind(">"):
-        return True
-    opened = line.rfind("](")
-    if opened >= 0 and ")" not in line[opened:]:
+    if _OPEN_TAG.search(line) or _OPEN_LINK.search(line):
         return True
     word = line.rsplit(None, 1)[-1] if line and not line[-1].isspace() else ""
     return "//" in word or "www." in word.lower() or "mailto:" in word.lower()
@@ -151,13 +150,7 @@ class StreamUnmasker:
 
     def _give(self, text: str, stop: int) -> str:
         assert self._vault is not None
-        # A token right before the held part is complete only if what follows is no part of it.
-        out = _restore_until(self._vault, text, self._seen, stop)
+        out = _restore(self._vault, text[:stop], self._seen)
         keep = max(text.rfind("\n", 0, stop) + 1, stop - LINE_CHARACTERS_MAX - _TAIL_CHARACTERS_MAX, 0)
         self._buffer, self._seen = text[keep:], stop - keep
         return out
-
-
-def _restore_until(vault: Vault, text: str, start: int, stop: int) -> str:
-    """``text[start:stop]`` restored, where no token crosses ``stop``."""
-    return _restore(vault, text[:stop], start)
