@@ -1,0 +1,41 @@
+"""From signals of a search to a confidence: a logistic with shipped coefficients.
+
+``bench/qa/fit.py`` fits them on public question sets; on anybody's own documents they are a prior, no promise. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+THRESHOLD = 0.30
+"""Confidence under which an extractive answer is not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What is known about an extracted answer before it is shown; each between 0 and 1, or close to it."""
+
+    sentence_cosine: float
+    sentence_cover: float
+    passage_cover: float
+    chunk_cosine: float
+    chunk_gap: float
+    lexical_share: float
+    legs_agree: float
+    type_present: float
+    rare_missing: float
+
+    def values(self) -> tuple[float, ...]:
+        """The signals in the order of their coefficients."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+
+INTERCEPT = -4.0
+COEFFICIENTS = (3.0, 1.5, 1.5, 1.0, 1.0, 0.5, 0.3, 0.5, -0.5)
+
+
+def confidence(signals: Signals) -> float:
+    """The chance that the answer is among the sentences, as the shipped prior sees it."""
+    total = INTERCEPT + sum(weight * value for weight, value in zip(COEFFICIENTS, signals.values(), strict=True))
+    return 1.0 / (1.0 + math.exp(-total))

@@ -1,0 +1,262 @@
+"""The answer without a model: at most five verbatim sentences of the best passages, and how sure one may be of them.
+
+Sentences are first ranked by words, then the best of them by vectors too, and repeats are left out. Nothing is
+written that a document does not say; the copilot shows the spans as citations. It holds no state and caches nothing.
+The invariant: every sentence is a span of its hit's text, and at most `EMBEDDED_MAX` of them are embedded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadbed.apps.answer_type import AnswerType, answer_type, holds
+from roadbed.apps.calibration import THRESHOLD, Signals, confidence
+from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, units
+from roadbed.knowledge.analysis import query_terms, word_terms
+from roadbed.knowledge.language import detect_language
+from roadbed.knowledge.search import Hit, SearchResult
+
+HITS_MAX = 20
+EMBEDDED_MAX = 40
+SENTENCES_MAX = 5
+EMBEDDED_CHARACTERS_MAX = 400
+WORDS_MIN = 3
+MMR_RELEVANCE = 0.75
+NEAR_SHARE = 0.35
+HEADING_SHARE = 0.6
+REPEAT_SIMILARITY_MIN = 0.95
+
+Embed = Callable[[Sequence[str]], Awaitable[Any]]
+_QUOTABLE = frozenset(["sentence", "item", "row", "code"])
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedSentence:
+    """One sentence. ``start`` and ``end`` are offsets into ``hit.text``, as is ``lead``.
+
+    ``lead`` is the header of the table or the line before the list that the sentence stands in, if any.
+    """
+
+    hit: Hit
+    start: int
+    end: int
+    score: float
+    lead: Span | None = None
+
+    @property
+    def text(self) -> str:
+        """The sentence as it stands in the document."""
+        return self.hit.text[self.start : self.end]
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """At most five sentences in reading order, and the chance that they answer. An abstention holds none."""
+
+    sentences: tuple[ExtractedSentence, ...]
+    confidence: float
+    is_abstention: bool
+    signals: Signals | None = None
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A unit under consideration. Shares are of the question's idf mass, each 0 to 1."""
+
+    hit: Hit
+    rank: int
+    unit: Unit
+    text: str
+    own: float = 0.0
+    near: float = 0.0
+    above: float = 0.0
+    chunk: float = 0.0
+    typed: float = 0.0
+    cosine: float = 0.0
+    score: float = 0.0
+
+    @property
+    def span(self) -> Span:
+        """Its offsets in the passage."""
+        return self.unit.start, self.unit.end
+
+
+async def extract(
+    question: str,
+    result: SearchResult,
+    embed: Embed,
+    *,
+    threshold: float | None = None,
+    sentences_max: int = SENTENCES_MAX,
+) -> Extract:
+    """The sentences that answer a question best, or an abstention where the confidence is under the threshold."""
+    weights = term_weights(question, result)
+    kind = answer_type(question)
+    candidates = collect(question, result.hits[:HITS_MAX], weights, kind)
+    if not candidates:
+        return Extract((), 0.0, True)
+    short = preranked(candidates)
+    vectors = np.asarray(await embed([question, *(embed_text(candidate) for candidate in short)]), dtype=np.float32)
+    for candidate, cosine in zip(short, (vectors[1:] @ vectors[0]).tolist(), strict=True):
+        candidate.cosine = float(cosine)
+        candidate.score = relevance(candidate)
+    chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
+    signals = signals_of(result, chosen, weights, kind)
+    sure = confidence(signals)
+    limit = THRESHOLD if threshold is None else threshold
+    if sure < limit:
+        return Extract((), sure, True, signals)
+    return Extract(tuple(in_reading_order(chosen)), sure, False, signals)
+
+
+def term_weights(question: str, result: SearchResult) -> Mapping[str, float]:
+    """The idf of the question's terms; all equal when the words could not be searched."""
+    return result.term_weights or dict.fromkeys(query_terms(question), 1.0)
+
+
+def collect(question: str, hits: Sequence[Hit], weights: Mapping[str, float], kind: AnswerType) -> list[Candidate]:
+    """Every quotable unit of the hits with what words alone tell about it; a text that occurs twice only once."""
+    total = sum(weights.values()) or 1.0
+    best = max((hit.score for hit in hits), default=0.0) or 1.0
+    found: list[Candidate] = []
+    seen: set[str] = set()
+    for rank, hit in enumerate(hits):
+        language = detect_language(hit.text)
+        parts = units(hit.text, hit.heading_path)
+        terms = [_asked(hit.text[part.start : part.end], weights, language) for part in parts]
+        above = _asked(" ".join((hit.title, *hit.heading_path)), weights, language)
+        for position, part in enumerate(parts):
+            text = hit.text[part.start : part.end]
+            plain = " ".join(_WORD.findall(text.casefold()))
+            if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
+                continue
+            seen.add(plain)
+            around = above | _lead_terms(hit, part, weights, language)
+            beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
+            own = terms[position]
+            found.append(
+                Candidate(
+                    hit,
+                    rank,
+                    part,
+                    text,
+                    own=_mass(own, weights) / total,
+                    above=_mass(around - own, weights) / total,
+                    near=_mass(beside - own - around, weights) / total,
+                    chunk=hit.score / best,
+                    typed=float(holds(kind, text, question)),
+                )
+            )
+    return found
+
+
+def _asked(text: str, weights: Mapping[str, float], language: str) -> set[str]:
+    return {term for term in word_terms(text, language) if term in weights}
+
+
+def _lead_terms(hit: Hit, part: Unit, weights: Mapping[str, float], language: str) -> set[str]:
+    found: set[str] = set()
+    for span in (part.lead, part.heading):
+        if span is not None:
+            found |= _asked(hit.text[slice(*span)], weights, language)
+    return found
+
+
+def _mass(terms: Iterable[str], weights: Mapping[str, float]) -> float:
+    return sum(weights[term] for term in terms)
+
+
+def _says_something(text: str, part: Unit) -> bool:
+    if len(text) > UNIT_CHARACTERS_MAX:
+        return False
+    words = len(_WORD.findall(text))
+    return words >= WORDS_MIN or (part.lead is not None and words > 0) or (words > 1 and part.kind == "row")
+
+
+def by_words(candidate: Candidate) -> float:
+    """The rank of a candidate before it has a vector."""
+    cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
+    return cover + 0.5 * candidate.chunk + 0.1 * candidate.typed
+
+
+def preranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates that are worth a vector, best by words first."""
+    return sorted(candidates, key=lambda candidate: (-by_words(candidate), candidate.rank, candidate.unit.start))[
+        :EMBEDDED_MAX
+    ]
+
+
+def embed_text(candidate: Candidate) -> str:
+    """What is embedded for a candidate: its lead or nearest heading, then itself."""
+    hit, part = candidate.hit, candidate.unit
+    lead = part.lead or part.heading
+    before = hit.text[slice(*lead)] if lead is not None else (hit.heading_path[-1] if hit.heading_path else "")
+    return f"{before.lstrip('# ')} {candidate.text}".strip()[:EMBEDDED_CHARACTERS_MAX]
+
+
+def relevance(candidate: Candidate) -> float:
+    """How well a candidate answers, by all that is known of it."""
+    cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
+    return 0.5 * candidate.cosine + 0.25 * cover + 0.15 * candidate.chunk + 0.07 * candidate.typed
+
+
+def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count: int) -> list[Candidate]:
+    """The best by maximal marginal relevance, best first; near repeats of a chosen one never."""
+    scores = np.array([candidate.score for candidate in candidates])
+    similarity = vectors @ vectors.T
+    nearest = np.zeros(len(candidates))
+    is_open = np.ones(len(candidates), dtype=bool)
+    chosen: list[int] = []
+    while len(chosen) < count and is_open.any():
+        worth = np.where(is_open, MMR_RELEVANCE * scores - (1 - MMR_RELEVANCE) * nearest, -np.inf)
+        pick = int(worth.argmax())
+        is_open[pick] = False
+        if chosen and nearest[pick] >= REPEAT_SIMILARITY_MIN:
+            continue
+        chosen.append(pick)
+        nearest = np.maximum(nearest, similarity[pick])
+    return [candidates[pick] for pick in chosen]
+
+
+def in_reading_order(chosen: Sequence[Candidate]) -> list[ExtractedSentence]:
+    """Documents by their best sentence, and within a document from top to bottom."""
+    order: dict[str, int] = {}
+    for candidate in chosen:
+        order.setdefault(candidate.hit.document_id, len(order))
+    ordered = sorted(
+        chosen, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank)
+    )
+    return [ExtractedSentence(item.hit, item.unit.start, item.unit.end, item.score, item.unit.lead) for item in ordered]
+
+
+def signals_of(
+    result: SearchResult, chosen: Sequence[Candidate], weights: Mapping[str, float], kind: AnswerType
+) -> Signals:
+    """What tells whether the chosen sentences answer."""
+    hits = result.hits[:HITS_MAX]
+    top = chosen[0]
+    total = sum(weights.values()) or 1.0
+    language = detect_language(top.hit.text)
+    around = " ".join((top.hit.title, *top.hit.heading_path, top.hit.text))
+    passage = _asked(around, weights, language)
+    cosines = sorted((hit.vector_score for hit in hits if hit.vector_score is not None), reverse=True)
+    words = [hit.lexical_score or 0.0 for hit in hits]
+    return Signals(
+        sentence_cosine=top.cosine,
+        sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
+        passage_cover=_mass(passage, weights) / total,
+        chunk_cosine=cosines[0] if cosines else 0.0,
+        chunk_gap=cosines[0] - cosines[min(4, len(cosines) - 1)] if cosines else 0.0,
+        lexical_share=min(1.0, max(words, default=0.0) / (2.2 * total)),
+        legs_agree=float(bool(words) and int(np.argmax(words)) == 0 and top.rank == 0),
+        type_present=1.0 if kind == "other" else max(candidate.typed for candidate in chosen),
+        rare_missing=max((weights[term] for term in weights if term not in passage), default=0.0)
+        / max(weights.values(), default=1.0),
+    )

@@ -1,0 +1,182 @@
+"""Cuts a passage into the units that can be quoted: sentences, list items, table rows, lines of records.
+
+A row keeps the span of its table's header and an item that of the line before its list, since alone they say little.
+Headings, rules, link-only lines and code are told apart, for they answer nothing alone. Pure; the extractive answer
+uses it. The invariant: units are ordered, do not overlap, and are spans of the passage as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from roadbed.knowledge.sentences import sentences
+
+UnitKind = Literal["sentence", "item", "row", "heading", "header", "code", "link"]
+Span = tuple[int, int]
+
+UNIT_CHARACTERS_MAX = 700
+HEADING_WORDS_MAX = 12
+LINK_WORDS_LEFT_MAX = 2
+_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
+_ITEM = re.compile(r"[ \t]*(?:[-*+•‣▪–]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+(?=\S)")
+_RULE = re.compile(r"[\s|:\-=+*_~#>.]*")
+_RECORD = re.compile(r"[^\s:;|][^:;|\n]{0,40}: [^;\n]*(?:; [^:;|\n]{1,40}: [^;\n]*)+;?")
+_MARKUP_HEADING = re.compile(r"#{1,6}\s")
+_FENCE = re.compile(r"[ \t]*(?:```|~~~)")
+_BOLD_LINE = re.compile(r"(\*\*|__)[^*_]+\1:?")
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|<?https?://\S+|www\.\S+")
+_WORD = re.compile(r"\w+")
+_TERMINAL = (".", "!", "?", "…", ":", ";", "。", "！", "？", '"', "”", "’", ")")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One quotable span. ``lead`` is the header row or the introducing line it needs, ``heading`` the one above it."""
+
+    start: int
+    end: int
+    kind: UnitKind
+    lead: Span | None = None
+    heading: Span | None = None
+
+
+def units(passage: str, headings: Sequence[str] = ()) -> list[Unit]:
+    """The units of a passage in order. ``headings`` are the known headings above or in it, to be told from text."""
+    known = {_plain(heading) for heading in headings}
+    found: list[Unit] = []
+    heading: Span | None = None
+    intro: Span | None = None
+    fenced = False
+    for start, end in _blocks(passage):
+        block = passage[start:end]
+        fences = sum(1 for line in block.split("\n") if _FENCE.match(line))
+        if fenced or fences:
+            found.append(Unit(start, end, "code", intro, heading))
+            fenced ^= bool(fences % 2)
+            continue
+        lines = list(_lines(passage, start, end))
+        first = passage[slice(*lines[0])]
+        if _is_heading(first, known, is_alone=len(lines) == 1):
+            heading, intro = lines[0], None
+            found.append(Unit(*lines[0], "heading"))
+            lines = lines[1:]
+            if not lines:
+                continue
+        made = list(_block_units(passage, lines, intro, heading))
+        found += made
+        last = made[-1] if made else None
+        if last is not None and last.kind == "sentence":
+            intro = (last.start, last.end) if passage[last.end - 1] == ":" else None
+        elif last is not None and last.kind == "row":
+            intro = None
+    return found
+
+
+def is_link_only(text: str) -> bool:
+    """Whether hardly a word is left when links are taken away."""
+    if not _LINK.search(text):
+        return False
+    return len(_WORD.findall(_LINK.sub(" ", text))) <= LINK_WORDS_LEFT_MAX
+
+
+def _blocks(passage: str) -> Iterator[Span]:
+    position = 0
+    for match in _BLANK_LINE.finditer(passage):
+        if passage[position : match.start()].strip():
+            yield position, match.start()
+        position = match.end()
+    if passage[position:].strip():
+        yield position, len(passage)
+
+
+def _lines(passage: str, start: int, end: int) -> Iterator[Span]:
+    position = start
+    for line in passage[start:end].split("\n"):
+        if line.strip():
+            stripped = len(line) - len(line.lstrip())
+            yield position + stripped, position + len(line.rstrip())
+        position += len(line) + 1
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WORD.findall(text.casefold()))
+
+
+def _is_heading(line: str, known: set[str], *, is_alone: bool) -> bool:
+    if _MARKUP_HEADING.match(line) or _BOLD_LINE.fullmatch(line):
+        return True
+    if _plain(line) in known:
+        return True
+    words = _WORD.findall(line)
+    return (
+        is_alone
+        and 0 < len(words) <= HEADING_WORDS_MAX
+        and line[:1].isupper()
+        and not line.endswith(_TERMINAL)
+        and "|" not in line
+        and not _ITEM.match(line)
+        and not any(character.isdigit() for character in line)
+    )
+
+
+def _block_units(passage: str, lines: list[Span], intro: Span | None, heading: Span | None) -> Iterator[Unit]:
+    texts = [passage[start:end] for start, end in lines]
+    bars = sum("|" in text for text in texts)
+    if bars == len(texts) and (len(texts) > 1 or texts[0].startswith("|") or " | " in texts[0]):
+        yield from _rows(lines, texts, heading)
+    elif len(texts) > 1 and sum(_RECORD.fullmatch(text) is not None for text in texts) >= len(texts) - 1:
+        for (start, end), text in zip(lines, texts, strict=True):
+            yield Unit(start, end, "row" if _RECORD.fullmatch(text) else "header", None, heading)
+    elif any(_ITEM.match(text) for text in texts):
+        yield from _items(passage, lines, texts, intro, heading)
+    else:
+        yield from _sentences(passage, lines[0][0], lines[-1][1], "sentence", intro, heading)
+
+
+def _rows(lines: list[Span], texts: list[str], heading: Span | None) -> Iterator[Unit]:
+    header: Span | None = None
+    for number, (span, text) in enumerate(zip(lines, texts, strict=True)):
+        if _RULE.fullmatch(text):
+            continue
+        if number == 0 and len(lines) > 1:
+            header = span
+            yield Unit(*span, "header", None, heading)
+        else:
+            yield Unit(*span, "row", header, heading)
+
+
+def _items(
+    passage: str, lines: list[Span], texts: list[str], intro: Span | None, heading: Span | None
+) -> Iterator[Unit]:
+    """List items with their continuation lines; text before the first item introduces it."""
+    groups: list[list[Span]] = []
+    before: list[Span] = []
+    for span, text in zip(lines, texts, strict=True):
+        if _ITEM.match(text):
+            groups.append([span])
+        elif groups:
+            groups[-1].append(span)
+        else:
+            before.append(span)
+    if before:
+        made = list(_sentences(passage, before[0][0], before[-1][1], "sentence", None, heading))
+        yield from made
+        intro = (made[-1].start, made[-1].end) if made else None
+    for group in groups:
+        yield from _sentences(passage, group[0][0], group[-1][1], "item", intro, heading)
+
+
+def _sentences(
+    passage: str, start: int, end: int, kind: UnitKind, lead: Span | None, heading: Span | None
+) -> Iterator[Unit]:
+    for first, last in sentences(passage[start:end]):
+        text = passage[start + first : start + last]
+        if _RULE.fullmatch(text):
+            continue
+        if is_link_only(text):
+            yield Unit(start + first, start + last, "link", lead, heading)
+        else:
+            yield Unit(start + first, start + last, kind, lead, heading)
