@@ -85,6 +85,7 @@ LEFT_ALONE = [
     "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15",
     "12 345 678 people live there; the budget is 1.234.567,89 EUR",
     "10.00 20.00 30.00 40.00 50.00",
+    "see /hc/en-us/sections/4414472693133-Getting-started and `p4 -u ${P4USER:-admin} login`",
     "Zip 90210, parcel 12-345-678, deed 2019/004512",
 ]
 

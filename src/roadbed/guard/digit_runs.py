@@ -154,8 +154,8 @@ def numbers_in(view: str, run: Run) -> Iterator[Finding]:
         for rule in _BY_LENGTH.get(end - start, ()):
             if not rule.check(view[start:end]) or is_glued(view, start, end):
                 continue
-            # Twelve digits are too few for Luhn alone to speak.
-            if (rule.is_bare_enough and end - start != 12) or has_word(view, start, rule.words):
+            # Twelve and thirteen digits are few, and rare for cards: Luhn alone does not speak for them.
+            if (rule.is_bare_enough and end - start not in (12, 13)) or has_word(view, start, rule.words):
                 yield _found(rule, start, end)
     if len(groups) < 2:
         return

@@ -54,6 +54,6 @@ TRIGGERS: Final = (
     Trigger(PREFIX, _START + "(?:" + "|".join(re.escape(prefix) for prefix in PREFIXES) + ")"),
     Trigger(CONTEXT, "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3} {0,4}[:=>]", is_caseless=True),
     Trigger(PEM, r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"),
-    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':]{1,60}:"),
+    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:"),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),
 )
