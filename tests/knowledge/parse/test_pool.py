@@ -57,7 +57,7 @@ async def test_missing_file_and_folder_are_named(pool: ParserPool, tmp_path: Pat
 
 async def test_recycled_after_its_share_of_files() -> None:
     async with ParserPool(recycle_after=2) as pool:
-        seen = set()
+        seen: set[int] = set()
         for _ in range(4):
             await pool.parse(b"text", name="a.txt")
             seen.update(pool.process_ids)

@@ -126,7 +126,7 @@ class Archive:
     def _bomb(self) -> ParseFailure:
         return ParseFailure(
             "archive_bomb",
-            f"{self.name} unpacks to more than {INFLATED_BYTES_MAX // 1_000_000} MB or more than {RATIO_MAX} times its size",
+            f"{self.name} unpacks to over {INFLATED_BYTES_MAX // 1_000_000} MB or {RATIO_MAX} times its size",
             hint="if the file is honest, split it",
         )
 
@@ -135,8 +135,9 @@ def read_xml(data: bytes, name: str) -> _Element:
     """Parse one XML part without entities, network and huge trees; refuses any DTD (``unsafe``)."""
     from lxml import etree
 
-    reader = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True,
-                             remove_pis=True)  # fmt: skip
+    reader = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
+    )
     try:
         root = etree.fromstring(data, reader)
     except etree.XMLSyntaxError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 
 from roadbed.knowledge.parse.document import ParseFailure
 from roadbed.knowledge.parse.encoding import looks_like_text
@@ -156,7 +157,7 @@ def _inside_zip(data: bytes, name: str) -> str:
             names = set(archive.namelist())
             media = _small_part(archive, "mimetype")[:100].decode("ascii", "replace").strip()
             types = _small_part(archive, "[Content_Types].xml")
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError, zlib.error) as error:
         hint = "it may be cut short; fetch it again"
         raise ParseFailure("corrupt", f"{name} is a damaged zip container", hint=hint) from error
     for key, prefix in (("epub", "application/epub"), ("odt", "application/vnd.oasis.opendocument.text"),
@@ -192,10 +193,13 @@ def _inside_zip(data: bytes, name: str) -> str:
 def _small_part(archive: zipfile.ZipFile, part: str) -> bytes:
     """A part of at most 1 MiB, else nothing: enough to name the format, too little to hurt."""
     try:
-        with archive.open(part) as file:
-            return file.read(1 << 20)
+        entry = archive.getinfo(part)
     except KeyError:
         return b""
+    if entry.flag_bits & 1:
+        return b""  # protected; its parser says so
+    with archive.open(entry) as file:
+        return file.read(1 << 20)
 
 
 def _inside_compound(data: bytes, name: str) -> ParseFailure:
@@ -224,7 +228,7 @@ def _by_text(data: bytes, claimed: str | None, extension: str) -> str:
         return "html" if b"<html" in head.lower() else "xml"
     if claimed == "html":
         return "html"
-    if claimed in ("mail", "mbox") or extension == "":
+    if claimed in ("mail", "mbox") or (claimed is None and extension == ""):
         if head.startswith(b"From ") and _MAIL_HEADER.search(head):
             return "mbox"
         if claimed or (_HEADER_LINE.match(head) and len(_MAIL_HEADER.findall(head[:2048])) >= 3):

@@ -42,10 +42,11 @@ def parse_bytes(data: bytes, *, name: str, media_type: str | None = None) -> Par
     name = one_line(name)[-NAME_CHARS_MAX:] or "document"
     if len(data) > SOURCE_BYTES_MAX:
         raise too_large(name)
-    kind = detect(data, name, media_type)
-    module, _, function = _PARSERS[kind].partition(":")
-    parser: Callable[..., ParsedDocument] = getattr(importlib.import_module(f"{__package__}.{module}"), function)
+    kind = "known"
     try:
+        kind = detect(data, name, media_type)
+        module, _, function = _PARSERS[kind].partition(":")
+        parser: Callable[..., ParsedDocument] = getattr(importlib.import_module(f"{__package__}.{module}"), function)
         return parser(data, name, _charset(media_type))
     except (ParseFailure, MemoryError):
         raise

@@ -41,11 +41,11 @@ def parse_epub(data: bytes, name: str, declared: str | None = None) -> ParsedDoc
     manifest, spine = child(package, "manifest"), child(package, "spine")
     parts = {attribute(item, "id"): item for item in manifest} if manifest is not None else {}
     for number, reference in enumerate(spine if spine is not None else (), 1):
-        item = parts.get(attribute(reference, "idref"))
-        if item is None or builder.full or number > CHAPTERS_MAX:
+        chapter = parts.get(attribute(reference, "idref"))
+        if chapter is None or builder.full or number > CHAPTERS_MAX:
             continue
-        part = posixpath.normpath(posixpath.join(folder, unquote(attribute(item, "href") or "")))
-        if "nav" in (attribute(item, "properties") or "") or part not in archive:
+        part = posixpath.normpath(posixpath.join(folder, unquote(attribute(chapter, "href") or "")))
+        if "nav" in (attribute(chapter, "properties") or "") or part not in archive:
             continue
         read_html(builder, decode(archive.read(part))[0], location=f"chapter {number}")
     return builder.finish(name=name, parser=PARSER, media_type="application/epub+zip")

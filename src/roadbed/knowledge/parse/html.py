@@ -42,6 +42,7 @@ _BOILERPLATE = (
     "[id*=navigation], [class*=footer], [id*=footer], [class*=skip-link], [class*=cookie], [id*=cookie]"
 )
 _BLANK = re.compile(r"\s+")
+_PARAGRAPHS = re.compile(r"\n{2,}")
 _CONTENT = ("html", "body", "main", "article", "h1", "h2", "h3", "p")
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _BLOCKS = frozenset(
@@ -234,9 +235,11 @@ class _Walk:
         raw = "".join(self._buffer)
         self._buffer.clear()
         kind: BlockKind = "heading" if self._heading else "list" if self._items else "paragraph"
-        text = one_line(raw) if self._heading else squeeze(raw)
+        # Two line breaks in a row are how old pages separate paragraphs.
+        texts = [one_line(raw)] if self._heading else _PARAGRAPHS.split(squeeze(raw))
         level = self._heading or (max(1, self._lists) if self._items else 0)
-        self._builder.add(kind, text, level=level, location=self._location)
+        for text in texts:
+            self._builder.add(kind, text, level=level, location=self._location)
 
 
 def _data_rows(table: LexborNode) -> tuple[list[list[str]], bool | None] | None:

@@ -24,7 +24,8 @@ PARTS_MAX = 500
 _SHOWN = ("From", "To", "Cc", "Date", "Subject")
 _QUOTE = re.compile(r"^\s*>")
 _HISTORY = re.compile(
-    r"^(?:-{2,}\s*(?:original message|forwarded message|urspr.ngliche nachricht)\s*-{2,}|on .{5,200} wrote:|am .{5,200} schrieb .*:)\s*$",
+    r"^(?:-{2,}\s*(?:original message|forwarded message|urspr.ngliche nachricht)\s*-{2,}"
+    r"|on .{5,200} wrote:|am .{5,200} schrieb .*:)\s*$",
     re.IGNORECASE,
 )
 _ENCRYPTED = ("application/pkcs7-mime", "application/x-pkcs7-mime", "multipart/encrypted")
@@ -59,6 +60,8 @@ def parse_mbox(data: bytes, name: str, declared: str | None = None) -> ParsedDoc
 
 
 def _parse(data: bytes) -> Message:
+    if b"\x00" in data[:64]:
+        data = decode(data)[0].encode()  # saved as UTF-16 by a desktop program
     return BytesParser(policy=policy.compat32).parsebytes(data)
 
 

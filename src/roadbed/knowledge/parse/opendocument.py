@@ -96,6 +96,9 @@ class _Reader:
             elif tag == "table":
                 rows = [[cells.get(column, "") for column in range(1, max(cells) + 1)] for _, cells in self._rows(item)]
                 add_table(self._builder, rows, page=self._page, location=self._location)
+            elif tag == "frame" and attribute(item, "class") == "title":
+                text = one_line(" ".join(_plain(part, [], []) for part in item.iter() if local(part) == "p"))
+                self._builder.add("heading", text, level=1, page=self._page, location=self._location)
             elif tag == "page":
                 self._page = (self._page or 0) + 1
                 self.blocks(item, 0, depth + 1)

@@ -7,6 +7,7 @@ table cells, and are read row by row. Called by ``pdf``. The invariant: every pi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,8 @@ COLUMN_CHARS_MIN = 14
 """Median characters of a line of prose; table cells are shorter."""
 FILL_MIN = 0.45
 """Median width of a column's lines as a share of the column."""
+_MARKER = re.compile(r"(?:[^\w\s]|o|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)])$")
+"""A bullet or number with its item far to the right is no table row."""
 ACROSS_SHARE = 0.6
 """So many of a region's lines may run across a gutter: titles, notes below a slide."""
 CELL_GAP_EM = 1.8
@@ -204,7 +207,7 @@ def _join(band: list[Piece]) -> tuple[str, int]:
     for before, piece in pairwise(ordered):
         gap = before.left - piece.right if right_to_left else piece.left - before.right
         size = max(before.size, piece.size)
-        if gap > CELL_GAP_EM * size and len(text) > 2:
+        if gap > CELL_GAP_EM * size and not _MARKER.match(text):
             text += f" | {piece.text}"
             cells += 1
         else:

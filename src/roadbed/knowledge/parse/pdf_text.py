@@ -23,7 +23,8 @@ HEADING_CHARS_MAX = 160
 HEADING_LINES_MAX = 3
 HEADING_RATIO = 1.12
 _BULLET = re.compile(
-    "^(?:[\u2022\u25aa\u25ab\u25cf\u25cb\u25e6\u25a0\u25a1\u25b6\u25b8\u25ba\u2023\u2043\u00b7\u2013\u2014*\u2794\u27a2\u27a4\u2713\u2714"
+    "^(?:[\u2022\u25aa\u25ab\u25cf\u25cb\u25e6\u25a0\u25a1\u25b6\u25b8\u25ba\u2023\u2043\u00b7\u2013\u2014*"
+    "\u2794\u27a2\u27a4\u2713\u2714"
     "\u2610\u2611\u2756\u203a\u00bb-]\\s+\\S|o\\s+[A-Z])"
 )
 _NUMBERED = re.compile(r"^(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)]|\d{1,2}(?:\.\d{1,2}){1,4}\.?)\s+\S", re.IGNORECASE)

@@ -54,11 +54,9 @@ def parse_pptx(data: bytes, name: str, declared: str | None = None) -> ParsedDoc
     title, builder.language = core_properties(archive)
     relations = archive.relations(main)
     slides = child(archive.xml(main), "sldIdLst")
-    number = 0
-    for entry in slides if slides is not None else ():
+    for number, entry in enumerate(slides if slides is not None else (), 1):
         link = next((str(value) for key, value in entry.items() if str(key).endswith("}id")), "")
         _, part = relations.get(link, ("", ""))
-        number += 1
         if part in archive and number <= SLIDES_MAX:
             _slide(archive, part, number, builder)
     builder.title = title if len(title) > 3 and not title.lower().startswith(("powerpoint", "slide 1")) else ""

@@ -1,7 +1,7 @@
 """RTF: the visible text of a rich text file.
 
 A small reader of control words, groups and code pages. Called by ``dispatch``. Font tables, pictures and other
-destinations are skipped; table cells become table rows; hidden runs are marked. The invariant: one pass, bounded
+destinations are skipped; table cells become table rows; hidden runs are left out. The invariant: one pass, bounded
 depth, any bytes.
 """
 
@@ -19,17 +19,21 @@ _TOKEN = re.compile(
     rb"\\([a-z]{1,32})(-?\d{1,10})?[ ]?|\\'([0-9a-fA-F]{2})|\\([^a-z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.IGNORECASE
 )
 _DESTINATIONS = frozenset(
-    b"""fonttbl colortbl stylesheet info pict object header headerl headerr headerf footer footerl footerr footerf listtable
-    listoverridetable revtbl rsidtbl generator xmlnstbl themedata colorschememapping datastore latentstyles filetbl fldinst
-    nonshppict objdata shpinst pgdsctbl userprops mmathPr wgrffmtfilter pnseclvl atnid atnauthor annotation template operator
-    author company subject keywords comment doccomm hlinkbase category manager bkmkstart bkmkend listtext pntext ftnsep ftnsepc
-    aftnsep aftnsepc""".split()
+    b"""fonttbl colortbl stylesheet info pict object header headerl headerr headerf footer footerl footerr footerf
+    listtable listoverridetable revtbl rsidtbl generator xmlnstbl themedata colorschememapping datastore latentstyles
+    filetbl fldinst nonshppict objdata shpinst pgdsctbl userprops mmathpr wgrffmtfilter pnseclvl atnid atnauthor
+    annotation template operator author company subject keywords comment doccomm hlinkbase category manager bkmkstart
+    bkmkend listtext pntext ftnsep ftnsepc aftnsep aftnsepc""".split()
 )
-_BREAKS = {b"par": "\n", b"line": "\n", b"sect": "\n", b"page": "\n", b"tab": "\t", b"emdash": "\u2014", b"endash": "\u2013",
-           b"lquote": "\u2018", b"rquote": "\u2019", b"ldblquote": "\u201c", b"rdblquote": "\u201d", b"bullet": "\u2022",
-           b"emspace": " ", b"enspace": " "}  # fmt: skip
-_CHARSETS = {0: "cp1252", 128: "cp932", 129: "cp949", 134: "gb18030", 136: "big5", 161: "cp1253", 162: "cp1254",
-             163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250"}  # fmt: skip
+_BREAKS = {
+    b"par": "\n", b"line": "\n", b"sect": "\n", b"page": "\n", b"tab": "\t", b"emdash": "\u2014",
+    b"endash": "\u2013", b"lquote": "\u2018", b"rquote": "\u2019", b"ldblquote": "\u201c",
+    b"rdblquote": "\u201d", b"bullet": "\u2022", b"emspace": " ", b"enspace": " ",
+}  # fmt: skip
+_CHARSETS = {
+    0: "cp1252", 128: "cp932", 129: "cp949", 134: "gb18030", 136: "big5", 161: "cp1253", 162: "cp1254", 163: "cp1258",
+    177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,9 @@ class _Reader:
         self._flush()
         value = int(number) if number is not None else None
         state = self._state
-        if word == b"title":
+        if word == b"ud" and state.target == "" and self.title:
+            self.title = ""  # the same title again, in Unicode
+        elif word == b"title":
             self._state = replace(state, target="title", skip=True)
         elif (starred and word not in (b"shptxt", b"footnote", b"fldrslt")) or word in _DESTINATIONS:
             self._state = replace(state, skip=True, target="fonts" if word == b"fonttbl" else "")

@@ -7,6 +7,7 @@ refused.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from roadbed.knowledge.parse.archive import local
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 PARSER = "xml/lxml:v1"
 VALUE_CHARS_MAX = 200
 RECORD_CHARS_MAX = 2_000
+_ENCODED = re.compile(r"(?:[A-Za-z0-9+/=]{40,} ?)+[A-Za-z0-9+/=]*")
 _TITLES = ("title", "name", "heading", "head")
 
 
@@ -25,10 +27,11 @@ def parse_xml(data: bytes, name: str, declared: str | None = None) -> ParsedDocu
     """Read well-formed XML; raises `ParseFailure` (``unsafe``) when it declares entities."""
     from lxml import etree
 
-    if b"<!ENTITY" in data or "<!ENTITY".encode("utf-16-le") in data or "<!ENTITY".encode("utf-16-be") in data:
+    if any("<!ENTITY".encode(encoding) in data for encoding in ("ascii", "utf-16-le", "utf-16-be")):
         raise ParseFailure("unsafe", f"{name} declares entities", hint="remove its document type definition")
-    reader = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True,
-                             remove_pis=True, recover=False)  # fmt: skip
+    reader = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
+    )
     try:
         root = etree.fromstring(data, reader)
     except etree.XMLSyntaxError as error:
@@ -60,6 +63,8 @@ def _has_own_text(element: _Element) -> bool:
 
 def _leaf(element: _Element, builder: DocumentBuilder) -> None:
     text = one_line("".join(str(piece) for piece in element.itertext()))
+    if len(text) > VALUE_CHARS_MAX and _ENCODED.fullmatch(text):
+        return  # a picture or another file in base64
     tag = local(element)
     if tag.lower() in _TITLES and text:
         builder.add("heading", text, level=1)
