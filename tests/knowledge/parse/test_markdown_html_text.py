@@ -63,6 +63,11 @@ def test_markdown_title_falls_back_to_heading_then_name() -> None:
     assert parse_bytes(b"text\n", name="a/my notes.md").title == "my notes"
 
 
+def test_markdown_of_front_matter_alone_is_its_fields() -> None:
+    document = parse_bytes(b"---\ntitle: Team\nlead: Ada Byron\n---\n", name="team.md")
+    assert kinds(document) == [("row", "title: Team"), ("row", "lead: Ada Byron")]
+
+
 def test_long_markdown_table_is_given_by_rows() -> None:
     rows = "".join(f"| item {number} | {'x' * 40} |\n" for number in range(60))
     document = parse_bytes(f"| Name | Text |\n|---|---|\n{rows}".encode(), name="t.md")

@@ -7,6 +7,7 @@ HTML comments are ``hidden``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 PARSER = "markdown/markdown-it-4:v1"
 FRONT_MATTER_CHARS_MAX = 20_000
 NESTING_MAX = 40
+_FIELD = re.compile(r"^(?!---|\+\+\+)[^\n]*\w[^\n]*(?<=\S)", re.MULTILINE)
 TABLE_CHARS_MAX = 1_500
 """A longer table is given row by row, so that a chunk never has to cut inside a row."""
 
@@ -50,6 +52,11 @@ def parse_markdown(data: bytes, name: str, declared: str | None = None) -> Parse
     if len(blocks) > BLOCKS_MAX:
         del blocks[BLOCKS_MAX:]
         warnings.append(f"only the first {BLOCKS_MAX} blocks are indexed")
+    if not blocks and skip:
+        # Pages of site generators can consist of data alone; then the data is the text.
+        blocks = [
+            Block("row", match.start(), match.end()) for match in _FIELD.finditer(text, 4, skip) if match.end() < skip
+        ]
     if not blocks:
         raise ParseFailure("empty", f"{name} holds no text")
     title = fields.get("title") or first_heading(text, blocks) or stem(name)
