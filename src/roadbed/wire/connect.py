@@ -44,14 +44,16 @@ class Connector:
             transport = await self._dial(origin.host, origin.port, origin.authority)
         else:
             transport = await self._dial(proxy.host, proxy.port, f"the proxy {proxy.host}:{proxy.port}")
+        is_ready = False
         try:
             if context is not None and proxy is not None:
                 await _open_tunnel(transport, origin, proxy)
             if context is not None:
                 transport = await _start_tls(transport, protocol, context, origin)
-        except BaseException:
-            transport.abort()
-            raise
+            is_ready = True
+        finally:
+            if not is_ready:
+                transport.abort()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if context is None:

@@ -15,6 +15,7 @@ import httptools
 
 from roadbed.wire import errors
 from roadbed.wire.exchange import Exchange, ResponseHead
+from roadbed.wire.tuning import bound_reads
 
 HEAD_BYTES_MAX = 64 * 1024
 JOINED_WRITE_BYTES_MAX = 64 * 1024
@@ -25,8 +26,8 @@ class ConnectionOwner(Protocol):
     """The pool, as a connection sees it."""
 
     name: str
-    is_forwarding: bool
-    proxy_authorization: bytes | None
+    target_prefix: bytes
+    fixed_lines: bytes
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection is free for another request."""
@@ -55,15 +56,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
-        self._status = 0
-        self._has_bytes = False
-        self._is_kept = False
-        self._is_until_eof = False
-        self._is_complete = False
-        self._has_extra = False
-        self._is_paused = False
-        self._wire_bytes = 0
-        self._body_bytes = 0
+        self._is_kept = self._is_until_eof = self._is_complete = self._has_extra = self._is_paused = False
+        self._status = self._wire_bytes = self._body_bytes = 0
 
     @property
     def is_usable(self) -> bool:
@@ -79,7 +73,8 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.carrier = self
         exchange.is_sent = True
         request = exchange.request
-        head = request.render(self._owner.is_forwarding, self._owner.proxy_authorization)
+        owner = self._owner
+        head = request.render(owner.target_prefix, owner.fixed_lines)
         if len(request.body) <= JOINED_WRITE_BYTES_MAX:
             transport.write(head + request.body)
         else:
@@ -124,6 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Connected."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        bound_reads(transport)
 
     def eof_received(self) -> None:
         """The upstream closed its side."""
@@ -140,11 +136,11 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._is_until_eof and error is None:
             self._finish(exchange)
-        elif self.is_reused and not self._has_bytes and not exchange.is_retried:
+        elif self.is_reused and not self._wire_bytes and not exchange.is_retried:
             self.exchange = None
             self._owner.send_again(exchange)
         else:
-            what = "before its response was complete" if self._has_bytes else "without a response"
+            what = "before its response was complete" if self._wire_bytes else "without a response"
             exchange.fail(errors.ResponseCut(f"{self._owner.name} closed the connection {what}"))
 
     def data_received(self, data: bytes) -> None:
@@ -153,7 +149,6 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.close()
             return
-        self._has_bytes = True
         self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -170,13 +165,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _deliver(self, exchange: Exchange) -> bool:
         """Hand over what the last read brought; false where that ended the exchange."""
-        head = self._head
+        head, wire_bytes = self._head, self._wire_bytes
         if head is None:
-            if self._wire_bytes > HEAD_BYTES_MAX:
+            if wire_bytes > HEAD_BYTES_MAX:
                 exchange.fail(errors.ResponseTooLarge(f"the response head of {self._owner.name} is too large"))
             return not exchange.is_done
         if not exchange.has_head:
-            if self._wire_bytes > HEAD_BYTES_MAX and _size(head) > HEAD_BYTES_MAX:
+            if wire_bytes > HEAD_BYTES_MAX and _size(head) > HEAD_BYTES_MAX:
                 exchange.fail(errors.ResponseTooLarge(f"the response head of {self._owner.name} is too large"))
                 return False
             exchange.has_head = True
@@ -192,7 +187,7 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.fail(errors.ResponseTooLarge(f"the response of {self._owner.name} is too large"))
             else:
                 exchange.handler.on_data(data)
-        if self._wire_bytes > HEAD_BYTES_MAX * 2 + self._body_bytes * _FRAMING_FACTOR:
+        if wire_bytes > HEAD_BYTES_MAX * 2 and wire_bytes > HEAD_BYTES_MAX * 2 + self._body_bytes * _FRAMING_FACTOR:
             exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
         return not exchange.is_done
 
@@ -212,8 +207,9 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         transport = self.transport
         self.exchange = None
-        exchange.complete()
-        self.resume_reading()
+        handler = exchange.complete()
+        if self._is_paused:
+            self.resume_reading()
         if (
             self._is_kept
             and not self._has_extra
@@ -225,7 +221,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.released(self)
         else:
             self.close()
-        exchange.handler.on_complete()
+        handler.on_complete()
 
     # The parser's side: record only, because an exception here poisons it.
 

@@ -9,6 +9,7 @@ never inside ``send``.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from roadbed.wire.request import Headers, render_headers
 from roadbed.wire.sweep import Sweep
 from roadbed.wire.tls import DEFAULT_TRUST, TrustDomain
 
+_USUALLY_BODILESS = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -36,22 +38,20 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     credential_class: str = ""
     response_bytes_max: int = RESPONSE_BYTES_MAX
 
-    def render(self, is_proxied: bool, proxy_authorization: bytes | None) -> bytes:
-        """The request's head as it goes on the wire."""
-        origin = self.url.origin
-        target = b"http://" + origin.host_header + self.url.target if is_proxied else self.url.target
-        framing = b""
-        if self.body or self.method not in (b"GET", b"HEAD", b"DELETE", b"OPTIONS"):
-            framing = b"content-length: %d\r\n" % len(self.body)
-        if is_proxied and proxy_authorization is not None:
-            framing += b"proxy-authorization: %b\r\n" % proxy_authorization
-        return b"%b %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n%b%b\r\n" % (
-            self.method,
-            target,
-            origin.host_header,
-            self.headers if type(self.headers) is bytes else render_headers(self.headers),
-            framing,
-        )
+    def render(self, target_prefix: bytes, fixed_lines: bytes) -> bytes:
+        """The request's head as it goes on the wire; its pool knows the two fixed parts."""
+        headers = self.headers
+        block = headers if type(headers) is bytes else render_headers(headers)
+        if self.body or self.method not in _USUALLY_BODILESS:
+            return b"%b %b%b HTTP/1.1\r\n%b%bcontent-length: %d\r\n\r\n" % (
+                self.method,
+                target_prefix,
+                self.url.target,
+                fixed_lines,
+                block,
+                len(self.body),
+            )
+        return b"%b %b%b HTTP/1.1\r\n%b%b\r\n" % (self.method, target_prefix, self.url.target, fixed_lines, block)
 
 
 class ResponseHead:
@@ -62,12 +62,10 @@ class ResponseHead:
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
         self.headers = headers
-        self._index: dict[bytes, bytes] | None = None
+        self._index = dict(headers)
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the last one where it came twice."""
-        if self._index is None:
-            self._index = dict(self.headers)
         return self._index.get(name)
 
 
@@ -103,22 +101,32 @@ class Carrier(Protocol):
         """Read on."""
 
 
+class _Nobody:
+    """Takes the place of a handler that needs nothing more.
+
+    A handler usually holds its exchange: let go of here, both are freed at once and not by the garbage collector.
+    """
+
+    def on_head(self, head: ResponseHead) -> None: ...
+
+    def on_data(self, data: bytes) -> None: ...
+
+    def on_complete(self) -> None: ...
+
+    def on_error(self, error: UpstreamFailed) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class Exchange:
     """A request under way."""
 
-    __slots__ = (
-        "_watch",
-        "carrier",
-        "complete_by",
-        "connect_by",
-        "handler",
-        "has_head",
-        "head_by",
-        "is_done",
-        "is_retried",
-        "is_sent",
-        "request",
-    )
+    carrier: Carrier | None = None
+    has_head = False
+    is_sent = False
+    is_done = False
+    is_retried = False
 
     def __init__(
         self,
@@ -135,16 +143,14 @@ class Exchange:
         self.head_by = head_by
         self.complete_by = complete_by
         self._watch = watch
-        self.carrier: Carrier | None = None
-        self.has_head = False
-        self.is_sent = False
-        self.is_done = False
-        self.is_retried = False
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to watch the time limits (called by the client)."""
         self._watch.add(self, loop)
-        self.check(loop.time())
+        # Nearly always nothing is due before the next beat, and the sweep's own time says so without a call.
+        due = self.head_by if self.is_sent else self.connect_by
+        if self.complete_by is not None or due < self._watch.now + 2 * self._watch.interval_s or self.is_done:
+            self.check(loop.time())
 
     def check(self, now: float) -> None:
         """Fail if overdue (called by the sweep). What is due before the next beat gets a timer, so that limits are
@@ -153,9 +159,9 @@ class Exchange:
         if self.is_done:
             self._watch.discard(self)
             return
-        due = self.connect_by if not self.is_sent else self.head_by if not self.has_head else self.complete_by
-        if due is None:
-            return
+        due = self.connect_by if not self.is_sent else self.head_by if not self.has_head else math.inf
+        if self.complete_by is not None and self.complete_by < due:
+            due = self.complete_by
         if due <= now:
             if self.carrier is not None:
                 self.fail(self.carrier.overdue(self))
@@ -166,11 +172,13 @@ class Exchange:
     def _check_now(self, loop: asyncio.AbstractEventLoop) -> None:
         self.check(loop.time())
 
-    def complete(self) -> None:
-        """End well (called by the connection, which has let go of it)."""
+    def complete(self) -> ResponseHandler:
+        """End well (called by the connection, which has let go of it, and now tells the handler)."""
         self.is_done = True
         self.carrier = None
         self._watch.members.discard(self)
+        handler, self.handler = self.handler, _NOBODY
+        return handler
 
     def abort(self) -> None:
         """Stop: the connection is closed at once, and the handler is not called again."""
@@ -192,10 +200,12 @@ class Exchange:
         """End with ``error`` (called by what carries it)."""
         if not self.is_done:
             self.is_done = True
+            handler = self.handler
             self._leave()
-            self.handler.on_error(error)
+            handler.on_error(error)
 
     def _leave(self) -> None:
+        self.handler = _NOBODY
         self._watch.members.discard(self)
         carrier, self.carrier = self.carrier, None
         if carrier is not None:

@@ -48,8 +48,12 @@ class Pool:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = origin.authority
-        self.is_forwarding = proxy is not None and context is None
-        self.proxy_authorization = proxy.authorization if proxy is not None and self.is_forwarding else None
+        self.fixed_lines = b"host: %b\r\naccept-encoding: identity\r\n" % origin.host_header
+        self.target_prefix = b""
+        if proxy is not None and context is None:
+            self.target_prefix = b"http://" + origin.host_header
+            if proxy.authorization is not None:
+                self.fixed_lines += b"proxy-authorization: %b\r\n" % proxy.authorization
         self._origin = origin
         self._proxy = proxy
         self._context = context
@@ -75,9 +79,9 @@ class Pool:
     def submit(self, exchange: Exchange) -> None:
         """Send now on an idle connection, or wait for one."""
         idle = self._idle
+        now = self._loop.time()
         while idle:
             connection = idle.pop()
-            now = self._loop.time()
             if now < connection.expires_at and now - connection.idle_since < self._limits.idle_s_max:
                 connection.start(exchange)
                 return
@@ -114,17 +118,24 @@ class Pool:
 
     def released(self, connection: UpstreamConnection) -> None:
         """A connection is free."""
-        if self._loop.time() >= connection.expires_at:
+        now = self._loop.time()
+        if now >= connection.expires_at:
             connection.close()
             return
-        for exchange in self._waiting:
-            if not exchange.is_retried:
-                del self._waiting[exchange]
-                connection.start(exchange)
-                return
-        connection.idle_since = self._loop.time()
+        if self._waiting:
+            for exchange in self._waiting:
+                if not exchange.is_retried:
+                    self._start(connection, exchange)
+                    return
+        connection.idle_since = now
         self._idle.append(connection)
         self._idle_sweep.add(self, self._loop)
+
+    def _start(self, connection: UpstreamConnection, exchange: Exchange) -> None:
+        """Send an exchange that waited; from now on another of its time limits counts."""
+        del self._waiting[exchange]
+        connection.start(exchange)
+        exchange.watch(self._loop)
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection is closed; may be told twice."""
@@ -198,7 +209,6 @@ class Pool:
                 self._waiting[exchange] = None
             return
         if exchange in self._waiting:
-            del self._waiting[exchange]
-            connection.start(exchange)
+            self._start(connection, exchange)
         else:
             self.released(connection)

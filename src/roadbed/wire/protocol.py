@@ -25,10 +25,11 @@ from roadbed.wire.hot import HotRoute, HotTable
 from roadbed.wire.request import STATUS_LINES, HotRequest, render_headers
 from roadbed.wire.rules import blank_line_end, find_fault
 from roadbed.wire.sweep import Sweep
+from roadbed.wire.tuning import bound_reads
 
 _IDLE, _HEAD, _LENGTH, _CHUNKED, _UPGRADE_BODY, _WAIT, _LINGER, _CLOSED = range(8)
 _CHUNK_FRAMING_BYTES = 24
-_PIPELINED_READS_MAX = 16
+_PIPELINED_READS_MAX = 4
 
 
 class Shared:
@@ -73,6 +74,7 @@ class HotProtocol(HttpToolsProtocol):
         self._write_paused_at = 0.0
         self._hot: HotRequest | None = None
         self._upgraded = False
+        self._known_host: bytes | None = None
         self._version = ""
         self._keep_alive = False
         self._chunks = 0
@@ -101,6 +103,7 @@ class HotProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        bound_reads(transport)
         self.shared.sweep.add(self, self.loop)
         self._since = self.shared.sweep.now
 
@@ -192,7 +195,7 @@ class HotProtocol(HttpToolsProtocol):
             self._refuse(errors.MalformedRequest("the request's head is malformed"))
         elif self._check_head_size():
             self._start_request()
-        return data[end:]
+        return data[end:] if end < len(data) else b""
 
     def _consume_body(self, data: bytes) -> bytes:
         if self._state == _LENGTH:
@@ -213,7 +216,7 @@ class HotProtocol(HttpToolsProtocol):
             self._message_done = self._body_left == 0
         if self._message_done:
             self._message_complete()
-        return data[len(piece) :]
+        return data[len(piece) :] if len(piece) < len(data) else b""
 
     def _is_chunked_too_large(self) -> bool:
         limits = self._limits
@@ -304,12 +307,13 @@ class HotProtocol(HttpToolsProtocol):
         """Check a complete head, find who answers it, and start."""
         index = dict(self.headers)
         method = self.parser.get_method()
-        fault = find_fault(method, self.url, self._version, self.headers, index)
+        fault = find_fault(method, self.url, self._version, self.headers, index, self._known_host)
         if fault is None and self._upgraded and b"transfer-encoding" in index:
             fault = errors.MalformedRequest("an upgrade with a chunked body is not supported")
         if fault is not None:
             self._refuse(fault)
             return
+        self._known_host = index.get(b"host")
         if self._upgraded and self._should_upgrade_to_websocket(index):
             self._hand_to_websocket()
             return

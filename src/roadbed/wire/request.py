@@ -70,31 +70,20 @@ class HotConnection(Protocol):
 class HotRequest:
     """A complete request. ``headers`` are lower-cased pairs in order; ``path`` and ``query`` are raw bytes.
 
-    ``received_at`` is the loop's time at the request's first byte: a deadline counts from there.
+    ``context`` is the handler's own. ``received_at`` is the loop's time at the request's first byte: a deadline counts
+    from there.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_gone",
-        "_index",
-        "_keep_alive",
-        "_on_disconnect",
-        "_on_drain",
-        "_on_shutdown",
-        "_phase",
-        "_task",
-        "_transport",
-        "body",
-        "context",
-        "headers",
-        "method",
-        "path",
-        "peer",
-        "query",
-        "received_at",
-        "status",
-    )
+    # Defaults on the class: setting all of them on each request would cost 1 us.
+    body: bytes = b""
+    context: Any = None
+    status = 0
+    _phase = _OPEN
+    _gone = False
+    _on_disconnect: Callable[[], None] | None = None
+    _on_drain: Callable[[], None] | None = None
+    _on_shutdown: Callable[[], None] | None = None
+    _task: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -118,17 +107,8 @@ class HotRequest:
         self._index = index
         self.peer = peer
         self.received_at = received_at
-        self.body = b""
-        self.context: Any = None
-        self.status = 0
         self._keep_alive = keep_alive
         self._chunked = chunked
-        self._phase = _OPEN
-        self._gone = False
-        self._on_disconnect: Callable[[], None] | None = None
-        self._on_drain: Callable[[], None] | None = None
-        self._on_shutdown: Callable[[], None] | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def get(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the last one where it came twice."""
@@ -166,10 +146,7 @@ class HotRequest:
                 return
             raise RuntimeError("the response has been started already")
         head = self._head(status, headers, b"" if status in _BODILESS else b"content-length: %d\r\n" % len(body))
-        if status in _BODILESS or self.method == b"HEAD":
-            self._transport.write(head)
-        else:
-            self._transport.write(head + body)
+        self._transport.write(head if status in _BODILESS or self.method == b"HEAD" else head + body)
         self._end()
 
     def start_stream(self, status: int, headers: Headers | bytes = b"", first: bytes = b"") -> None:
@@ -289,7 +266,9 @@ class HotRequest:
 
     def _end(self) -> None:
         self._phase = _ENDED
-        self._on_disconnect = self._on_drain = self._on_shutdown = None
+        if self._on_disconnect is not None:
+            self._on_disconnect = None
+        self._on_drain = self._on_shutdown = None
         self._connection.response_ended(self._keep_alive)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:

@@ -12,25 +12,37 @@ import re
 from roadbed.wire import errors
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\-]+(?::\d*)?\Z|\[[0-9A-Fa-f:.]+\](?::\d*)?\Z")
-_TARGET = re.compile(rb"/|https?://[^/]", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://[^/]", re.IGNORECASE)
 _BODILESS = (b"GET", b"HEAD")
 
 
 def find_fault(
-    method: bytes, target: bytes, version: str, headers: list[tuple[bytes, bytes]], index: dict[bytes, bytes]
+    method: bytes,
+    target: bytes,
+    version: str,
+    headers: list[tuple[bytes, bytes]],
+    index: dict[bytes, bytes],
+    known_host: bytes | None = None,
 ) -> errors.RequestRefused | None:
-    """The first rule that the request breaks, or None. ``index`` is ``dict(headers)``."""
+    """The first rule that the request breaks, or None.
+
+    ``index`` is ``dict(headers)``; ``known_host`` is a Host value found valid before.
+    """
     if version != "1.1" and version != "1.0":
         return errors.UnsupportedVersion("the server speaks HTTP/1.1 and HTTP/1.0")
     if method == b"CONNECT":
         return errors.UnsupportedMethod("the server opens no tunnels")
-    if not _TARGET.match(target) or b"#" in target:
+    if (target[:1] != b"/" and not _ABSOLUTE.match(target)) or b"#" in target:
         return errors.MalformedRequest("the request target is neither a path nor an absolute URL")
-    return (
-        _host_fault(version, headers, index)
-        or _framing_fault(method, version, index)
-        or (_expect_fault(index[b"expect"]) if b"expect" in index else None)
-    )
+    if index.get(b"host") != known_host or known_host is None or len(index) != len(headers):
+        fault = _host_fault(version, headers, index)
+        if fault is not None:
+            return fault
+    if b"transfer-encoding" in index or b"content-length" in index:
+        fault = _framing_fault(method, version, index)
+        if fault is not None:
+            return fault
+    return _expect_fault(index[b"expect"]) if b"expect" in index else None
 
 
 def _host_fault(
