@@ -509,3 +509,28 @@ async def test_misuse_of_a_request_is_an_error(open_site: OpenSite) -> None:
     client = await site.connect()
     client.send(GET)
     assert (await client.reply()).status == 200
+
+
+async def test_websockets_are_handed_to_the_application(open_site: OpenSite) -> None:
+    pytest.importorskip("wsproto", reason="no WebSocket library is installed for uvicorn")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        assert scope["path"] == "/socket"
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hi"})
+        await send({"type": "websocket.close"})
+
+    site = await open_site(routes(Recorder()), app=app)
+    client = await site.connect()
+    client.send(
+        b"GET /socket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    head = await asyncio.wait_for(client.reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert await client.reader.readexactly(4) == b"\x81\x02hi"
+    client.abort()
+    while site.state.connections:  # noqa: ASYNC110
+        await asyncio.sleep(0)
