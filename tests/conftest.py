@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from roadbed.store.database import Database
-from roadbed.store.embedded import APPLICATION_DATABASE, APPLICATION_ROLE, EmbeddedPostgres
+from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.embedded_roles import APPLICATION_DATABASE, APPLICATION_ROLE
 from roadbed.store.migrate import migrate
 
 SCHEMA = "roadbed_test"

@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
-import secrets
 import shutil
 import signal
 import stat
@@ -30,71 +28,20 @@ import asyncpg
 import msgspec
 
 from roadbed.kernel.errors import RoadbedError
+from roadbed.store import embedded_roles as roles
 from roadbed.store import errors
 from roadbed.store import postgres_process as processes
+from roadbed.store.embedded_roles import APPLICATION_DATABASE, APPLICATION_ROLE, SUPERUSER
 from roadbed.store.state import StateLock, explain_os_error, make_private_folder, write_private_file
 
-SUPERUSER = "roadbed_admin"
-APPLICATION_ROLE = "roadbed"
-APPLICATION_DATABASE = "roadbed"
 SOCKET_PATH_BYTES_MAX = 107
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 RESTART_DELAY_S_MAX = 5.0
 LEFTOVERS_WAIT_S = 2.0
 LOG_BYTES_MAX = 1024 * 1024
-CONNECTIONS_MAX = 60
-DATABASE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-RESERVED_NAMES = frozenset({"postgres", "template0", "template1", APPLICATION_DATABASE, SUPERUSER})
-
-# Tuned for a laptop: little idle memory, no helper processes that one machine does not need, full durability.
-# Passwords are 256 random bits, so repeated hashing protects nothing and would cost each connection about 8 ms.
-# A statement's text or a row's value never reaches the log: only severities above ERROR, and tersely.
-SETTINGS: dict[str, str] = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "max_connections": str(CONNECTIONS_MAX),
-    "shared_buffers": "64MB",
-    "work_mem": "16MB",
-    "maintenance_work_mem": "128MB",
-    "effective_cache_size": "1GB",
-    "random_page_cost": "1.1",
-    "jit": "off",
-    "io_method": "sync",
-    "max_parallel_workers_per_gather": "0",
-    "max_parallel_maintenance_workers": "0",
-    "max_logical_replication_workers": "0",
-    "autovacuum_max_workers": "2",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "max_wal_size": "512MB",
-    "password_encryption": "scram-sha-256",
-    "scram_iterations": "1",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "lc_messages": "C",
-    "log_min_messages": "log",
-    "log_min_error_statement": "panic",
-    "log_error_verbosity": "terse",
-    "log_checkpoints": "off",
-    "log_parameter_max_length_on_error": "0",
-    "log_statement": "none",
-    "log_autovacuum_min_duration": "-1",
-    "logging_collector": "off",
-}
 
 logger = logging.getLogger(__name__)
-
-
-class _RolePasswords(msgspec.Struct):
-    owner: str
-    reader: str
-
-
-class _Passwords(msgspec.Struct):
-    superuser: str
-    application: str
-    databases: dict[str, _RolePasswords] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +60,7 @@ class EmbeddedPostgres:
     """The PostgreSQL of one state folder; an async context manager that starts and stops it.
 
     ``lock`` is STATE's lock when the caller holds it already; else `start` takes it. ``install`` is the folder of
-    PostgreSQL's programs, by default the wheel's. ``settings`` override `SETTINGS` (tests turn fsync off).
+    PostgreSQL's programs, by default the wheel's. ``settings`` override `embedded_roles.SETTINGS` (tests: no fsync).
     """
 
     def __init__(
@@ -132,13 +79,13 @@ class EmbeddedPostgres:
         self._lock = lock
         self._owns_lock = lock is None
         self._install = install
-        self._settings = {**SETTINGS, **(settings or {})}
+        self._settings = {**roles.SETTINGS, **(settings or {})}
         self._account: processes.Account | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._socket_folder: Path | None = None
-        self._passwords: _Passwords | None = None
+        self._passwords: roles.Passwords | None = None
 
     @property
     def is_running(self) -> bool:
@@ -167,13 +114,12 @@ class EmbeddedPostgres:
         if self._lock is None:
             self._lock = StateLock.acquire(self.state)
         self._stopping.clear()
-        try:
+        async with contextlib.AsyncExitStack() as on_failure:
+            on_failure.push_async_callback(self.stop)
             await self._prepare()
             await self._launch()
             await self._prepare_roles()
-        except BaseException:
-            await self.stop()
-            raise
+            on_failure.pop_all()
         self._supervisor = asyncio.create_task(self._supervise(), name="embedded-postgres-supervisor")
 
     async def stop(self) -> None:
@@ -205,29 +151,16 @@ class EmbeddedPostgres:
 
         Neither role can enter another database; the reader sees every table that the owner makes in ``public``.
         """
-        if not DATABASE_NAME.fullmatch(name) or name in RESERVED_NAMES:
-            raise errors.InvalidName(f"{name!r} cannot be the name of an embedded database")
+        roles.check_database_name(name)
         passwords = self._known_passwords()
         if name not in passwords.databases:
-            passwords.databases[name] = _RolePasswords(_new_password(), _new_password())
+            passwords.databases[name] = roles.RolePasswords(roles.new_password(), roles.new_password())
             self._write_passwords(passwords)
-        roles = passwords.databases[name]
-        owner, reader = f"{name}_owner", f"{name}_reader"
-        async with self.superuser("postgres") as connection:
-            await _ensure_role(connection, owner, roles.owner)
-            await _ensure_role(connection, reader, roles.reader)
-            await connection.execute(f'ALTER ROLE "{reader}" SET default_transaction_read_only = on')
-            await connection.execute(f"ALTER ROLE \"{reader}\" SET statement_timeout = '30s'")
-            await _ensure_database(connection, name, owner)
-            await connection.execute(f'GRANT CONNECT ON DATABASE "{name}" TO "{reader}"')
-        async with self.superuser(name) as connection:
-            await connection.execute(f'ALTER SCHEMA public OWNER TO "{owner}"')
-            await connection.execute(f'GRANT USAGE ON SCHEMA public TO "{reader}"')
-            await connection.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{reader}"')
-            await connection.execute(
-                f'ALTER DEFAULT PRIVILEGES FOR ROLE "{owner}" IN SCHEMA public GRANT SELECT ON TABLES TO "{reader}"'
-            )
-        return EmbeddedDatabase(name, self._dsn(owner, roles.owner, name), self._dsn(reader, roles.reader, name))
+        passwords_of = passwords.databases[name]
+        await roles.prepare_database(self.superuser, name, passwords_of)
+        owner_dsn = self._dsn(roles.owner_role(name), passwords_of.owner, name)
+        reader_dsn = self._dsn(roles.reader_role(name), passwords_of.reader, name)
+        return EmbeddedDatabase(name, owner_dsn, reader_dsn)
 
     # -- preparing ----------------------------------------------------------------------------------------------------
 
@@ -264,7 +197,7 @@ class EmbeddedPostgres:
         """A new cluster, made beside its place and moved there when it is whole: a killed start leaves no half one."""
         assert self._socket_folder is not None
         assert self._install is not None
-        passwords = _Passwords(_new_password(), _new_password())
+        passwords = roles.Passwords(roles.new_password(), roles.new_password())
         self._write_passwords(passwords)
         fresh = self.folder / "data.new"
         password_file = self._socket_folder / "initial-password"
@@ -289,12 +222,7 @@ class EmbeddedPostgres:
         done = self.folder / "prepared"
         if done.exists():
             return
-        async with self.superuser("postgres") as connection:
-            await connection.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
-            await _ensure_role(connection, APPLICATION_ROLE, self._known_passwords().application)
-            await _ensure_database(connection, APPLICATION_DATABASE, APPLICATION_ROLE)
-        async with self.superuser(APPLICATION_DATABASE) as connection:
-            await connection.execute("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public")
+        await roles.prepare_application(self.superuser, self._known_passwords().application)
         write_private_file(done, b"1\n")
 
     def _make_socket_folder(self) -> Path:
@@ -353,7 +281,10 @@ class EmbeddedPostgres:
             arguments += ["-c", f"{name}={value}"]
         begin = self.log.stat().st_size if self.log.exists() else 0
         program = self._install / "bin" / "postgres"
-        self._process = await processes.launch(program, arguments, self.data, self._account, self.log)
+        try:
+            self._process = await processes.launch(program, arguments, self.data, self._account, self.log)
+        except OSError as error:
+            raise explain_os_error(error, self.folder) from None
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while processes.read_postmaster(self.data) != (self._process.pid, True):
@@ -384,8 +315,8 @@ class EmbeddedPostgres:
                 try:
                     await processes.stop_orphan(self.data)
                     await self._launch()
-                except RoadbedError as error:
-                    logger.error("the embedded PostgreSQL could not be started again: %s", error.message)
+                except (RoadbedError, OSError) as error:
+                    logger.error("the embedded PostgreSQL could not be started again: %s", error)
                     continue
                 self.restarts += 1
                 break
@@ -404,17 +335,17 @@ class EmbeddedPostgres:
 
     # -- passwords and connections ------------------------------------------------------------------------------------
 
-    def _known_passwords(self) -> _Passwords:
+    def _known_passwords(self) -> roles.Passwords:
         if self._passwords is None:
             raise RuntimeError("the embedded PostgreSQL was not started")
         return self._passwords
 
-    def _write_passwords(self, passwords: _Passwords) -> None:
+    def _write_passwords(self, passwords: roles.Passwords) -> None:
         write_private_file(self.folder / "passwords.json", msgspec.json.encode(passwords))
 
-    def _read_passwords(self) -> _Passwords:
+    def _read_passwords(self) -> roles.Passwords:
         try:
-            return msgspec.json.decode((self.folder / "passwords.json").read_bytes(), type=_Passwords)
+            return msgspec.json.decode((self.folder / "passwords.json").read_bytes(), type=roles.Passwords)
         except (OSError, msgspec.MsgspecError):
             raise errors.StateDamaged(f"{self.folder / 'passwords.json'} is missing or damaged") from None
 
@@ -435,20 +366,3 @@ class EmbeddedPostgres:
             yield connection
         finally:
             await connection.close(timeout=5)
-
-
-def _new_password() -> str:
-    return secrets.token_hex(32)
-
-
-async def _ensure_role(connection: Any, role: str, password: str) -> None:
-    """A login role without rights of its own. Names are checked and passwords hexadecimal: both are safe as text."""
-    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
-        await connection.execute(f'CREATE ROLE "{role}" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION')
-    await connection.execute(f"ALTER ROLE \"{role}\" PASSWORD '{password}'")
-
-
-async def _ensure_database(connection: Any, name: str, owner: str) -> None:
-    if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-        await connection.execute(f'CREATE DATABASE "{name}" OWNER "{owner}"')
-    await connection.execute(f'REVOKE CONNECT, TEMPORARY ON DATABASE "{name}" FROM PUBLIC')

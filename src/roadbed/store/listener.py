@@ -111,12 +111,11 @@ class Listener:
         connection = await self._connect()
         self._lost.clear()
         connection.add_termination_listener(self._on_lost)
-        try:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(connection.terminate)
             for name in self._subscriptions:
                 await connection.add_listener(name, self._on_notification)
-        except BaseException:
-            connection.terminate()
-            raise
+            on_failure.pop_all()
         self._connection = connection
 
     async def _keep_connected(self) -> None:
