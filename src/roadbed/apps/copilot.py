@@ -25,11 +25,10 @@ from roadbed.apps.types import Answered, AnswerEvent, Citation, Cited, Delta, Ru
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import Call, Finished, Outcome, RefusalDelta, TextDelta
+from roadbed.gateway.types import Call, Finished, RefusalDelta, TextDelta
 from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
 from roadbed.kernel.label import Label
-from roadbed.ledger.trace import Usage
 
 EXTRACT_RESERVE_S = 0.5
 EXTRACT_HITS = 20
@@ -113,18 +112,16 @@ class Copilot:
         call = Call(turn.principal, deadline, progress.label, turn.trace)
         stream = SentenceStream()
         async with self._gateway.stream(route, request, call) as events:
-            try:
-                async for event in events:
-                    if isinstance(event, TextDelta | RefusalDelta):
-                        for sentence in stream.feed(event.text):
-                            for out in self._release(sentence, progress):
-                                yield out
-                    elif isinstance(event, Finished):
-                        progress.finish_reason = event.reason
-                for out in self._release(stream.finish(), progress):
-                    yield out
-            finally:
-                record_usage(turn, route.name, events.outcome)
+            async for event in events:
+                turn.trace.rung = events.outcome.rung
+                if isinstance(event, TextDelta | RefusalDelta):
+                    for sentence in stream.feed(event.text):
+                        for out in self._release(sentence, progress):
+                            yield out
+                elif isinstance(event, Finished):
+                    progress.finish_reason = event.reason
+            for out in self._release(stream.finish(), progress):
+                yield out
         rung: Rung = events.outcome.rung
         degraded += [f"{attempt.endpoint}: {attempt.failure}" for attempt in events.outcome.attempts if attempt.failure]
         if found.missing:
@@ -176,6 +173,7 @@ class Copilot:
     async def _without_model(
         self, turn: Turn, question: str, found: Retrieved, degraded: list[str]
     ) -> AsyncIterator[AnswerEvent]:
+        turn.trace.rung = "extractive"
         with turn.trace.span("extract", "app") as span:
             threshold = self._config.abstain_below
             found_sentences = await extract(question, found.result, self._searcher.embed, threshold=threshold)
@@ -209,26 +207,3 @@ def compose(found: Extract) -> tuple[str, tuple[Citation, ...]]:
         citations.append(citation)
         lines.append(f"{' '.join(citation.quote.split())} [{citation.number}]")
     return "\n\n".join(lines) if len(lines) > 1 else "".join(lines), tuple(citations)
-
-
-def record_usage(turn: Turn, route: str, outcome: Outcome) -> None:
-    """Put what the attempts used into the turn's trace."""
-    turn.trace.model = outcome.model
-    for attempt in outcome.attempts:
-        usage = attempt.usage
-        if not usage.input_tokens and not usage.output_tokens:
-            continue
-        turn.trace.usage.append(
-            Usage(
-                endpoint=attempt.endpoint,
-                model=attempt.model,
-                route=route,
-                input_uncached=usage.input_uncached,
-                cache_read=usage.cache_read,
-                cache_write=usage.cache_write_5m + usage.cache_write_1h,
-                output_tokens=usage.output_visible,
-                reasoning_tokens=usage.output_reasoning,
-                source="estimated" if usage.is_estimated else "reported",
-                cost_microusd=-(-attempt.cost_picousd // 1_000_000),
-            )
-        )

@@ -33,7 +33,8 @@ HEADING_SHARE = 0.6
 REPEAT_SIMILARITY_MIN = 0.95
 
 Embed = Callable[[Sequence[str]], Awaitable[Any]]
-_QUOTABLE = frozenset(["sentence", "item", "row", "code"])
+_QUOTABLE = frozenset(["sentence", "item", "row", "code", "question", "intro", "note"])
+_POOR = frozenset(["question", "intro", "note"])
 _WORD = re.compile(r"\w+")
 
 
@@ -79,6 +80,7 @@ class Candidate:
     above: float = 0.0
     chunk: float = 0.0
     typed: float = 0.0
+    poor: float = 0.0
     cosine: float = 0.0
     score: float = 0.0
 
@@ -152,6 +154,7 @@ def collect(question: str, hits: Sequence[Hit], weights: Mapping[str, float], ki
                     near=_mass(beside - own - around, weights) / total,
                     chunk=hit.score / best,
                     typed=float(holds(kind, text, question)),
+                    poor=float(part.kind in _POOR),
                 )
             )
     return found

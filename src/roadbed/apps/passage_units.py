@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from roadbed.knowledge.sentences import sentences
 
-UnitKind = Literal["sentence", "item", "row", "heading", "header", "code", "link"]
+UnitKind = Literal["sentence", "item", "row", "heading", "header", "code", "link", "question", "intro", "note"]
 Span = tuple[int, int]
 
 UNIT_CHARACTERS_MAX = 700
@@ -28,6 +28,9 @@ _MARKUP_HEADING = re.compile(r"#{1,6}\s")
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _BOLD_LINE = re.compile(r"(\*\*|__)[^*_]+\1:?")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|<?https?://\S+|www\.\S+")
+_TAG = re.compile(r"<[^<>]{1,200}>")
+_CELL = re.compile(r"\s*\|\s*")
+_EMPHASISED = re.compile(r"([*_]{1,3})[^*_].*\1")
 _WORD = re.compile(r"\w+")
 _TERMINAL = (".", "!", "?", "…", ":", ";", "。", "！", "？", '"', "”", "’", ")")
 
@@ -65,21 +68,23 @@ def units(passage: str, headings: Sequence[str] = ()) -> list[Unit]:
             lines = lines[1:]
             if not lines:
                 continue
-        made = list(_block_units(passage, lines, intro, heading))
-        found += made
-        last = made[-1] if made else None
-        if last is not None and last.kind == "sentence":
-            intro = (last.start, last.end) if passage[last.end - 1] == ":" else None
-        elif last is not None and last.kind == "row":
-            intro = None
+        for made in _block_units(passage, lines, intro, heading):
+            if made.kind == "question":
+                heading = (made.start, made.end)
+            elif heading is not None and made.heading is not None:
+                made = replace(made, heading=heading)
+            found.append(made)
+        last = found[-1] if found else None
+        if last is not None and last.kind != "item":
+            intro = (last.start, last.end) if last.kind == "intro" else None
     return found
 
 
 def is_link_only(text: str) -> bool:
     """Whether hardly a word is left when links are taken away."""
-    if not _LINK.search(text):
-        return False
-    return len(_WORD.findall(_LINK.sub(" ", text))) <= LINK_WORDS_LEFT_MAX
+    bare, count = _LINK.subn(" ", text)
+    bare, tags = _TAG.subn(" ", bare)
+    return count + tags > 0 and len(_WORD.findall(bare)) <= LINK_WORDS_LEFT_MAX
 
 
 def _blocks(passage: str) -> Iterator[Span]:
@@ -141,11 +146,17 @@ def _rows(lines: list[Span], texts: list[str], heading: Span | None) -> Iterator
     for number, (span, text) in enumerate(zip(lines, texts, strict=True)):
         if _RULE.fullmatch(text):
             continue
-        if number == 0 and len(lines) > 1:
+        if number == 0 and len(lines) > 1 and not _is_pair(text):
             header = span
             yield Unit(*span, "header", None, heading)
         else:
             yield Unit(*span, "row", header, heading)
+
+
+def _is_pair(row: str) -> bool:
+    """Whether a first row is a name with its value rather than a header: two cells, the second mostly digits."""
+    cells = [cell for cell in _CELL.split(row) if cell]
+    return len(cells) == 2 and sum(character.isdigit() for character in cells[1]) * 2 > len(cells[1])
 
 
 def _items(
@@ -174,9 +185,17 @@ def _sentences(
 ) -> Iterator[Unit]:
     for first, last in sentences(passage[start:end]):
         text = passage[start + first : start + last]
-        if _RULE.fullmatch(text):
-            continue
-        if is_link_only(text):
-            yield Unit(start + first, start + last, "link", lead, heading)
-        else:
-            yield Unit(start + first, start + last, kind, lead, heading)
+        if not _RULE.fullmatch(text):
+            yield Unit(start + first, start + last, _kind_of(text, kind), lead, heading)
+
+
+def _kind_of(text: str, kind: UnitKind) -> UnitKind:
+    """A question asks, a line that ends in a colon announces, an emphasised line is about the document."""
+    if is_link_only(text):
+        return "link"
+    bare = text.rstrip("*_ \"”)")
+    if bare.endswith("?"):
+        return "question"
+    if bare.endswith(":"):
+        return "intro"
+    return "note" if kind == "sentence" and _EMPHASISED.fullmatch(text) else kind

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from roadbed.gateway.types import ChatRequest
+from roadbed.gateway.types import ChatRequest, FinishReason
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.kernel.release import Release
@@ -85,7 +85,7 @@ class Answered:
     confidence: float | None = None
     supported_sentences: int | None = None
     sentences: int | None = None
-    finish_reason: str = "stop"
+    finish_reason: FinishReason = "stop"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,27 +1,30 @@
 """`Services`: everything that a running deployment consists of, opened in order and closed in reverse.
 
-`open_services` is where the rooms are wired; no other file builds them. Each step that fails leaves nothing running behind
-it. The order is: state lock, PostgreSQL, schema, guard and keys, ledger, knowledge, gateway, releases, workspace follower.
+`open_services` is where the rooms are wired; no other file builds them. A step that fails leaves nothing running
+behind it. The order is: state lock, PostgreSQL, schema, guard and keys, ledger, knowledge, gateway, apps, releases,
+workspace follower.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import asyncio
+import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from roadbed.apps.registry import AppRegistry
 from roadbed.gateway.gateway import Gateway
-from roadbed.gateway.local_engines import LocalEngines
+from roadbed.gateway.prices import shipped_prices
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.config import parse_duration_s
-from roadbed.kernel.principal import SYSTEM
-from roadbed.kernel.secrets import Secret
+from roadbed.kernel.errors import RoadbedError
+from roadbed.knowledge.embed import EmbeddingWorker, MiniLmEmbedder
+from roadbed.knowledge.embedding_model import locate, verify
+from roadbed.knowledge.parse.pool import ParserPool
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
@@ -29,15 +32,188 @@ from roadbed.ledger.queries import LedgerReader
 from roadbed.releases.aliases import Releases
 from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
+from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import Workspace
-from roadbed.server.settings import Settings, schema_name
+from roadbed.server.engines import Engines
+from roadbed.server.settings import Settings
+from roadbed.server.teams import Teams
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.jobs import Jobs
-from roadbed.store.migrate import migrate
+from roadbed.store.migrate import migrate, schema_name
 from roadbed.store.objects import ObjectStore
 from roadbed.store.state import StateLock
 from roadbed.wire.client import UpstreamClient
 
+log = logging.getLogger("roadbed.server")
+
 POOL_CONNECTIONS_MAX = 16
+ACTOR = "workspace"
+
+
+@dataclass(slots=True)
+class Services:
+    """What runs. Built by `open_services` alone."""
+
+    settings: Settings
+    workspace: Workspace
+    metrics: Metrics
+    embedded: EmbeddedPostgres | None
+    database: Database
+    teams: Teams
+    identity: Identity
+    sessions: Sessions
+    ledger: Ledger
+    reader: LedgerReader
+    embedder: EmbeddingWorker
+    knowledge: Knowledge
+    gateway: Gateway
+    engines: Engines
+    registry: AppRegistry
+    releases: Releases
+    made_admin_key: str | None = None
+    follower: WorkspaceFollower | None = None
+    is_draining: bool = False
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest that serves."""
+        return self.workspace.manifest
+
+    @property
+    def auto_promote(self) -> bool:
+        """Whether a saved change goes live by itself."""
+        declared = self.manifest.auto_promote
+        return self.settings.is_embedded if declared is None else declared
+
+    def problem(self) -> str | None:
+        """Why the manifest on disk is not what serves; None when it is."""
+        problem = self.follower.problem if self.follower is not None else None
+        return str(problem) if problem is not None else None
+
+    async def take(self, workspace: Workspace, sources: Sources) -> None:
+        """Make a valid workspace what serves: guard and teams, sources, releases."""
+        manifest = workspace.manifest
+        if manifest.name != self.manifest.name:
+            raise RoadbedError(
+                f"the workspace was renamed to {manifest.name}", hint="stop and start to serve it by that name"
+            )
+        self.teams.take(manifest)
+        self.ledger.configure(
+            keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
+        )
+        await sources.use(manifest.sources)
+        await self.knowledge.configure(manifest.sources, manifest.collections)
+        self.knowledge.watch()
+        await self.engines.want(not manifest.models)
+        self.workspace = workspace
+        generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
+        compiled = compile_releases(workspace, generations)
+        moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
+        for move in moves:
+            log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterator[Services]:
+    """Start everything but the HTTP server; stop it all when the block is left."""
+    manifest = workspace.manifest
+    async with AsyncExitStack() as stack:
+        lock = stack.enter_context(StateLock.acquire(settings.state))
+        embedded = None
+        if settings.database is None:
+            embedded = EmbeddedPostgres(settings.state, lock=lock)
+            await stack.enter_async_context(embedded)
+        dsn = embedded.dsn if embedded is not None else settings.database.reveal()  # type: ignore[union-attr]
+        schema = settings.schema or schema_name(manifest.name)
+        database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=POOL_CONNECTIONS_MAX))
+        await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
+
+        metrics = Metrics()
+        teams = Teams(await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams))
+        teams.take(manifest)
+        identity = await stack.enter_async_context(Identity(database))
+        admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
+        made_admin_key = await identity.ensure_admin_key(admin_key)
+        sessions = await Sessions.open(database, identity)
+
+        keep = timedelta(seconds=parse_duration_s(manifest.traces.keep))
+        ledger = Ledger(database, settings.state / "spool", metrics, keep=keep, content=manifest.traces.content)
+        ledger.start()
+        stack.push_async_callback(ledger.close)
+
+        client = UpstreamClient()
+        stack.push_async_callback(client.close)
+        prices = shipped_prices()
+        gateway = Gateway(client, teams.guard)
+
+        await asyncio.to_thread(verify, locate())
+        embedder = EmbeddingWorker(MiniLmEmbedder())
+        stack.push_async_callback(embedder.aclose)
+        sources = Sources(workspace.folder, embedded)
+        stack.push_async_callback(sources.close)
+        parsers = ParserPool()
+        stack.push_async_callback(parsers.close)
+        jobs = Jobs(database)
+        knowledge = Knowledge(
+            database,
+            jobs,
+            ObjectStore.at_folder(settings.state / "objects"),
+            teams,
+            embedder,
+            parsers,
+            workspace=workspace.folder,
+            passed_over=(settings.state,),
+            rows=sources,
+        )
+        knowledge.register_jobs()
+        await knowledge.start()
+        stack.push_async_callback(knowledge.aclose)
+        await _run_jobs(stack, jobs)
+
+        registry = AppRegistry(
+            searcher=knowledge, gateway=gateway, guard=lambda: teams.guard, prices=prices, folder=workspace.folder
+        )
+        engines = Engines(registry, client)
+        stack.push_async_callback(engines.close)
+        releases = Releases(database)
+        releases.on_change(registry.take)
+        services = Services(
+            settings,
+            workspace,
+            metrics,
+            embedded,
+            database,
+            teams,
+            identity,
+            sessions,
+            ledger,
+            LedgerReader(database),
+            embedder,
+            knowledge,
+            gateway,
+            engines,
+            registry,
+            releases,
+            made_admin_key,
+        )
+        await services.take(workspace, sources)
+        await releases.start()
+        stack.push_async_callback(releases.close)
+        services.follower = WorkspaceFollower(workspace, lambda changed: services.take(changed, sources))
+        services.follower.start()
+        stack.push_async_callback(services.follower.close)
+        yield services
+
+
+async def _run_jobs(stack: AsyncExitStack, jobs: Jobs) -> None:
+    """Run the job workers until the stack is unwound."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(jobs.run(stop, is_only_worker=True), name="jobs")
+
+    async def close() -> None:
+        stop.set()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(close)

@@ -5,10 +5,11 @@ An embedded database belongs to an owner role that only seeds it; reading uses i
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import asyncpg
 
@@ -53,6 +54,23 @@ class Sources:
         self._folder = folder
         self._embedded = embedded
         self._readers: dict[str, tuple[SourceConfig, RowReader]] = {}
+        self._declared: Mapping[str, SourceConfig] = {}
+        self._opening = asyncio.Lock()
+
+    async def use(self, sources: Mapping[str, SourceConfig]) -> None:
+        """Take over the manifest's sources; readers of those that are gone are closed."""
+        self._declared = dict(sources)
+        await self.close(keep=sources)
+
+    async def rows(self, source: str, table: str) -> AsyncIterator[tuple[str, Mapping[str, Any], str]]:
+        """(key, columns, version) of every row of a declared table, in key order. As `RowReader.rows`."""
+        config = self._declared.get(source)
+        if not isinstance(config, PostgresSource | SqliteSource) or table not in config.tables:
+            raise ConfigError(f"no source declares the table {source}.{table}")
+        async with self._opening:
+            reader = await self.reader(source, config)
+        async for row in reader.rows(table, config.tables[table]):
+            yield row.key, row.values, row.version
 
     async def reader(self, name: str, config: SourceConfig) -> RowReader:
         """The reader of a source with tables; made once per configuration. `ConfigError`, `SourceUnavailable`."""

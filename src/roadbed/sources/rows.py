@@ -13,7 +13,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Protocol
 
-from roadbed.kernel.errors import ConfigError, RoadbedError, Unavailable
+from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.sources.manifest import TableConfig
 
 ROWS_PER_FETCH = 500
@@ -89,26 +89,6 @@ def shown(value: Any) -> str:
             return f"({len(value)} bytes)"
         case _:
             return str(value)
-
-
-def fill(template: str, values: Mapping[str, Any], where: str) -> str:
-    """A template with ``{column}`` places filled in; ``{{`` and ``}}`` are braces. Raises `SourceMisdeclared`."""
-    try:
-        return template.format_map(_Shown(values))
-    except KeyError as error:
-        known = ", ".join(values)
-        raise SourceMisdeclared(f"{where} names a column {error} that is not there", hint=f"columns: {known}") from None
-    except (ValueError, IndexError, AttributeError):
-        raise ConfigError(f"{where} is not a valid template", hint="write {column}, and {{ for a brace") from None
-
-
-class _Shown(dict[str, str]):
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._values = values
-
-    def __missing__(self, name: str) -> str:
-        return shown(self._values[name])
 
 
 def quoted(name: str) -> str:

@@ -1,0 +1,70 @@
+"""``roadbed up``: run everything for one workspace."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+from roadbed.cli.main import EXIT_OK
+from roadbed.kernel.secrets import Secret
+from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, default_state
+
+SUMMARY = "Run a workspace: database, ingest, API and console in one. A folder without roadbed.yaml works too."
+EXAMPLE = (
+    "  roadbed up ~/documents\n  roadbed up . --port 0 --ready-file /tmp/ready.json\n"
+    "  roadbed up . --database postgresql://user@db/app --host 0.0.0.0 --behind-proxy"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    parser.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=PORT_DEFAULT, help=f"default: {PORT_DEFAULT}; 0 takes a free one")
+    parser.add_argument("--state", type=Path, help="folder of the database and all that is not in git")
+    parser.add_argument("--database", help="URL of a managed PostgreSQL with pgvector, or env:NAME (default: embedded)")
+    parser.add_argument("--schema", default="", help="schema in it (default: from the workspace's name)")
+    parser.add_argument("--migrate", choices=["auto", "check"], help="default: auto when embedded, else check")
+    parser.add_argument("--workers", type=int, default=1, help="serving processes (default: 1)")
+    parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
+    parser.add_argument("--tls-key", type=Path, help="its key, PEM")
+    parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front ends TLS")
+    parser.add_argument("--ready-file", type=Path, help="written as JSON when the first ingest is done")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="warning")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Returns when it was stopped."""
+    from roadbed.server.up import up
+
+    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(up(settings_of(arguments), lambda line: print(line, flush=True)))
+    return EXIT_OK
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings that the flags and the environment say."""
+    admin_key = os.environ.get(ADMIN_KEY_VARIABLE)
+    database = arguments.database
+    if database is not None and database.startswith("env:"):
+        from roadbed.kernel.secrets import resolve_secret
+
+        database = resolve_secret(database, where="--database").reveal()
+    return Settings(
+        workspace=arguments.workspace,
+        state=(arguments.state or default_state(arguments.workspace)).expanduser().absolute(),
+        host=arguments.host,
+        port=arguments.port,
+        database=Secret(database) if database else None,
+        schema=arguments.schema,
+        migrate=arguments.migrate or ("check" if database else "auto"),
+        workers=arguments.workers,
+        tls_cert=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        behind_proxy=arguments.behind_proxy,
+        ready_file=arguments.ready_file,
+        admin_key=Secret(admin_key) if admin_key else None,
+    )

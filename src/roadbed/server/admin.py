@@ -1,0 +1,325 @@
+"""``/api``: everything that the CLI and operators do over HTTP. JSON in and out; errors are problem details.
+
+Handlers parse, call the room that owns the matter, and shape the answer; no logic of their own. What is secret is
+shown once (`POST /api/keys`) or never.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from roadbed import __version__
+from roadbed.gateway.providers import describe_environment
+from roadbed.guard.keys import KeyRecord
+from roadbed.kernel.config import parse_duration_s
+from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
+from roadbed.kernel.label import PUBLIC
+from roadbed.kernel.principal import ADMIN, AUDITOR
+from roadbed.knowledge.search import Hit
+from roadbed.knowledge.states import SourceState
+from roadbed.server.admission import Admission
+from roadbed.server.health import is_ready, parts
+from roadbed.server.http import Json, endpoint, integer_of, json_of
+from roadbed.server.openai import SEARCH_DEADLINE_S
+from roadbed.server.services import Services
+
+RANGE_DEFAULT = "24h"
+FAILURES_SHOWN = 50
+
+
+class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/search``."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=4000)]
+    collections: list[str] | None = None
+    k: Annotated[int, Meta(ge=1, le=100)] = 8
+
+
+class IngestOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/ingest``: one source, or all."""
+
+    source: str | None = None
+    delete_held: bool = False
+
+
+class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``."""
+
+    team: Annotated[str, Meta(min_length=1, max_length=63)]
+    name: Annotated[str, Meta(max_length=200)] = ""
+    apps: list[str] | None = None
+    roles: list[Literal["member", "auditor", "admin"]] = []
+    expires: str | None = None
+
+
+class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/releases/{app}/promote`` and ``/rollback``."""
+
+    digest: Annotated[str, Meta(min_length=4, max_length=64)] | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+def admin_routes(services: Services) -> list[Route]:
+    """All of ``/api`` but documents."""
+
+    def route(path: str, handler: Any, role: str, method: str = "GET") -> Route:
+        return Route(path, endpoint(services, handler, role=role), methods=[method])
+
+    def member(path: str, handler: Any, method: str = "GET") -> Route:
+        return Route(path, endpoint(services, handler), methods=[method])
+
+    calls = AdminCalls(services)
+    return [
+        member("/api/status", calls.status),
+        member("/api/search", calls.search, "POST"),
+        member("/api/sources", calls.sources),
+        route("/api/ingest", calls.ingest, ADMIN, "POST"),
+        route("/api/traces", calls.traces, AUDITOR),
+        route("/api/traces/{id}", calls.trace, AUDITOR),
+        route("/api/keys", calls.keys, ADMIN),
+        route("/api/keys", calls.create_key, ADMIN, "POST"),
+        route("/api/keys/{id}", calls.revoke_key, ADMIN, "DELETE"),
+        route("/api/releases", calls.releases, AUDITOR),
+        route("/api/releases/{app}", calls.release, AUDITOR),
+        route("/api/releases/{app}/promote", calls.promote, ADMIN, "POST"),
+        route("/api/releases/{app}/rollback", calls.rollback, ADMIN, "POST"),
+        route("/api/models", calls.models, AUDITOR),
+        route("/api/sign-in-links", calls.sign_in_link, ADMIN, "POST"),
+    ]
+
+
+class AdminCalls:
+    """The handlers, over one deployment's services."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def status(self, request: Request, admission: Admission) -> Any:
+        """What runs, in one object."""
+        services = self._services
+        served = services.registry.served
+        apps = [
+            {
+                "name": name,
+                "kind": app.config.kind,
+                "release": app.release.digest,
+                "model": found.name if (found := app.route()) is not None else None,
+                "examples": app.config.examples,
+            }
+            for name, app in sorted(served.apps.items())
+            if admission.principal.may_use(name)
+        ]
+        return {
+            "name": services.manifest.name,
+            "version": __version__,
+            "ready": is_ready(services),
+            "parts": parts(services),
+            "problem": services.problem(),
+            "apps": apps,
+            "models": sorted(served.routes),
+            "sources": [source_object(state) for state in await services.knowledge.source_states()],
+        }
+
+    async def search(self, request: Request, admission: Admission) -> Any:
+        """Passages by words and meaning."""
+        services = self._services
+        asked = await json_of(request, SearchQuery)
+        started = time.perf_counter()
+        collections = asked.collections or list(services.manifest.collections)
+        deadline = admission.deadline(SEARCH_DEADLINE_S)
+        query = services.teams.guard.for_embedder(asked.query, PUBLIC, is_local=True).text
+        result = await services.knowledge.search(collections, query, admission.principal, k=asked.k, deadline=deadline)
+        took_ms = (time.perf_counter() - started) * 1000
+        hits = [hit_object(hit) for hit in result.hits]
+        return {"hits": hits, "missing": list(result.missing), "took_ms": round(took_ms, 2)}
+
+    async def sources(self, request: Request, admission: Admission) -> Any:
+        """Every source with its progress and failures."""
+        return [source_object(state) for state in await self._services.knowledge.source_states()]
+
+    async def ingest(self, request: Request, admission: Admission) -> Any:
+        """List sources again now; answers at once."""
+        order = await json_of(request, IngestOrder)
+        knowledge = self._services.knowledge
+        if order.delete_held:
+            if order.source is None:
+                raise InvalidRequest("name the source whose held deletions are confirmed", param="source")
+            await knowledge.sync_now(order.source, delete_held=True)
+        await knowledge.start_sync(order.source)
+        return Json({"started": order.source or "all"}, status_code=202)
+
+    async def traces(self, request: Request, admission: Admission) -> Any:
+        """Recent requests, newest first."""
+        given = request.query_params
+        rows = await self._services.reader.traces(
+            limit=integer_of(request, "limit", 50, 200),
+            before=given.get("before"),
+            app=given.get("app"),
+            rung=given.get("rung"),
+            status=given.get("status"),
+            within=timedelta(seconds=_duration(given.get("within") or RANGE_DEFAULT, "within")),
+        )
+        return {"traces": rows, "next": rows[-1].id if rows else None}
+
+    async def trace(self, request: Request, admission: Admission) -> Any:
+        """One request with its steps."""
+        return await self._services.reader.trace(request.path_params["id"])
+
+    async def keys(self, request: Request, admission: Admission) -> Any:
+        """All keys, never their values."""
+        now = datetime.now(UTC)
+        return [key_object(record, now) for record in await self._services.identity.list_keys()]
+
+    async def create_key(self, request: Request, admission: Admission) -> Any:
+        """Make a key and show it once."""
+        order = await json_of(request, KeyOrder)
+        expires = None
+        if order.expires is not None:
+            expires = datetime.now(UTC) + timedelta(seconds=_duration(order.expires, "expires"))
+        record, plaintext = await self._services.identity.create_key(
+            team=order.team, roles=order.roles or ("member",), apps=order.apps, name=order.name, expires=expires
+        )
+        return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
+
+    async def revoke_key(self, request: Request, admission: Admission) -> Any:
+        """End a key, everywhere."""
+        await self._services.identity.revoke_key(request.path_params["id"])
+        return Response(status_code=204)
+
+    async def releases(self, request: Request, admission: Admission) -> Any:
+        """The aliases of every app."""
+        found = await self._services.releases.apps()
+        return [{"app": a.app, "live": a.live, "candidate": a.candidate, "held": a.is_held} for a in found]
+
+    async def release(self, request: Request, admission: Admission) -> Any:
+        """One app's aliases and history."""
+        name = request.path_params["app"]
+        for found in await self._services.releases.apps():
+            if found.app == name:
+                history = await self._services.releases.history(name)
+                return {
+                    "app": name,
+                    "live": found.live,
+                    "candidate": found.candidate,
+                    "held": found.is_held,
+                    "history": history,
+                }
+        raise NotFound(f"there is no app named {name[:100]!r}")
+
+    async def promote(self, request: Request, admission: Admission) -> Any:
+        """Make a release live."""
+        order = await json_of(request, AliasOrder)
+        actor = admission.principal.name or admission.principal.id
+        return await self._services.releases.promote(
+            request.path_params["app"], order.digest, actor=actor, reason=order.reason
+        )
+
+    async def rollback(self, request: Request, admission: Admission) -> Any:
+        """Go back, and hold."""
+        order = await json_of(request, AliasOrder)
+        actor = admission.principal.name or admission.principal.id
+        return await self._services.releases.rollback(
+            request.path_params["app"], order.digest, actor=actor, reason=order.reason
+        )
+
+    async def models(self, request: Request, admission: Admission) -> Any:
+        """Routes with their endpoints' health, engines found, and provider keys that are set but not used."""
+        services = self._services
+        return {
+            "routes": {name: services.gateway.explain(name) for name in sorted(services.gateway.routes)},
+            "engines": services.engines.found(),
+            "unused_provider_keys": [
+                {"provider": key.provider, "variable": key.variable, "hint": key.hint} for key in describe_environment()
+            ],
+        }
+
+    async def sign_in_link(self, request: Request, admission: Admission) -> Any:
+        """A link that signs this key in to the console, once, within 15 minutes."""
+        token = await self._services.sessions.create_sign_in_token(admission.principal.id)
+        return Json({"path": f"/console/sign-in?token={token}"}, status_code=201)
+
+
+def _duration(text: str, param: str) -> float:
+    try:
+        return parse_duration_s(text)
+    except ConfigError as error:
+        raise InvalidRequest(error.message, hint=error.hint, param=param) from None
+
+
+def hit_object(hit: Hit) -> dict[str, Any]:
+    """One passage on the wire."""
+    return {
+        "document_id": hit.document_id,
+        "chunk_id": hit.chunk_id,
+        "title": hit.title,
+        "uri": hit.uri,
+        "source": hit.source,
+        "collection": hit.collection,
+        "text": hit.text,
+        "start": hit.start,
+        "end": hit.end,
+        "page": hit.page,
+        "location": hit.location,
+        "headings": list(hit.heading_path),
+        "score": hit.score,
+        "vector_score": hit.vector_score,
+        "lexical_score": hit.lexical_score,
+    }
+
+
+def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
+    """One key on the wire, without its value."""
+    state = "live" if record.is_live(now) else ("revoked" if record.revoked else "expired")
+    return {
+        "id": record.id,
+        "name": record.name,
+        "team": record.team,
+        "roles": sorted(record.roles),
+        "apps": sorted(record.apps) if record.apps is not None else None,
+        "state": state,
+        "created": record.created,
+        "expires": record.expires,
+        "last_used": record.last_used,
+    }
+
+
+def source_object(state: SourceState) -> dict[str, Any]:
+    """One source on the wire; ``problem`` is null while all is well."""
+    is_problem = state.state in ("failed", "held")
+    failures: list[dict[str, Any]] = [
+        {
+            "document_id": failure.document_id,
+            "document": failure.key,
+            "reason": failure.reason,
+            "message": failure.message,
+        }
+        for failure in state.failures[:FAILURES_SHOWN]
+    ]
+    failures += [
+        {"document_id": None, "document": key, "reason": "not_taken", "message": reason}
+        for key, reason in state.not_taken[:FAILURES_SHOWN]
+    ]
+    return {
+        "name": state.name,
+        "type": state.kind,
+        "state": state.state,
+        "documents": state.listed,
+        "indexed": state.indexed,
+        "failed": state.failed,
+        "pending": state.pending,
+        "held": state.held,
+        "rate_per_s": round(state.rate_per_s, 2),
+        "eta_s": state.eta_s,
+        "listed_at": state.listed_at,
+        "watched": state.is_watched,
+        "problem": state.message if is_problem else None,
+        "failures": failures,
+    }

@@ -1,0 +1,137 @@
+"""The HTTP application: hot paths, the Starlette routes behind them, and how errors look on each address."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from roadbed.apps.types import AnswerEvent
+from roadbed.gateway.dialects.openai_server import error_object
+from roadbed.gateway.types import ChatRequest, Message
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import NotFound, RoadbedError
+from roadbed.kernel.principal import Principal
+from roadbed.server.admin import admin_routes
+from roadbed.server.chat import BODY_BYTES_MAX, ChatCompletions
+from roadbed.server.documents import UPLOAD_BYTES_MAX, document_routes
+from roadbed.server.health import health_routes
+from roadbed.server.http import error_response
+from roadbed.server.openai import openai_routes
+from roadbed.server.services import Services
+from roadbed.server.turns import begin_turn, run_turn
+from roadbed.wire.hot import Answer as RefusalAnswer
+from roadbed.wire.hot import HotTable, problem_answer
+from roadbed.wire.request import HotRequest
+
+log = logging.getLogger("roadbed.server")
+
+TRACEBACK_FRAMES_MAX = 6
+CHAT_PATH = "/v1/chat/completions"
+
+
+class UnknownAddress(NotFound):
+    """No page or call lives at this address."""
+
+    code = "request.unknown_address"
+    hint = "the API is described at /openapi.json, the console is at /console"
+
+
+class WrongMethod(NotFound):
+    """The address exists, but not for this method."""
+
+    code = "request.wrong_method"
+    http_status = 405
+
+
+def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
+    """The Starlette application of everything but the hot paths."""
+
+    async def root(request: Request) -> Response:
+        return RedirectResponse("/console")
+
+    async def chat_needs_post(request: Request) -> Response:
+        return error_response(WrongMethod("send a POST to this address"), is_openai=True)
+
+    async def not_found(request: Request, error: Exception) -> Response:
+        is_openai = request.url.path.startswith("/v1")
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        if status == 405:
+            return error_response(
+                WrongMethod(f"{request.url.path} does not take {request.method}"), is_openai=is_openai
+            )
+        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}"), is_openai=is_openai)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        _log_failure(request.url.path, error)
+        return error_response(
+            RoadbedError("the server failed on this request"), is_openai=request.url.path.startswith("/v1")
+        )
+
+    routes: list[BaseRoute] = [
+        Route("/", root),
+        Route(CHAT_PATH, chat_needs_post, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        *health_routes(services),
+        *openai_routes(services),
+        *admin_routes(services),
+        *document_routes(services),
+        *extra,
+    ]
+    return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found, 500: failed})
+
+
+def build_hot_table(services: Services) -> HotTable:
+    """The hot paths, and the shape of refusals and failures."""
+    table = HotTable(refuse=_refusal, fail=_failure)
+    chat = ChatCompletions(services.identity, services.teams, services.registry, services.gateway, services.ledger)
+    table.add("POST", CHAT_PATH, chat, BODY_BYTES_MAX)
+    table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
+    table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
+    table.limit_body("/", 8 * 1024 * 1024)
+    return table
+
+
+def _refusal(error: RoadbedError) -> RefusalAnswer:
+    return problem_answer(error)
+
+
+def _failure(request: HotRequest, error: BaseException) -> None:
+    _log_failure(request.path.decode("latin-1"), error)
+    if request.is_ended:
+        return
+    body = msgspec.json.encode(error_object(RoadbedError("the server failed on this request")))
+    if request.is_started:
+        request.end(b"data: " + body + b"\n\n")
+    else:
+        request.send(500, [(b"content-type", b"application/json")], body)
+
+
+def _log_failure(path: str, error: BaseException) -> None:
+    """Say what failed and where in the code, without the error's own text, which could quote a request."""
+    frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES_MAX:]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    log.error("a request to %s failed: %s at %s", path[:200], type(error).__name__, where)
+
+
+async def ask(
+    services: Services, app: str, messages: Sequence[Message], principal: Principal, deadline_s: float | None = None
+) -> AsyncIterator[AnswerEvent]:
+    """Run a turn for the console: the same path as ``/v1``. Raises as the app does, and `UnknownModel`."""
+    served = services.registry.served.apps.get(app)
+    if served is None:
+        services.registry.find(app)
+        raise UnknownAddress(f"{app} is a model, not an app")
+    deadline = Deadline.after(deadline_s or served.deadline_s)
+    turn = begin_turn(services.ledger, served, ChatRequest(messages=tuple(messages)), principal, deadline)
+    async with aclosing(run_turn(services.ledger, served, turn)) as events:
+        async for event in events:
+            yield event

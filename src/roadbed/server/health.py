@@ -1,0 +1,48 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``.
+
+Alive means that the process turns; ready means that requests can be served (ingest may go on behind). A database that
+is away does not make a process unready: keys, releases and routes are in memory, and each app says itself what it
+lacks.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from roadbed import __version__
+from roadbed.server.services import Services
+
+
+def parts(services: Services) -> dict[str, str]:
+    """Each part's state in a word or a sentence; ``ok`` when it is as it should be."""
+    return {
+        "server": "draining" if services.is_draining else "ok",
+        "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
+        "keys": "ok" if services.identity.is_ready else "not read yet",
+        "releases": "ok" if services.registry.served.apps else "none serves yet",
+        "workspace": services.problem() or "ok",
+    }
+
+
+def is_ready(services: Services) -> bool:
+    """Whether requests can be served."""
+    return not services.is_draining and services.identity.is_ready and bool(services.registry.served.apps)
+
+
+def health_routes(services: Services) -> list[Route]:
+    """The routes for probes and scrapers; they need no key and tell no names."""
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(request: Request) -> Response:
+        ready = is_ready(services)
+        body = {"ready": ready, "version": __version__, "parts": parts(services)}
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        return PlainTextResponse(services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

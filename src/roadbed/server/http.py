@@ -1,0 +1,116 @@
+"""What the Starlette side of the server shares: admission around an endpoint, bounded bodies, the shape of errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from roadbed.gateway.dialects.openai_server import error_object
+from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
+from roadbed.kernel.principal import MEMBER
+from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_role
+from roadbed.server.services import Services
+
+JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
+T = TypeVar("T")
+Handler = Callable[[Request, Admission], Awaitable[Any]]
+
+
+def encode(value: Any) -> bytes:
+    """JSON of dataclasses, datetimes and plain values."""
+    return msgspec.json.encode(value, enc_hook=_encode_hook)
+
+
+def _encode_hook(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class Json(Response):
+    """A JSON response."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The encoded body."""
+        return encode(content)
+
+
+def endpoint(services: Services, handler: Handler, *, role: str = MEMBER, is_openai: bool = False) -> Any:
+    """A Starlette endpoint that admits first and renders errors in the address's own shape."""
+
+    async def call(request: Request) -> Response:
+        try:
+            admission = admit(
+                services.identity,
+                _header(request, "authorization"),
+                _header(request, "x-api-key"),
+                _header(request, DEADLINE_HEADER.decode()),
+            )
+            require_role(admission.principal, role)
+            answer = await handler(request, admission)
+        except RoadbedError as error:
+            return error_response(error, is_openai=is_openai)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        return answer if isinstance(answer, Response) else Json(answer)
+
+    return call
+
+
+def error_response(error: RoadbedError, *, is_openai: bool = False) -> Response:
+    """An error as problem details, or in OpenAI's shape."""
+    headers: dict[str, str] = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    if error.http_status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if is_openai:
+        return Response(encode(error_object(error)), error.http_status, headers, "application/json")
+    return Response(encode(error.problem()), error.http_status, headers, "application/problem+json")
+
+
+def _header(request: Request, name: str) -> bytes | None:
+    value = request.headers.get(name)
+    return value.encode("latin-1") if value is not None else None
+
+
+async def body_of(request: Request, bytes_max: int = JSON_BODY_BYTES_MAX) -> bytes:
+    """The whole body. Raises `TooLarge`."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > bytes_max:
+            raise TooLarge(f"the body is larger than {bytes_max} bytes")
+    return bytes(body)
+
+
+async def json_of(request: Request, type_: type[T]) -> T:
+    """The body decoded into a struct. Raises `InvalidRequest` with the field's path."""
+    body = await body_of(request)
+    try:
+        return msgspec.json.decode(body or b"{}", type=type_)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise InvalidRequest(message[:1].lower() + message[1:], param=path.strip("`.") or None) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("the body is not valid JSON") from None
+
+
+def integer_of(request: Request, name: str, default: int, most: int) -> int:
+    """A bounded whole number of the query string. Raises `InvalidRequest`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdigit() or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"{name} must be a whole number from 1 to {most}", param=name)
+    return int(text)

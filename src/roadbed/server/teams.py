@@ -1,0 +1,36 @@
+"""`Teams`: the parts of the manifest that admission and the guard read on every request, swapped when it changes."""
+
+from __future__ import annotations
+
+from roadbed.guard.gate import Guard
+from roadbed.guard.mask import OffsetMap
+from roadbed.kernel.guarded import Guarded
+from roadbed.kernel.label import Label
+from roadbed.releases.manifest import Manifest
+
+
+class Teams:
+    """The guard and the teams of the manifest that serves. Itself a guard for the index, always the newest."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self._apps: dict[str, frozenset[str] | None] = {}
+
+    def take(self, manifest: Manifest) -> None:
+        """Use a changed manifest from now on."""
+        self._apps = {
+            name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
+        }
+        self.guard = self.guard.with_config(manifest.guard, manifest.teams)
+
+    def apps_of(self, team: str) -> frozenset[str] | None:
+        """The apps and routes that a team's keys may call; None when they may call all."""
+        return self._apps.get(team)
+
+    def for_index(self, text: str, label: Label) -> Guarded:
+        """As `Guard.for_index`."""
+        return self.guard.for_index(text, label)
+
+    def for_index_with_map(self, text: str, label: Label) -> tuple[Guarded, OffsetMap]:
+        """As `Guard.for_index_with_map`."""
+        return self.guard.for_index_with_map(text, label)

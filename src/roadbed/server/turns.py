@@ -1,0 +1,123 @@
+"""Running one turn of an app with its trace: the path that `/v1`, the console and `/api` share.
+
+Whatever happens, the trace is finished exactly once with an honest status. The answer's wire facts (the ``roadbed``
+object, annotations, headers) are made here, so that every surface says the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from roadbed.apps.registry import ServedApp
+from roadbed.apps.types import Answered, AnswerEvent, Citation, Turn
+from roadbed.gateway.types import ChatRequest
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
+from roadbed.kernel.principal import Principal
+from roadbed.ledger.ledger import Ledger
+from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
+
+
+class TurnTimedOut(DeadlineExceeded):
+    """The app did not answer within the request's deadline."""
+
+    code = "apps.deadline_exceeded"
+    hint = "allow more time with x-roadbed-deadline-ms, or a longer `deadline` of the app"
+
+
+_MARKER = re.compile(r"\[(\d+)\]")
+
+
+def begin_turn(
+    ledger: Ledger, served: ServedApp, request: ChatRequest, principal: Principal, deadline: Deadline
+) -> Turn:
+    """A turn pinned to the release that serves now, with its trace begun."""
+    trace = ledger.start_trace(served.name, principal, served.release.digest)
+    return Turn(served.name, served.release, request, principal, deadline, trace)
+
+
+async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn) -> AsyncGenerator[AnswerEvent, None]:
+    """The events of a turn; its trace is finished when this ends, breaks or is cancelled."""
+    status, rung, code = CANCELLED, "", ""
+    try:
+        async for event in served.app.answer(turn):
+            if isinstance(event, Answered):
+                status, rung = OK, event.rung
+            yield event
+    except RoadbedError as error:
+        status, rung, code = (REFUSED if error.http_status < 500 else FAILED), "refused", error.code
+        raise
+    except (asyncio.CancelledError, GeneratorExit):
+        status, code = (FAILED, TurnTimedOut.code) if turn.deadline.has_passed() else (CANCELLED, "client_left")
+        raise
+    except Exception as error:
+        status, code = FAILED, type(error).__name__
+        raise
+    finally:
+        question = turn.trace.question
+        turn.trace.masked_count += question.masked_count if question is not None else 0
+        ledger.finish(turn.trace, status=status, rung=rung, error_code=code)
+
+
+def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
+    """The ``roadbed`` object of an answer."""
+    return {
+        "rung": answered.rung,
+        "degraded": list(answered.degraded),
+        "release": turn.release.digest,
+        "trace": turn.trace.id,
+        "app": turn.app,
+        "abstained": answered.abstained,
+        "confidence": round(answered.confidence, 4) if answered.confidence is not None else None,
+        "sentences": answered.sentences,
+        "supported": answered.supported_sentences,
+        "citations": [citation_object(citation) for citation in answered.citations],
+    }
+
+
+def citation_object(citation: Citation) -> dict[str, Any]:
+    """One citation on the wire. Offsets are codepoints of the document's text."""
+    return {
+        "number": citation.number,
+        "document_id": citation.document_id,
+        "chunk_id": citation.chunk_id,
+        "title": citation.title,
+        "uri": citation.uri,
+        "source": citation.source,
+        "collection": citation.collection,
+        "version": citation.version,
+        "start": citation.start,
+        "end": citation.end,
+        "quote": citation.quote,
+        "page": citation.page,
+        "location": citation.location,
+    }
+
+
+def annotations_of(text: str, citations: tuple[Citation, ...]) -> list[dict[str, Any]]:
+    """OpenAI's annotations: one for each marker in the text; indexes are codepoints of the content."""
+    by_number = {citation.number: citation for citation in citations}
+    found = []
+    for match in _MARKER.finditer(text):
+        citation = by_number.get(int(match[1]))
+        if citation is not None:
+            found.append(
+                {
+                    "type": "file_citation",
+                    "file_id": citation.document_id,
+                    "filename": citation.title,
+                    "index": match.start(),
+                    "start_index": match.start(),
+                    "end_index": match.end(),
+                    "quote": citation.quote,
+                }
+            )
+    return found
+
+
+def trace_of_route(ledger: Ledger, route: str, principal: Principal, release: str) -> Trace:
+    """A trace for a request that names a route instead of an app."""
+    return ledger.start_trace(route, principal, release)
