@@ -267,6 +267,7 @@ class Attempt:
                 self._progress_s = self._loop.time()
                 if self.first_event_at_s is None:
                     self.first_event_at_s = self._progress_s
+                    self._arm(min(self._progress_s + self._limits.stall_s, self._end_by_s))
                 self._taken_characters += len(getattr(event, "text", "") or getattr(event, "arguments", ""))
         if self._taken_characters > ANSWER_CHARACTERS_MAX:
             self._end(malformed("it is over the size limit"))

@@ -8,7 +8,6 @@ garbage) are the scripted model's.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from types import TracebackType
@@ -96,9 +95,8 @@ class FlakyEndpoint:
                 await writer.drain()
         finally:
             out.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await out
             upstream_writer.transport.abort()
+            await asyncio.gather(out, return_exceptions=True)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

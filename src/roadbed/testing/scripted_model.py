@@ -175,10 +175,9 @@ class ScriptedModel:
             request.answered.set()
             return answer.result() and not watch.done()
         finally:
-            for part in (answer, watch):
-                part.cancel()
-                with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                    await part
+            answer.cancel()
+            watch.cancel()
+            await asyncio.gather(answer, watch, return_exceptions=True)
 
     async def _answer(self, request: LoggedRequest, writer: asyncio.StreamWriter) -> bool:
         if request.method == "GET":
