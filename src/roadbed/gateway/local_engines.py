@@ -85,19 +85,15 @@ async def _identify(client: UpstreamClient, root: str) -> FoundEngine | None:
     rows = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
     models = _chat_models(entry["id"] for entry in rows)
     kind: EngineKind = "openai-compatible"
-    if (isinstance(props, dict) and "default_generation_settings" in props) or any(
-        entry.get("owned_by") == "llamacpp" for entry in rows
-    ):
+    has_props = isinstance(props, dict) and "default_generation_settings" in props
+    if has_props or any(entry.get("owned_by") == "llamacpp" for entry in rows):
         kind = "llama.cpp"
     elif any(entry.get("owned_by") == "vllm" or "max_model_len" in entry for entry in rows):
         kind = "vllm"
     elif isinstance(studio, dict) and isinstance(studio.get("data"), list):
+        kind, models = "lmstudio", _lmstudio_models(studio["data"])
+    elif any(entry.get("owned_by") == "organization_owner" for entry in rows):
         kind = "lmstudio"
-        models = _chat_models(
-            entry["id"]
-            for entry in studio["data"]
-            if isinstance(entry, dict) and isinstance(entry.get("id"), str) and entry.get("type") != "embeddings"
-        )
     # Something else on a usual port may list models and still pass requests on to a cloud: not taken for local.
     return None if kind == "openai-compatible" else FoundEngine(kind, root, models)
 
@@ -111,6 +107,12 @@ async def _get(client: UpstreamClient, url: str) -> Any:
             return msgspec.json.decode(body) if response.status == 200 else None
     except (UpstreamFailed, msgspec.DecodeError, RecursionError):
         return None
+
+
+def _lmstudio_models(entries: list[Any]) -> tuple[str, ...]:
+    """LM Studio's own list says which models embed."""
+    chats = (entry for entry in entries if isinstance(entry, dict) and entry.get("type") != "embeddings")
+    return _chat_models(entry["id"] for entry in chats if isinstance(entry.get("id"), str))
 
 
 def _is_ollama(models: list[Any]) -> bool:
