@@ -9,6 +9,7 @@ lacked it and the loss is plausible; deletions and acl changes come into force b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from roadbed.kernel.errors import ConfigError, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.errors import NotFound, RoadbedError, Unavailable
 from roadbed.kernel.label import Label
 from roadbed.knowledge.catalog import NewVersion, delete_documents, record_versions, set_acls
 from roadbed.knowledge.connectors.connector import (
@@ -26,7 +27,6 @@ from roadbed.knowledge.connectors.connector import (
     Listed,
     NotTaken,
     ReadRefused,
-    SourceAway,
 )
 from roadbed.knowledge.documents import document_id_of
 from roadbed.knowledge.ingest import Ingest, Reading, content_version
@@ -155,8 +155,9 @@ class Sync:
             await self._set_state(name, "listing")
             try:
                 listing = await self._list(spec, delete_held)
-            except (SourceAway, ConfigError) as error:
-                await self._set_state(name, "failed", error.message)
+            except RoadbedError as error:
+                with contextlib.suppress(Unavailable):  # the database itself may be what is away
+                    await self._set_state(name, "failed", error.message)
                 raise
             finally:
                 self.finished.set()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import date, datetime
-from decimal import Decimal
 from typing import Any, Protocol
 
 from roadbed.kernel.errors import ConfigError
 from roadbed.knowledge.connectors.connector import Content, Listed, NotTaken, ReadRefused
 from roadbed.sources.manifest import TableConfig
+from roadbed.sources.rows import shown
 
 ROW_TEXT_CHARS_MAX = 100_000
 PAGE_ROWS = 200
@@ -26,7 +25,7 @@ class RowSource(Protocol):
     """What is needed of the room ``sources``."""
 
     def rows(self, source: str, table: str) -> AsyncIterator[tuple[str, Mapping[str, Any], str]]:
-        """(key, row, version hash) of every row of a declared table; raises `SourceAway` when it cannot finish."""
+        """(key, row, version hash) of every row of a declared table; raises when it cannot reach the end."""
 
 
 class RowsConnector:
@@ -81,21 +80,7 @@ def fill_template(template: str, row: Mapping[str, Any], *, where: str) -> str:
         if match[1] not in row:
             hint = f"columns: {', '.join(sorted(row))}"
             raise ConfigError(f"{where}: the table has no column {match[1]!r}", hint=hint)
-        return _shown(row[match[1]])
+        return shown(row[match[1]])
 
     return _PLACE.sub(value, template)
 
-
-def _shown(value: Any) -> str:
-    """A value as a person writes it."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, bytes):
-        return f"({len(value)} bytes)"
-    return str(value)
