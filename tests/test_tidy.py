@@ -47,7 +47,11 @@ LINE_LENGTH_MAX = 120
 BANNED_FILE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "misc"}
 
 # Files at a boundary, where any error of the code behind it must become an answer, a recorded failure or a log line.
-BROAD_EXCEPT_ALLOWED: dict[str, str] = {}
+BROAD_EXCEPT_ALLOWED: dict[str, str] = {
+    "knowledge/parse/dispatch.py": "around format libraries: whatever a hostile file does to one is a recorded failure",
+    "store/jobs.py": "around a job's handler: recorded and tried again",
+    "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",
+}
 
 # Functions over the limit: "file:function" -> why it reads better whole.
 LONG_FUNCTIONS_ALLOWED: dict[str, str] = {}
@@ -160,6 +164,8 @@ def test_broad_excepts_stand_at_listed_boundaries_only() -> None:
     for path in source_files():
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ExceptHandler):
+                if any(isinstance(inner, ast.Raise) and inner.exc is None for inner in node.body):
+                    continue  # it looks and passes the error on
                 names = [node.type] if not isinstance(node.type, ast.Tuple) else node.type.elts
                 if any(name is None or getattr(name, "id", "") in ("Exception", "BaseException") for name in names):
                     found[str(path.relative_to(SOURCE))] += 1

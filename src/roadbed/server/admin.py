@@ -114,7 +114,7 @@ class AdminCalls:
                 "model": found.name if (found := app.route()) is not None else None,
                 "examples": app.config.examples,
             }
-            for name, app in sorted(served.apps.items())
+            for name, app in services.apps_in_order()
             if admission.principal.may_use(name)
         ]
         return {

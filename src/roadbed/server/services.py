@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from roadbed.apps.registry import AppRegistry
+from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.prices import shipped_prices
 from roadbed.guard.gate import Guard
@@ -81,6 +81,12 @@ class Services:
         """The manifest that serves."""
         return self.workspace.manifest
 
+    def apps_in_order(self) -> list[tuple[str, ServedApp]]:
+        """The apps that serve, as the manifest lists them: the first copilot is the one that is meant by default."""
+        served = self.registry.served.apps
+        order = {name: position for position, name in enumerate(self.manifest.apps)}
+        return sorted(served.items(), key=lambda pair: order.get(pair[0], len(order)))
+
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
@@ -120,83 +126,51 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
     """Start everything but the HTTP server; stop it all when the block is left."""
     manifest = workspace.manifest
     async with AsyncExitStack() as stack:
-        lock = stack.enter_context(StateLock.acquire(settings.state))
-        embedded = None
-        if settings.database is None:
-            embedded = EmbeddedPostgres(settings.state, lock=lock)
-            await stack.enter_async_context(embedded)
-        dsn = embedded.dsn if embedded is not None else settings.database.reveal()  # type: ignore[union-attr]
-        schema = settings.schema or schema_name(manifest.name)
-        database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=POOL_CONNECTIONS_MAX))
-        await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
-
+        embedded, database = await _open_database(stack, settings, manifest)
         metrics = Metrics()
-        teams = Teams(await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams))
+        guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
+        await asyncio.to_thread(guard.warm_up)
+        teams = Teams(guard)
         teams.take(manifest)
         identity = await stack.enter_async_context(Identity(database))
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
         made_admin_key = await identity.ensure_admin_key(admin_key)
-        sessions = await Sessions.open(database, identity)
-
-        keep = timedelta(seconds=parse_duration_s(manifest.traces.keep))
-        ledger = Ledger(database, settings.state / "spool", metrics, keep=keep, content=manifest.traces.content)
-        ledger.start()
-        stack.push_async_callback(ledger.close)
-
+        ledger = _open_ledger(stack, settings, manifest, database, metrics)
         client = UpstreamClient()
         stack.push_async_callback(client.close)
-        prices = shipped_prices()
-        gateway = Gateway(client, teams.guard)
-
-        await asyncio.to_thread(verify, locate())
-        embedder = EmbeddingWorker(MiniLmEmbedder())
-        stack.push_async_callback(embedder.aclose)
+        gateway = Gateway(client, guard)
         sources = Sources(workspace.folder, embedded)
         stack.push_async_callback(sources.close)
-        parsers = ParserPool()
-        stack.push_async_callback(parsers.close)
-        jobs = Jobs(database)
-        knowledge = Knowledge(
-            database,
-            jobs,
-            ObjectStore.at_folder(settings.state / "objects"),
-            teams,
-            embedder,
-            parsers,
-            workspace=workspace.folder,
-            passed_over=(settings.state,),
-            rows=sources,
-        )
-        knowledge.register_jobs()
-        await knowledge.start()
-        stack.push_async_callback(knowledge.aclose)
-        await _run_jobs(stack, jobs)
-
+        embedder, knowledge = await _open_knowledge(stack, settings, workspace, database, teams, sources)
         registry = AppRegistry(
-            searcher=knowledge, gateway=gateway, guard=lambda: teams.guard, prices=prices, folder=workspace.folder
+            searcher=knowledge,
+            gateway=gateway,
+            guard=lambda: teams.guard,
+            prices=shipped_prices(),
+            folder=workspace.folder,
         )
         engines = Engines(registry, client)
         stack.push_async_callback(engines.close)
         releases = Releases(database)
         releases.on_change(registry.take)
         services = Services(
-            settings,
-            workspace,
-            metrics,
-            embedded,
-            database,
-            teams,
-            identity,
-            sessions,
-            ledger,
-            LedgerReader(database),
-            embedder,
-            knowledge,
-            gateway,
-            engines,
-            registry,
-            releases,
-            made_admin_key,
+            settings=settings,
+            workspace=workspace,
+            metrics=metrics,
+            embedded=embedded,
+            database=database,
+            teams=teams,
+            identity=identity,
+            sessions=await Sessions.open(database, identity),
+            ledger=ledger,
+            reader=LedgerReader(database),
+            embedder=embedder,
+            knowledge=knowledge,
+            gateway=gateway,
+            engines=engines,
+            registry=registry,
+            releases=releases,
+            made_admin_key=made_admin_key,
         )
         await services.take(workspace, sources)
         await releases.start()
@@ -205,6 +179,67 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
+
+
+async def _open_database(
+    stack: AsyncExitStack, settings: Settings, manifest: Manifest
+) -> tuple[EmbeddedPostgres | None, Database]:
+    """Lock the state folder, start PostgreSQL where it is ours, and bring the schema to this build's version."""
+    lock = stack.enter_context(StateLock.acquire(settings.state))
+    embedded = None
+    if settings.database is None:
+        embedded = EmbeddedPostgres(settings.state, lock=lock)
+        await stack.enter_async_context(embedded)
+        dsn = embedded.dsn
+    else:
+        dsn = settings.database.reveal()
+    schema = settings.schema or schema_name(manifest.name)
+    database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=POOL_CONNECTIONS_MAX))
+    await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
+    return embedded, database
+
+
+def _open_ledger(
+    stack: AsyncExitStack, settings: Settings, manifest: Manifest, database: Database, metrics: Metrics
+) -> Ledger:
+    keep = timedelta(seconds=parse_duration_s(manifest.traces.keep))
+    ledger = Ledger(database, settings.state / "spool", metrics, keep=keep, content=manifest.traces.content)
+    ledger.start()
+    stack.push_async_callback(ledger.close)
+    return ledger
+
+
+async def _open_knowledge(
+    stack: AsyncExitStack,
+    settings: Settings,
+    workspace: Workspace,
+    database: Database,
+    teams: Teams,
+    sources: Sources,
+) -> tuple[EmbeddingWorker, Knowledge]:
+    """The embedder, the parsers, the documents, and the workers that read them."""
+    await asyncio.to_thread(verify, locate())
+    embedder = EmbeddingWorker(MiniLmEmbedder())
+    stack.push_async_callback(embedder.aclose)
+    parsers = ParserPool()
+    stack.push_async_callback(parsers.close)
+    jobs = Jobs(database)
+    knowledge = Knowledge(
+        database,
+        jobs,
+        ObjectStore.at_folder(settings.state / "objects"),
+        teams,
+        embedder,
+        parsers,
+        workspace=workspace.folder,
+        passed_over=(settings.state,),
+        rows=sources,
+    )
+    knowledge.register_jobs()
+    await knowledge.start()
+    stack.push_async_callback(knowledge.aclose)
+    await _run_jobs(stack, jobs)
+    return embedder, knowledge
 
 
 async def _run_jobs(stack: AsyncExitStack, jobs: Jobs) -> None:

@@ -135,13 +135,13 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
 
 
 async def _announce(services: Services, address: Address, say: Say) -> None:
-    apps = services.registry.served.apps
+    apps = dict(services.apps_in_order())
     app = next((name for name, served in apps.items() if served.config.kind == "copilot"), next(iter(apps), ""))
     token = await services.sessions.create_sign_in_token(ADMIN_KEY_ID)
     say("")
     say(f"  console   {address.url}/console")
     say(f"  sign in   {address.url}/console/sign-in?token={token}   (once, within 15 minutes)")
-    say(f"  API       {address.api}   (model: {', '.join(sorted(apps)) or 'none'})")
+    say(f"  API       {address.api}   (model: {', '.join(apps) or 'none'})")
     if services.made_admin_key:
         say(f"  admin key {services.made_admin_key}   (shown once; `roadbed keys create` makes more)")
     problem = services.problem()
