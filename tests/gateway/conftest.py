@@ -64,8 +64,8 @@ async def second() -> AsyncIterator[ScriptedModel]:
 
 def endpoint(name: str, url: str, *, is_local: bool = True, labels: tuple[str, ...] = (), **values: Any) -> Endpoint:
     """An endpoint with short limits."""
-    values = {"model": f"{name}-model", "first_event_s": 5.0, "stall_s": 5.0} | values
-    return Endpoint(name=name, url=url, is_local=is_local, sink=sink_of(name, is_local, list(labels)), **values)
+    fields: dict[str, Any] = {"model": f"{name}-model", "first_event_s": 5.0, "stall_s": 5.0} | values
+    return Endpoint(name=name, url=url, is_local=is_local, sink=sink_of(name, is_local, list(labels)), **fields)
 
 
 def ask(text: str = "Say something", **values: Any) -> ChatRequest:

@@ -183,7 +183,7 @@ START = {
         }
     },
 }
-END = [
+END: list[dict[str, Any]] = [
     {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 20}},
     {"type": "message_stop"},
 ]

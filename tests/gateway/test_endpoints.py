@@ -73,6 +73,8 @@ def test_what_an_endpoint_may_be_sent() -> None:
 def test_a_missing_key_is_a_fault_of_one_endpoint_and_not_of_the_manifest(tmp_path: Path) -> None:
     assert "ROADBED_NO_SUCH_KEY" in built(type="openai", model="m", url="http://x", key="env:ROADBED_NO_SUCH_KEY").fault
     assert "OPENAI_API_KEY" in built(type="openai", model="gpt-5").fault
+    (tmp_path / "key").write_text("sk\r\nx-injected: 1")
+    assert "characters" in built(base=tmp_path, type="openai", model="m", url="http://x", key="file:key").fault
     (tmp_path / "key").write_text("sk-1\n")
     found = built(base=tmp_path, type="openai", model="gpt-5", key="file:key")
     assert found.key is not None

@@ -11,6 +11,7 @@ from roadbed.testing.flaky_endpoint import FlakyEndpoint, refused_port
 from roadbed.testing.scripted_model import ScriptedModel
 from roadbed.wire.client import UpstreamClient
 
+PATIENT_S = 5.0
 OLLAMA = {
     "/api/tags": {
         "models": [
@@ -47,7 +48,7 @@ async def test_an_engine_is_known_by_its_answers(
 ) -> None:
     async with ScriptedModel(gets=answers) as engine:
         port = int(engine.root.rpartition(":")[2])
-        found = await find_local_engines(client, [refused_port(), port])
+        found = await find_local_engines(client, [refused_port(), port], probe_s=PATIENT_S)
         assert found == [FoundEngine(kind, engine.root, models, remote)]  # type: ignore[arg-type]
         assert all(request.method == "GET" for request in engine.requests), "a probe runs no model"
 
@@ -55,7 +56,7 @@ async def test_an_engine_is_known_by_its_answers(
 @pytest.mark.parametrize("answers", [{"/v1/models": {"data": [{"id": "m"}]}}, {"/v1/models": [1]}, {"/api/tags": "x"}])
 async def test_what_cannot_be_told_is_not_taken_for_local(client: UpstreamClient, answers: dict[str, Any]) -> None:
     async with ScriptedModel(gets=answers) as engine:
-        assert await find_local_engines(client, [int(engine.root.rpartition(":")[2])]) == []
+        assert await find_local_engines(client, [int(engine.root.rpartition(":")[2])], probe_s=PATIENT_S) == []
 
 
 async def test_a_port_that_swallows_everything_costs_one_probe_time(client: UpstreamClient) -> None:
@@ -83,7 +84,7 @@ async def test_the_watch_tells_of_changes_alone(client: UpstreamClient) -> None:
         told.append(found)
 
     async with ScriptedModel(gets=VLLM) as engine:
-        watch = EngineWatch(client, changed, ports=[int(engine.root.rpartition(":")[2])])
+        watch = EngineWatch(client, changed, ports=[int(engine.root.rpartition(":")[2])], probe_s=PATIENT_S)
         await watch.look()
         await watch.look()
         assert len(told) == 1

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
+from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import (
@@ -172,6 +173,7 @@ class AnswerStream:
         """Try one endpoint, maybe twice. True when its answer has begun."""
         endpoint = candidate.endpoint
         health = self._shared.health.of(endpoint.name)
+        encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
         for tries in range(RETRIES_MAX + 1):
             if self._deadline.has_passed():
                 raise self._late(failures)
@@ -179,7 +181,7 @@ class AnswerStream:
             if admission is None:
                 self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                 return False
-            failure = await self._try(candidate, rungs_left, admission)
+            failure = await self._try(candidate, encoded, rungs_left, admission)
             if failure is None:
                 return True
             failures.append((endpoint.name, failure))
@@ -193,9 +195,11 @@ class AnswerStream:
             raise self._late(failures)
         return False
 
-    async def _try(self, candidate: Candidate, rungs_left: int, admission: Admission) -> UpstreamError | None:
+    async def _try(
+        self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
+    ) -> UpstreamError | None:
         """One attempt up to its commit. None when it is answering."""
-        running = self._running = self._start(candidate, rungs_left, admission)
+        running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission)
         try:
             while True:
                 event = await running.attempt.next()
@@ -218,19 +222,12 @@ class AnswerStream:
             self.close()
             raise
 
-    def _start(self, candidate: Candidate, rungs_left: int, admission: Admission) -> _Running:
-        endpoint, call, shared = candidate.endpoint, self._call, self._shared
-        dialect = DIALECTS[endpoint.dialect]
-        try:
-            guarded = self._guarded_for(endpoint)
-            encoded = dialect.encode(guarded.request, endpoint)
-            loop = asyncio.get_running_loop()
-            attempt = Attempt(dialect, endpoint, limits_for(self._deadline, endpoint, rungs_left, loop.time()), loop)
-            attempt.start(shared.client, encoded)
-        except BaseException:
-            admission.told_nothing()
-            raise
+    def _start(self, endpoint: Endpoint, encoded: EncodedRequest, rungs_left: int, admission: Admission) -> _Running:
+        call, shared, loop = self._call, self._shared, asyncio.get_running_loop()
+        limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
+        attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
         meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop.time())
+        attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
         return _Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
 

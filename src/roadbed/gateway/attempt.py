@@ -20,6 +20,7 @@ from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
 from roadbed.gateway.types import CONTENT_EVENTS, Event, Finished, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import ConfigError
 from roadbed.wire.address import parse_url
 from roadbed.wire.client import UpstreamClient
 from roadbed.wire.errors import (
@@ -136,17 +137,21 @@ class Attempt:
         self.head: ResponseHead | None = None
 
     def start(self, client: UpstreamClient, encoded: EncodedRequest) -> None:
-        """Send the request."""
+        """Send the request. An address or TLS file that cannot be used is the endpoint's failure."""
         endpoint, limits = self._endpoint, self._limits
-        request = UpstreamRequest(
-            b"POST",
-            parse_url(endpoint.url + encoded.path),
-            encoded.headers,
-            encoded.body,
-            trust=trust_of(endpoint),
-            credential_class=endpoint.name,
-        )
-        self._exchange = client.send(request, self, limits.connect_by_s, limits.first_event_by_s)
+        try:
+            request = UpstreamRequest(
+                b"POST",
+                parse_url(endpoint.url + encoded.path),
+                encoded.headers,
+                encoded.body,
+                trust=trust_of(endpoint),
+                credential_class=endpoint.name,
+            )
+            self._exchange = client.send(request, self, limits.connect_by_s, limits.first_event_by_s)
+        except ConfigError as error:
+            self._end(UpstreamError("fault", error.message, was_sent=False))
+            return
         self._timer = self._loop.call_at(limits.first_event_by_s, self._check_time)
 
     def extend(self, end_by_s: float) -> None:

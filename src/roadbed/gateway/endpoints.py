@@ -151,6 +151,7 @@ def endpoint_from_provider(entry: str, *, prices: PriceTable) -> Endpoint:
         hint = f"write the name of an endpoint, or provider/model with one of: {', '.join(sorted(PROVIDERS))}"
         raise ConfigError(f"{entry!r} is neither an endpoint nor provider/model", hint=hint)
     value = os.environ.get(provider.key_name, "")
+    value = value if is_sendable(value) else ""
     return Endpoint(
         name=entry,
         url=provider.url,
@@ -160,7 +161,7 @@ def endpoint_from_provider(entry: str, *, prices: PriceTable) -> Endpoint:
         sink=sink_of(entry, False, []),
         profile=profile_of(provider),
         price=prices.find(provider.name, model),
-        fault="" if value else f"no key: the environment variable {provider.key_name} is not set",
+        fault="" if value else f"no key: the environment variable {provider.key_name} is not set, or is no key",
     )
 
 
@@ -173,9 +174,17 @@ def _key(name: str, reference: str, base: Path | None) -> tuple[Secret | None, s
     if not reference:
         return None, ""
     try:
-        return resolve_secret(reference, base=base, where=f"endpoints.{name}.key"), ""
+        key = resolve_secret(reference, base=base, where=f"endpoints.{name}.key")
     except ConfigError as error:
         return None, error.message
+    if not is_sendable(key.reveal()):
+        return None, f"endpoints.{name}.key: it holds characters that no key has"
+    return key, ""
+
+
+def is_sendable(key: str) -> bool:
+    """Whether a key can stand in a header: printable ASCII without blanks."""
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
 
 
 def _file(path: str, base: Path | None) -> str:

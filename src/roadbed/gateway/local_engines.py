@@ -65,17 +65,17 @@ async def find_local_engines(
 async def _probe(client: UpstreamClient, root: str, probe_s: float) -> FoundEngine | None:
     try:
         async with asyncio.timeout(probe_s):
-            return await _identify(client, root)
+            return await _identify(client, root, probe_s)
     except TimeoutError:
         return None
 
 
-async def _identify(client: UpstreamClient, root: str) -> FoundEngine | None:
+async def _identify(client: UpstreamClient, root: str, probe_s: float) -> FoundEngine | None:
     tags, listed, props, studio = await asyncio.gather(
-        _get(client, f"{root}/api/tags"),
-        _get(client, f"{root}/v1/models"),
-        _get(client, f"{root}/props"),
-        _get(client, f"{root}/api/v0/models"),
+        _get(client, f"{root}/api/tags", probe_s),
+        _get(client, f"{root}/v1/models", probe_s),
+        _get(client, f"{root}/props", probe_s),
+        _get(client, f"{root}/api/v0/models", probe_s),
     )
     if isinstance(tags, dict) and isinstance(tags.get("models"), list) and _is_ollama(tags["models"]):
         return _ollama(root, tags["models"])
@@ -98,11 +98,11 @@ async def _identify(client: UpstreamClient, root: str) -> FoundEngine | None:
     return None if kind == "openai-compatible" else FoundEngine(kind, root, models)
 
 
-async def _get(client: UpstreamClient, url: str) -> Any:
+async def _get(client: UpstreamClient, url: str, probe_s: float) -> Any:
     """The JSON at an address; None for anything else."""
     request = UpstreamRequest(b"GET", parse_url(url), response_bytes_max=PROBE_BYTES_MAX)
     try:
-        async with await client.request(request, connect_s=PROBE_S, head_s=PROBE_S, complete_s=PROBE_S) as response:
+        async with await client.request(request, connect_s=probe_s, head_s=probe_s, complete_s=probe_s) as response:
             body = await response.read(PROBE_BYTES_MAX)
             return msgspec.json.decode(body) if response.status == 200 else None
     except (UpstreamFailed, msgspec.DecodeError, RecursionError):
@@ -172,16 +172,18 @@ class EngineWatch:
         *,
         ports: Iterable[int] = USUAL_PORTS,
         interval_s: float = WATCH_INTERVAL_S,
+        probe_s: float = PROBE_S,
     ) -> None:
         self.engines: list[FoundEngine] = []
         self._client = client
         self._changed = changed
         self._ports = tuple(ports)
         self._interval_s = interval_s
+        self._probe_s = probe_s
 
     async def look(self) -> list[FoundEngine]:
         """Look once."""
-        found = await find_local_engines(self._client, self._ports)
+        found = await find_local_engines(self._client, self._ports, probe_s=self._probe_s)
         if found != self.engines:
             self.engines = found
             await self._changed(found)
