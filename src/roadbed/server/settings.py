@@ -60,6 +60,11 @@ def check_settings(settings: Settings) -> None:
     """Refuse combinations that would be unsafe or cannot work. Raises `ConfigError`."""
     if not 0 <= settings.port <= 65535:
         raise ConfigError(f"--port {settings.port} is not a port", hint="0 to 65535; 0 takes any free one")
+    if settings.workers != 1:
+        raise ConfigError(
+            f"--workers {settings.workers}: this version serves with one process",
+            hint="leave --workers out; one process answers thousands of requests a second",
+        )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("--tls-cert and --tls-key go together")
     if not (is_loopback(settings.host) or settings.tls_cert or settings.behind_proxy):
