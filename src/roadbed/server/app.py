@@ -27,6 +27,7 @@ from roadbed.server.documents import UPLOAD_BYTES_MAX, document_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import error_response
 from roadbed.server.openai import openai_routes
+from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
 from roadbed.server.turns import begin_turn, run_turn
 from roadbed.wire.hot import Answer as RefusalAnswer
@@ -62,6 +63,9 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
     async def chat_needs_post(request: Request) -> Response:
         return error_response(WrongMethod("send a POST to this address"), is_openai=True)
 
+    async def openapi(request: Request) -> Response:
+        return Response(openapi_json(), media_type="application/json")
+
     async def not_found(request: Request, error: Exception) -> Response:
         is_openai = request.url.path.startswith("/v1")
         status = error.status_code if isinstance(error, HTTPException) else 404
@@ -80,6 +84,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/", root),
         Route(CHAT_PATH, chat_needs_post, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        Route("/openapi.json", openapi),
         *health_routes(services),
         *openai_routes(services),
         *admin_routes(services),

@@ -1,0 +1,487 @@
+"""The OpenAPI 3.1 document of every address, built from one table and the request structs.
+
+`server/app.py` serves it at ``GET /openapi.json``; `roadbed docs generate` makes ``docs/reference/http-api.md`` from
+the same table. It answers no request itself. The invariant, held by ``tests/docs``: every route of the application and
+of the hot table stands in `OPERATIONS`, with the role that it asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from roadbed import __version__
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
+from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, SearchQuery
+from roadbed.server.documents import TextDocument
+from roadbed.server.openai import EmbeddingRequest, VectorStoreQuery
+
+ANYONE: Final = "anyone"
+_REFERENCE = "#/components/schemas/{name}"
+_TEXT: Final[dict[str, Any]] = {"type": "string"}
+
+CHAT_REQUEST: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "description": "OpenAI's chat completions request. Fields that are not listed are passed to endpoints that speak "
+    "the same dialect, and ignored by apps.",
+    "properties": {
+        "model": {"type": "string", "description": "an app or a route; GET /v1/models lists them"},
+        "messages": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["role"],
+                "properties": {
+                    "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                    "content": {"description": "text, or a list of content parts"},
+                },
+            },
+        },
+        "stream": {"type": "boolean", "description": "server-sent events; the last one before [DONE] has `roadbed`"},
+        "stream_options": {"type": "object", "description": "{include_usage: true} adds a usage event"},
+        "tools": {"type": "array", "description": "routes only; apps do not pass tools on"},
+        "tool_choice": {"description": "routes only"},
+        "parallel_tool_calls": {"type": "boolean", "description": "routes only"},
+        "max_tokens": {"type": "integer"},
+        "max_completion_tokens": {"type": "integer"},
+        "temperature": {"type": "number"},
+        "top_p": {"type": "number"},
+        "stop": {"description": "a string or a list of strings"},
+        "response_format": {"type": "object"},
+        "n": {"type": "integer", "description": "1 only"},
+        "logprobs": {"type": "boolean", "description": "not supported"},
+        "top_logprobs": {"type": "integer", "description": "not supported"},
+    },
+    "additionalProperties": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One parameter of the query string."""
+
+    name: str
+    description: str
+    type: str = "string"
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one address. ``request`` is a struct, or a JSON Schema; ``answer`` says the shape in words."""
+
+    method: str
+    path: str
+    role: str
+    tag: str
+    summary: str
+    answer: str
+    request: type[msgspec.Struct] | Mapping[str, Any] | None = None
+    query: tuple[Query, ...] = ()
+    status: int = 200
+    media_type: str = "application/json"
+    takes_files: bool = False
+
+    @property
+    def id(self) -> str:
+        """A name for generated clients: ``get_api_documents_id_text``."""
+        words = self.path.replace("{", "").replace("}", "").replace("-", "_").replace(".", "_").strip("/")
+        return f"{self.method.lower()}_{words.replace('/', '_')}"
+
+    @property
+    def is_openai(self) -> bool:
+        """Whether errors have OpenAI's shape."""
+        return self.path.startswith("/v1/")
+
+    @property
+    def path_parameters(self) -> list[str]:
+        """The names between braces."""
+        return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
+
+
+_LIMIT = Query("limit", "how many at most", "integer")
+
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    Operation(
+        "POST",
+        "/v1/chat/completions",
+        MEMBER,
+        "OpenAI dialect",
+        "Ask an app or a route. With `stream: true` the answer comes as server-sent events.",
+        "a chat completion; an app's `choices[0].message.annotations` holds its citations, and `roadbed` holds "
+        "{rung, degraded, release, trace, app, abstained, confidence, sentences, supported, citations}",
+        request=CHAT_REQUEST,
+    ),
+    Operation(
+        "GET",
+        "/v1/models",
+        MEMBER,
+        "OpenAI dialect",
+        "List the apps and routes that the key may call.",
+        "{object: list, data: [{id, object, created, owned_by, roadbed}]}",
+    ),
+    Operation(
+        "GET",
+        "/v1/models/{name}",
+        MEMBER,
+        "OpenAI dialect",
+        "One app or route.",
+        "{id, object, created, owned_by, roadbed}",
+    ),
+    Operation(
+        "POST",
+        "/v1/vector_stores/{collection}/search",
+        MEMBER,
+        "OpenAI dialect",
+        "Search one collection in the shape of OpenAI's vector stores.",
+        "{object, search_query, data: [{file_id, filename, score, attributes, content: [{type, text}]}], has_more, "
+        "next_page, roadbed: {missing}}",
+        request=VectorStoreQuery,
+    ),
+    Operation(
+        "POST",
+        "/v1/embeddings",
+        MEMBER,
+        "OpenAI dialect",
+        "Vectors of texts from the built-in model `minilm-l6` (384 numbers each).",
+        "{object: list, model, data: [{object, index, embedding}], usage}",
+        request=EmbeddingRequest,
+    ),
+    Operation(
+        "POST",
+        "/api/search",
+        MEMBER,
+        "Search",
+        "Passages by words and by meaning, from documents that the key may see.",
+        "{hits: [{document_id, chunk_id, title, uri, source, collection, text, start, end, page, location, headings, "
+        "score, vector_score, lexical_score}], missing, took_ms}",
+        request=SearchQuery,
+    ),
+    Operation(
+        "GET",
+        "/api/status",
+        MEMBER,
+        "Operation",
+        "What runs: version, parts, apps, models, sources.",
+        "{name, version, ready, parts, problem, apps, models, sources}",
+    ),
+    Operation(
+        "GET",
+        "/api/sources",
+        MEMBER,
+        "Documents",
+        "Every source with counts, progress, its problem if it has one, and failed documents with reasons.",
+        "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, watched, "
+        "problem, failures: [{document_id, document, reason, message}]}]",
+    ),
+    Operation(
+        "POST",
+        "/api/ingest",
+        ADMIN,
+        "Documents",
+        "List one source, or all, again now. Answers at once; follow GET /api/sources.",
+        "{started}",
+        request=IngestOrder,
+        status=202,
+    ),
+    Operation(
+        "GET",
+        "/api/documents",
+        MEMBER,
+        "Documents",
+        "A page of one source's documents that the key may see.",
+        "{documents, next}; pass `next` as `after` for the next page",
+        query=(
+            Query("source", "the source's name", is_required=True),
+            Query("state", "indexed, failed or pending"),
+            Query("after", "`next` of the page before"),
+            _LIMIT,
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/documents/{id}",
+        MEMBER,
+        "Documents",
+        "One document: title, version, labels, parser, warnings, who may see it.",
+        "{id, source, key, title, uri, version, labels, language, media_type, parser, warnings, visible_to, "
+        "characters, indexed_at}",
+    ),
+    Operation(
+        "DELETE",
+        "/api/documents/{id}",
+        ADMIN,
+        "Documents",
+        "Delete an uploaded document. Documents of other sources follow their source.",
+        "nothing",
+        status=204,
+    ),
+    Operation(
+        "GET",
+        "/api/documents/{id}/text",
+        MEMBER,
+        "Documents",
+        "The document's text as it was indexed; citation offsets are codepoints of it.",
+        "the text",
+        media_type="text/plain",
+    ),
+    Operation(
+        "GET",
+        "/api/documents/{id}/chunks",
+        MEMBER,
+        "Documents",
+        "The document's chunks in order.",
+        "a list of chunks with their offsets and headings",
+    ),
+    Operation(
+        "POST",
+        "/api/collections/{name}/documents",
+        ADMIN,
+        "Documents",
+        "Add documents to a collection: one as JSON text, or files as multipart/form-data.",
+        "{documents: [{id, name, state}]}",
+        request=TextDocument,
+        status=202,
+        takes_files=True,
+    ),
+    Operation(
+        "GET",
+        "/api/traces",
+        AUDITOR,
+        "Traces",
+        "Recent requests, newest first.",
+        "{traces, next}; pass `next` as `before` for the next page",
+        query=(
+            Query("app", "only this app or route"),
+            Query("rung", "only this kind of answer"),
+            Query("status", "ok, refused, failed or cancelled"),
+            Query("within", "how far back, for example 2h (default 24h)"),
+            Query("before", "`next` of the page before"),
+            _LIMIT,
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/traces/{id}",
+        AUDITOR,
+        "Traces",
+        "One request with its steps: what was retrieved, which models were tried, how long each step took.",
+        "{trace, spans, ...}",
+    ),
+    Operation("GET", "/api/keys", ADMIN, "Keys", "List keys, never their values.", "a list of keys"),
+    Operation(
+        "POST",
+        "/api/keys",
+        ADMIN,
+        "Keys",
+        "Make a key. Its value is in this answer and nowhere else.",
+        "{id, name, team, roles, apps, state, created, expires, last_used, key}",
+        request=KeyOrder,
+        status=201,
+    ),
+    Operation(
+        "DELETE", "/api/keys/{id}", ADMIN, "Keys", "Revoke a key, everywhere, within a second.", "nothing", status=204
+    ),
+    Operation(
+        "GET",
+        "/api/releases",
+        AUDITOR,
+        "Releases",
+        "What is live and what waits, for every app.",
+        "[{app, live, candidate, held}]",
+    ),
+    Operation(
+        "GET",
+        "/api/releases/{app}",
+        AUDITOR,
+        "Releases",
+        "One app's aliases and their history, newest first.",
+        "{app, live, candidate, held, history}",
+    ),
+    Operation(
+        "POST",
+        "/api/releases/{app}/promote",
+        ADMIN,
+        "Releases",
+        "Make a release live: the candidate, or the one named. Ends the hold that a rollback left.",
+        "the move",
+        request=AliasOrder,
+    ),
+    Operation(
+        "POST",
+        "/api/releases/{app}/rollback",
+        ADMIN,
+        "Releases",
+        "Go back to the release before, or to the one named, and hold it until a promote.",
+        "the move",
+        request=AliasOrder,
+    ),
+    Operation(
+        "GET",
+        "/api/models",
+        AUDITOR,
+        "Operation",
+        "Routes with their endpoints' health, local engines found, and provider keys that are set and not used.",
+        "{routes, engines, unused_provider_keys}",
+    ),
+    Operation(
+        "POST",
+        "/api/sign-in-links",
+        ADMIN,
+        "Keys",
+        "A path that signs this key in to the console, once, within 15 minutes.",
+        "{path}",
+        status=201,
+    ),
+    Operation("GET", "/healthz", ANYONE, "Operation", "Whether the process turns.", "`ok`", media_type="text/plain"),
+    Operation(
+        "GET",
+        "/readyz",
+        ANYONE,
+        "Operation",
+        "Whether requests can be served; 503 and the part that is not ready when they cannot.",
+        "{ready, version, parts}",
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        ANYONE,
+        "Operation",
+        "Counters, gauges and histograms as Prometheus text.",
+        "Prometheus text, format 0.0.4",
+        media_type="text/plain",
+    ),
+    Operation("GET", "/openapi.json", ANYONE, "Operation", "This document.", "OpenAPI 3.1"),
+)
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "RFC 9457 problem details",
+    "required": ["type", "title", "status", "detail", "code", "retryable"],
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "code": _TEXT,
+        "retryable": {"type": "boolean"},
+        "hint": _TEXT,
+    },
+}
+_OPENAI_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "OpenAI's error object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": _TEXT,
+                "type": _TEXT,
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def request_structs() -> list[type[msgspec.Struct]]:
+    """Every struct that a request body is decoded into."""
+    found = (operation.request for operation in OPERATIONS)
+    return list(dict.fromkeys(request for request in found if isinstance(request, type)))
+
+
+def build_openapi() -> dict[str, Any]:
+    """The whole document."""
+    structs = request_structs()
+    refs, components = msgspec.json.schema_components(structs, ref_template=_REFERENCE)
+    schemas = dict(zip(structs, refs, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Roadbed",
+            "version": __version__,
+            "description": "/v1 speaks OpenAI's dialect, /api is Roadbed's own. Errors: docs/reference/errors.md.",
+        },
+        "security": [{"bearer": []}, {"apiKey": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+            "schemas": {**components, "Problem": _PROBLEM, "OpenAIError": _OPENAI_ERROR},
+        },
+    }
+
+
+@cache
+def openapi_json() -> bytes:
+    """The document as it is served; made once."""
+    return msgspec.json.encode(build_openapi())
+
+
+def _operation(operation: Operation, schemas: Mapping[type[msgspec.Struct], dict[str, Any]]) -> dict[str, Any]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in operation.path_parameters
+    ]
+    parameters += [
+        {
+            "name": query.name,
+            "in": "query",
+            "required": query.is_required,
+            "description": query.description,
+            "schema": {"type": query.type},
+        }
+        for query in operation.query
+    ]
+    if operation.role != ANYONE:
+        parameters.append(
+            {
+                "name": "x-roadbed-deadline-ms",
+                "in": "header",
+                "required": False,
+                "description": "longest time for the answer, milliseconds",
+                "schema": {"type": "integer", "minimum": 50},
+            }
+        )
+    body: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "description": f"Role: {operation.role}.",
+        "parameters": parameters,
+        "responses": {str(operation.status): _answer(operation), "default": _failure(operation)},
+    }
+    if operation.role == ANYONE:
+        body["security"] = []
+    if operation.request is not None:
+        schema = schemas[operation.request] if isinstance(operation.request, type) else dict(operation.request)
+        content: dict[str, Any] = {"application/json": {"schema": schema}}
+        if operation.takes_files:
+            content["multipart/form-data"] = {"schema": {"type": "object"}}
+        body["requestBody"] = {"required": True, "content": content}
+    return body
+
+
+def _answer(operation: Operation) -> dict[str, Any]:
+    if operation.status == 204:
+        return {"description": operation.answer}
+    schema: dict[str, Any] = {} if operation.media_type == "application/json" else _TEXT
+    return {"description": operation.answer, "content": {operation.media_type: {"schema": schema}}}
+
+
+def _failure(operation: Operation) -> dict[str, Any]:
+    name, media_type = (
+        ("OpenAIError", "application/json") if operation.is_openai else ("Problem", "application/problem+json")
+    )
+    content = {media_type: {"schema": {"$ref": _REFERENCE.format(name=name)}}}
+    return {"description": "an error", "content": content}
