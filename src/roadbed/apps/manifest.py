@@ -30,4 +30,4 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Share | None, Meta(description="confidence under which it says `not in these documents`")
     ] = None
     examples: Annotated[list[str], Meta(max_length=12, description="questions to try, shown to people")] = []
-    description: str = ""
+    description: Annotated[str, Meta(description="what it is for, shown to people")] = ""

@@ -28,7 +28,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_cert: Annotated[str, Meta(description="client certificate and key, a PEM file")] = ""
     first_event: Annotated[Duration, Meta(description="longest wait for the first token")] = "20s"
     stall: Annotated[Duration, Meta(description="longest silence between two tokens")] = "15s"
-    max_connections: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_connections: Annotated[int, Meta(ge=1, le=1024, description="most connections to it at a time")] = 64
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
 

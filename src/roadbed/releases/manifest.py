@@ -32,8 +32,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     collections: Annotated[dict[Name, CollectionConfig], Meta(description="indexed documents")] = {}
     apps: Annotated[dict[Name, AppConfig], Meta(description="AI features")] = {}
     teams: Annotated[dict[Name, TeamConfig], Meta(description="who calls")] = {}
-    guard: GuardConfig = GuardConfig()
-    traces: TracesConfig = TracesConfig()
+    guard: Annotated[GuardConfig, Meta(description="what detectors allow and look for")] = GuardConfig()
+    traces: Annotated[TracesConfig, Meta(description="what is kept of requests")] = TracesConfig()
     auto_promote: Annotated[
         bool | None, Meta(description="whether a saved change goes live; yes with the embedded database when left out")
     ] = None

@@ -20,7 +20,7 @@ class TableConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     updated: Annotated[
         str, Meta(description="column that changes when the row does; a hash of the row when left out")
     ] = ""
-    rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
+    rows_max: Annotated[int, Meta(ge=1, le=1_000_000, description="most rows read, in order of the key")] = 100_000
 
 
 class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", kw_only=True):
@@ -42,7 +42,7 @@ class FilesSource(_Source, frozen=True, tag="files"):
 class PostgresSource(_Source, frozen=True, tag="postgres"):
     """Tables of a PostgreSQL database. ``dsn`` is env:NAME, file:PATH or embedded:NAME (in our own server)."""
 
-    dsn: Annotated[str, Meta(min_length=1)]
+    dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME, file:PATH, embedded:NAME")]
     tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
     seed: Annotated[str, Meta(description="SQL file run once when an embedded database is new")] = ""
 
@@ -50,8 +50,8 @@ class PostgresSource(_Source, frozen=True, tag="postgres"):
 class SqliteSource(_Source, frozen=True, tag="sqlite"):
     """Tables of a SQLite file, opened read-only."""
 
-    path: Annotated[str, Meta(min_length=1)]
-    tables: dict[str, TableConfig] = {}
+    path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
 
 
 class UploadsSource(_Source, frozen=True, tag="uploads"):
