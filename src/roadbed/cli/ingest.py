@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from datetime import datetime
 from typing import Any
 
 from roadbed.cli.connection import Server, add_arguments, connect
@@ -26,7 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when every document was read or listed with a reason; 1 when a source has a problem."""
     server = connect(arguments)
     started = server.call("POST", "/api/ingest", {"source": arguments.source})
-    states = server.call("GET", "/api/sources") if arguments.no_wait else _wait(server, started["passes"])
+    if arguments.no_wait:
+        states = server.call("GET", "/api/sources")
+    else:
+        states = _wait(server, arguments.source, datetime.fromisoformat(started["asked_at"]))
     if arguments.source:
         states = [state for state in states if state["name"] == arguments.source]
     if arguments.json:
@@ -40,17 +44,25 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if any(state["problem"] for state in states) else EXIT_OK
 
 
-def _wait(server: Server, passes: dict[str, int]) -> list[dict[str, Any]]:
-    """Follow the passes that were asked for until each source has finished one at least that new."""
+def _wait(server: Server, source: str | None, asked_at: datetime) -> list[dict[str, Any]]:
+    """Follow the sources until each was listed since it was asked for, and read to its end."""
     progress = Progress()
     while True:
         states: list[dict[str, Any]] = server.call("GET", "/api/sources")
-        waiting = [s for s in states if s["passes_done"] < passes.get(s["name"], 0) or s["pending"]]
+        waiting = [s for s in states if source in (None, s["name"]) and not is_done(s, asked_at)]
         if not waiting:
             progress.end()
             return states
         progress.show("  ".join(describe(state) for state in waiting))
         time.sleep(POLL_S)
+
+
+def is_done(state: dict[str, Any], asked_at: datetime) -> bool:
+    """Whether a listing that began after ``asked_at`` has ended, well or not, and no document waits to be read."""
+    began = state["attempted_at"]
+    if began is None or datetime.fromisoformat(began) < asked_at:
+        return False
+    return state["state"] == "failed" or not state["pending"]
 
 
 def describe(state: dict[str, Any]) -> str:

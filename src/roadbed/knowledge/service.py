@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,13 +226,15 @@ class Knowledge:
         await spec.connector.remove(row["key"])
         await delete_documents(self._database, row["source"], [document_id])
 
-    async def start_sync(self, source: str | None = None) -> None:
-        """Queue a listing of one source, or of all."""
+    async def start_sync(self, source: str | None = None) -> datetime:
+        """Queue a listing of one source, or of all; when, by the database's clock (see `SourceState.attempted_at`)."""
+        asked_at = cast(datetime, await self._database.fetchval("SELECT clock_timestamp()"))
         names = [source] if source is not None else list(self._sync.sources)
         for name in names:
             if name not in self._sync.sources:
                 raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self._sync.sources))}")
             await self._sync.request(name)
+        return asked_at
 
     async def sync_now(self, source: str, *, delete_held: bool = False) -> Listing:
         """List a source now; ``delete_held`` confirms a large loss. Reading goes on in jobs afterwards."""

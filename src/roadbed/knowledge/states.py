@@ -29,7 +29,8 @@ class SourceState:
     """One source. ``state`` is new, listing, indexing, idle, held or failed; ``message`` explains the last two.
 
     ``rate_per_s`` counts documents of the last half minute; ``eta_s`` is ``None`` when nothing waits or nothing moves.
-    ``not_taken`` are entries that are not read, with the reason.
+    ``not_taken`` are entries that are not read, with the reason. ``attempted_at`` is when the last listing that has
+    ended, well or not, began: who asked at a time waits for a later one (`Knowledge.start_sync`).
     """
 
     name: str
@@ -46,6 +47,7 @@ class SourceState:
     rate_per_s: float
     eta_s: float | None
     listed_at: datetime | None
+    attempted_at: datetime | None
     is_watched: bool
 
     @property
@@ -113,6 +115,7 @@ def _state(row: Any, failures: tuple[Failure, ...], is_watched: bool) -> SourceS
         rate_per_s=rate,
         eta_s=pending / rate if pending and rate else None,
         listed_at=row["listed_at"],
+        attempted_at=row["attempted_at"],
         is_watched=is_watched,
     )
 

@@ -13,7 +13,8 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime
+from typing import Any, Protocol, cast
 
 import asyncpg
 
@@ -152,18 +153,18 @@ class Sync:
         """
         spec = self._spec(name)
         async with self._listing.setdefault(name, asyncio.Lock()):
-            await self._set_state(name, "listing")
+            began = await self._begin_listing(name)
             try:
-                listing = await self._list(spec, delete_held)
+                listing = await self._list(spec, delete_held, began)
             except RoadbedError as error:
                 with contextlib.suppress(Unavailable):  # the database itself may be what is away
-                    await self._set_state(name, "failed", error.message)
+                    await self._fail_listing(name, error.message, began)
                 raise
             finally:
                 self.finished.set()
             return listing
 
-    async def _list(self, spec: SourceSpec, delete_held: bool) -> Listing:
+    async def _list(self, spec: SourceSpec, delete_held: bool, began: datetime) -> Listing:
         listing = Listing(spec.name)
         seen: set[str] = set()
         waiting: list[NewVersion] = []
@@ -183,7 +184,7 @@ class Sync:
         await self._sweep(spec, seen, listing, delete_held)
         for start in range(0, len(waiting), PAGE_DOCUMENTS):
             await self._record(spec.name, waiting[start : start + PAGE_DOCUMENTS], enqueue=True)
-        await self._finish_listing(listing, not_taken)
+        await self._finish_listing(listing, not_taken, began)
         return listing
 
     async def _compare(self, spec: SourceSpec, items: Mapping[str, Listed], listing: Listing) -> list[NewVersion]:
@@ -245,22 +246,29 @@ class Sync:
         else:
             listing.held = len(gone)
 
-    async def _finish_listing(self, listing: Listing, not_taken: Sequence[NotTaken]) -> None:
+    async def _finish_listing(self, listing: Listing, not_taken: Sequence[NotTaken], began: datetime) -> None:
         held = listing.held
         message = f"{held} documents are gone from the source; confirm that they shall be deleted" if held else ""
         await self._database.execute(
             "UPDATE source SET state = $2, message = $3, held_count = $4, listed_count = $5, refused = $6, "
-            "listed_at = now() WHERE name = $1",
+            "listed_at = now(), attempted_at = $7 WHERE name = $1",
             listing.source,
             "held" if held else "idle",
             message,
             held,
             listing.listed,
             [[item.key, item.reason] for item in not_taken[:NOT_TAKEN_KEPT_MAX]],
+            began,
         )
 
-    async def _set_state(self, name: str, state: str, message: str = "") -> None:
-        await self._database.execute("UPDATE source SET state = $2, message = $3 WHERE name = $1", name, state, message)
+    async def _begin_listing(self, name: str) -> datetime:
+        """When it began, by the database's clock."""
+        sql = "UPDATE source SET state = 'listing', message = '' WHERE name = $1 RETURNING clock_timestamp()"
+        return cast(datetime, await self._database.fetchval(sql, name))
+
+    async def _fail_listing(self, name: str, message: str, began: datetime) -> None:
+        sql = "UPDATE source SET state = 'failed', message = $2, attempted_at = $3 WHERE name = $1"
+        await self._database.execute(sql, name, message, began)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -146,15 +146,15 @@ class AdminCalls:
         return [source_object(state) for state in await self._services.knowledge.source_states()]
 
     async def ingest(self, request: Request, admission: Admission) -> Any:
-        """List sources again now; answers at once."""
+        """List sources again now; answers at once. A source is done once its ``attempted_at`` is not before ``asked_at``."""
         order = await json_of(request, IngestOrder)
         knowledge = self._services.knowledge
         if order.delete_held:
             if order.source is None:
                 raise InvalidRequest("name the source whose held deletions are confirmed", param="source")
             await knowledge.sync_now(order.source, delete_held=True)
-        await knowledge.start_sync(order.source)
-        return Json({"started": order.source or "all"}, status_code=202)
+        asked_at = await knowledge.start_sync(order.source)
+        return Json({"started": order.source or "all", "asked_at": asked_at}, status_code=202)
 
     async def traces(self, request: Request, admission: Admission) -> Any:
         """Recent requests, newest first."""
@@ -319,6 +319,7 @@ def source_object(state: SourceState) -> dict[str, Any]:
         "rate_per_s": round(state.rate_per_s, 2),
         "eta_s": state.eta_s,
         "listed_at": state.listed_at,
+        "attempted_at": state.attempted_at,
         "watched": state.is_watched,
         "problem": state.message if is_problem else None,
         "failures": failures,
