@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-THRESHOLD = 0.30
+THRESHOLD = 0.40
 """Confidence under which an extractive answer is not given."""
 
 
@@ -31,8 +31,8 @@ class Signals:
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
-INTERCEPT = -4.0
-COEFFICIENTS = (3.0, 1.5, 1.5, 1.0, 1.0, 0.5, 0.3, 0.5, -0.5)
+INTERCEPT = -3.624
+COEFFICIENTS = (2.173, 1.568, 0.856, 0.635, 3.165, 0.624, 0.162, -0.206, -0.109)
 
 
 def confidence(signals: Signals) -> float:

@@ -10,83 +10,110 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from roadbed.apps.passage_units import units
 from roadbed.apps.types import Citation
 from roadbed.knowledge.analysis import word_terms
 from roadbed.knowledge.search import Hit
-from roadbed.knowledge.sentences import sentences
 
 QUOTE_CHARACTERS_MAX = 600
 CONTEXT_CHARACTERS = 32
-_MARKER = re.compile(r"\s?[\[【](\d{1,3}(?:\s*[,;]\s*\d{1,3})*)[\]】]")
+_PASSAGE = r"(?:passages?|sources?|documents?)?\s?"
+_ONE_MARKER = rf"[\[【]{_PASSAGE}\d{{1,3}}(?:\s*[,;–-]\s*{_PASSAGE}\d{{1,3}})*[\]】]"
+_MARKERS = re.compile(rf"\s?{_ONE_MARKER}(?:\s?{_ONE_MARKER})*", re.IGNORECASE)
+_LEADING = re.compile(rf"\s*{_ONE_MARKER}(?:\s?{_ONE_MARKER})*", re.IGNORECASE)
+_UNFINISHED = re.compile(rf"\s*(?:{_ONE_MARKER}\s?)*[\[【][^\]】\n]{{0,24}}$", re.IGNORECASE)
+_NUMBERS = re.compile(r"(\d{1,3})(?:\s*[–-]\s*(\d{1,3}))?")
+RANGE_MAX = 10
 
 
 @dataclass(slots=True)
 class Citer:
-    """Numbers the citations of one answer. ``stripped`` counts markers that named no passage."""
+    """Numbers the citations of one answer, one number for each quoted span.
+
+    ``stripped`` counts markers that named no passage.
+    """
 
     hits: Sequence[Hit]
     citations: list[Citation] = field(default_factory=list)
     stripped: int = 0
-    _numbers: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[tuple[str, int, int], int] = field(default_factory=dict)
 
-    def rewrite(self, sentence: str) -> tuple[str, list[Hit], list[Citation]]:
-        """A sentence with the reader's markers; the hits it cites; the citations that are new with it."""
-        cited: list[Hit] = []
+    def rewrite(self, sentence: str) -> tuple[str, list[int], list[Citation]]:
+        """A sentence with the reader's markers; the places of the hits it cites; the citations that are new with it."""
+        cited: list[int] = []
         fresh: list[Citation] = []
+        bare = without_markers(sentence)
 
         def replace(match: re.Match[str]) -> str:
-            markers = []
-            for word in re.split(r"[,;]", match[1]):
-                index = int(word) - 1
-                if 0 <= index < len(self.hits):
-                    hit = self.hits[index]
-                    cited.append(hit)
-                    number, citation = self.number_of(hit, sentence)
-                    if citation is not None:
-                        fresh.append(citation)
-                    markers.append(f"[{number}]")
-                else:
+            markers: list[str] = []
+            for place in dict.fromkeys(_places(match.group())):
+                if not 0 <= place < len(self.hits):
                     self.stripped += 1
-            return (" " + "".join(markers)) if markers else ""
+                    continue
+                if place not in cited:
+                    cited.append(place)
+                number, citation = self.number_of(place, bare)
+                if citation is not None:
+                    fresh.append(citation)
+                markers.append(f"[{number}]")
+            return (" " + "".join(dict.fromkeys(markers))) if markers else ""
 
-        return _MARKER.sub(replace, sentence), cited, fresh
+        return _MARKERS.sub(replace, sentence), cited, fresh
 
-    def number_of(self, hit: Hit, sentence: str) -> tuple[int, Citation | None]:
-        """The reader's number of a passage, and its citation when this is its first use."""
-        number = self._numbers.get(hit.chunk_id)
+    def number_of(self, place: int, sentence: str) -> tuple[int, Citation | None]:
+        """The reader's number of what a passage says about a sentence, and its citation when this is its first use."""
+        hit = self.hits[place]
+        start, end = best_span(hit.text, without_markers(sentence), hit.heading_path)
+        key = (hit.chunk_id, start, end)
+        number = self._numbers.get(key)
         if number is not None:
             return number, None
-        number = self._numbers[hit.chunk_id] = len(self._numbers) + 1
-        start, end = best_span(hit.text, without_markers(sentence))
+        number = self._numbers[key] = len(self._numbers) + 1
         citation = cite(hit, number, start, end)
         self.citations.append(citation)
         return number, citation
 
 
+def _places(marker: str) -> list[int]:
+    """The places, from 0, that a run of markers names; ``[2-4]`` names three."""
+    places: list[int] = []
+    for match in _NUMBERS.finditer(marker):
+        first, last = int(match[1]), int(match[2] or match[1])
+        places += range(first - 1, last) if first <= last < first + RANGE_MAX else (first - 1, last - 1)
+    return places
+
+
+def evidence_of(hit: Hit) -> str:
+    """What a passage says to a reader: its title and headings belong to it."""
+    return "\n\n".join((hit.title, *hit.heading_path, hit.text))
+
+
 def without_markers(text: str) -> str:
     """Text without citation markers."""
-    return _MARKER.sub("", text)
+    return _MARKERS.sub("", text)
 
 
-def has_marker(text: str) -> bool:
-    """Whether some citation marker stands in the text."""
-    return _MARKER.search(text) is not None
+def leading_markers(text: str) -> int | None:
+    """How many characters at the start are blanks and markers, which belong to the sentence before.
+
+    None when a marker may have begun that is not whole yet.
+    """
+    if _UNFINISHED.fullmatch(text):
+        return None
+    match = _LEADING.match(text)
+    return match.end() if match else 0
 
 
-def starts_with_marker(text: str) -> bool:
-    """Whether text begins with a marker, which then belongs to the sentence before it."""
-    stripped = text.lstrip()
-    return stripped[:1] in ("[", "【")
-
-
-def best_span(passage: str, sentence: str) -> tuple[int, int]:
-    """The sentence of a passage that shares most words with ``sentence``, as offsets into the passage."""
+def best_span(passage: str, sentence: str, headings: Sequence[str] = ()) -> tuple[int, int]:
+    """The sentence, item or row of a passage that shares most words with ``sentence``, as offsets into the passage."""
     wanted = set(word_terms(sentence))
-    spans = sentences(passage) or [(0, len(passage))]
+    found = [unit for unit in units(passage, headings) if unit.kind not in ("heading", "header", "link")]
+    spans = [(unit.start, unit.end) for unit in found] or [(0, len(passage))]
 
     def score(span: tuple[int, int]) -> float:
-        found = set(word_terms(passage[span[0] : span[1]]))
-        return len(wanted & found) / (len(found) ** 0.5 or 1.0) if found else 0.0
+        terms = set(word_terms(passage[span[0] : span[1]]))
+        shared = sum(2.0 if any(map(str.isdigit, term)) else 1.0 for term in wanted & terms)
+        return float(shared / (len(terms) + 4.0) ** 0.5)
 
     start, end = max(spans, key=score)
     return start, min(end, start + QUOTE_CHARACTERS_MAX)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from roadbed.apps.answer_type import AnswerType, answer_type, holds
 from roadbed.apps.calibration import THRESHOLD, Signals, confidence
 from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, units
+from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.analysis import query_terms, word_terms
 from roadbed.knowledge.language import detect_language
 from roadbed.knowledge.search import Hit, SearchResult
@@ -27,10 +28,14 @@ EMBEDDED_MAX = 40
 SENTENCES_MAX = 5
 EMBEDDED_CHARACTERS_MAX = 400
 WORDS_MIN = 3
-MMR_RELEVANCE = 0.75
-NEAR_SHARE = 0.35
+MMR_RELEVANCE = 0.85
+SCORE_SHARE_MIN = 0.65  # of the best sentence's score; costs one answer in a hundred and spares a third of the text
+NEAR_SHARE = 0.16
 HEADING_SHARE = 0.6
 REPEAT_SIMILARITY_MIN = 0.95
+COSINE_BY_WORDS = 0.7  # stands in for a cosine where there are no vectors: about what full cover goes with
+GAP_UNKNOWN = 0.08
+BM25_WEIGHT_MAX = 2.2
 
 Embed = Callable[[Sequence[str]], Awaitable[Any]]
 _QUOTABLE = frozenset(["sentence", "item", "row", "code", "question", "intro", "note"])
@@ -105,9 +110,9 @@ async def extract(
     if not candidates:
         return Extract((), 0.0, True)
     short = preranked(candidates)
-    vectors = np.asarray(await embed([question, *(embed_text(candidate) for candidate in short)]), dtype=np.float32)
-    for candidate, cosine in zip(short, (vectors[1:] @ vectors[0]).tolist(), strict=True):
-        candidate.cosine = float(cosine)
+    vectors = await _vectors(question, short, embed)
+    for candidate, cosine in zip(short, _cosines(short, vectors), strict=True):
+        candidate.cosine = cosine
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
     signals = signals_of(result, chosen, weights, kind)
@@ -116,6 +121,21 @@ async def extract(
     if sure < limit:
         return Extract((), sure, True, signals)
     return Extract(tuple(in_reading_order(chosen)), sure, False, signals)
+
+
+async def _vectors(question: str, candidates: Sequence[Candidate], embed: Embed) -> NDArray[np.float32]:
+    """One row for the question and one for each candidate; no columns when the embedder is away."""
+    try:
+        rows = await embed([question, *(embed_text(candidate) for candidate in candidates)])
+    except Unavailable:
+        return np.zeros((len(candidates) + 1, 0), dtype=np.float32)
+    return np.asarray(rows, dtype=np.float32)
+
+
+def _cosines(candidates: Sequence[Candidate], vectors: NDArray[np.float32]) -> list[float]:
+    if vectors.shape[1]:
+        return [float(value) for value in vectors[1:] @ vectors[0]]
+    return [COSINE_BY_WORDS * (candidate.own + candidate.above) for candidate in candidates]
 
 
 def term_weights(question: str, result: SearchResult) -> Mapping[str, float]:
@@ -143,6 +163,8 @@ def collect(question: str, hits: Sequence[Hit], weights: Mapping[str, float], ki
             around = above | _lead_terms(hit, part, weights, language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
+            if part.kind == "row" and part.lead is not None:  # shown together
+                own = own | _asked(hit.text[slice(*part.lead)], weights, language)
             found.append(
                 Candidate(
                     hit,
@@ -205,9 +227,10 @@ def embed_text(candidate: Candidate) -> str:
 
 
 def relevance(candidate: Candidate) -> float:
-    """How well a candidate answers, by all that is known of it."""
+    """How well a candidate answers, by all that is known of it; the weights are rounded from ``bench/qa``'s fits."""
     cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
-    return 0.5 * candidate.cosine + 0.25 * cover + 0.15 * candidate.chunk + 0.07 * candidate.typed
+    place = candidate.chunk + 1.0 / (1 + candidate.rank)
+    return 0.5 * candidate.cosine + 0.5 * cover + 0.1 * place + 0.15 * candidate.typed - 0.06 * candidate.poor
 
 
 def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count: int) -> list[Candidate]:
@@ -221,7 +244,7 @@ def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count:
         worth = np.where(is_open, MMR_RELEVANCE * scores - (1 - MMR_RELEVANCE) * nearest, -np.inf)
         pick = int(worth.argmax())
         is_open[pick] = False
-        if chosen and nearest[pick] >= REPEAT_SIMILARITY_MIN:
+        if chosen and (nearest[pick] >= REPEAT_SIMILARITY_MIN or scores[pick] < SCORE_SHARE_MIN * scores.max()):
             continue
         chosen.append(pick)
         nearest = np.maximum(nearest, similarity[pick])
@@ -255,11 +278,11 @@ def signals_of(
         sentence_cosine=top.cosine,
         sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
         passage_cover=_mass(passage, weights) / total,
-        chunk_cosine=cosines[0] if cosines else 0.0,
-        chunk_gap=cosines[0] - cosines[min(4, len(cosines) - 1)] if cosines else 0.0,
-        lexical_share=min(1.0, max(words, default=0.0) / (2.2 * total)),
+        chunk_cosine=cosines[0] if cosines else top.cosine,
+        chunk_gap=cosines[0] - cosines[min(4, len(cosines) - 1)] if cosines else GAP_UNKNOWN,
+        lexical_share=min(1.0, max(words) / (BM25_WEIGHT_MAX * total)) if result.term_weights else top.own,
         legs_agree=float(bool(words) and int(np.argmax(words)) == 0 and top.rank == 0),
-        type_present=1.0 if kind == "other" else max(candidate.typed for candidate in chosen),
+        type_present=0.5 if kind == "other" else max(candidate.typed for candidate in chosen),
         rare_missing=max((weights[term] for term in weights if term not in passage), default=0.0)
         / max(weights.values(), default=1.0),
     )

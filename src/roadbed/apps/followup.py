@@ -10,18 +10,26 @@ import re
 from collections.abc import Sequence
 
 from roadbed.gateway.types import Message
+from roadbed.kernel.errors import InvalidRequest
 from roadbed.knowledge.analysis import word_terms
 
 TERMS_ADDED_MAX = 3
-OWN_TERMS_ENOUGH = 4
+OWN_TERMS_ENOUGH = 3
 HISTORY_MESSAGES_MAX = 20
 QUESTION_CHARACTERS_MAX = 4_000
 _LEANING = re.compile(
-    r"\b(it|its|this|that|these|those|they|them|their|he|she|his|her|one|ones|same|there|then|former|latter|"
-    r"what about|how about|and if|why not|es|sie|er|das|dies|dieser|deren|dessen)\b",
+    r"\b(it|its|this|that|these|those|they|them|their|he|she|his|her|one|ones|same|former|latter|"
+    r"what about|how about|and if|why not|es|sie|er|dies|dieser|deren|dessen)\b",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_][\w'-]*")
+
+
+class NoQuestion(InvalidRequest):
+    """The conversation holds no user message to answer."""
+
+    code = "apps.no_question"
+    hint = "send at least one message with role user and text content"
 
 
 def question_of(messages: Sequence[Message]) -> str:

@@ -193,7 +193,7 @@ def _kind_of(text: str, kind: UnitKind) -> UnitKind:
     """A question asks, a line that ends in a colon announces, an emphasised line is about the document."""
     if is_link_only(text):
         return "link"
-    bare = text.rstrip("*_ \"”)")
+    bare = text.rstrip('*_ "”)')
     if bare.endswith("?"):
         return "question"
     if bare.endswith(":"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from roadbed.apps.citing import best_span, cite
-from roadbed.apps.copilot import NoQuestion
-from roadbed.apps.followup import question_of, search_query
+from roadbed.apps.extract_text import readable
+from roadbed.apps.followup import NoQuestion, question_of, search_query
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher, retrieve
 from roadbed.apps.types import Answered, AnswerEvent, Cited, Delta, Rung, Turn
@@ -34,10 +34,10 @@ class SearchApp:
         citations = []
         lines = []
         for number, hit in enumerate(found.result.hits, 1):
-            start, end = best_span(hit.text, question)
+            start, end = best_span(hit.text, question, hit.heading_path)
             citation = cite(hit, number, start, end)
             citations.append(citation)
-            lines.append(f"{number}. {hit.title}: {' '.join(citation.quote.split())} [{number}]")
+            lines.append(f"{number}. {hit.title}: {readable(citation.quote)} [{number}]")
             yield Cited(citation)
         text = "\n".join(lines) or NOTHING_FOUND
         yield Delta(text)

@@ -6,10 +6,13 @@ the invariant: the released pieces joined are the text that came in, however it 
 
 from __future__ import annotations
 
-from roadbed.apps.citing import starts_with_marker
+import re
+
+from roadbed.apps.citing import leading_markers
 from roadbed.knowledge.sentences import sentences
 
 HELD_CHARACTERS_MAX = 8_000
+_NEXT_WORD = re.compile(r"\s*\S+\s")
 
 
 class SentenceStream:
@@ -19,20 +22,37 @@ class SentenceStream:
         self._held = ""
 
     def feed(self, piece: str) -> list[str]:
-        """Sentences that are whole now, with the blanks that follow them."""
-        self._held += piece
-        spans = sentences(self._held)
-        cuts = [start for start, _ in spans[1:] if not starts_with_marker(self._held[start:])]
-        if not cuts and len(self._held) > HELD_CHARACTERS_MAX:
-            cuts = [len(self._held)]
-        released, begin = [], 0
-        for cut in cuts:
-            released.append(self._held[begin:cut])
-            begin = cut
-        self._held = self._held[begin:]
-        return released
+        """Sentences that are whole now, with the markers and blanks that follow them.
 
-    def finish(self) -> str:
-        """What is left at the end."""
+        A sentence is whole once the word behind it is: only that tells a full stop from an abbreviation's.
+        """
+        self._held += piece
+        return self._cut(is_end=False)
+
+    def finish(self) -> list[str]:
+        """What is left at the end, sentence by sentence."""
+        released = self._cut(is_end=True)
         rest, self._held = self._held, ""
-        return rest
+        return [*released, rest] if rest else released
+
+    def _cut(self, *, is_end: bool) -> list[str]:
+        held = self._held
+        released: list[str] = []
+        begin = 0
+        for start, _ in sentences(held)[1:]:
+            markers = leading_markers(held[start:])
+            if markers is None:
+                if not is_end:
+                    break
+                markers = 0
+            cut = start + markers
+            while cut < len(held) and held[cut].isspace():
+                cut += 1
+            if cut <= begin or cut == len(held) or not (is_end or _NEXT_WORD.match(held, cut)):
+                continue
+            released.append(held[begin:cut])
+            begin = cut
+        if not released and len(held) > HELD_CHARACTERS_MAX:
+            released, begin = [held], len(held)
+        self._held = held[begin:]
+        return released

@@ -67,14 +67,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A citation that the text so far refers to as ``[number]``."""
+    """A citation that the next piece of text refers to as ``[number]``."""
 
     citation: Citation
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The end of a turn: the whole answer and how it came about. Always the last event."""
+    """The end of a turn: the whole answer and how it came about. Always the last event.
+
+    ``extra["unsupported"]`` holds the ``(start, end)`` in ``text`` of sentences that no passage bears out.
+    """
 
     text: str
     citations: tuple[Citation, ...]
