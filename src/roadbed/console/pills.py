@@ -1,0 +1,100 @@
+"""State as a pill: a colour, a sign and a word, so that colour never stands alone. Pure tables and functions.
+
+Green is for what was checked and is well; what is merely usual has the quiet accent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from roadbed.guard.keys import KeyRecord
+from roadbed.knowledge.states import SourceState
+
+Tone = Literal["good", "warn", "bad", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pill:
+    """One state, as it is shown."""
+
+    tone: Tone
+    sign: str
+    word: str
+
+
+_RUNGS = {
+    "full": Pill("good", "✓", "full answer"),
+    "fallback": Pill("warn", "↓", "fallback model"),
+    "local": Pill("plain", "⌂", "local model"),
+    "partial": Pill("warn", "!", "partial"),
+    "cached": Pill("plain", "↺", "cached"),
+    "extractive": Pill("plain", "“", "verbatim quotes"),
+    "refused": Pill("bad", "×", "refused"),
+}
+_STATUSES = {
+    "ok": Pill("good", "✓", "ok"),
+    "failed": Pill("bad", "×", "failed"),
+    "refused": Pill("warn", "!", "refused"),
+    "cancelled": Pill("plain", "–", "cancelled"),
+}
+_SOURCES = {
+    "new": Pill("plain", "…", "waiting"),
+    "listing": Pill("plain", "…", "listing"),
+    "indexing": Pill("plain", "…", "reading"),
+    "held": Pill("warn", "!", "held"),
+    "failed": Pill("bad", "×", "failed"),
+}
+_DOCUMENTS = {
+    "indexed": Pill("good", "✓", "indexed"),
+    "pending": Pill("plain", "…", "waiting"),
+    "failed": Pill("bad", "×", "not readable"),
+}
+
+
+def rung_pill(rung: str) -> Pill:
+    """The rung of an answer."""
+    return _RUNGS.get(rung, Pill("plain", "–", rung or "no answer"))
+
+
+def status_pill(status: str) -> Pill:
+    """How a request or a step ended."""
+    return _STATUSES.get(status, Pill("plain", "–", status))
+
+
+def source_pill(state: SourceState) -> Pill:
+    """How a source stands."""
+    if state.state == "idle":
+        return Pill("warn", "!", f"{state.failed} not readable") if state.failed else Pill("good", "✓", "up to date")
+    return _SOURCES.get(state.state, Pill("plain", "–", state.state))
+
+
+def document_pill(state: str) -> Pill:
+    """How a document stands."""
+    return _DOCUMENTS.get(state, Pill("plain", "–", state))
+
+
+def part_pill(text: str) -> Pill:
+    """How a part of the server stands; its sentence stands beside it."""
+    return Pill("good", "✓", "ok") if text == "ok" else Pill("bad", "×", "needs attention")
+
+
+def endpoint_pill(unavailable: str) -> Pill:
+    """Whether an endpoint would be asked now. Ready is not green: nothing was checked by looking."""
+    return Pill("warn", "!", unavailable) if unavailable else Pill("plain", "→", "ready to ask")
+
+
+def support_pill(supported: int | None, sentences: int | None) -> Pill | None:
+    """How many sentences of an answer their sources bear out."""
+    if supported is None or not sentences:
+        return None
+    noun = "sentence" if sentences == 1 else "sentences"
+    word = f"{supported} of {sentences} {noun} supported"
+    return Pill("good", "✓", word) if supported == sentences else Pill("warn", "!", word)
+
+
+def key_pill(record: KeyRecord, is_live: bool) -> Pill:
+    """Whether a key opens anything."""
+    if is_live:
+        return Pill("good", "✓", "live")
+    return Pill("bad", "×", "revoked") if record.revoked else Pill("warn", "!", "expired")

@@ -1,0 +1,205 @@
+"""`ConsoleServices`: everything that the console's pages need of the deployment, passed in by ``server/``.
+
+The protocols name the few methods that pages call, so that tests can script them. Nothing here does any work. The
+invariant: pages read documents, traces and apps through these alone, each call with the principal for whom it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from roadbed.apps.registry import ServedApp
+from roadbed.apps.types import AnswerEvent
+from roadbed.gateway.types import Message
+from roadbed.guard.keys import KeyRecord
+from roadbed.guard.sessions import Sessions
+from roadbed.kernel.principal import Principal
+from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummary, DocumentView
+from roadbed.knowledge.states import CollectionStats, SourceState
+from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
+from roadbed.releases.aliases import AliasMove, AppReleases
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTurn:
+    """A turn that was begun: its trace, its pinned release, and its events. Iterating runs it; closing cancels it."""
+
+    trace_id: str
+    release: str
+    events: AsyncGenerator[AnswerEvent, None]
+    deadline_s: float
+
+
+class Ask(Protocol):
+    """Begins a turn of an app: the same path, trace and ledger as ``/v1``."""
+
+    def __call__(self, app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
+        """Raises `UnknownModel` and `AppNotAllowed` before anything runs."""
+        ...
+
+
+class KnowledgeView(Protocol):
+    """What pages need of `knowledge.service.Knowledge`."""
+
+    async def source_states(self) -> list[SourceState]:
+        """Every declared source."""
+        ...
+
+    async def collection_stats(self) -> list[CollectionStats]:
+        """Every collection."""
+        ...
+
+    async def documents(
+        self,
+        source: str,
+        principal: Principal,
+        *,
+        state: DocumentState | None = None,
+        after_key: str = "",
+        limit: int = 100,
+    ) -> list[DocumentSummary]:
+        """Documents of a source by key."""
+        ...
+
+    async def document(
+        self, document_id: str, principal: Principal, *, highlight: tuple[int, int] | None = None
+    ) -> DocumentView:
+        """A document with its text."""
+        ...
+
+    async def chunks_of(self, document_id: str, principal: Principal) -> list[ChunkView]:
+        """The chunks of a document."""
+        ...
+
+    async def add_document(
+        self, target: str, name: str, data: bytes, principal: Principal, *, media_type: str = ""
+    ) -> str:
+        """Keep an upload and queue it; its id."""
+        ...
+
+    async def delete_document(self, document_id: str, principal: Principal) -> None:
+        """Delete an uploaded document."""
+        ...
+
+    async def start_sync(self, source: str | None = None) -> None:
+        """Queue a listing of a source."""
+        ...
+
+    async def retry_failed(self, source: str, document_id: str | None = None) -> int:
+        """Read failed documents again."""
+        ...
+
+
+class TraceReader(Protocol):
+    """What pages need of `ledger.queries.LedgerReader`."""
+
+    async def traces(
+        self,
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        app: str | None = None,
+        rung: str | None = None,
+        status: str | None = None,
+        within: timedelta = timedelta(hours=24),
+    ) -> list[TraceRow]:
+        """The newest traces."""
+        ...
+
+    async def trace(self, trace_id: str) -> TraceDetail:
+        """One trace with its steps."""
+        ...
+
+    async def usage_by_app(self, within: timedelta) -> list[UsageTotal]:
+        """Totals of each app."""
+        ...
+
+
+class ReleaseStore(Protocol):
+    """What pages need of `releases.aliases.Releases`."""
+
+    async def apps(self) -> list[AppReleases]:
+        """Every app with its aliases."""
+        ...
+
+    async def history(self, app: str, limit: int = 50) -> list[AliasMove]:
+        """The newest moves."""
+        ...
+
+    async def promote(self, app: str, digest: str | None, *, actor: str, reason: str = "") -> AliasMove:
+        """Make a release live."""
+        ...
+
+    async def rollback(self, app: str, digest: str | None, *, actor: str, reason: str = "") -> AliasMove:
+        """Go back and hold."""
+        ...
+
+
+class KeyStore(Protocol):
+    """What pages need of `guard.identity.Identity`."""
+
+    def authenticate(self, presented: bytes | str | None) -> Principal:
+        """The caller who presents this key."""
+        ...
+
+    async def create_key(
+        self,
+        *,
+        team: str,
+        roles: Iterable[str] = ...,
+        apps: Iterable[str] | None = None,
+        name: str = "",
+        expires: datetime | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """Make a key."""
+        ...
+
+    async def list_keys(self) -> list[KeyRecord]:
+        """All keys, newest first."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> Any:
+        """End a key."""
+        ...
+
+
+class Routes(Protocol):
+    """What pages need of `gateway.gateway.Gateway`."""
+
+    @property
+    def routes(self) -> Mapping[str, Any]:
+        """The routes that serve."""
+        ...
+
+    def explain(self, name: str) -> list[dict[str, Any]]:
+        """Each endpoint of a route and whether it would be asked now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleServices:
+    """What the pages show and do. ``url`` is the server's own address, as a person would open it.
+
+    ``parts`` gives each part's state, ``ok`` when it is as it should be; ``problem`` why the manifest on disk is not
+    the one that serves; ``apps`` what serves, in the order in which people should see it; ``may_use`` whether a
+    caller's key and team may call an app; ``engines`` the local model engines that answer.
+    """
+
+    name: str
+    version: str
+    url: str
+    identity: KeyStore
+    sessions: Sessions
+    knowledge: KnowledgeView
+    reader: TraceReader
+    releases: ReleaseStore
+    gateway: Routes
+    apps: Callable[[], Mapping[str, ServedApp]]
+    may_use: Callable[[Principal, str], bool]
+    ask: Ask
+    parts: Callable[[], Mapping[str, str]]
+    problem: Callable[[], str | None]
+    engines: Callable[[], Sequence[Mapping[str, Any]]]

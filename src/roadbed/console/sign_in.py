@@ -1,0 +1,106 @@
+"""Signing in and out: with a key, or with a one-time link that is spent by a button and never by a link preview.
+
+A session is a signed cookie that only the console's own addresses receive. The invariant: a key or token is read from
+a form's body alone, and neither is written anywhere.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from roadbed.console.csp import protect
+from roadbed.console.visits import (
+    COOKIE_PATH,
+    Console,
+    Page,
+    Visit,
+    check_origin,
+    cookie_name,
+    is_https,
+    read_form,
+)
+from roadbed.guard.keys import KEY_BYTES_MAX
+from roadbed.guard.sessions import SESSION_S, SessionRefused
+from roadbed.kernel.errors import RoadbedError, Unauthorized
+from roadbed.kernel.principal import MEMBER
+
+NEXT_CHARACTERS_MAX = 2_000
+
+
+def sign_in_routes(console: Console) -> list[Route]:
+    """The routes of signing in and out."""
+
+    async def form(request: Request) -> Response:
+        token = request.query_params.get("token", "")[:KEY_BYTES_MAX]
+        destination = safe_next(request.query_params.get("next", ""))
+        if not token:
+            try:
+                console.visit(request, MEMBER)
+            except RoadbedError:
+                pass
+            else:
+                return protect(RedirectResponse(destination, status_code=303))
+        return await _page(console, request, token=token, destination=destination)
+
+    async def sign_in(request: Request) -> Response:
+        services, token, destination = console.services, "", "/console"
+        try:
+            check_origin(request)
+            sent = await read_form(request, 0, 0)
+            token, key = str(sent.get("token") or ""), str(sent.get("key") or "").strip()
+            destination = safe_next(str(sent.get("next") or ""))
+            if token:
+                cookie = await services.sessions.redeem(token)
+            else:
+                cookie = services.sessions.start(services.identity.authenticate(key))
+        except Unauthorized as error:
+            return await _page(console, request, destination=destination, error=error)
+        except RoadbedError as error:
+            return await console.failed(request, error)
+        response = RedirectResponse(destination, status_code=303)
+        response.set_cookie(
+            cookie_name(request, services),
+            cookie,
+            max_age=SESSION_S,
+            path=COOKIE_PATH,
+            secure=is_https(request, services),
+            httponly=True,
+            samesite="lax",
+        )
+        return protect(response)
+
+    async def sign_out(visit: Visit) -> Response:
+        response = RedirectResponse("/console/sign-in", status_code=303)
+        response.delete_cookie(
+            cookie_name(visit.request, visit.services),
+            path=COOKIE_PATH,
+            secure=is_https(visit.request, visit.services),
+            httponly=True,
+            samesite="lax",
+        )
+        return response
+
+    return [
+        Route("/console/sign-in", form, methods=["GET"]),
+        Route("/console/sign-in", sign_in, methods=["POST"]),
+        *console.action("/console/sign-out", sign_out),
+    ]
+
+
+async def _page(
+    console: Console, request: Request, *, destination: str, token: str = "", error: RoadbedError | None = None
+) -> Response:
+    if isinstance(error, SessionRefused):
+        error = None
+    context = {"token": token, "next": destination, "error": error}
+    status = error.http_status if error is not None else 200
+    return protect(await console.rendered(Page("sign_in.html", "Sign in", context, status=status), None, request))
+
+
+def safe_next(address: str) -> str:
+    """Where to go after signing in: a page of the console, whatever was asked for."""
+    is_page = address == "/console" or address.startswith(("/console/", "/console?"))
+    is_plain = address.isprintable() and "\\" not in address and len(address) <= NEXT_CHARACTERS_MAX
+    return address if is_page and is_plain and not address.startswith("/console/sign-in") else "/console"
