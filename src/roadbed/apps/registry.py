@@ -145,6 +145,13 @@ class AppRegistry:
             )
         return ServedApp(name, release, config, app, parse_duration_s(config.deadline), route)
 
+    def find_app(self, name: str) -> ServedApp:
+        """The app of this name. Raises `UnknownModel`, for routes too."""
+        found = self.find(name)
+        if not isinstance(found, ServedApp):
+            raise UnknownModel(f"{name} is a model, not an app", param="model")
+        return found
+
     def find(self, model: str) -> ServedApp | Route:
         """The app or route of this name. Raises `UnknownModel`, which lists what there is."""
         served = self.served

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,12 +14,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from roadbed.apps.types import AnswerEvent
 from roadbed.gateway.dialects.openai_server import error_object
-from roadbed.gateway.types import ChatRequest, Message
-from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import NotFound, RoadbedError
-from roadbed.kernel.principal import Principal
 from roadbed.server.admin import admin_routes
 from roadbed.server.chat import BODY_BYTES_MAX, ChatCompletions
 from roadbed.server.documents import UPLOAD_BYTES_MAX, document_routes
@@ -29,7 +24,6 @@ from roadbed.server.http import error_response
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
-from roadbed.server.turns import begin_turn, run_turn
 from roadbed.wire.hot import Answer as RefusalAnswer
 from roadbed.wire.hot import HotTable, problem_answer
 from roadbed.wire.request import HotRequest
@@ -125,18 +119,3 @@ def _log_failure(path: str, error: BaseException) -> None:
     frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES_MAX:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
     log.error("a request to %s failed: %s at %s", path[:200], type(error).__name__, where)
-
-
-async def ask(
-    services: Services, app: str, messages: Sequence[Message], principal: Principal, deadline_s: float | None = None
-) -> AsyncIterator[AnswerEvent]:
-    """Run a turn for the console: the same path as ``/v1``. Raises as the app does, and `UnknownModel`."""
-    served = services.registry.served.apps.get(app)
-    if served is None:
-        services.registry.find(app)
-        raise UnknownAddress(f"{app} is a model, not an app")
-    deadline = Deadline.after(deadline_s or served.deadline_s)
-    turn = begin_turn(services.ledger, served, ChatRequest(messages=tuple(messages)), principal, deadline)
-    async with aclosing(run_turn(services.ledger, served, turn)) as events:
-        async for event in events:
-            yield event

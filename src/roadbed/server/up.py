@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roadbed import __version__
+from roadbed.console.pages import console_routes
 from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
 from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
 from roadbed.server.app import build_app, build_hot_table
+from roadbed.server.console import console_services
 from roadbed.server.services import Services, open_services
 from roadbed.server.settings import Settings, check_settings
 from roadbed.store.state import write_private_file
@@ -74,7 +76,7 @@ async def up(settings: Settings, say: Say) -> None:
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
                 address = Address(url, f"{url}/v1")
-                app = build_app(services)
+                app = build_app(services, console_routes(console_services(services, url)))
                 drain = Drain(finish_s=DRAIN_S, on_begin=begin_drain)
                 started = make_server(
                     app, build_hot_table(services), listener, tls=tls, drain=drain, handle_signals=False

@@ -1,0 +1,63 @@
+"""The console's view of a running deployment: the same objects, and a turn runner that shares the path of ``/v1``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+
+from roadbed import __version__
+from roadbed.apps.registry import ServedApp
+from roadbed.apps.types import AnswerEvent
+from roadbed.console.services import AskedTurn, ConsoleServices
+from roadbed.gateway.types import ChatRequest, Message
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.principal import Principal
+from roadbed.server.admission import AppNotAllowed, require_app
+from roadbed.server.health import parts
+from roadbed.server.services import Services
+from roadbed.server.turns import begin_turn, run_turn
+
+
+def console_services(services: Services, url: str) -> ConsoleServices:
+    """What the pages show and do, over one deployment."""
+
+    def may_use(principal: Principal, app: str) -> bool:
+        try:
+            require_app(principal, app, services.teams.apps_of(principal.team))
+        except AppNotAllowed:
+            return False
+        return True
+
+    def ask(app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
+        served = services.registry.find_app(app)
+        require_app(principal, app, services.teams.apps_of(principal.team))
+        request = ChatRequest(messages=tuple(messages))
+        turn = begin_turn(services.ledger, served, request, principal, Deadline.after(served.deadline_s))
+
+        async def events() -> AsyncGenerator[AnswerEvent, None]:
+            async with aclosing(run_turn(services.ledger, served, turn)) as answer:
+                async for event in answer:
+                    yield event
+
+        return AskedTurn(turn.trace.id, turn.release.digest, events(), served.deadline_s)
+
+    def apps() -> Mapping[str, ServedApp]:
+        return dict(services.apps_in_order())
+
+    return ConsoleServices(
+        name=services.manifest.name,
+        version=__version__,
+        url=url,
+        identity=services.identity,
+        sessions=services.sessions,
+        knowledge=services.knowledge,
+        reader=services.reader,
+        releases=services.releases,
+        gateway=services.gateway,
+        apps=apps,
+        may_use=may_use,
+        ask=ask,
+        parts=lambda: parts(services),
+        problem=services.problem,
+        engines=services.engines.found,
+    )
