@@ -65,13 +65,13 @@ async def declare_collection(connection: Connection, name: str, sources: Sequenc
         _SELECT + "FROM generation g WHERE g.collection = $1 AND g.state <> 'retired' ORDER BY g.id", name
     )
     known = [_generation(row) for row in rows]
-    for generation in known:
-        if generation.recipe == recipe:
-            return generation
-    live = next((generation for generation in known if generation.state == "live"), None)
+    wanted = next((generation for generation in known if generation.recipe == recipe), None)
     for generation in known:  # a build of a recipe that is wanted no more
-        if generation.state == "building":
+        if generation.state == "building" and generation is not wanted:
             await retire(connection, generation)
+    if wanted is not None:
+        return wanted
+    live = any(generation.state == "live" for generation in known)
     return await _create(connection, name, recipe, "building" if live else "live")
 
 
@@ -208,6 +208,11 @@ async def retire(connection: Connection, generation: Generation) -> None:
     """Take a generation out of use and erase what it holds, vectors and words too."""
     await connection.execute("UPDATE generation SET state = 'retired' WHERE id = $1", generation.id)
     await connection.execute("UPDATE collection SET live_generation = NULL WHERE live_generation = $1", generation.id)
+    await connection.execute(
+        "DELETE FROM vector_cache v WHERE v.key IN (SELECT vector_key FROM chunk WHERE generation = $1) "
+        "AND NOT EXISTS (SELECT FROM chunk c WHERE c.vector_key = v.key AND c.generation <> $1)",
+        generation.id,
+    )
     for table in ("chunk", "chunk_lex", "lex_delta", "lex_term", "index_event"):
         await connection.execute(f"DELETE FROM {table} WHERE generation = $1", generation.id)  # noqa: S608
     await connection.execute(f"DROP TABLE IF EXISTS {vector_table(generation.id)}")
