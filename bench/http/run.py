@@ -182,9 +182,8 @@ def main() -> None:
         measure_search(server, queries[:50])
         time.sleep(IDLE_S)
         memory = server.memory_mb()
-        print(
-            f"idle memory (PSS, 20 s after 50 searches): {sum(memory.values()):.0f} MB ({', '.join(f'{k} {v:.0f}' for k, v in memory.items())})"
-        )
+        shares = ", ".join(f"{name} {size:.0f}" for name, size in memory.items())
+        print(f"idle memory (PSS, 20 s after 50 searches): {sum(memory.values()):.0f} MB ({shares})")
         server.stop()
 
 
