@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,10 +84,10 @@ class Queue:
         self.handlers[name] = handler
 
     async def enqueue(
-        self, connection: Any, name: str, payload: dict[str, Any], key: str | None = None, **o: Any
+        self, connection: Any, name: str, payload: Any, dedupe_key: str | None = None, **options: Any
     ) -> bool:
         """Remember the job."""
-        return await self.enqueue_many(connection, name, [(payload, key)]) > 0
+        return await self.enqueue_many(connection, name, [(payload, dedupe_key)]) > 0
 
     async def enqueue_many(self, connection: Any, name: str, items: Any, **options: Any) -> int:
         """Remember jobs that do not wait yet."""
@@ -301,7 +301,7 @@ class Machine(RuleBasedStateMachine):
         words = {piece.chunk_id: analyse(piece.embed_text()) for piece, _, _ in expected}
         total = len(words)
         mean = sum(found.length for found in words.values()) / total if total else 1.0
-        lexical: Counter[str] = Counter()
+        lexical: defaultdict[str, float] = defaultdict(float)
         for term, factor in query_terms(query).items():
             frequency = sum(term in found.frequencies for found in words.values())
             idf = math.log1p((total - frequency + 0.5) / (frequency + 0.5)) * factor
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_any_sequence_of_events_ends_as_a_fresh_build(dsn: str, guard: Guard) -> None:
     run_state_machine_as_test(
-        lambda: Machine(dsn, guard),
+        lambda: Machine(dsn, guard),  # type: ignore[arg-type]
         settings=settings(
             max_examples=20,
             stateful_step_count=25,

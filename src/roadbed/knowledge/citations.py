@@ -71,8 +71,9 @@ def reanchor(anchor: Anchor, version: str, text: str) -> Anchored | None:
     if anchor.start in places:
         # Equal passages elsewhere may have come before it: the surroundings decide, when they tell.
         better = _by_context(anchor, text, places) if len(places) > 1 else None
-        place = anchor.start if better is None else better
-        return Anchored(place, place + len(quote), "same_place" if place == anchor.start else "by_context")
+        if better is not None and better != anchor.start:
+            return Anchored(better, better + len(quote), "by_context")
+        return Anchored(anchor.start, anchor.start + len(quote), "same_place")
     if len(places) == 1:
         return Anchored(places[0], places[0] + len(quote), "moved")
     if places:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from roadbed.kernel.label import Sink, parse_label
 from roadbed.kernel.principal import Principal
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
+from roadbed.knowledge.citations import Anchor, Anchored, reanchor
 from roadbed.knowledge.connectors.connector import Connector
 from roadbed.knowledge.connectors.files import FilesConnector
 from roadbed.knowledge.connectors.rows import RowsConnector, RowSource
@@ -169,6 +171,12 @@ class Knowledge:
     ) -> DocumentView:
         """A document with its text, and where the asked-for passage lies in it."""
         return await read_document(self._database, document_id, principal.groups, highlight)
+
+    async def passage(self, anchor: Anchor, principal: Principal) -> tuple[DocumentView, Anchored | None]:
+        """The document of a citation as it is now, and where the cited passage stands in it (``None``: it changed)."""
+        view = await self.document(anchor.document_id, principal)
+        found = await asyncio.to_thread(reanchor, anchor, view.version, view.text)
+        return (view if found is None else replace(view, highlight=(found.start, found.end))), found
 
     async def chunks_of(self, document_id: str, principal: Principal) -> list[ChunkView]:
         """The chunks of a document."""

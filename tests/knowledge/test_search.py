@@ -1,0 +1,167 @@
+"""Search beyond the state machine: late legs, plans that must agree, labels, bounds, and a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import InvalidRequest, NotFound, Unavailable
+from roadbed.kernel.label import Level, Sink
+from roadbed.kernel.principal import EVERYONE, Principal
+from roadbed.knowledge.citations import make_anchor
+from roadbed.knowledge.generations import Generation, live_generations
+from roadbed.knowledge.search import Search
+from roadbed.knowledge.snapshot import Snapshots
+from roadbed.knowledge.vectors import choose_plan, create_hnsw
+from roadbed.sources.manifest import FilesSource
+from roadbed.store.errors import StoreUnavailable
+
+SUPPORT = Principal(id="k1", team="support")
+GROUPS = frozenset({EVERYONE})
+WORDS = ("lamp", "river", "stone", "zebra", "kettle", "violet", "meadow", "copper")
+
+
+class LateEmbedder:
+    """Never answers."""
+
+    digest = "scripted-v1"
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Waits until it is cancelled."""
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+async def filled(bench: Any) -> dict[str, Generation]:
+    """Eight documents, each about one word and its neighbour."""
+    for i, word in enumerate(WORDS):
+        bench.write(f"{word}.txt", f"The {word} stands beside the {WORDS[i - 1]}. Number {i}.")
+    await bench.configure()
+    return await live_generations(bench.database)
+
+
+async def test_a_late_vector_leg_is_left_out_and_named(bench: Any) -> None:
+    live = await filled(bench)
+    search = Search(bench.database, LateEmbedder())
+    result = await search.search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(0.5))
+    assert result.missing == ("vector",)
+    assert {hit.title for hit in result.hits} == {"zebra", "kettle"}
+    assert all(hit.vector_score is None and hit.lexical_score for hit in result.hits)
+
+
+async def test_another_models_generation_is_searched_by_words(bench: Any) -> None:
+    live = await filled(bench)
+    late = LateEmbedder()
+    late.digest = "another-model"
+    result = await Search(bench.database, late).search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(5))
+    assert result.missing == ("vector",)
+    assert result.hits
+
+
+@pytest.mark.parametrize("with_hnsw", [False, True])
+async def test_vectors_compared_by_sql_rank_as_in_memory(bench: Any, with_hnsw: bool) -> None:
+    live = await filled(bench)
+    if with_hnsw:
+        await create_hnsw(bench.database, live["all"].id)
+        live = await live_generations(bench.database)
+        assert live["all"].has_hnsw
+    in_memory = Search(bench.database, bench.worker)
+    by_sql = Search(bench.database, bench.worker, snapshots=Snapshots(bench.database, vector_bytes_max=0))
+    for query in ("zebra kettle", "copper"):
+        first = await in_memory.search(live, query, GROUPS, k=8, deadline=Deadline.after(5))
+        second = await by_sql.search(live, query, GROUPS, k=8, deadline=Deadline.after(5))
+        assert second.missing == ()
+        assert [hit.chunk_id for hit in first.hits] == [hit.chunk_id for hit in second.hits]
+        np.testing.assert_allclose([hit.score for hit in first.hits], [hit.score for hit in second.hits], atol=2e-3)
+
+
+@given(st.integers(0, 10**7), st.integers(0, 10**7), st.booleans(), st.booleans())
+def test_small_visible_sets_are_always_compared_exactly(rows: int, visible: int, memory: bool, hnsw: bool) -> None:
+    plan = choose_plan(rows=rows, visible=min(rows, visible), in_memory=memory, has_hnsw=hnsw)
+    if visible <= 10_000 or not hnsw:
+        assert plan != "hnsw"
+    if memory:
+        assert plan == "memory"
+
+
+async def test_what_may_not_flow_to_the_sink_is_left_out(bench: Any) -> None:
+    bench.write("a.txt", "Zebras are secret.")
+    (bench.folder / "open").mkdir()
+    (bench.folder / "open/b.txt").write_text("Zebras are public.")
+    sources = {"docs": FilesSource(path="docs", labels=["confidential"]), "open": FilesSource(path="open")}
+    await bench.configure(sources)
+    cloud = Sink("cloud", clearance=Level.INTERNAL)
+    assert {hit.source for hit in (await bench.search("zebras")).hits} == {"docs", "open"}
+    assert {hit.source for hit in (await bench.search("zebras", label_sink=cloud)).hits} == {"open"}
+
+
+async def test_bounds_and_names(bench: Any) -> None:
+    await filled(bench)
+    with pytest.raises(NotFound, match="nosuch"):
+        await bench.search("zebra", collections=["nosuch"])
+    with pytest.raises(InvalidRequest):
+        await bench.search("zebra", k=0)
+    assert (await bench.search("   ")).hits == ()
+    assert len((await bench.search("stands beside", k=2)).hits) == 2
+    assert (await bench.search("\x00 ' OR 1=1 -- \ud800 " * 100)).missing == ()
+
+
+async def test_at_most_three_chunks_of_a_document(bench: Any) -> None:
+    bench.write("long.md", "\n\n".join(f"# Zebra {i}\n\n" + f"Zebra number{i} grazes. " * 40 for i in range(8)))
+    bench.write("short.txt", "One zebra.")
+    await bench.configure()
+    hits = (await bench.search("zebra", k=10)).hits
+    assert sorted(hit.title for hit in hits) == ["Zebra 0", "Zebra 0", "Zebra 0", "short"]
+
+
+async def test_rare_terms_weigh_more(bench: Any) -> None:
+    await filled(bench)
+    weights = (await bench.search("zebra stands unicorn")).term_weights
+    assert weights["unicorn"] > weights["zebra"] > weights["stand"] > 0
+
+
+async def test_a_search_in_a_new_process_needs_no_notification(bench: Any) -> None:
+    live = await filled(bench)
+    search = Search(bench.database, bench.worker)
+    await search.search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(5))
+    fetches = search.postings.fetches
+    await search.search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(5))
+    assert search.postings.fetches == fetches  # the second time from memory
+
+
+async def test_a_citation_is_found_in_the_edited_document(bench: Any) -> None:
+    bench.write("a.md", "# Rules\n\nThe notice period is four weeks for everyone.\n\n## End\n\nThanks.")
+    await bench.configure()
+    hit = (await bench.search("notice period")).hits[0]
+    start = hit.start + hit.text.index("The notice")
+    before = await bench.knowledge.document(hit.document_id, SUPPORT)
+    anchor = make_anchor(hit.document_id, hit.version, before.text, start, start + 47)
+    bench.write("a.md", "# Rules\n\nA new preface.\n\nThe notice period is four weeks for everyone.\n\n## End\n\nBye.")
+    await bench.sync()
+    view, found = await bench.knowledge.passage(anchor, SUPPORT)
+    assert found is not None
+    assert view.version != anchor.version
+    assert view.around_highlight()[1] == anchor.quote
+
+
+async def test_a_database_that_is_away_is_a_typed_error(bench: Any) -> None:
+    live = await filled(bench)
+
+    class Away:
+        is_available = False
+
+        async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
+            raise StoreUnavailable("away")
+
+        def transaction(self, **options: Any) -> Any:
+            raise StoreUnavailable("away")
+
+    with pytest.raises(Unavailable):
+        await Search(Away(), bench.worker).search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(2))
