@@ -16,7 +16,7 @@ from enum import Enum
 from itertools import combinations
 
 from roadbed.apps.citing import without_markers
-from roadbed.apps.numbers import Quantity, are_equal, dates, matches, quantities
+from roadbed.apps.numbers import Quantity, are_equal, dates, is_borne_out, is_month, quantities
 from roadbed.knowledge.analysis import word_terms
 from roadbed.knowledge.sentences import sentences
 
@@ -25,6 +25,7 @@ SUPPORT_COVER_MIN = 0.7
 PASSAGE_CHARACTERS_MAX = 8_000
 COMPUTED_NUMBERS_MAX = 24
 ALIGNED_SHARE_MIN = 0.5
+VERBATIM_SHARE_MIN = 0.95
 
 
 class Verdict(Enum):
@@ -46,6 +47,10 @@ _EXEMPT = re.compile(
 )
 _LEAD_IN = re.compile(
     r"^\W*(?:according to the (?:documents|passages)|based on the (?:documents|passages)|in summary|in short)\W+\w",
+    re.IGNORECASE,
+)
+_LEAD_WORDS = re.compile(
+    r"^\W*(?:according to|based on|as stated in|in) the (?:documents?|passages?|sources?|context)[,:]?\s+",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
@@ -79,6 +84,7 @@ def examine(sentence: str, cited_texts: Sequence[str]) -> Finding:
         return Finding(Verdict.EXEMPT)
     if not cited_texts:
         return Finding(Verdict.UNSUPPORTED, "no citation")
+    text = _LEAD_WORDS.sub("", text)
     passages = [passage[:PASSAGE_CHARACTERS_MAX] for passage in cited_texts]
     joined = "\n\n".join(passages)
     if not _dates_hold(text, joined):
@@ -131,7 +137,11 @@ def best_support(sentence: str, passages: Sequence[str]) -> int | None:
 
 
 def _cover(wanted: set[str], found: set[str]) -> float:
-    """The share of a sentence's terms that the passages hold; longer terms weigh more, as rarer ones."""
+    """The share of a sentence's words that the passages hold; longer ones weigh more, as rarer ones.
+
+    Numbers are left out: they were checked by value, and are written in many ways.
+    """
+    wanted = {term for term in wanted if not any(map(str.isdigit, term))}
     total = sum(_weight(term) for term in wanted)
     return sum(_weight(term) for term in wanted & found) / total if total else 1.0
 
@@ -155,7 +165,7 @@ def _numbers_hold(text: str, passages: str) -> Verdict:
     sources = quantities(passages)
     verdict = Verdict.SUPPORTED
     for quantity in claimed:
-        if any(matches(quantity, source) for source in sources) or _is_idle(quantity):
+        if is_borne_out(quantity, sources) or _is_idle(quantity):
             continue
         if not _follows(quantity, sources):
             return Verdict.UNSUPPORTED
@@ -178,11 +188,8 @@ def _follows(quantity: Quantity, sources: Sequence[Quantity]) -> bool:
 
 
 def _names_hold(text: str, passages: str) -> bool:
-    folded = set(re.findall(r"[\w'’&-]+", passages.casefold()))
-    for name in names(text):
-        if name not in folded and name.removesuffix("'s").removesuffix("’s") not in folded:
-            return False
-    return True
+    folded = passages.casefold()
+    return all(name in folded or name.removesuffix("'s").removesuffix("’s") in folded for name in names(text))
 
 
 def names(text: str) -> list[str]:
@@ -196,7 +203,7 @@ def names(text: str) -> list[str]:
         previous_end = not before or before[-1] in '.!?:•-–|\n"“(*'
         if previous_end or (is_first and match.start() == 0):
             continue
-        if word[:1].isupper() and len(word) > 1 and word.casefold() not in _NAME_JOIN:
+        if word[:1].isupper() and len(word) > 1 and word.casefold() not in _NAME_JOIN and not is_month(word):
             found.append(word.casefold())
     return found
 
@@ -213,4 +220,7 @@ def _polarity_holds(text: str, wanted: set[str], passages: Sequence[str]) -> boo
                 best, best_share = candidate, share
     if best_share < ALIGNED_SHARE_MIN:
         return True
-    return bool(_NEGATION.search(text)) == bool(_NEGATION.search(best))
+    said, meant = len(_NEGATION.findall(text)), len(_NEGATION.findall(best))
+    if best_share >= VERBATIM_SHARE_MIN and abs(said - meant) == 1:
+        return False
+    return bool(said) == bool(meant)

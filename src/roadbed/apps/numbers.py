@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 _SMALL_TEXT = """
 zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
@@ -133,19 +133,26 @@ _MONTHS = {
 }
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _DATE = re.compile(
-    rf"\b(?P<y1>\d{{4}})[-/.](?P<m1>\d{{1,2}})(?:[-/.](?P<d1>\d{{1,2}}))?\b(?![-/.\d])"
+    rf"\b(?P<y1>\d{{4}})[-/.](?P<m1>\d{{1,2}})(?:[-/.](?P<d1>\d{{1,2}}))?\b(?!\d|[-/.]\d)"
     rf"|\b(?P<d2>\d{{1,2}})(?:st|nd|rd|th|\.)?\s+(?:of\s+)?(?P<m2>{_MONTH})\b\.?,?(?:\s+(?P<y2>\d{{4}})\b)?"
     rf"|\b(?P<m3>{_MONTH})\b\.?\s+(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?\b(?:,?\s+(?P<y3>\d{{4}})\b)?"
     rf"|\b(?P<m4>{_MONTH})\b\.?,?\s+(?P<y4>\d{{4}})\b"
     r"|\b(?P<d5>\d{1,2})\.(?P<m5>\d{1,2})\.(?P<y5>\d{4})\b",
     re.IGNORECASE,
 )
+_RANGE = re.compile(r"\s*(?:and|to|or|-|–|—|bis|und|til|og)\s*", re.IGNORECASE)
+_NOUN = re.compile(r"(?<![\w'])([^\W\d_]{4,})[ \u00a0]$")
+NOUN_CHARACTERS_MAX = 30
+BARE_VALUE_MIN = 100.0
 _RELATIVE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number in base units of its family; ``family`` is empty for a bare number. ``decimals`` as written."""
+    """A number in base units of its family; ``family`` is empty for a bare number.
+
+    ``noun`` is the word right before a bare number ("grade 4"), casefolded and without a plural's s.
+    """
 
     value: float
     family: str
@@ -153,6 +160,7 @@ class Quantity:
     end: int
     is_ordinal: bool = False
     is_word: bool = False
+    noun: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,11 @@ class Day:
         )
 
 
+def is_month(word: str) -> bool:
+    """Whether a word names a month."""
+    return word.casefold() in _MONTHS
+
+
 def dates(text: str) -> list[Day]:
     """The dates of a text that name at least a month."""
     found = []
@@ -191,11 +204,29 @@ def dates(text: str) -> list[Day]:
 
 
 def quantities(text: str, skip: Iterable[Day] = ()) -> list[Quantity]:
-    """The numbers of a text outside the dates ``skip``, with their units."""
+    """The numbers of a text outside the dates ``skip``, with their units; "9 and 12 %" are both percentages."""
     taken = [(day.start, day.end) for day in skip]
-    return [
-        quantity for quantity in _quantities(text) if not any(start <= quantity.start < end for start, end in taken)
-    ]
+    found: list[Quantity] = []
+    for quantity in _quantities(text):
+        if any(start <= quantity.start < end for start, end in taken):
+            continue
+        before = found[-1] if found else None
+        if before is not None and _shares_unit(text, before, quantity):
+            factor = _UNITS.get(_last_unit(text, quantity), ("", 1.0))[1]
+            found[-1] = replace(before, value=before.value * factor, family=quantity.family, noun="")
+        found.append(quantity)
+    return found
+
+
+def _shares_unit(text: str, first: Quantity, second: Quantity) -> bool:
+    if first.family or not second.family:
+        return False
+    return _RANGE.fullmatch(text, first.end, second.start) is not None
+
+
+def _last_unit(text: str, quantity: Quantity) -> str:
+    words = text[quantity.start : quantity.end].casefold().split()
+    return words[-1] if words else ""
 
 
 def _quantities(text: str) -> Iterator[Quantity]:
@@ -213,7 +244,9 @@ def _quantities(text: str) -> Iterator[Quantity]:
             value *= _SCALES[scale.casefold()]
         family, factor = _unit_of(match)
         is_ordinal = match["ordinal"] is not None or (word is not None and word.casefold() in _ORDINALS)
-        yield Quantity(value * factor, family, match.start(), match.end(), is_ordinal, word is not None)
+        before = _NOUN.search(text, max(0, match.start() - NOUN_CHARACTERS_MAX), match.start())
+        noun = before[1].casefold().removesuffix("s") if before is not None and not family else ""
+        yield Quantity(value * factor, family, match.start(), match.end(), is_ordinal, word is not None, noun)
 
 
 def _unit_of(match: re.Match[str]) -> tuple[str, float]:
@@ -252,8 +285,19 @@ def are_equal(first: float, second: float) -> bool:
     return abs(first - second) <= _RELATIVE_TOLERANCE * max(1.0, abs(first), abs(second))
 
 
-def matches(claimed: Quantity, source: Quantity) -> bool:
-    """Whether a source's number bears out a claimed one: equal, and units do not contradict each other."""
-    if not are_equal(claimed.value, source.value):
-        return False
-    return not claimed.family or not source.family or claimed.family == source.family
+def is_borne_out(claimed: Quantity, sources: Sequence[Quantity]) -> bool:
+    """Whether some source has this number with a unit that does not contradict it.
+
+    Where the sources number the same noun ("grade 4"), the claim must be one of those; where they count in the same
+    unit, a small bare number elsewhere does not bear it out.
+    """
+    equal = [source for source in sources if are_equal(claimed.value, source.value)]
+    if claimed.family:
+        if any(source.family == claimed.family for source in equal):
+            return True
+        has_family = any(source.family == claimed.family for source in sources)
+        is_telling = not has_family or abs(claimed.value) >= BARE_VALUE_MIN
+        return is_telling and any(not source.family for source in equal)
+    if claimed.noun and any(source.noun == claimed.noun for source in sources):
+        return any(source.noun == claimed.noun for source in equal)
+    return bool(equal)

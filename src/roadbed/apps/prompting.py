@@ -45,7 +45,7 @@ def build_messages(instructions: str, hits: Sequence[Hit], conversation: Sequenc
     parts = [instructions.strip() or DEFAULT_INSTRUCTIONS, "", RULES, "", "Passages:"]
     for number, hit in enumerate(hits, 1):
         text = _FENCE.sub("‹", hit.text)[:PASSAGES_CHARACTERS_MAX]
-        title = _attribute(" > ".join(dict.fromkeys((hit.title, *hit.heading_path))))
+        title = _attribute(": ".join(dict.fromkeys((hit.title, *hit.heading_path))))
         parts.append(f'<passage number="{number}" title="{title}">\n{text}\n</passage>')
     system = Message(role="system", content="\n".join(parts))
     turns = [_without_markers(message) for message in conversation if message.role in ("user", "assistant")]

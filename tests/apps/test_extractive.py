@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from roadbed.apps.answer_type import answer_type, holds
+from roadbed.apps.calibration import Signals, confidence
+from roadbed.apps.extract_text import compose, readable, row_text
+from roadbed.apps.extractive import EMBEDDED_MAX, Extract, extract
+from roadbed.kernel.errors import Unavailable
+from roadbed.knowledge.search import SearchResult
+
+from .conftest import FakeSearcher, MakeHit
+
+FEES = "## Fees\n\nAll fees include VAT.\n\n| Assignment | Fee |\n|---|---|\n| Plot | 5,500 |\n| Row house | 6,400 |"
+RUSH = "A rush order costs 35 % more. It is delivered within two working days. Boats are never valued in a hurry."
+
+
+async def ask(searcher: FakeSearcher, question: str, *, threshold: float = 0.0, count: int = 5) -> Extract:
+    result = SearchResult(searcher.hits)
+    return await extract(question, result, searcher.embed, threshold=threshold, sentences_max=count)
+
+
+async def test_the_answer_is_a_verbatim_span_of_its_hit(make_hit: MakeHit) -> None:
+    searcher = FakeSearcher([make_hit(RUSH), make_hit(FEES)])
+    found = await ask(searcher, "What does a rush order cost?", count=1)
+    (sentence,) = found.sentences
+    assert sentence.text == "A rush order costs 35 % more."
+    assert sentence.hit.text[sentence.start : sentence.end] == sentence.text
+    assert 0.0 < found.confidence < 1.0
+    assert not found.is_abstention
+
+
+async def test_a_row_is_found_by_its_header_and_shown_with_it(make_hit: MakeHit) -> None:
+    searcher = FakeSearcher([make_hit(FEES), make_hit("Row houses stand in rows.")])
+    found = await ask(searcher, "Which fee has the assignment row house?", count=1)
+    text, citations = compose(found)
+    assert text == "Assignment: Row house; Fee: 6,400 [1]"
+    assert citations[0].quote == "| Row house | 6,400 |"
+    assert citations[0].start == 100 + FEES.index("| Row house")
+
+
+async def test_repeats_are_left_out_and_the_rest_reads_from_top_to_bottom(make_hit: MakeHit) -> None:
+    first = make_hit(
+        "The boat is kept in Hellvik. The boat is red. Boats in Hellvik need a boat place.", document_id="d"
+    )
+    second = make_hit("The boat is kept in Hellvik.")
+    found = await ask(FakeSearcher([first, second]), "Where in Hellvik is the boat kept?")
+    texts = [sentence.text for sentence in found.sentences]
+    assert texts.count("The boat is kept in Hellvik.") == 1
+    places = [sentence.start for sentence in found.sentences if sentence.hit is first]
+    assert places == sorted(places)
+    assert len(texts) <= 5
+
+
+async def test_headings_and_links_are_no_answers(make_hit: MakeHit) -> None:
+    hit = make_hit("# Rush order cost\n\n[rush order cost](https://example.org)\n\nA rush order has its cost: 35 %.")
+    found = await ask(FakeSearcher([hit]), "What is the cost of a rush order?")
+    assert [sentence.text for sentence in found.sentences] == ["A rush order has its cost: 35 %."]
+
+
+async def test_under_the_threshold_it_abstains_and_says_nothing(make_hit: MakeHit) -> None:
+    searcher = FakeSearcher([make_hit(RUSH)])
+    found = await ask(searcher, "What does a rush order cost?", threshold=1.0)
+    assert found.is_abstention
+    assert found.sentences == ()
+    assert compose(found)[1] == ()
+    assert (await ask(FakeSearcher(), "What?")).is_abstention
+
+
+async def test_a_question_of_the_documents_is_surer_than_a_stranger(make_hit: MakeHit) -> None:
+    hits = [make_hit(RUSH), make_hit(FEES, vector_score=0.3, lexical_score=1.0)]
+    near = await ask(FakeSearcher(hits), "Within how many working days is a rush order delivered?")
+    strange = [replace(hit, vector_score=0.1, lexical_score=0.2) for hit in hits]
+    far = await ask(FakeSearcher(strange), "Which coffee machine stands in the kitchen?")
+    assert near.confidence > 0.5 > far.confidence
+
+
+async def test_few_sentences_are_embedded_however_long_the_passages(make_hit: MakeHit) -> None:
+    hits = [make_hit(" ".join(f"Sentence {number} of {place} is here." for number in range(40))) for place in range(20)]
+    searcher = FakeSearcher(hits)
+    await ask(searcher, "Which sentence is here?")
+    assert searcher.embedder.texts_embedded <= EMBEDDED_MAX + 1
+    assert searcher.embedder.calls == 1
+
+
+async def test_without_vectors_words_rank_alone(make_hit: MakeHit) -> None:
+    searcher = FakeSearcher([make_hit(RUSH, vector_score=None), make_hit(FEES, vector_score=None)])
+    searcher.embed_failure = Unavailable("the embedder is away")
+    found = await ask(searcher, "What does a rush order cost?", count=1)
+    assert found.sentences[0].text == "A rush order costs 35 % more."
+
+
+def test_better_signals_make_it_surer() -> None:
+    low = Signals(0.3, 0.2, 0.3, 0.3, 0.0, 0.1, 0.0, 0.5, 0.9)
+    high = Signals(0.8, 0.9, 1.0, 0.8, 0.2, 0.6, 1.0, 0.5, 0.0)
+    assert 0.0 < confidence(low) < 0.2
+    assert 0.8 < confidence(high) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "holding", "other"),
+    [
+        ("How many nations control it?", "number", "Nine nations do.", "Many people do not."),
+        ("When was it built?", "date", "It was built in 1889.", "It was built of iron."),
+        ("How long are files kept?", "duration", "Files are kept for seven years.", "Files are kept."),
+        ("How much does a plot cost?", "money", "It costs NOK 5,500.", "It costs time."),
+        ("What percentage of people agreed?", "percent", "35 % of them agreed.", "They agreed."),
+        ("How far away is the airport?", "distance", "It is 5 km away.", "It is away."),
+        ("Who signs the report?", "person", "The report is signed by Marit Haug.", "The report is signed twice."),
+        ("Where is the office?", "place", "The office is in Bruvang.", "The office is small."),
+        ("Why is it closed?", "reason", "It is closed because it is late.", "It is closed."),
+    ],
+)
+def test_the_kind_of_answer_is_read_from_the_question(question: str, kind: str, holding: str, other: str) -> None:
+    found = answer_type(question)
+    assert found == kind
+    assert holds(found, holding, question)
+    assert not holds(found, other, question)
+
+
+def test_what_the_question_says_itself_is_no_answer() -> None:
+    assert not holds("place", "Hellvik is small.", "Where in Hellvik is it?")
+    assert not holds("date", "In 2026 it was so.", "When in 2026 was it?")
+
+
+def test_shown_text_has_no_markup() -> None:
+    assert readable("- **Time:** see [the *list*](a.md), <b>now</b>\n soon") == "Time: see the list, now soon"
+    assert readable("5 * 3 * 2 and snake_case_name") == "5 * 3 * 2 and snake_case_name"
+    assert row_text("| A | B |", "| 1 |") == "1"
