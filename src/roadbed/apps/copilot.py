@@ -123,7 +123,7 @@ class Copilot:
             degraded.append(f"model {route.name}: empty answer")
             return
         rung: Rung = events.outcome.rung
-        degraded += [f"{attempt.endpoint}: {attempt.failure}" for attempt in events.outcome.attempts if attempt.failure]
+        degraded += events.outcome.missing
         if found.missing:
             rung = lowest_rung(rung, "partial")
         yield self._answered(turn, checked, rung, degraded)

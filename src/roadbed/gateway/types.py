@@ -265,6 +265,12 @@ class Outcome:
         """The cost in millionths of a dollar, rounded up once."""
         return -(-self.cost_picousd // 1_000_000)
 
+    @property
+    def missing(self) -> list[str]:
+        """The endpoints that did not answer, each with why: tried, or passed over on the way to a lower rung."""
+        tried = [f"{attempt.endpoint}: {attempt.failure}" for attempt in self.attempts if attempt.failure]
+        return tried + (self.skipped if self.rung != "full" else [])
+
 
 @dataclass(slots=True)
 class Answer:

@@ -7,6 +7,7 @@ shown once (`POST /api/keys`) or never.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ from roadbed.guard.keys import KeyRecord
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
 from roadbed.kernel.label import PUBLIC
-from roadbed.kernel.principal import ADMIN, AUDITOR
+from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import SourceState
 from roadbed.server.admission import Admission
@@ -125,7 +126,7 @@ class AdminCalls:
             "problem": services.problem(),
             "apps": apps,
             "models": sorted(served.routes),
-            "sources": [source_object(state) for state in await services.knowledge.source_states()],
+            "sources": await self._source_objects(admission.principal),
         }
 
     async def search(self, request: Request, admission: Admission) -> Any:
@@ -143,10 +144,18 @@ class AdminCalls:
 
     async def sources(self, request: Request, admission: Admission) -> Any:
         """Every source with its progress and failures."""
-        return [source_object(state) for state in await self._services.knowledge.source_states()]
+        return await self._source_objects(admission.principal)
+
+    async def _source_objects(self, principal: Principal) -> list[dict[str, Any]]:
+        """Names of documents are as confidential as the documents: lists of failures are for those who see all."""
+        may_see_names = bool(principal.roles & {ADMIN, AUDITOR})
+        states = await self._services.knowledge.source_states()
+        return [
+            source_object(state if may_see_names else replace(state, failures=(), not_taken=())) for state in states
+        ]
 
     async def ingest(self, request: Request, admission: Admission) -> Any:
-        """List sources again now; answers at once. A source is done once its ``attempted_at`` is not before ``asked_at``."""
+        """List sources again now; at once. A source is done once its ``attempted_at`` is at or after ``asked_at``."""
         order = await json_of(request, IngestOrder)
         knowledge = self._services.knowledge
         if order.delete_held:

@@ -24,8 +24,8 @@ from roadbed.server.http import error_response
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
+from roadbed.wire.hot import PROBLEM_HEADERS, HotTable
 from roadbed.wire.hot import Answer as RefusalAnswer
-from roadbed.wire.hot import HotTable, problem_answer
 from roadbed.wire.request import HotRequest
 
 log = logging.getLogger("roadbed.server")
@@ -100,7 +100,8 @@ def build_hot_table(services: Services) -> HotTable:
 
 
 def _refusal(error: RoadbedError) -> RefusalAnswer:
-    return problem_answer(error)
+    """Problem details, with the error object of `/v1` beside them: a refused head or body has no address to go by."""
+    return PROBLEM_HEADERS, msgspec.json.encode({**error.problem(), **error_object(error)})
 
 
 def _failure(request: HotRequest, error: BaseException) -> None:

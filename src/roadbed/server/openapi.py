@@ -175,17 +175,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/sources",
         MEMBER,
         "Documents",
-        "Every source with counts, progress, its problem if it has one, and failed documents with reasons.",
-        "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, watched, "
-        "problem, failures: [{document_id, document, reason, message}]}]",
+        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons.",
+        "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
+        "watched, problem, failures: [{document_id, document, reason, message}]}]",
     ),
     Operation(
         "POST",
         "/api/ingest",
         ADMIN,
         "Documents",
-        "List one source, or all, again now. Answers at once; follow GET /api/sources.",
-        "{started}",
+        "List one source, or all, again now. At once; a source is done once its attempted_at is not before asked_at.",
+        "{started, asked_at}",
         request=IngestOrder,
         status=202,
     ),

@@ -1,0 +1,97 @@
+"""Who may see a document: another team's key meets it nowhere; changes on disk and of rights are in force at once."""
+
+from __future__ import annotations
+
+from .conftest import Desk
+from .serving import eventually
+
+QUESTION = "At what price does the merger with Kestrel Valuation close?"
+SECRET = "81 million"
+
+
+def test_a_key_of_another_team_never_meets_the_document(desk: Desk) -> None:
+    server = desk.server
+    board, staff = server.new_key("board")["key"], server.new_key("staff")["key"]
+    seen = server.ask(QUESTION, "modelless", key=board)
+    assert SECRET in seen["choices"][0]["message"]["content"]
+    document_id = seen["roadbed"]["citations"][0]["document_id"]
+    with server.client(board) as client:
+        assert client.get(f"/api/documents/{document_id}").json()["visible_to"] == ["team:board"]
+        assert SECRET in client.get(f"/api/documents/{document_id}/text").text
+
+    for app in ("modelless", "helpdesk", "search"):
+        assert SECRET not in str(server.ask(QUESTION, app, key=staff)), app
+    assert not any(SECRET in request.body.decode() for request in desk.first.model.chats)
+    with server.client(staff) as client:
+        found = client.post("/api/search", json={"query": QUESTION, "k": 50}).json()
+        assert found["hits"]
+        assert all(hit["source"] != "board" for hit in found["hits"])
+        page = client.post("/v1/vector_stores/company/search", json={"query": QUESTION, "max_num_results": 50}).json()
+        assert page["data"]
+        assert SECRET not in str(page)
+        for path in ("", "/text", "/chunks"):
+            assert client.get(f"/api/documents/{document_id}{path}").status_code == 404, path
+        assert client.get("/api/documents", params={"source": "board"}).json()["documents"] == []
+
+
+def test_names_of_hidden_documents_are_not_told_by_failures(desk: Desk) -> None:
+    """A member's view of the sources tells counts, and no names of what only another team may see."""
+    path = desk.server.workspace / "board" / "secret-takeover-of-kestrel.pdf"
+    path.write_bytes(b"%PDF-1.4 broken")
+    try:
+        listed = eventually(
+            lambda: "secret-takeover" in str(desk.server.get("/api/sources")) and desk.server.get("/api/sources"),
+            what="the failure in the admin's view",
+        )
+        assert next(source for source in listed if source["name"] == "board")["failed"] == 1
+        with desk.server.client(desk.server.new_key("staff")["key"]) as client:
+            for address in ("/api/sources", "/api/status"):
+                assert "secret-takeover" not in client.get(address).text, address
+    finally:
+        path.unlink()
+        eventually(lambda: "secret-takeover" not in str(desk.server.get("/api/sources")), what="the deletion")
+
+
+def test_documents_added_edited_and_deleted_on_disk_are_in_force(desk: Desk) -> None:
+    server, path = desk.server, desk.server.workspace / "open" / "parking.md"
+
+    def says(text: str) -> bool:
+        return text in str(server.ask("Where do visitors park their cars?", "modelless")["choices"])
+
+    path.write_text("# Parking\n\nVisitors park their cars in the north garage.\n")
+    eventually(lambda: says("north garage"), what="the new document")
+    path.write_text("# Parking\n\nVisitors park their cars in the harbour lot.\n")
+    eventually(lambda: says("harbour lot") and not says("north garage"), what="the change")
+    path.unlink()
+    eventually(lambda: not says("harbour lot"), what="the deletion")
+    assert "parking.md" not in str(server.get("/api/documents", source="open"))
+
+
+def test_uploads_are_searched_and_deleted_at_once(desk: Desk) -> None:
+    server = desk.server
+    body = {"name": "canteen.md", "text": "# Canteen\n\nThe canteen serves soup on Thursdays.\n"}
+    response = server.post("/api/collections/company/documents", body)
+    assert response.status_code == 202, response.text
+    document_id = response.json()["documents"][0]["id"]
+    eventually(
+        lambda: "soup on Thursdays" in str(server.ask("What does the canteen serve?", "modelless")["choices"]),
+        what="the upload",
+    )
+    with server.client(server.new_key("staff")["key"]) as client:
+        assert client.delete(f"/api/documents/{document_id}").status_code == 403
+    with server.client() as client:
+        assert client.delete(f"/api/documents/{document_id}").status_code == 204
+    assert "soup on Thursdays" not in str(server.ask("What does the canteen serve?", "modelless")["choices"])
+
+
+def test_a_changed_visible_to_is_in_force_after_the_save(desk: Desk) -> None:
+    server = desk.server
+    manifest = server.workspace / "roadbed.yaml"
+    before = manifest.read_text()
+    staff = server.new_key("staff")["key"]
+    try:
+        manifest.write_text(before.replace("visible_to: [board]", "visible_to: [board, staff]"))
+        eventually(lambda: SECRET in str(server.ask(QUESTION, "modelless", key=staff)), what="the wider right")
+    finally:
+        manifest.write_text(before)
+    eventually(lambda: SECRET not in str(server.ask(QUESTION, "modelless", key=staff)), what="the narrower right")
