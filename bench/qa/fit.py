@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import sys
 import tempfile
 from dataclasses import dataclass, fields
@@ -170,11 +171,12 @@ def main() -> int:
                     parts.append(f"{name[:6]} {kind[:5]} {value:.2f}")
         print("  ".join(parts))
     edges = np.arange(0, 1.01, 0.1)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = ~seen & (chances >= low) & (chances < high)
         if inside.any():
             print(
-                f"  said {low:.1f}-{high:.1f}: is {np.average(targets[inside], weights=weights[inside]):.2f} ({inside.sum()})"
+                f"  said {low:.1f}-{high:.1f}: "
+                f"is {np.average(targets[inside], weights=weights[inside]):.2f} ({inside.sum()})"
             )
     return 0
 

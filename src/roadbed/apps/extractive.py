@@ -7,6 +7,7 @@ The invariant: every sentence is a span of its hit's text, and at most `EMBEDDED
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ from roadbed.knowledge.language import detect_language
 from roadbed.knowledge.search import Hit, SearchResult
 
 HITS_MAX = 20
-EMBEDDED_MAX = 40
+EMBEDDED_MAX = 24  # more found nothing more on any set of bench/qa
 SENTENCES_MAX = 5
 EMBEDDED_CHARACTERS_MAX = 400
+LANGUAGE_CHARACTERS = 400
 WORDS_MIN = 3
 MMR_RELEVANCE = 0.85
 SCORE_SHARE_MIN = 0.65  # of the best sentence's score; costs one answer in a hundred and spares a third of the text
@@ -106,7 +108,8 @@ async def extract(
     """The sentences that answer a question best, or an abstention where the confidence is under the threshold."""
     weights = term_weights(question, result)
     kind = answer_type(question)
-    candidates = collect(question, result.hits[:HITS_MAX], weights, kind)
+    # Some milliseconds of words: the event loop serves others meanwhile.
+    candidates = await asyncio.to_thread(collect, question, result.hits[:HITS_MAX], weights, kind)
     if not candidates:
         return Extract((), 0.0, True)
     short = preranked(candidates)
@@ -150,7 +153,7 @@ def collect(question: str, hits: Sequence[Hit], weights: Mapping[str, float], ki
     found: list[Candidate] = []
     seen: set[str] = set()
     for rank, hit in enumerate(hits):
-        language = detect_language(hit.text)
+        language = detect_language(hit.text[:LANGUAGE_CHARACTERS])
         parts = units(hit.text, hit.heading_path)
         terms = [_asked(hit.text[part.start : part.end], weights, language) for part in parts]
         above = _asked(" ".join((hit.title, *hit.heading_path)), weights, language)
@@ -269,7 +272,7 @@ def signals_of(
     hits = result.hits[:HITS_MAX]
     top = chosen[0]
     total = sum(weights.values()) or 1.0
-    language = detect_language(top.hit.text)
+    language = detect_language(top.hit.text[:LANGUAGE_CHARACTERS])
     around = " ".join((top.hit.title, *top.hit.heading_path, top.hit.text))
     passage = _asked(around, weights, language)
     cosines = sorted((hit.vector_score for hit in hits if hit.vector_score is not None), reverse=True)
