@@ -156,8 +156,14 @@ def cli_page() -> str:
         module = importlib.import_module(f"roadbed.cli.{name}")
         lines += [f"## roadbed {name}\n", f"{module.SUMMARY}\n"]
         lines += _options(commands.command_parser(name))
-        lines += ["Example:\n", "```sh", *(line[2:] for line in module.EXAMPLE.rstrip().split("\n")), "```\n"]
+        lines += ["Example:\n", "```sh", *map(_example, module.EXAMPLE.rstrip().split("\n")), "```\n"]
     return "\n".join(lines)
+
+
+def _example(line: str) -> str:
+    """A line of a command's example; what stands beside the command becomes a comment."""
+    command, gap, note = line.strip().partition("   ")
+    return f"{command}  # {note.strip()}" if gap else command
 
 
 EXIT_CODES = {
