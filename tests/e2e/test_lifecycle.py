@@ -120,9 +120,8 @@ def test_init_writes_the_manifest_that_was_inferred(scratch: Path) -> None:
 def test_a_second_start_is_quick_and_has_lost_nothing(copied: Path) -> None:
     server = launch(copied / "plain", copied / "state", wait=False)
     try:
-        eventually(
-            lambda: (copied / "state" / "run" / "cli.json").exists(), within_s=2 * SECOND_START_S, what="a start"
-        )
+        found = copied / "state" / "run" / "cli.json"
+        eventually(found.exists, within_s=2 * SECOND_START_S, what="a start")
         server.wait_ready()
         answer = server.ask("How long are reports kept?", "copilot")
         assert "seven years" in str(answer["choices"])
@@ -237,7 +236,7 @@ def test_a_state_on_a_read_only_disk_is_one_line(copied: Path) -> None:
     try:
         refused = run_up(copied / "plain", copied / "state")
         assert refused.returncode == EXIT_FAILED
-        assert "cannot be used" in one_line_error(refused)
+        assert "writable" in one_line_error(refused)
     finally:
         subprocess.run(["umount", str(copied / "state")], check=True)
 
