@@ -2,7 +2,8 @@
 
 The form alone does everything: a POST answers with the whole page. With scripts the same form is sent to
 ``/console/ask/stream``, which sends the text as server-sent events and then the very fragment that the page would have
-held. Apps release whole sentences, so that a screen reader is read sentences. The invariant: text reaches the browser escaped, and a turn ends with exactly one fragment.
+held. Apps release whole sentences, so a screen reader is given sentences. The invariant: text reaches the browser
+escaped, and a turn ends with exactly one fragment.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def ask_routes(console: Console) -> list[Route]:
                         yield encode_event(msgspec.json.encode({"text": step}), b"text")
                     else:
                         context = {"turn": step.view, "is_auditor": visit.is_auditor}
-                        html = console.templates.render("turn.html", context)
+                        html = console.templates.render("answer.html", context)
                         body = {"turn": html, "history": encode_history(step.past)}
                         yield encode_event(msgspec.json.encode(body), b"done")
 

@@ -78,17 +78,21 @@ def source_of(citation: Citation) -> SourceView:
         citation.start,
         citation.end,
         quote,
-        _last_words(citation.before),
-        _first_words(citation.after),
+        last_words(citation.before),
+        first_words(citation.after),
     )
 
 
-def _first_words(text: str) -> str:
-    return text if len(text) <= CONTEXT_CHARACTERS_MAX else text[:CONTEXT_CHARACTERS_MAX].rsplit(" ", 1)[0] + " …"
+def first_words(text: str) -> str:
+    """The whole words that follow a quote; what is cut at its end has lost part of a word."""
+    words, _, rest = text[:CONTEXT_CHARACTERS_MAX].replace("\n", " ").rpartition(" ")
+    return f"{words} …" if words.strip() and rest else ""
 
 
-def _last_words(text: str) -> str:
-    return text if len(text) <= CONTEXT_CHARACTERS_MAX else "… " + text[-CONTEXT_CHARACTERS_MAX:].split(" ", 1)[-1]
+def last_words(text: str) -> str:
+    """The whole words that come before a quote."""
+    rest, _, words = text[-CONTEXT_CHARACTERS_MAX:].replace("\n", " ").partition(" ")
+    return f"… {words}" if words.strip() and rest else ""
 
 
 def decode_history(text: str) -> tuple[PastTurn, ...]:

@@ -1,7 +1,7 @@
 """A document's text as pieces to show: its blocks in order, a window of a long text, and the highlighted span in them.
 
 Pure. Offsets are codepoints of the document's text, as everywhere. The invariant: the pieces of all segments, joined,
-are the window's text less whitespace between blocks.
+are the window's text less blanks and marks between blocks.
 """
 
 from __future__ import annotations
@@ -90,12 +90,17 @@ def _covering(text: str, blocks: Sequence[Block], window: Window) -> Iterator[Bl
             continue
         if block.start >= window.end:
             break
-        if block.start > position and text[position : block.start].strip():
+        if block.start > position and _says_something(text[position : block.start]):
             yield Block("paragraph", position, block.start)
         yield block
         position = max(position, block.end)
-    if position < window.end and text[position : window.end].strip():
+    if position < window.end and _says_something(text[position : window.end]):
         yield Block("paragraph", position, window.end)
+
+
+def _says_something(between: str) -> bool:
+    """Whether text between blocks is more than marks of Markdown or rules of a table."""
+    return any(character.isalnum() for character in between)
 
 
 class _Marker:

@@ -84,7 +84,7 @@ class KnowledgeView(Protocol):
         """Delete an uploaded document."""
         ...
 
-    async def start_sync(self, source: str | None = None) -> None:
+    async def start_sync(self, source: str | None = None) -> Any:
         """Queue a listing of a source."""
         ...
 

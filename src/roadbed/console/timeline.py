@@ -18,7 +18,7 @@ BAR_SHARE_MIN = 0.3
 _STEPS_US = tuple(factor * 10**power for power in range(2, 10) for factor in (1, 2, 5))
 _SAID = frozenset(
     {"hits", "collections", "best", "missing", "endpoint", "model", "first_token_ms", "input_tokens", "output_tokens"}
-    | {"failure", "reason", "http_status", "is_local", "sentences", "confidence", "error", "k"}
+    | {"failure", "reason", "http_status", "is_local", "sentences", "confidence", "error", "k", "watermark"}
 )
 
 

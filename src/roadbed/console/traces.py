@@ -1,6 +1,7 @@
 """Traces: the requests of a time range, and the timeline, facts and masked text of one of them.
 
-For auditors and admins. Pages of the list hang on the id that ended the page before, never on a count; the time range is always given.
+For auditors and admins. Pages of the list hang on the id that ended the page before, never on a count; the time range
+is always given.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ class Console:
 
 
 def cookie_name(request: Request, services: ConsoleServices) -> str:
-    """The session cookie's name. ``__Host-`` needs the path ``/``; ``__Secure-`` too keeps plain http from setting it."""
+    """The session cookie's name. ``__Host-`` needs the path ``/``; ``__Secure-`` too keeps plain http out."""
     return f"__Secure-{SESSION_COOKIE}" if is_https(request, services) else SESSION_COOKIE
 
 
