@@ -68,7 +68,7 @@ class FakeSearcher:
         self.embedder = ScriptedEmbedder()
         self.failure: RoadbedError | None = None
         self.embed_failure: RoadbedError | None = None
-        self.before_embed: Callable[[], Awaitable[None]] | None = None
+        self.before_embed: Callable[[], Awaitable[object]] | None = None
 
     async def search(
         self, collections: Sequence[str], query: str, principal: Principal, *, k: int, deadline: Deadline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from roadbed.apps.citing import best_span, cite
 from roadbed.apps.extract_text import readable
@@ -23,7 +23,7 @@ class SearchApp:
         self._searcher = searcher
         self._guard = guard
 
-    async def answer(self, turn: Turn) -> AsyncIterator[AnswerEvent]:
+    async def answer(self, turn: Turn) -> AsyncGenerator[AnswerEvent, None]:
         """List the best passages. Raises `NoQuestion`, `KnowledgeUnavailable`."""
         question = question_of(turn.request.messages)
         if not question:

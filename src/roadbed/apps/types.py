@@ -6,7 +6,7 @@ that was missing. Text inside these types is what the caller may see; nothing he
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -98,6 +98,6 @@ AnswerEvent = Delta | Cited | Answered
 class App(Protocol):
     """One kind of app. Stateless: everything of a turn is in the `Turn` and what it was built with."""
 
-    def answer(self, turn: Turn) -> AsyncIterator[AnswerEvent]:
+    def answer(self, turn: Turn) -> AsyncGenerator[AnswerEvent, None]:
         """Answer a turn. Typed errors only when not even an honest refusal can be given."""
         ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from roadbed.apps.registry import ServedApp
@@ -43,10 +44,11 @@ async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn) -> AsyncGenera
     """The events of a turn; its trace is finished when this ends, breaks or is cancelled."""
     status, rung, code = CANCELLED, "", ""
     try:
-        async for event in served.app.answer(turn):
-            if isinstance(event, Answered):
-                status, rung = OK, event.rung
-            yield event
+        async with aclosing(served.app.answer(turn)) as events:
+            async for event in events:
+                if isinstance(event, Answered):
+                    status, rung = OK, event.rung
+                yield event
     except RoadbedError as error:
         status, rung, code = (REFUSED if error.http_status < 500 else FAILED), "refused", error.code
         raise
@@ -74,6 +76,7 @@ def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
         "confidence": round(answered.confidence, 4) if answered.confidence is not None else None,
         "sentences": answered.sentences,
         "supported": answered.supported_sentences,
+        "unsupported": [{"start": start, "end": end} for start, end in answered.extra.get("unsupported", ())],
         "citations": [citation_object(citation) for citation in answered.citations],
     }
 
