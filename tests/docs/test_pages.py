@@ -63,7 +63,7 @@ def commands_in(page: Path) -> Iterator[str]:
     for language, block in _BLOCK.findall(text):
         if language == "sh":
             for line in block.replace("\\\n", " ").splitlines():
-                yield from re.findall(r"(?:^|&& |\" )(roadbed .*?)(?= && |$)", line)
+                yield from re.findall(r"(?:^|&& |\" )(roadbed .*?)(?= && | > | \| |$)", line)
     prose = _BLOCK.sub("", text)
     yield from (command for command in _INLINE.findall(prose) if "COMMAND" not in command and "..." not in command)
 
