@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import json
+import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +22,7 @@ from roadbed.gateway.dialects import openai_server
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reference import manifest_schema, manifest_sections
+from roadbed.server import admin, turns
 from roadbed.server.app import build_app, build_hot_table
 from roadbed.server.openapi import ANYONE, CHAT_REQUEST, OPERATIONS, Operation, build_openapi, request_structs
 from roadbed.server.services import Services
@@ -153,6 +158,27 @@ def test_described_role_is_what_the_route_asks_for(operation: Operation) -> None
 
 def test_chat_request_is_described_whole() -> None:
     assert set(CHAT_REQUEST["properties"]) == set(openai_server._Request.__struct_fields__)
+
+
+def keys_of(function: Callable[..., object]) -> set[str]:
+    """Every text key of the dictionaries that a function writes down."""
+    tree = ast.parse(inspect.getsource(function))
+    dictionaries = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    return {str(key.value) for node in dictionaries for key in node.keys if isinstance(key, ast.Constant)}
+
+
+@pytest.mark.parametrize(
+    ("function", "operation"),
+    [
+        (admin.hit_object, "post_api_search"),
+        (admin.source_object, "get_api_sources"),
+        (admin.key_object, "post_api_keys"),
+        (turns.facts_of, "post_v1_chat_completions"),
+    ],
+)
+def test_described_answers_name_every_field(function: Callable[..., object], operation: str) -> None:
+    answer = next(found.answer for found in OPERATIONS if found.id == operation)
+    assert keys_of(function) <= set(re.findall(r"\w+", answer))
 
 
 def test_references_of_the_openapi_document_resolve() -> None:
