@@ -13,8 +13,15 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from roadbed.kernel.config import DURATION_PATTERN
+from roadbed.kernel.config import DURATION_PATTERN, nearest
+from roadbed.kernel.errors import NotFound
 from roadbed.releases.manifest import Manifest
+
+
+class UnknownSetting(NotFound):
+    """No key of the manifest has this name."""
+
+    code = "manifest.unknown_setting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,34 @@ class Section:
 def manifest_sections() -> list[Section]:
     """Every struct of the manifest, from the outside in; one that stands in two places alike, once."""
     return list(dict.fromkeys(_sections(inspect.type_info(Manifest), "")))
+
+
+def find_settings(key: str) -> list[Setting]:
+    """The settings that a dotted key means: ``apps.helpdesk.deadline``, a section such as ``apps``, or a bare name.
+
+    A name of one's own may stand where the table has ``NAME``, or be left out. Raises `UnknownSetting`.
+    """
+    every = [setting for section in manifest_sections() for setting in section.settings]
+    wanted = [part for part in key.strip(".").split(".") if part]
+    exact = [setting for setting in every if _means(setting.path.split("."), wanted)]
+    inside = [
+        setting
+        for section in manifest_sections()
+        if section.path and _means(section.path.split("."), wanted)
+        for setting in section.settings
+    ]
+    found = inside or exact or [setting for setting in every if [setting.name] == wanted]
+    if not found:
+        hint = nearest(key, {setting.path for setting in every} | {setting.name for setting in every})
+        raise UnknownSetting(f"there is no setting {key[:100]!r}", hint=hint or "docs/reference/manifest.md lists them")
+    return list(dict.fromkeys(found))
+
+
+def _means(path: list[str], wanted: list[str]) -> bool:
+    """Whether a written key stands for a table's path: own names match ``NAME`` or are left out."""
+    if len(path) == len(wanted):
+        return all(part in ("NAME", word) for part, word in zip(path, wanted, strict=True))
+    return [part for part in path if part != "NAME"] == wanted
 
 
 def manifest_schema() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roadbed.apps.manifest import AppConfig
+from roadbed.gateway.providers import PROVIDERS, host_of
 from roadbed.kernel.config import Document, KeyPath, decode, nearest, parse_duration_s, parse_yaml, read_yaml
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
@@ -41,14 +42,16 @@ class Workspace:
         return [self.folder / MANIFEST_NAME, *prompts]
 
 
-def load_workspace(folder: Path) -> Workspace:
-    """Read and check a workspace. Raises `ConfigError` (its ``others`` hold further errors)."""
+def load_workspace(folder: Path, text: str | None = None) -> Workspace:
+    """Read and check a workspace; ``text`` stands for the manifest's. Raises `ConfigError` (``others`` beside it)."""
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder", hint="name an existing folder: roadbed up FOLDER")
     path = folder / MANIFEST_NAME
-    is_inferred = not path.exists()
-    document = parse_yaml(infer_manifest(folder)) if is_inferred else read_yaml(path)
+    is_inferred = text is None and not path.exists()
+    if is_inferred:
+        text = infer_manifest(folder)
+    document = read_yaml(path) if text is None else parse_yaml(text)
     manifest = decode(document, Manifest)
     prompts: dict[str, str] = {}
     errors = list(_check(folder, manifest, document, prompts))
@@ -123,10 +126,7 @@ def _check_names(manifest: Manifest, document: Document) -> Iterator[ConfigError
 
 def _check_source(folder: Path, name: str, source: SourceConfig, document: Document) -> Iterator[ConfigError]:
     path: KeyPath = ("sources", name)
-    try:
-        parse_label(source.labels)
-    except ConfigError as error:
-        yield document.error(error.message, (*path, "labels"), hint=error.hint)
+    yield from _check_labels(document, source.labels, (*path, "labels"))
     match source:
         case FilesSource():
             if not (folder / Path(source.path).expanduser()).is_dir():
@@ -169,13 +169,30 @@ def _check_models(manifest: Manifest, document: Document) -> Iterator[ConfigErro
                 ("endpoints", name, "key"),
                 hint="env:NAME or file:PATH",
             )
+        if endpoint.url and not _is_address(endpoint.url):
+            yield document.error("`url` must be an http or https address", ("endpoints", name, "url"))
+        yield from _check_labels(document, endpoint.labels, ("endpoints", name, "labels"))
     for name, model in manifest.models.items():
+        yield from _check_labels(document, model.labels, ("models", name, "labels"))
         for i, entry in enumerate(model.ladder):
             path = ("models", name, "ladder", i)
             if entry in manifest.models:
                 yield document.error(f"`{entry}` is a model; a ladder names endpoints or provider/model", path)
             elif "/" not in entry:
                 yield from _unknown(document, entry, set(manifest.endpoints), path, "endpoint")
+            else:
+                yield from _unknown(document, entry.partition("/")[0], set(PROVIDERS), path, "provider")
+
+
+def _is_address(url: str) -> bool:
+    return url.startswith(("http://", "https://")) and bool(host_of(url))
+
+
+def _check_labels(document: Document, labels: list[str], path: KeyPath) -> Iterator[ConfigError]:
+    try:
+        parse_label(labels)
+    except ConfigError as error:
+        yield document.error(error.message, path, hint=error.hint)
 
 
 def _check_app(

@@ -1,0 +1,112 @@
+"""``roadbed models``: which models a server uses, and adding a provider's model to the manifest."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from roadbed.cli.connection import add_arguments, connect
+from roadbed.cli.main import EXIT_OK
+from roadbed.cli.output import print_json, print_table
+from roadbed.kernel.config import nearest
+from roadbed.kernel.errors import ConfigError
+
+SUMMARY = "List models with their health, or add a provider's model to roadbed.yaml."
+EXAMPLE = (
+    "  roadbed models list\n  roadbed models add openai\n"
+    "  roadbed models add anthropic --model claude-haiku-4-5 --app helpdesk --print"
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add")
+    add_arguments(actions.add_parser("list", help="routes, their endpoints, local engines, keys that are not used"))
+    add = actions.add_parser("add", help="write a provider's model into the manifest, and show the change")
+    add.add_argument("provider", help="openai, anthropic, mistral, groq, together, deepseek or openrouter")
+    add.add_argument("--model", help="the provider's name of the model (default: one that is usual)")
+    add.add_argument("--name", help="what it is called here (default: the provider's name)")
+    add.add_argument("--app", default="", help="an app that shall use it (default: those that name no model)")
+    add.add_argument("--workspace", default=".", type=Path, help="the folder of roadbed.yaml (default: this one)")
+    add.add_argument("--print", action="store_true", dest="only_print", help="show the change, write nothing")
+    add.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """``list`` asks the server; ``add`` changes the file, which a running server follows."""
+    return _add(arguments) if arguments.action == "add" else _list(arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = connect(arguments).call("GET", "/api/models")
+    if arguments.json:
+        print_json(found)
+        return EXIT_OK
+    rows = [[name, *_row(endpoint)] for name, ladder in found["routes"].items() for endpoint in ladder]
+    if rows:
+        print_table(["model", "endpoint", "asks for", "where", "rung", "state"], rows)
+    else:
+        print("no model: answers are verbatim cited sentences (`roadbed models add openai` names one)")
+    for engine in found["engines"]:
+        print(f"engine {engine['kind']} at {engine['address']}: {', '.join(engine['models'])}")
+    for key in found["unused_provider_keys"]:
+        print(key["hint"])
+    return EXIT_OK
+
+
+def _row(endpoint: dict[str, Any]) -> list[str]:
+    where = "local" if endpoint["is_local"] else endpoint["address"]
+    return [endpoint["endpoint"], endpoint["model"], where, endpoint["rung"], endpoint["unavailable"] or "ready"]
+
+
+def _add(arguments: argparse.Namespace) -> int:
+    from roadbed.gateway.providers import PROVIDERS
+    from roadbed.releases.edit import add_model
+    from roadbed.releases.workspace import MANIFEST_NAME, infer_manifest, load_workspace
+
+    provider = PROVIDERS.get(arguments.provider)
+    if provider is None:
+        hint = nearest(arguments.provider, PROVIDERS) or f"known: {', '.join(PROVIDERS)}"
+        raise ConfigError(f"there is no provider named {arguments.provider!r}", hint=hint)
+    model = arguments.model or provider.example_model
+    if not model:
+        raise ConfigError(f"{provider.title} has no usual model", hint="name one with --model")
+    folder = arguments.workspace.expanduser().resolve()
+    before = load_workspace(folder)
+    path = folder / MANIFEST_NAME
+    old = infer_manifest(folder) if before.is_inferred else path.read_text(encoding="utf-8")
+    name = arguments.name or provider.name
+    comment = f"Added by `roadbed models add {provider.name}`; the key is read from {provider.key_name}."
+    new = add_model(old, name, [f"{provider.name}/{model}"], comment=comment, app=arguments.app)
+    load_workspace(folder, new)
+    shown = "" if before.is_inferred else old
+    diff = "".join(
+        difflib.unified_diff(shown.splitlines(True), new.splitlines(True), str(path), str(path), n=2)
+    ).rstrip()
+    if not arguments.only_print:
+        _replace(path, new)
+    is_set = bool(os.environ.get(provider.key_name))
+    if arguments.json:
+        facts = {"path": str(path), "model": name, "ladder": [f"{provider.name}/{model}"], "diff": diff}
+        print_json({**facts, "is_written": not arguments.only_print, "key": provider.key_name, "key_is_set": is_set})
+        return EXIT_OK
+    print(diff)
+    if not is_set:
+        print(f"\nset {provider.key_name} where `roadbed up` runs, and start it again: it is not set here")
+    return EXIT_OK
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace the file as a whole, with the mode that it had."""
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,263 @@
+"""The checks of `roadbed doctor`: what a deployment needs of this machine, each with how to mend it.
+
+Reads and probes, changes nothing, and needs no running server; where one runs, it is asked too. A check that fails
+does not keep the others from running. The invariant: every `Check` that is not well says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from roadbed.gateway.local_engines import find_local_engines
+from roadbed.gateway.providers import describe_environment
+from roadbed.kernel.errors import ConfigError, RoadbedError
+from roadbed.releases.workspace import Workspace, load_workspace
+from roadbed.server.settings import Settings
+
+PYTHON_MIN = (3, 11)
+DISK_FREE_BYTES_MIN = 1024**3
+PROGRAM_TIMEOUT_S = 10
+PROBE_TIMEOUT_S = 3
+Verdict = Literal["ok", "note", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. ``fix`` says what to do when it is not ``ok``."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """All checks, in the order in which `roadbed up` would meet the troubles."""
+    running = find_running(settings.state)
+    return [
+        *_python(),
+        *_workspace(settings),
+        *_state(settings),
+        *_disk(settings),
+        *_port(settings, running),
+        *_postgres(settings),
+        *_server(running),
+        *_embedding_model(),
+        *_guard(),
+        *_engines(),
+        *_provider_keys(),
+    ]
+
+
+def find_running(state: Path) -> dict[str, Any] | None:
+    """What ``run/cli.json`` says of the server that runs on this state; None when none does."""
+    try:
+        found: dict[str, Any] = json.loads((state / "run" / "cli.json").read_text(encoding="utf-8"))
+        os.kill(int(found["pid"]), 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
+
+
+def _python() -> Iterator[Check]:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= PYTHON_MIN:
+        yield Check("python", "ok", f"Python {found}")
+    else:
+        yield Check("python", "wrong", f"Python {found} is too old", "install Python 3.11 or newer; run `make setup`")
+
+
+def _workspace(settings: Settings) -> Iterator[Check]:
+    try:
+        workspace = load_workspace(settings.workspace)
+    except ConfigError as error:
+        yield Check("workspace", "wrong", str(error), "`roadbed check` lists every error with its line")
+        return
+    origin = "no roadbed.yaml, the defaults apply" if workspace.is_inferred else "roadbed.yaml is valid"
+    yield Check("workspace", "ok", f"{workspace.manifest.name}: {origin}")
+    yield from _endpoint_keys(workspace)
+
+
+def _endpoint_keys(workspace: Workspace) -> Iterator[Check]:
+    from roadbed.gateway.prices import shipped_prices
+    from roadbed.gateway.route import build_routes
+
+    manifest = workspace.manifest
+    try:
+        routes = build_routes(manifest.endpoints, manifest.models, prices=shipped_prices(), base=workspace.folder)
+    except ConfigError as error:
+        yield Check("models", "wrong", str(error), "mend the manifest; `roadbed check` validates it")
+        return
+    for endpoint in {endpoint.name: endpoint for route in routes.values() for endpoint in route.ladder}.values():
+        if endpoint.fault:
+            fix = "set it where `roadbed up` runs, and start it again"
+            yield Check("models", "wrong", f"{endpoint.name} cannot be used: {endpoint.fault}", fix)
+    if routes:
+        yield Check("models", "ok", f"declared: {', '.join(sorted(routes))}")
+    else:
+        yield Check(
+            "models", "note", "none declared: a local engine is used, or none", "`roadbed models add openai` names one"
+        )
+
+
+def _state(settings: Settings) -> Iterator[Check]:
+    state = settings.state
+    if not state.exists():
+        parent = next(path for path in state.parents if path.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield Check("state", "ok", f"{state} will be made by the first start")
+        else:
+            yield Check("state", "wrong", f"{parent} is not writable", "name another folder with --state")
+        return
+    status = state.stat()
+    if not state.is_dir() or status.st_uid != os.geteuid():
+        yield Check("state", "wrong", f"{state} is not a folder of yours", "name another folder with --state")
+    elif not os.access(state, os.W_OK | os.X_OK) or _is_read_only(state):
+        yield Check("state", "wrong", f"{state} is not writable", f"chmod u+rwx {state}, or name another with --state")
+    elif status.st_mode & 0o077:
+        yield Check("state", "note", f"{state} can be entered by others", "the next start narrows it to mode 0700")
+    else:
+        yield Check("state", "ok", str(state))
+
+
+def _is_read_only(folder: Path) -> bool:
+    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+def _disk(settings: Settings) -> Iterator[Check]:
+    there = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    text = f"{free / 1024**3:.1f} GiB free for {settings.state}"
+    if free < DISK_FREE_BYTES_MIN:
+        yield Check("disk", "wrong", text, "free at least 1 GiB, or name a folder on another disk with --state")
+    else:
+        yield Check("disk", "ok", text)
+
+
+def _port(settings: Settings, running: dict[str, Any] | None) -> Iterator[Check]:
+    if running is not None:
+        yield Check("port", "ok", f"{running['url']} is served by this workspace's own process {running['pid']}")
+        return
+    if settings.port == 0:
+        yield Check("port", "ok", "any free port")
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            message = f"{settings.host}:{settings.port} cannot be used: {error.strerror}"
+            yield Check("port", "wrong", message, "stop what listens there, or choose another with --port")
+            return
+    yield Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def _postgres(settings: Settings) -> Iterator[Check]:
+    if settings.database is not None:
+        yield Check("postgresql", "ok", "a managed database is used; `roadbed up` checks it")
+        return
+    from roadbed.store.postgres_process import find_install
+
+    try:
+        program = find_install() / "bin" / "postgres"
+        answer = subprocess.run(
+            [str(program), "--version"], capture_output=True, text=True, timeout=PROGRAM_TIMEOUT_S, check=False
+        )
+    except RoadbedError as error:
+        yield Check("postgresql", "wrong", error.message, error.hint)
+        return
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Check(
+            "postgresql", "wrong", f"its program does not run: {type(error).__name__}", "run `make setup` again"
+        )
+        return
+    if answer.returncode != 0:
+        lines = answer.stderr.strip().splitlines() or ["it gave no reason"]
+        yield Check("postgresql", "wrong", f"its program does not run: {lines[0][:200]}", "run `make setup` again")
+    else:
+        yield Check("postgresql", "ok", answer.stdout.strip())
+    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Check("sockets", "wrong", f"{folder} is not writable", "make $XDG_RUNTIME_DIR or /tmp writable")
+
+
+def _server(running: dict[str, Any] | None) -> Iterator[Check]:
+    if running is None:
+        yield Check("server", "note", "none runs for this workspace", "start one with: roadbed up WORKSPACE")
+        return
+    try:
+        with urllib.request.urlopen(f"{running['url']}/readyz", timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310
+            parts = json.load(response)["parts"]
+    except urllib.error.HTTPError as error:
+        with error:
+            parts = json.load(error).get("parts", {})
+    except (OSError, ValueError):
+        message = f"process {running['pid']} does not answer at {running['url']}"
+        yield Check("server", "wrong", message, "stop it and start it again; its log says more")
+        return
+    for name, state in parts.items():
+        if state != "ok":
+            yield Check(f"server: {name}", "wrong", state, "the log of `roadbed up` and postgres/server.log say more")
+    if all(state == "ok" for state in parts.values()):
+        yield Check("server", "ok", f"{running['url']} is ready: {', '.join(parts)}")
+
+
+def _embedding_model() -> Iterator[Check]:
+    from roadbed.knowledge.embedding_model import locate, verify
+
+    try:
+        folder = locate()
+        verify(folder)
+    except RoadbedError as error:
+        yield Check("embedding model", "wrong", error.message, error.hint or "run `make setup`")
+    else:
+        yield Check("embedding model", "ok", f"{folder.name}, checksums are right")
+
+
+def _guard() -> Iterator[Check]:
+    from roadbed.guard.engine import make_engine
+
+    engine = make_engine()
+    if engine.name == "re":
+        message = "the portable engine is used: it finds the same, some twenty times slower"
+        yield Check("guard", "note", message, "install the package hyperscan, where it has a build for this machine")
+    else:
+        yield Check("guard", "ok", f"the engine {engine.name}")
+
+
+def _engines() -> Iterator[Check]:
+    found = asyncio.run(_find_engines())
+    if not found:
+        yield Check(
+            "local engines", "note", "none answers on a usual port", "start Ollama, llama.cpp, vLLM or LM Studio"
+        )
+    for kind, url, models in found:
+        yield Check("local engines", "ok", f"{kind} at {url}: {', '.join(models) or 'no chat model'}")
+
+
+async def _find_engines() -> list[tuple[str, str, tuple[str, ...]]]:
+    from roadbed.wire.client import UpstreamClient
+
+    client = UpstreamClient()
+    try:
+        return [(engine.kind, engine.url, engine.models[:3]) for engine in await find_local_engines(client)]
+    finally:
+        await client.close()
+
+
+def _provider_keys() -> Iterator[Check]:
+    for key in describe_environment():
+        yield Check("provider keys", "note", f"{key.variable} is set", f"to use it: roadbed models add {key.provider}")
