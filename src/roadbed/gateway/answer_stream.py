@@ -30,7 +30,7 @@ from roadbed.gateway.health import Admission, EndpointHealth, HealthBoard
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.route import Candidate, Plan, Route, plan
-from roadbed.gateway.settlement import AttemptMeter
+from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, Outcome
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
@@ -52,6 +52,22 @@ class Surroundings:
     health: HealthBoard
     estimator: TokenEstimator
 
+    def why_unavailable(self, endpoint: Endpoint) -> str:
+        """Why the endpoint may not be asked now; empty when it may."""
+        state = self.health.of(endpoint.name)
+        if state.in_flight >= endpoint.max_connections:
+            return "all its connections are busy"
+        return state.why_unavailable(self.health.monotonic_s())
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTry:
+    """An attempt that was made already, with its failure: the walk begins as if it had made it itself."""
+
+    endpoint: str
+    failure: UpstreamError
+    outcome: Outcome
+
 
 @dataclass(slots=True)
 class _Running:
@@ -70,16 +86,24 @@ class AnswerStream:
     """
 
     def __init__(
-        self, shared: Surroundings, route: Route, request: ChatRequest, call: Call, *, is_buffered: bool = False
+        self,
+        shared: Surroundings,
+        route: Route,
+        request: ChatRequest,
+        call: Call,
+        *,
+        is_buffered: bool = False,
+        first_try: FirstTry | None = None,
     ) -> None:
-        self.outcome = Outcome(route=route.name)
+        self.outcome = Outcome(route=route.name) if first_try is None else first_try.outcome
+        self._first_try = first_try
         self._shared = shared
         self._route = route
         self._request = request
         self._call = call
         self._is_buffered = is_buffered
         self._vault = call.vault if call.vault is not None else Vault()
-        self._deadline = _earlier(call.deadline, route.deadline_s)
+        self._deadline = earlier(call.deadline, route.deadline_s)
         self._guarded: dict[bool, GuardedRequest] = {}
         self._pending: deque[Event] = deque()
         self._running: _Running | None = None
@@ -150,7 +174,7 @@ class AnswerStream:
         self._is_open = True
         label = self._call.label_of(self._request).join(self._route.label)
         chosen = plan(self._route, label, self._why_unavailable)
-        self.outcome.skipped.extend(chosen.skipped)
+        self.outcome.skipped[:] = chosen.skipped
         failures: list[Failure] = []
         unsupported: UnsupportedFeature | None = None
         for number, candidate in enumerate(chosen.candidates):
@@ -175,13 +199,17 @@ class AnswerStream:
         health = self._shared.health.of(endpoint.name)
         encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
         for tries in range(RETRIES_MAX + 1):
-            if self._deadline.has_passed():
-                raise self._late(failures)
-            admission = self._shared.health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
-            if admission is None:
-                self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
-                return False
-            failure = await self._try(candidate, encoded, rungs_left, admission)
+            first, self._first_try = self._first_try, None
+            if first is not None and first.endpoint == endpoint.name:
+                failure: UpstreamError | None = first.failure
+            else:
+                if self._deadline.has_passed():
+                    raise self._late(failures)
+                admission = self._shared.health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
+                if admission is None:
+                    self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
+                    return False
+                failure = await self._try(candidate, encoded, rungs_left, admission)
             if failure is None:
                 return True
             failures.append((endpoint.name, failure))
@@ -251,13 +279,8 @@ class AnswerStream:
         self._pending.extend(running.unmasker.feed(event))
 
     def _commit(self, candidate: Candidate, running: _Running) -> None:
-        endpoint, outcome = candidate.endpoint, self.outcome
-        outcome.endpoint, outcome.model = endpoint.name, endpoint.model
-        outcome.rung = self._route.rung(candidate.position)
-        outcome.price = endpoint.price.source if endpoint.price is not None else "unknown"
+        commit(self.outcome, self._route, candidate, self._call.trace)
         running.attempt.extend(asyncio.get_running_loop().time() + self._deadline.remaining_s())
-        if self._call.trace is not None:
-            self._call.trace.model = endpoint.name
 
     # The end.
 
@@ -301,10 +324,9 @@ class AnswerStream:
         return wait_s
 
     def _why_unavailable(self, endpoint: Endpoint) -> str:
-        state = self._shared.health.of(endpoint.name)
-        if state.in_flight >= endpoint.max_connections:
-            return "all its connections are busy"
-        return state.why_unavailable(self._shared.health.monotonic_s())
+        if self._first_try is not None and self._first_try.endpoint == endpoint.name:
+            return ""  # it was available when it was tried
+        return self._shared.why_unavailable(endpoint)
 
     def _wait_s(self) -> float | None:
         """Seconds until the first endpoint of the ladder may be asked again; None when nothing is known."""
@@ -318,6 +340,7 @@ class AnswerStream:
         return GatewayDeadline(f"the deadline passed before the route {self._route.name!r} answered ({tried})")
 
 
-def _earlier(deadline: Deadline, route_s: float) -> Deadline:
+def earlier(deadline: Deadline, route_s: float) -> Deadline:
+    """The request's deadline, or the route's when that comes first."""
     route_deadline = Deadline.after(route_s, deadline.clock)
     return deadline if deadline.at_s <= route_deadline.at_s else route_deadline

@@ -13,6 +13,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from roadbed.gateway.dialects.base import Dialect, EncodedRequest, StreamDecoder, cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
@@ -21,7 +22,7 @@ from roadbed.gateway.errors import UpstreamError
 from roadbed.gateway.types import CONTENT_EVENTS, Event, Finished, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
-from roadbed.wire.address import parse_url
+from roadbed.wire.address import Url, parse_url
 from roadbed.wire.client import UpstreamClient
 from roadbed.wire.errors import (
     ConnectTimeout,
@@ -35,6 +36,7 @@ from roadbed.wire.errors import (
     UpstreamFailed,
 )
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
+from roadbed.wire.request import Headers
 from roadbed.wire.sse import SseEvent, SseParser
 from roadbed.wire.tls import TrustDomain
 
@@ -47,6 +49,7 @@ TRAILER_S = 2.0
 """How long usage may still come after the answer was finished."""
 
 QUEUED_EVENTS_MAX = 512
+ADDRESSES_KEPT = 1024
 ANSWER_CHARACTERS_MAX = 8 * 1024 * 1024
 
 
@@ -72,12 +75,26 @@ def limits_for(deadline: Deadline, endpoint: Endpoint, rungs_left: int, loop_now
     )
 
 
-def trust_of(endpoint: Endpoint) -> TrustDomain:
-    """The certificate authorities and the client certificate that the endpoint asks for."""
-    return TrustDomain(
-        ca_files=(endpoint.ca_file,) if endpoint.ca_file else (),
-        client_certificate=endpoint.client_cert or None,
-    )
+@lru_cache(maxsize=ADDRESSES_KEPT)
+def address_of(url: str, ca_file: str, client_cert: str) -> tuple[Url, TrustDomain]:
+    """An address, with the certificate authorities and the client certificate that its endpoint asks for.
+
+    The same objects each time: the client finds its pool by them.
+    """
+    trust = TrustDomain(ca_files=(ca_file,) if ca_file else (), client_certificate=client_cert or None)
+    return parse_url(url), trust
+
+
+def upstream_request(endpoint: Endpoint, path: str, headers: Headers | bytes, body: bytes) -> UpstreamRequest:
+    """The HTTP request of one attempt."""
+    url, trust = address_of(endpoint.url + path, endpoint.ca_file, endpoint.client_cert)
+    return UpstreamRequest(b"POST", url, headers, body, trust, endpoint.name)
+
+
+def failure_of_response(head: ResponseHead, body: bytes) -> UpstreamError:
+    """The failure of a response whose status is not 200."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return failure_from_response(head.status, headers, body, datetime.now(UTC))
 
 
 class Attempt:
@@ -138,16 +155,9 @@ class Attempt:
 
     def start(self, client: UpstreamClient, encoded: EncodedRequest) -> None:
         """Send the request. An address or TLS file that cannot be used is the endpoint's failure."""
-        endpoint, limits = self._endpoint, self._limits
+        limits = self._limits
         try:
-            request = UpstreamRequest(
-                b"POST",
-                parse_url(endpoint.url + encoded.path),
-                encoded.headers,
-                encoded.body,
-                trust=trust_of(endpoint),
-                credential_class=endpoint.name,
-            )
+            request = upstream_request(self._endpoint, encoded.path, encoded.headers, encoded.body)
             self._exchange = client.send(request, self, limits.connect_by_s, limits.first_event_by_s)
         except ConfigError as error:
             self._end(UpstreamError("fault", error.message, was_sent=False))
@@ -233,7 +243,7 @@ class Attempt:
         elif self.head is not None and self.head.status != 200:
             self._finish_body()
         else:
-            self._end(_failure_of(error))
+            self._end(failure_of_wire(error))
 
     # Inside.
 
@@ -252,8 +262,7 @@ class Attempt:
     def _finish_body(self) -> None:
         assert self.head is not None
         if self.head.status != 200:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.head.headers}
-            self._end(failure_from_response(self.head.status, headers, bytes(self._body), datetime.now(UTC)))
+            self._end(failure_of_response(self.head, bytes(self._body)))
             return
         try:
             self._take(self._dialect.decode_body(bytes(self._body)))
@@ -331,7 +340,7 @@ class Attempt:
             self._waiter.set_result(None)
 
 
-def _failure_of(error: UpstreamFailed) -> UpstreamError:
+def failure_of_wire(error: UpstreamFailed) -> UpstreamError:
     """The failure class of a wire error."""
     was_sent = not isinstance(error, NotSent)
     if isinstance(error, PoolExhausted):

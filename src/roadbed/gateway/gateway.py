@@ -11,10 +11,12 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from roadbed.gateway.answer_stream import AnswerStream, Surroundings
+from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
+from roadbed.gateway.dialects.openai_server import IncomingChat
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.relay import Relay, RelayListener, begin
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.guard.gate import Guard
@@ -68,10 +70,24 @@ class Gateway:
         known = ", ".join(sorted(self.routes)[:LISTED_ROUTES_MAX])
         raise UnknownRoute(f"there is no model {name!r}", hint=nearest(name, self.routes) or f"known models: {known}")
 
-    def stream(self, route: str | Route, request: ChatRequest, call: Call) -> AnswerStream:
-        """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream."""
+    def stream(
+        self, route: str | Route, request: ChatRequest, call: Call, first_try: FirstTry | None = None
+    ) -> AnswerStream:
+        """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
+
+        ``first_try`` is a relay's failed attempt, from which the walk goes on.
+        """
         found = self.find(route) if isinstance(route, str) else route
-        return AnswerStream(self._shared, found, request, call)
+        return AnswerStream(self._shared, found, request, call, first_try=first_try)
+
+    def relay(
+        self, route: Route, incoming: IncomingChat, body: bytes, call: Call, listener: RelayListener
+    ) -> Relay | None:
+        """Send a caller's bytes as they are, where nothing in them must be masked (the server has looked).
+
+        None when the request has to go the ordinary way, by `stream`.
+        """
+        return begin(self._shared, route, incoming, body, call, listener)
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""

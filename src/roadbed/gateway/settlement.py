@@ -7,11 +7,12 @@ endpoint may have begun to work on are settled too. The invariant: `settle` take
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from roadbed.gateway.attempt import Attempt
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
 from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.route import Candidate, Route
 from roadbed.gateway.types import (
     NO_USAGE,
     AttemptRecord,
@@ -27,19 +28,42 @@ from roadbed.gateway.types import (
 )
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, Span, Trace
 from roadbed.ledger.trace import Usage as LedgerUsage
+from roadbed.wire.exchange import ResponseHead
+
+
+class Observed(Protocol):
+    """What is read of an attempt: the response's head and when the first token came; None while there is none."""
+
+    @property
+    def head(self) -> ResponseHead | None:
+        """Status and headers."""
+
+    @property
+    def first_event_at_s(self) -> float | None:
+        """The loop's time at the first token."""
+
+
+def commit(outcome: Outcome, route: Route, candidate: Candidate, trace: Trace | None) -> None:
+    """The answer has begun: from now on it comes from this endpoint alone."""
+    endpoint = candidate.endpoint
+    outcome.endpoint, outcome.model = endpoint.name, endpoint.model
+    outcome.rung = route.rung(candidate.position)
+    outcome.price = endpoint.price.source if endpoint.price is not None else "unknown"
+    if trace is not None:
+        trace.model = endpoint.name
 
 
 class AttemptMeter:
     """Watches one attempt from its start to its settlement."""
 
     def __init__(
-        self, outcome: Outcome, endpoint: Endpoint, attempt: Attempt, bytes_in: int, trace: Trace | None, now_s: float
+        self, outcome: Outcome, endpoint: Endpoint, attempt: Observed, bytes_in: int, trace: Trace | None, now_s: float
     ) -> None:
         self._outcome = outcome
         self._endpoint = endpoint
         self._attempt = attempt
         self._bytes_in = bytes_in
-        self._bytes_out = 0
+        self.bytes_out = 0
         self._reported: Usage | None = None
         self._trace = trace
         self._span: Span | None = trace.open_span(f"model {endpoint.name}", "model") if trace is not None else None
@@ -51,9 +75,9 @@ class AttemptMeter:
         """Count one event."""
         match event:
             case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
-                self._bytes_out += len(text)
+                self.bytes_out += len(text)
             case ToolCallDelta(_, _, name, arguments):
-                self._bytes_out += len(name) + len(arguments)
+                self.bytes_out += len(name) + len(arguments)
             case UsageReported(usage):
                 self._reported = usage
             case Finished():
@@ -80,7 +104,7 @@ class AttemptMeter:
         may_have_worked = is_complete or record.status == 200 or ((error is None or error.was_sent) and head is None)
         if may_have_worked:
             record.usage = estimator.settle(
-                endpoint.model, self._reported, self._bytes_in, self._bytes_out, is_complete=is_complete
+                endpoint.model, self._reported, self._bytes_in, self.bytes_out, is_complete=is_complete
             )
             if endpoint.price is not None:
                 record.cost_picousd = endpoint.price.cost_picousd(record.usage)

@@ -118,6 +118,10 @@ class Guard:
         """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding."""
         return self._with_placeholders(text, label, "record")
 
+    def for_record_of_clean(self, text: str) -> Guarded:
+        """`for_record` for a text that is part of a body in which `scan_bytes` has just found nothing."""
+        return make_guarded(text, PUBLIC, sink="record")
+
     def for_log(self, text: str) -> Guarded:
         """A short text for the log, as `for_record`; prompts and documents do not go to the log at all."""
         return self._with_placeholders(text, PUBLIC, "log")

@@ -219,6 +219,10 @@ class HotRequest:
         task.add_done_callback(self._task_done)
         return task
 
+    def fail(self, error: Exception) -> None:
+        """A callback of this request's handler raised: end it as a failed task would."""
+        self._connection.task_failed(self, error)
+
     # The connection's side.
 
     def client_left(self) -> None:

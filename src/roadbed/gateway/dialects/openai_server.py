@@ -127,12 +127,19 @@ _HANDLED = _KNOWN | {"n", "logprobs", "top_logprobs"}
 
 
 class IncomingChat(msgspec.Struct, frozen=True):
-    """A caller's request: the model it names, the request itself, and how it wants the answer."""
+    """A caller's request: the model it names, the request itself, and how it wants the answer.
+
+    ``is_plain`` says that the body means to an endpoint of this dialect what ``request`` means to us, so that its
+    bytes could be sent there: each turn is one text, and no field would be left out or written in another way.
+    ``limit_field`` is the name under which the caller gave the limit of tokens.
+    """
 
     model: str
     request: ChatRequest
     stream: bool = False
     include_usage: bool = False
+    is_plain: bool = False
+    limit_field: str = ""
 
 
 def decode_chat(body: bytes) -> IncomingChat:
@@ -158,13 +165,13 @@ def chat_from_object(raw: Any) -> IncomingChat:
         raise _invalid(error) from None
     _check_bounds(wire)
     _refuse_unsupported(wire)
-    messages = tuple(_message(message, number) for number, message in enumerate(wire.messages))
+    messages = tuple([_message(message, number) for number, message in enumerate(wire.messages)])
     limit = wire.max_tokens if wire.max_completion_tokens is None else wire.max_completion_tokens
     stop = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
     request = ChatRequest(
         messages=messages,
-        tools=tuple(_tool(tool, number) for number, tool in enumerate(wire.tools or ())),
-        tool_choice=_tool_choice(wire),
+        tools=tuple([_tool(tool, number) for number, tool in enumerate(wire.tools)]) if wire.tools else (),
+        tool_choice=_tool_choice(wire) if wire.tool_choice is not None else None,
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=limit,
         temperature=wire.temperature,
@@ -174,7 +181,30 @@ def chat_from_object(raw: Any) -> IncomingChat:
         passthrough={name: value for name, value in raw.items() if name not in _HANDLED and value is not None},
     )
     include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
-    return IncomingChat(wire.model, request, bool(wire.stream), include_usage)
+    return IncomingChat(
+        wire.model, request, bool(wire.stream), include_usage, _is_plain(wire, raw, messages), _limit_field(wire)
+    )
+
+
+_PLAIN_MESSAGE = frozenset(_Message.__struct_fields__)
+
+
+def _is_plain(wire: _Request, raw: dict[str, Any], messages: tuple[Message, ...]) -> bool:
+    """See `IncomingChat`. Fields that are null, or make no sense without another one, are not sent on otherwise."""
+    if None in raw.values() or (wire.stream_options is not None and not wire.stream):
+        return False
+    if not wire.tools and (wire.tool_choice is not None or wire.parallel_tool_calls is not None):
+        return False
+    for message, given in zip(messages, raw["messages"], strict=True):
+        if type(message.content) is not str or not given.keys() <= _PLAIN_MESSAGE or None in given.values():
+            return False
+    return True
+
+
+def _limit_field(wire: _Request) -> str:
+    if wire.max_completion_tokens is not None:
+        return "max_completion_tokens" if wire.max_tokens is None else "both"
+    return "max_tokens" if wire.max_tokens is not None else ""
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.S)
@@ -196,17 +226,17 @@ def _check_bounds(wire: _Request) -> None:
         raise TooLarge(f"messages: more than {MESSAGES_MAX}", param="messages")
     if len(wire.tools or ()) > TOOLS_MAX:
         raise TooLarge(f"tools: more than {TOOLS_MAX}", param="tools")
-    bounds: tuple[tuple[str, float | None, float, float], ...] = (
-        ("max_tokens", wire.max_tokens, 1, 1e9),
-        ("max_completion_tokens", wire.max_completion_tokens, 1, 1e9),
-        ("temperature", wire.temperature, 0, 2),
-        ("top_p", wire.top_p, 0, 1),
-    )
-    for name, value, low, high in bounds:
-        if value is not None and not low <= value <= high:
-            raise InvalidChatRequest(f"{name}: it must be between {low:g} and {high:g}", param=name)
+    _check_bound("max_tokens", wire.max_tokens, 1, 1e9)
+    _check_bound("max_completion_tokens", wire.max_completion_tokens, 1, 1e9)
+    _check_bound("temperature", wire.temperature, 0, 2)
+    _check_bound("top_p", wire.top_p, 0, 1)
     if isinstance(wire.stop, list) and len(wire.stop) > STOP_MAX:
         raise InvalidChatRequest(f"stop: more than {STOP_MAX}", param="stop")
+
+
+def _check_bound(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise InvalidChatRequest(f"{name}: it must be between {low:g} and {high:g}", param=name)
 
 
 def _refuse_unsupported(wire: _Request) -> None:
@@ -217,6 +247,8 @@ def _refuse_unsupported(wire: _Request) -> None:
 
 
 def _message(message: _Message, number: int) -> Message:
+    if type(message.content) is str and message.tool_calls is None and message.role != "tool":
+        return Message(message.role, message.content, message.name or "", (), message.tool_call_id or "")
     where = f"messages[{number}]"
     calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
     if calls and message.role != "assistant":
@@ -392,6 +424,19 @@ def completion_object(
     if roadbed is not None:
         body["roadbed"] = roadbed
     return body
+
+
+def completion_bytes(
+    id: str,
+    created_s: int,
+    model: str,
+    answer: Answer,
+    *,
+    annotations: list[dict[str, Any]] | None = None,
+    roadbed: dict[str, Any] | None = None,
+) -> bytes:
+    """`completion_object`, encoded."""
+    return _encode(completion_object(id, created_s, model, answer, annotations=annotations, roadbed=roadbed))
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -1,0 +1,413 @@
+"""What `/v1/chat/completions` costs through a route of the whole server, beside nginx and a Rust router in one run.
+
+Roadbed is the real server (`roadbed up`: key check, guard, usage, trace and ledger on, its own PostgreSQL). Each
+candidate runs alone on one core; load, the scripted upstream and PostgreSQL are on the other one. CPU is read from
+/proc, so that a busy machine blurs requests per second but hardly CPU per request; rounds are repeated, the quietest
+one is reported, and the spread of all beside it.
+
+    python bench/gateway/run.py [--rounds 3] [--seconds 4] [--sglang-router PATH] [--nginx PATH] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from roadbed import __version__
+
+PATH = "/v1/chat/completions"
+PROMPT = ("Please summarise the report of the last inspection for the board in three short sentences. " * 5)[:420]
+ANSWER = ("The roof was replaced and the drains were cleaned; no further work is needed before the autumn. " * 5)[:440]
+KEY = "bench-key-that-is-long-enough-0001"
+CHUNKS_PER_STREAM, CHUNK_GAP_S, STREAMS = 200, 0.01, 64
+PACED_CONNECTIONS, PACED_REQUESTS, PACED_GAP_S = 8, 150, 0.01
+OWN_CORE, LOAD_CORE = 0, 1
+TICKS = os.sysconf("SC_CLK_TCK")
+START_S = 120
+MANIFEST = """name: bench
+endpoints:
+  upstream: {{type: openai, url: "http://127.0.0.1:{port}/v1", model: bench-model, max_connections: 512}}
+models:
+  fast: {{ladder: [upstream]}}
+"""
+
+
+def chunk(delta: dict[str, str], reason: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "bench-model"}
+    return b"data: " + json.dumps({**body, "choices": [choice]}, separators=(",", ":")).encode() + b"\n\n"
+
+
+USAGE = {"prompt_tokens": 90, "completion_tokens": 80, "total_tokens": 170}
+MESSAGE = {"role": "assistant", "content": ANSWER, "refusal": None}
+REPLY = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bench-model",
+        "choices": [{"index": 0, "message": MESSAGE, "logprobs": None, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+).encode()
+DELTA = chunk({"content": "word "})
+LAST = (
+    chunk({}, "stop")
+    + b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench-model",'
+    + b'"choices":[],"usage":'
+    + json.dumps(USAGE).encode()
+    + b"}\n\ndata: [DONE]\n\n"
+)
+
+
+class ScriptedUpstream(asyncio.Protocol):
+    """Answers every POST: with a fixed completion, or with a paced stream where the body asks for one."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.buffer = b""
+        self.is_lost = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        found = re.search(rb"content-length: (\d+)", self.buffer[:end], re.IGNORECASE)
+        if len(self.buffer) < end + 4 + (int(found[1]) if found else 0):
+            return
+        is_stream = b'"stream":true' in self.buffer or b'"stream": true' in self.buffer
+        self.buffer = b""
+        if is_stream:
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            self.transport.write(head)
+            self.stream(CHUNKS_PER_STREAM)
+        else:
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            self.transport.write(head % len(REPLY) + REPLY)
+
+    def stream(self, left: int) -> None:
+        if self.is_lost:
+            return
+        if not left:
+            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(LAST), LAST))
+            return
+        self.transport.write(b"%x\r\n%b\r\n" % (len(DELTA), DELTA))
+        asyncio.get_running_loop().call_later(CHUNK_GAP_S, self.stream, left - 1)
+
+
+async def run_upstream(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(ScriptedUpstream, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of one process, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def children_of(pid: int) -> list[int]:
+    """All descendants."""
+    found, pids = [], [pid]
+    while pids:
+        one = pids.pop()
+        try:
+            direct = [int(child) for task in Path(f"/proc/{one}/task").iterdir() for child in _children(task)]
+        except OSError:
+            continue
+        found += direct
+        pids += direct
+    return found
+
+
+def _children(task: Path) -> list[str]:
+    return (task / "children").read_text().split()
+
+
+@dataclass
+class Candidate:
+    """A running server under measurement. ``counted`` gives the ids whose CPU is its own."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    has_children: bool = False
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def cpu_s(self) -> float:
+        pids = [self.process.pid, *(children_of(self.process.pid) if self.has_children else ())]
+        total = 0.0
+        for pid in pids:
+            try:
+                total += cpu_s(pid)
+            except OSError:
+                continue
+        return total
+
+    def store_cpu_s(self) -> float:
+        """CPU of PostgreSQL; of a server without children nothing."""
+        total = 0.0
+        for pid in children_of(self.process.pid):
+            try:
+                total += cpu_s(pid)
+            except OSError:
+                continue
+        return total
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(command: list[str], core: int, port: int, **values: object) -> subprocess.Popen[bytes]:
+    pinned = ["taskset", "-c", str(core), *command]
+    process = subprocess.Popen(pinned, stdout=subprocess.DEVNULL, start_new_session=True, **values)  # type: ignore[call-overload]
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return process
+        time.sleep(0.05)
+    raise SystemExit(f"{command[0]} did not start")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def start_roadbed(folder: Path, upstream_port: int) -> Candidate:
+    """The real server, pinned; its PostgreSQL goes to the other core."""
+    (folder / "workspace").mkdir()
+    (folder / "workspace" / "roadbed.yaml").write_text(MANIFEST.format(port=upstream_port))
+    port, ready = free_port(), folder / "ready.json"
+    command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
+    command += ["--state", str(folder / "state"), "--ready-file", str(ready)]
+    environment = {**os.environ, "ROADBED_ADMIN_KEY": KEY}
+    process = start(command, OWN_CORE, port, env=environment)
+    end = time.monotonic() + START_S
+    while not ready.exists():
+        if time.monotonic() > end or process.poll() is not None:
+            raise SystemExit("roadbed did not become ready")
+        time.sleep(0.1)
+    for pid in children_of(process.pid):
+        os.sched_setaffinity(pid, {LOAD_CORE})
+    return Candidate("roadbed", port, process)
+
+
+def nginx_command(program: str, folder: Path, port: int, upstream_port: int) -> list[str]:
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"daemon off; worker_processes 1; pid {folder}/pid; error_log stderr crit;\n"
+        f"events {{ worker_connections 2048; }} http {{ access_log off;\n"
+        f"client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};\n"
+        f"uwsgi_temp_path {folder}; scgi_temp_path {folder}; keepalive_requests 1000000;\n"
+        f"upstream up {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 1000000; }}\n"
+        f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://up; proxy_http_version 1.1;\n"
+        f'proxy_set_header connection ""; proxy_buffering off; }} }} }}\n'
+    )
+    return [program, "-c", str(config), "-e", "stderr"]
+
+
+def router_command(program: str, port: int, upstream_port: int) -> list[str]:
+    command = [program, "launch", "--host", "127.0.0.1", "--port", str(port), "--policy", "round_robin"]
+    command += ["--worker-urls", f"http://127.0.0.1:{upstream_port}", "--log-level", "error"]
+    return [*command, "--prometheus-port", str(free_port()), "--prometheus-host", "127.0.0.1"]
+
+
+def wrk(port: int, connections: int, seconds: float, script: Path) -> dict[str, float]:
+    """Load by wrk: requests, requests per second, p50."""
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
+    command += [f"-d{int(seconds)}s", f"http://127.0.0.1:{port}{PATH}"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        print(said, file=sys.stderr)
+    value, unit = re.findall(r"50%\s+([\d.]+)(us|ms|s)", said)[0]
+    return {
+        "requests": float(re.findall(r"(\d+) requests in", said)[0]),
+        "requests_per_s": float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0]),
+        "p50_us": float(value) * {"us": 1, "ms": 1e3, "s": 1e6}[unit],
+    }
+
+
+def request_bytes(body: bytes) -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
+
+
+async def read_streams(port: int) -> int:
+    """Open all streams, read them to their end, count the events."""
+    request = request_bytes(b'{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}')
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
+        writer.write(request)
+        text = await reader.readuntil(b"0\r\n\r\n")
+        writer.close()
+        if b"[DONE]" not in text:
+            raise SystemExit("a stream was cut")
+        return text.count(b"data: ")
+
+    return sum(await asyncio.gather(*[one() for _ in range(STREAMS)]))
+
+
+async def paced_p50_us(port: int, body: bytes) -> float:
+    """The median time to the first byte of an answer at 8 connections that rest between requests: no queue."""
+    request, times = request_bytes(body), []
+
+    async def one(offset_s: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(offset_s)
+        for _ in range(PACED_REQUESTS):
+            begun = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            await reader.readexactly(int(length[1]) if length else 0)
+            times.append(time.perf_counter() - begun)
+            await asyncio.sleep(PACED_GAP_S)
+        writer.close()
+
+    gap_s = PACED_GAP_S / PACED_CONNECTIONS
+    await asyncio.gather(*[one(number * gap_s) for number in range(PACED_CONNECTIONS)])
+    return statistics.median(times) * 1e6
+
+
+def measure(candidate: Candidate, upstream_port: int, seconds: float, script: Path, body: bytes) -> None:
+    """One round."""
+    store, before = candidate.store_cpu_s(), candidate.cpu_s()
+    many = wrk(candidate.port, 64, seconds, script)
+    time.sleep(0.5)  # the ledger's last batch belongs to the round
+    spent, store_spent = candidate.cpu_s() - before, candidate.store_cpu_s() - store
+    few = wrk(candidate.port, 8, min(seconds, 2), script)
+    direct_us = asyncio.run(paced_p50_us(upstream_port, body))
+    through_us = asyncio.run(paced_p50_us(candidate.port, body))
+    before = candidate.cpu_s()
+    chunks = asyncio.run(read_streams(candidate.port))
+    row = {
+        "requests_per_s": many["requests_per_s"],
+        "cpu_us": spent / many["requests"] * 1e6,
+        "store_cpu_us": store_spent / many["requests"] * 1e6 if not candidate.has_children else 0.0,
+        "busy_p50_us_8": few["p50_us"],
+        "added_p50_us_8": through_us - direct_us,
+        "cpu_us_per_chunk": (candidate.cpu_s() - before) / chunks * 1e6,
+    }
+    candidate.rows.append(row)
+
+
+COLUMNS = {
+    "requests_per_s": ("req/s at 64", max),
+    "cpu_us": ("us CPU/request", min),
+    "store_cpu_us": ("us CPU of PostgreSQL", min),
+    "busy_p50_us_8": ("p50 at 8, saturated, us", min),
+    "added_p50_us_8": ("added p50 at 8, paced, us", min),
+    "cpu_us_per_chunk": ("us CPU/SSE chunk", min),
+}
+
+
+def report(candidates: list[Candidate]) -> None:
+    """The table: the quietest round, and in brackets the other end of the spread."""
+    for name, (title, best) in COLUMNS.items():
+        worst = min if best is max else max
+        cells = []
+        for candidate in candidates:
+            values = [row[name] for row in candidate.rows]
+            cells.append(f"{candidate.name} {best(values):8.1f} ({worst(values):.1f})")
+        print(f"{title:28s} " + "   ".join(cells))
+    by_name = {candidate.name: max(row["requests_per_s"] for row in candidate.rows) for candidate in candidates}
+    if "sglang-router" in by_name:
+        print(f"roadbed / sglang-router: {by_name['roadbed'] / by_name['sglang-router']:.2f} by req/s")
+
+
+def versions(options: argparse.Namespace) -> str:
+    words = [f"roadbed {__version__}", f"Python {platform.python_version()}"]
+    for program, flag in ((options.nginx, "-v"), (options.sglang_router, "--version")):
+        if program:
+            said = subprocess.run([program, flag], capture_output=True, text=True)
+            words.append((said.stdout or said.stderr).strip().splitlines()[0])
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    words.append(f"{os.cpu_count()} cores {model[1] if model else platform.machine()}")
+    words.append(f"load average {os.getloadavg()[0]:.1f}")
+    return "; ".join(words)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nginx", default=shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin"))
+    parser.add_argument("--sglang-router", default=shutil.which("sglang-router"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role:
+        asyncio.run(run_upstream(int(options.role[1])))
+        return
+    if shutil.which("wrk") is None or shutil.which("taskset") is None:
+        raise SystemExit("the bench needs wrk and taskset (Debian: apt-get install wrk util-linux)")
+    print(versions(options))
+    messages = [{"role": "system", "content": "You are helpful."}, {"role": "user", "content": PROMPT}]
+    body = json.dumps({"model": "fast", "messages": messages, "temperature": 0.2, "max_tokens": 256}).encode()
+    print(f"body {len(body)} B, answer {len(REPLY)} B, {options.rounds} rounds of {options.seconds:g} s, one core each")
+    upstream_port = free_port()
+    upstream = start([sys.executable, __file__, "--role", "upstream", str(upstream_port)], LOAD_CORE, upstream_port)
+    candidates: list[Candidate] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        script = folder / "post.lua"
+        script.write_text(
+            f"wrk.method='POST'; wrk.body='{body.decode()}'; wrk.headers['content-type']='application/json'\n"
+            f"wrk.headers['authorization']='Bearer {KEY}'"
+        )
+        try:
+            candidates.append(start_roadbed(folder, upstream_port))
+            if options.nginx:
+                port = free_port()
+                process = start(nginx_command(options.nginx, folder, port, upstream_port), OWN_CORE, port)
+                candidates.append(Candidate("nginx", port, process, has_children=True))
+            if options.sglang_router:
+                port = free_port()
+                process = start(router_command(options.sglang_router, port, upstream_port), OWN_CORE, port)
+                candidates.append(Candidate("sglang-router", port, process, has_children=True))
+            os.sched_setaffinity(0, {LOAD_CORE})
+            for candidate in candidates:
+                wrk(candidate.port, 64, 1, script)
+            for _ in range(options.rounds):
+                for candidate in candidates:
+                    measure(candidate, upstream_port, options.seconds, script, body)
+            report(candidates)
+        finally:
+            for candidate in candidates:
+                stop(candidate.process)
+            stop(upstream)
+    if options.json:
+        options.json.write_text(json.dumps({candidate.name: candidate.rows for candidate in candidates}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
