@@ -112,7 +112,7 @@ class Server:
 
     def cli(self, *words: str, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the command line against this server."""
-        return run_cli(words[0], "--state", str(self.state), *words[1:], home=self.home, variables=variables)
+        return run_cli(*words, "--state", str(self.state), home=self.home, variables=variables)
 
     def wait_ready(self, within_s: float = READY_S) -> Server:
         """Wait for the ready file; the process must live on."""

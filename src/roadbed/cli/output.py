@@ -15,11 +15,12 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns aligned by content; numbers to the right. Cells are cut so that a line fits the terminal."""
+    """Columns aligned by content; numbers to the right. On a terminal the last column is cut so that a line fits."""
     cells = [[str(cell) if cell is not None else "" for cell in row] for row in rows]
     widths = [max([len(heading), *(len(row[i]) for row in cells)]) for i, heading in enumerate(headings)]
-    room = shutil.get_terminal_size((110, 24)).columns
-    widths[-1] = max(8, min(widths[-1], room - sum(widths[:-1]) - 2 * (len(widths) - 1)))
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size((110, 24)).columns
+        widths[-1] = max(8, min(widths[-1], room - sum(widths[:-1]) - 2 * (len(widths) - 1)))
     right = [all(isinstance(row[i], int | float) for row in rows) and bool(rows) for i in range(len(headings))]
     for line in ([str(heading) for heading in headings], *cells):
         parts = []
