@@ -93,8 +93,8 @@ async def test_without_vectors_words_rank_alone(make_hit: MakeHit) -> None:
 
 
 def test_better_signals_make_it_surer() -> None:
-    low = Signals(0.3, 0.2, 0.3, 0.3, 0.0, 0.1, 0.0, 0.5, 0.9)
-    high = Signals(0.8, 0.9, 1.0, 0.8, 0.2, 0.6, 1.0, 0.5, 0.0)
+    low = Signals(0.3, 0.2, 0.3, 0.3, 0.1, 0.0, 0.5, 0.9)
+    high = Signals(0.8, 0.9, 1.0, 0.8, 0.6, 1.0, 0.5, 0.0)
     assert 0.0 < confidence(low) < 0.2
     assert 0.8 < confidence(high) < 1.0
 

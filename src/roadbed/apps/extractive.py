@@ -36,7 +36,6 @@ NEAR_SHARE = 0.16
 HEADING_SHARE = 0.6
 REPEAT_SIMILARITY_MIN = 0.95
 COSINE_BY_WORDS = 0.7  # stands in for a cosine where there are no vectors: about what full cover goes with
-GAP_UNKNOWN = 0.08
 BM25_WEIGHT_MAX = 2.2
 
 Embed = Callable[[Sequence[str]], Awaitable[Any]]
@@ -282,7 +281,6 @@ def signals_of(
         sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
         passage_cover=_mass(passage, weights) / total,
         chunk_cosine=cosines[0] if cosines else top.cosine,
-        chunk_gap=cosines[0] - cosines[min(4, len(cosines) - 1)] if cosines else GAP_UNKNOWN,
         lexical_share=min(1.0, max(words) / (BM25_WEIGHT_MAX * total)) if result.term_weights else top.own,
         legs_agree=float(bool(words) and int(np.argmax(words)) == 0 and top.rank == 0),
         type_present=0.5 if kind == "other" else max(candidate.typed for candidate in chosen),
