@@ -47,7 +47,7 @@ class AwayDatabase(Database):
     is_away = False
 
     @asynccontextmanager
-    async def transaction(self, *arguments: object, **options: object) -> AsyncIterator[object]:  # type: ignore[override]
+    async def transaction(self, *arguments: object, **options: object) -> AsyncIterator[object]:
         if self.is_away:
             raise StoreUnavailable("away")
         async with super().transaction() as connection:
@@ -104,6 +104,40 @@ async def test_rows_wait_on_disk_while_postgres_is_away_and_arrive_once(dsn: str
         assert {row.id for row in await reader.traces()} == {trace.id for trace in traces}
         assert await database.fetchval("SELECT count(*) FROM usage") == 5
         assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_text_that_postgres_cannot_keep_stops_nobody_s_traces(database: Database, tmp_path: Path) -> None:
+    """A NUL in one question must cost neither the traces beside it nor those after it."""
+    reader = LedgerReader(database)
+    async with running(database, tmp_path) as ledger:
+        hostile, beside = a_trace(ledger), a_trace(ledger)
+        hostile.question = make_guarded("NUL \0 and half a pair \ud800", sink="record")
+        hostile.answer = make_guarded("a\0b", sink="record")
+        hostile.attributes["note"] = "\0 and \\u0000"
+        ledger.finish(hostile)
+        ledger.finish(beside)
+        await ledger.flush()
+        after = a_trace(ledger)
+        ledger.finish(after)
+        await ledger.flush()
+    assert {trace.id for trace in await reader.traces()} == {hostile.id, beside.id, after.id}
+    kept = (await reader.trace(hostile.id)).trace
+    assert (kept.question, kept.answer) == ("NUL \ufffd and half a pair ?", "a\ufffdb")
+    assert kept.attributes["note"] == "\ufffd and \\u0000"
+
+
+async def test_a_trace_that_can_never_be_stored_is_dropped_alone(database: Database, tmp_path: Path) -> None:
+    """A model may say that it used any number of tokens; what no column holds is counted as lost."""
+    reader = LedgerReader(database)
+    async with running(database, tmp_path) as ledger:
+        hostile, beside = a_trace(ledger), a_trace(ledger)
+        hostile.usage.append(Usage("lab", "tiny", output_tokens=2**70))
+        ledger.finish(hostile)
+        ledger.finish(beside)
+        await ledger.flush()
+        assert "roadbed_ledger_lost_total 1" in ledger.metrics.render()
+        assert not list((tmp_path / "spool").iterdir())
+    assert [trace.id for trace in await reader.traces()] == [beside.id]
 
 
 async def test_old_traces_are_swept_and_usage_stays(database: Database, tmp_path: Path) -> None:

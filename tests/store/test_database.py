@@ -11,7 +11,7 @@ import pytest
 
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
-from roadbed.store.errors import InvalidName, StoreTimeout, StoreUnavailable
+from roadbed.store.errors import InvalidName, StoreTimeout, StoreUnavailable, ValueRefused
 
 
 async def test_values_of_json_and_vectors(database: Database) -> None:
@@ -136,3 +136,13 @@ async def test_opening_without_a_server_is_a_typed_error(tmp_path: Path) -> None
 async def test_a_schema_name_is_checked(dsn: str) -> None:
     with pytest.raises(InvalidName):
         await Database.open(dsn, 'x"; DROP SCHEMA y')
+
+
+async def test_a_value_that_cannot_be_kept_is_the_callers_fault_and_not_quoted(database: Database) -> None:
+    for sql, value in (("SELECT $1::text", "a\0b"), ("SELECT $1::text", "\ud800"), ("SELECT $1::int", 2**70)):
+        with pytest.raises(ValueRefused) as refused:
+            await database.fetchval(sql, value)
+        assert refused.value.http_status == 400
+        assert repr(value).strip("'") not in str(refused.value)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await database.fetchval("SELECT 1 / $1::int", 0)

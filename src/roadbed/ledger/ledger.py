@@ -16,10 +16,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from roadbed.kernel.errors import RoadbedError, Unavailable
+import asyncpg
+
+from roadbed.kernel.errors import InvalidRequest, RoadbedError, Unavailable
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics
-from roadbed.ledger.rows import TABLES, Batch, Row, decode_batch, encode_batch, merge, rows_of
+from roadbed.ledger.rows import TABLES, Batch, Row, decode_batch, encode_batch, merge, rows_of, split
 from roadbed.ledger.spool import Spool, SpoolFull
 from roadbed.ledger.trace import OK, Trace
 from roadbed.store.database import Database
@@ -32,6 +34,15 @@ FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
 STORE_TIMEOUT_S = 20.0
 SWEEP_INTERVAL_S = 3600.0
+# What PostgreSQL or the encoding of a row says when it will not take it today or tomorrow.
+_REFUSALS = (
+    InvalidRequest,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
 
 
 class Ledger:
@@ -128,7 +139,7 @@ class Ledger:
             self._in_hand = len(traces)
             batch = merge(rows_of(trace, keep_content=self._keep_content) for trace in traces)
             try:
-                if not await self._store(batch):
+                if not await self._store_or_drop(batch):
                     self._spool.write(encode_batch(batch))
             except SpoolFull as error:
                 self.metrics.add("roadbed_ledger_lost_total", amount=len(traces))
@@ -141,21 +152,40 @@ class Ledger:
             body = self._spool.read(path)
             if body is None:
                 log.error("a damaged spool file was set aside: %s", path.name)
-            elif await self._store(decode_batch(body)):
+            elif await self._store_or_drop(decode_batch(body)):
                 self._spool.remove(path)
             else:
                 return
 
+    async def _store_or_drop(self, batch: Batch) -> bool:
+        """Store a batch; a trace that can never be stored is dropped and counted. False when to be tried again."""
+        try:
+            return await self._store(batch)
+        except _REFUSALS:
+            pass
+        for one in split(batch):
+            try:
+                if not await self._store(one):
+                    return False
+            except _REFUSALS as error:
+                self.metrics.add("roadbed_ledger_lost_total")
+                log.error("a trace that cannot be stored was dropped (%s)", type(error).__name__)
+        return True
+
     async def _store(self, batch: Batch) -> bool:
+        """False when PostgreSQL is away or full, whatever it is that keeps it; an error that would recur is raised."""
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._database.transaction() as connection:
                 for table, (columns, key) in TABLES.items():
                     if batch.get(table):
                         await _insert_new(connection, table, columns, key, batch[table])
-        except (Unavailable, TimeoutError):
+        except TimeoutError:
             return False
-        except RoadbedError as error:
-            log.error("a ledger batch was refused: %s", error.message)
+        except _REFUSALS:
+            raise
+        except (RoadbedError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not isinstance(error, Unavailable):
+                log.error("a ledger batch is kept for later (%s)", type(error).__name__)
             return False
         return True
 

@@ -6,6 +6,8 @@ A batch is three lists of tuples in the column order declared here. It holds gua
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -70,14 +72,21 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "span": (SPAN_COLUMNS, "trace_id, number"),
     "usage": (USAGE_COLUMNS, "id"),
 }
+# An escaped NUL, and not an escaped backslash before the letters u0000.
+_NUL_IN_JSON = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
 Row = tuple[Any, ...]
 Batch = dict[str, list[Row]]
+_TRACE_ID = {
+    "trace": TRACE_COLUMNS.index("id"),
+    "span": SPAN_COLUMNS.index("trace_id"),
+    "usage": USAGE_COLUMNS.index("trace_id"),
+}
 
 
 def rows_of(trace: Trace, *, keep_content: bool) -> Batch:
     """The rows of one finished trace, by table."""
-    question = trace.question.text if keep_content and trace.question is not None else None
-    answer = trace.answer.text if keep_content and trace.answer is not None else None
+    question = _storable(trace.question.text) if keep_content and trace.question is not None else None
+    answer = _storable(trace.answer.text) if keep_content and trace.answer is not None else None
     principal = trace.principal
     row: Row = (
         trace.id,
@@ -102,8 +111,16 @@ def rows_of(trace: Trace, *, keep_content: bool) -> Batch:
     return {"trace": [row], "span": [_span_row(trace, span) for span in trace.spans], "usage": _usage_rows(trace)}
 
 
+def _storable(text: str) -> str:
+    """Text as PostgreSQL takes it: what people and models write may hold NUL or halves of surrogate pairs."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _json(attributes: dict[str, Any]) -> str:
-    return msgspec.json.encode(attributes).decode() if attributes else "{}"
+    if not attributes:
+        return "{}"
+    encoded = msgspec.json.encode(attributes).decode()
+    return _NUL_IN_JSON.sub(r"\1\\ufffd", encoded) if "\\u0000" in encoded else encoded
 
 
 def _span_row(trace: Trace, span: Span) -> Row:
@@ -153,6 +170,16 @@ def merge(batches: Iterable[Batch]) -> Batch:
         for table, rows in batch.items():
             result[table].extend(rows)
     return result
+
+
+def split(batch: Batch) -> list[Batch]:
+    """One batch per trace."""
+    by_trace: defaultdict[str, Batch] = defaultdict(lambda: {table: [] for table in TABLES})
+    for table, rows in batch.items():
+        place = _TRACE_ID[table]
+        for row in rows:
+            by_trace[row[place]][table].append(row)
+    return list(by_trace.values())
 
 
 def encode_batch(batch: Batch) -> bytes:

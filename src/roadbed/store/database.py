@@ -19,7 +19,14 @@ from typing import Any, Literal, TypeAlias
 import asyncpg
 import msgspec
 
-from roadbed.store.errors import InvalidName, StoreDiskFull, StoreTimeout, StoreUnavailable, VectorMissing
+from roadbed.store.errors import (
+    InvalidName,
+    StoreDiskFull,
+    StoreTimeout,
+    StoreUnavailable,
+    ValueRefused,
+    VectorMissing,
+)
 from roadbed.store.listener import Listener, Subscription
 from roadbed.store.vectors import decode_half_vector, decode_vector, encode_half_vector, encode_vector
 
@@ -55,6 +62,7 @@ _CANNOT_CREATE_EXTENSION = (
     asyncpg.FeatureNotSupportedError,
     asyncpg.UndefinedFileError,
 )
+_UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
 def _encode_json(value: Any) -> str:
@@ -63,7 +71,7 @@ def _encode_json(value: Any) -> str:
 
 @contextlib.contextmanager
 def translated(connection: Connection = None) -> Iterator[None]:
-    """Turn asyncpg's connection, time-out and disk errors into this room's; all else passes.
+    """Turn asyncpg's connection, time-out, disk and value errors into this room's; all else passes.
 
     Around code that is not only asyncpg's, give the ``connection``: then an `OSError` or `TimeoutError` that is not
     that connection's stays what it is.
@@ -74,6 +82,11 @@ def translated(connection: Connection = None) -> Iterator[None]:
         raise StoreTimeout("a statement did not end in time") from None
     except asyncpg.DiskFullError:
         raise StoreDiskFull("the disk of the database is full") from None
+    except asyncpg.DataError as error:
+        # Its own text quotes the value. All other such errors are mistakes in a statement.
+        if isinstance(error, _UNSTORABLE) or isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
+            raise ValueRefused("a value holds something that the database cannot keep") from None
+        raise
     except _AWAY as error:
         raise StoreUnavailable(f"the database does not answer ({type(error).__name__})") from None
     except (OSError, asyncpg.InterfaceError) as error:

@@ -5,7 +5,7 @@ Raised by every file of this room. Messages name a path, a database or a version
 
 from __future__ import annotations
 
-from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
 
 
 class StoreUnavailable(Unavailable):
@@ -27,6 +27,13 @@ class StoreDiskFull(Unavailable):
 
     code = "store.disk_full"
     hint = "free some disk space; writing resumes by itself"
+
+
+class ValueRefused(InvalidRequest):
+    """A value of the request cannot be kept or looked up: it holds a NUL character, or a number out of all range."""
+
+    code = "store.value_refused"
+    hint = "leave out NUL characters, and numbers that cannot be meant"
 
 
 class StateUnusable(RoadbedError):
