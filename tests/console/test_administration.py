@@ -1,0 +1,90 @@
+"""Releases and keys: moving after a question, making and ending keys."""
+
+from __future__ import annotations
+
+from starlette.testclient import TestClient
+
+from .conftest import DIGEST, Deployment, form_token
+
+
+def test_releases_show_aliases_and_hide_what_is_inner(admin: TestClient) -> None:
+    page = admin.get("/console/releases").text
+    assert DIGEST[:12] in page
+    assert "c" * 12 in page
+    assert "_routes" not in page
+    assert "Promote" in page
+
+
+def test_an_auditor_reads_and_moves_nothing(auditor: TestClient) -> None:
+    page = auditor.get("/console/releases/helpdesk").text
+    assert "Roll back" not in page
+    assert "go back to it" not in page
+
+
+def test_a_move_is_confirmed_and_remembered(deployment: Deployment, admin: TestClient) -> None:
+    history = admin.get("/console/releases/helpdesk").text
+    assert f"move=rollback&amp;digest={'e' * 64}" in history
+    assert not deployment.releases.moves
+    page = admin.get(f"/console/releases/helpdesk/move?move=rollback&digest={'e' * 64}").text
+    assert "Roll back helpdesk?" in page
+    data = {"form_token": form_token(admin), "move": "rollback", "digest": "e" * 64, "reason": " worse answers "}
+    answer = admin.post("/console/releases/helpdesk/move", data=data)
+    assert answer.headers["location"] == "/console/releases/helpdesk"
+    data = {"form_token": form_token(admin), "move": "promote", "digest": ""}
+    admin.post("/console/releases/helpdesk/move", data=data)
+    assert deployment.releases.moves == [
+        ("rollback", "helpdesk", "e" * 64, "the boss", "worse answers"),
+        ("promote", "helpdesk", None, "the boss", ""),
+    ]
+
+
+def test_a_move_that_is_none_is_refused(deployment: Deployment, admin: TestClient) -> None:
+    assert admin.get("/console/releases/helpdesk/move?move=delete").status_code == 400
+    data = {"form_token": form_token(admin), "move": "delete"}
+    assert admin.post("/console/releases/helpdesk/move", data=data).status_code == 400
+    assert admin.get("/console/releases/unknown").status_code == 404
+    assert not deployment.releases.moves
+
+
+def test_a_key_is_made_and_shown_once(deployment: Deployment, admin: TestClient) -> None:
+    data = {
+        "form_token": form_token(admin),
+        "team": "sales",
+        "name": "crm",
+        "role": "auditor",
+        "expires": "90",
+        "apps": ["helpdesk"],
+    }
+    answer = admin.post("/console/keys", data=data)
+    assert answer.text.count("rbk_k-new_PLAINTEXT") >= 1
+    assert answer.headers["cache-control"] == "no-store"
+    order = deployment.keys.made[0]
+    assert (order["team"], order["name"], order["roles"], order["apps"]) == (
+        "sales",
+        "crm",
+        ["auditor", "member"],
+        ["helpdesk"],
+    )
+    assert order["expires"] is not None
+    assert "PLAINTEXT" not in admin.get("/console/keys").text
+
+
+def test_a_key_without_apps_may_use_all(deployment: Deployment, admin: TestClient) -> None:
+    admin.post("/console/keys", data={"form_token": form_token(admin), "team": "sales"})
+    order = deployment.keys.made[0]
+    assert order["apps"] is None
+    assert order["roles"] == ["member"]
+    assert order["expires"] is None
+
+
+def test_revoking_is_confirmed(deployment: Deployment, admin: TestClient) -> None:
+    page = admin.get("/console/keys/k-member/revoke").text
+    assert "refused everywhere within a second" in page
+    assert "signed out" not in page
+    assert "signed out" in admin.get("/console/keys/k-admin/revoke").text
+    assert not deployment.keys.revoked
+    token = form_token(admin)
+    assert admin.post("/console/keys/k-member/revoke", data={"form_token": token}).status_code == 303
+    assert deployment.keys.revoked == ["k-member"]
+    assert admin.get("/console/keys/k-member/revoke").status_code == 404
+    assert "revoked" in admin.get("/console/keys").text
