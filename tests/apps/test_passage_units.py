@@ -88,3 +88,8 @@ def test_units_are_ordered_spans_that_begin_and_end_at_a_character(text: str) ->
         assert not text[unit.start].isspace()
         assert not text[unit.end - 1].isspace()
         reached = unit.end
+
+
+def test_a_table_that_goes_on_from_an_earlier_chunk_has_no_header() -> None:
+    assert [unit.kind for unit in units("| a | 1 |\n| b | 2 |\n| c | 3 |")] == ["row", "row", "row"]
+    assert [unit.kind for unit in units("| name | size |\n|---|---|\n| b | 2 |")] == ["header", "row"]

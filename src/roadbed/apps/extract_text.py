@@ -18,7 +18,7 @@ _ITEM = re.compile(r"^(?:[-*+•‣▪–]|\d{1,3}[.)])\s+")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 _SLANTED = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])")
-_TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,200}>")
+_TAG = re.compile(r"(`[^`\n]{1,200}`)|</?[a-zA-Z][^<>\n]{0,200}>")
 _HEADING = re.compile(r"^#{1,6}\s+")
 
 
@@ -57,7 +57,7 @@ def row_text(header: str, row: str) -> str:
 def readable(text: str) -> str:
     """Text on one line without list markers, emphasis, link targets and tags."""
     text = _HEADING.sub("", _ITEM.sub("", text.strip()))
-    text = _TAG.sub("", _LINK.sub(r"\1", text))
+    text = _TAG.sub(lambda match: match[1] or "", _LINK.sub(r"\1", text))
     text = _SLANTED.sub(r"\1", _EMPHASIS.sub(r"\2", text))
     return " ".join(text.split())
 

@@ -146,11 +146,16 @@ def _rows(lines: list[Span], texts: list[str], heading: Span | None) -> Iterator
     for number, (span, text) in enumerate(zip(lines, texts, strict=True)):
         if _RULE.fullmatch(text):
             continue
-        if number == 0 and len(lines) > 1 and not _is_pair(text):
+        if number == 0 and len(lines) > 1 and not _is_pair(text) and not _is_torn(texts):
             header = span
             yield Unit(*span, "header", None, heading)
         else:
             yield Unit(*span, "row", header, heading)
+
+
+def _is_torn(rows: list[str]) -> bool:
+    """Whether a Markdown table goes on from an earlier chunk: bars on both sides and no rule under its first row."""
+    return rows[0].startswith("|") and rows[0].endswith("|") and not _RULE.fullmatch(rows[1])
 
 
 def _is_pair(row: str) -> bool:

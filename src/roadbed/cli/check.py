@@ -40,9 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
         "models": len(manifest.models),
     }
     if arguments.json:
-        print(json.dumps({"valid": True, "name": manifest.name, "inferred": workspace.is_inferred, **counts}, indent=2))
+        facts = {"valid": True, "name": manifest.name, "inferred": workspace.is_inferred, **counts}
+        print(json.dumps({**facts, "notes": workspace.notes()}, indent=2))
     else:
         words = ", ".join(f"{count} {noun}" for noun, count in counts.items())
         origin = "no roadbed.yaml, so the defaults apply" if workspace.is_inferred else "roadbed.yaml is valid"
         print(f"{manifest.name}: {origin} ({words})")
+        for note in workspace.notes():
+            print(f"note: {note}")
     return EXIT_OK

@@ -111,7 +111,7 @@ def _save(data: bytes, path: Path) -> None:
     """Write the sha256 and the database, whole or not at all. A read-only folder only costs the next start time."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary.write_bytes(hashlib.sha256(data).digest() + data)
         temporary.replace(path)
     except OSError as error:

@@ -36,6 +36,20 @@ class Workspace:
     prompts: dict[str, str]
     is_inferred: bool
 
+    def notes(self) -> list[str]:
+        """Settings that are accepted and have no effect yet, a line each: `roadbed check` and `roadbed up` say them."""
+        notes = []
+        for name, team in self.manifest.teams.items():
+            given = [field for field in ("budget", "rate") if getattr(team, field)]
+            if given:
+                notes.append(f"teams.{name}: {' and '.join(given)} is read but not enforced in this version")
+        notes += [
+            f"collections.{name}: languages are found from the documents; the setting has no effect in this version"
+            for name, collection in self.manifest.collections.items()
+            if collection.languages
+        ]
+        return notes
+
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""
         prompts = [self.folder / app.prompt for app in self.manifest.apps.values() if app.prompt]

@@ -24,7 +24,7 @@ from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
 from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
-from roadbed.server.app import build_app, build_hot_table
+from roadbed.server.app import build_app, build_hot_table, contained
 from roadbed.server.console import console_services
 from roadbed.server.services import Services, open_services
 from roadbed.server.settings import Settings, check_settings
@@ -76,7 +76,7 @@ async def up(settings: Settings, say: Say) -> None:
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
                 address = Address(url, f"{url}/v1")
-                app = build_app(services, console_routes(console_services(services, url)))
+                app = contained(build_app(services, console_routes(console_services(services, url))))
                 drain = Drain(finish_s=DRAIN_S, on_begin=begin_drain)
                 started = make_server(
                     app, build_hot_table(services), listener, tls=tls, drain=drain, handle_signals=False
@@ -149,7 +149,7 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
     problem = services.problem()
     if problem:
         say(f"  the manifest on disk is not served: {problem}")
-    for line in services.engines.describe():
+    for line in [*services.engines.describe(), *(f"note      {note}" for note in services.workspace.notes())]:
         say(f"  {line}")
     if app:
         questions = apps[app].config.examples[:QUESTIONS_SHOWN]
@@ -162,7 +162,8 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
             {"model": app, "messages": [{"role": "user", "content": (questions or ["What is this about?"])[0]}]}
         )
         quoted = body.replace("'", "'\\''")
-        say(f"\n    curl -s {address.api}/chat/completions -H 'authorization: Bearer {key}' -d '{quoted}'")
+        call = f"curl -s {address.api}/chat/completions"
+        say(f"""\n    {call} -H "authorization: Bearer {key}" -d '{quoted}'""")
     say("")
 
 
