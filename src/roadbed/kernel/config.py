@@ -1,8 +1,8 @@
 """Configuration decoding: YAML text into one frozen typed tree, every error with its file and line.
 
 YAML is read with the 1.2 core schema (``no`` and ``on`` are strings, not booleans) and duplicate keys are refused.
-Sections are msgspec structs that each room declares; `decode` walks struct and document together, so that an unknown key
-names the nearest known one, and all errors of a file are found in one pass. It knows no section itself.
+Sections are msgspec structs that each room declares; `decode` walks struct and document together, so that an unknown
+key names the nearest known one, and all errors of a file are found in one pass. It knows no section itself.
 """
 
 from __future__ import annotations
@@ -276,6 +276,7 @@ def _kind(value: Any) -> str:
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)$")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PATTERN = _DURATION.pattern
+DURATION_S_MAX = 36_500 * 86_400.0
 
 
 def parse_duration_s(text: str) -> float:
@@ -283,4 +284,7 @@ def parse_duration_s(text: str) -> float:
     match = _DURATION.match(text.strip())
     if not match:
         raise ConfigError(f"{text!r} is not a duration", hint="write for example 800ms, 20s, 5m, 2h or 7d")
-    return float(match[1]) * _DURATION_S[match[2]]
+    seconds = float(match[1]) * _DURATION_S[match[2]]
+    if seconds > DURATION_S_MAX:
+        raise ConfigError(f"{text[:40]!r} is too long a duration", hint="the longest is 36500d")
+    return seconds
