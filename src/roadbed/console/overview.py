@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 from roadbed.apps.registry import ServedApp
-from roadbed.console.services import ConsoleServices
 from roadbed.console.sources import is_busy, visible_states
 from roadbed.console.visits import Page, Visit
 from roadbed.gateway.providers import FoundKey, describe_environment
@@ -63,10 +62,11 @@ async def overview(visit: Visit) -> Page:
             usage = []
     served = {name: app for name, app in services.apps().items() if services.may_use(visit.principal, name)}
     apps = app_lines(served, usage)
-    endpoints = endpoint_lines(services)
+    endpoints = endpoint_lines(visit)
     unused_keys = describe_environment() if visit.is_auditor else []
-    problem = services.problem()
-    steps = next_steps(sources, apps, endpoints, unused_keys, problem, has_asked=any(line.requests for line in usage))
+    problem = services.problem() if visit.is_auditor else None
+    known = sources if sources or visit.is_auditor else None
+    steps = next_steps(known, apps, endpoints, unused_keys, problem, has_asked=any(line.requests for line in usage))
     unwell = [name for name, text in parts.items() if text != "ok"]
     context = {
         "parts": parts,
@@ -74,7 +74,7 @@ async def overview(visit: Visit) -> Page:
         "sources": sources,
         "apps": apps,
         "endpoints": endpoints,
-        "engines": services.engines(),
+        "engines": services.engines() if visit.is_auditor else (),
         "unused_keys": unused_keys,
         "steps": steps,
         "summary": summary(sources, apps, endpoints, unwell),
@@ -104,10 +104,20 @@ def app_lines(served: Mapping[str, ServedApp], usage: Sequence[UsageTotal]) -> l
     return lines
 
 
-def endpoint_lines(services: ConsoleServices) -> list[dict[str, Any]]:
-    """Every endpoint of every route, in the order in which it is asked."""
-    gateway = services.gateway
-    return [{"route": name, **row} for name in gateway.routes for row in gateway.explain(name)]
+def endpoint_lines(visit: Visit) -> list[dict[str, Any]]:
+    """Every endpoint of every route that the caller may use, in the order in which it is asked.
+
+    Where an endpoint is, and why it is not asked, is for those who run the deployment.
+    """
+    services, gateway = visit.services, visit.services.gateway
+    names = [name for name in gateway.routes if services.may_use(visit.principal, name)]
+    lines = [{"route": name, **row} for name in names for row in gateway.explain(name)]
+    if visit.is_auditor:
+        return lines
+    return [
+        {**line, "address": "another machine", "unavailable": "not now" if line["unavailable"] else ""}
+        for line in lines
+    ]
 
 
 def summary(

@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from roadbed.kernel.principal import Principal
-from roadbed.knowledge.states import SourceState
+from roadbed.knowledge.states import SourceState, states_for
 
 BUSY_STATES = ("new", "listing", "indexing")
 
 
 def visible_states(states: Sequence[SourceState], principal: Principal) -> list[SourceState]:
-    """The states without names of documents for callers who are not admins."""
-    if principal.is_admin:
-        return list(states)
-    return [replace(state, failures=(), not_taken=()) for state in states]
+    """The sources as this caller may see them: as `states_for`, and names of documents for admins alone."""
+    known = states_for(states, principal)
+    return known if principal.is_admin else [replace(state, failures=(), not_taken=()) for state in known]
 
 
 def is_busy(states: Sequence[SourceState] | None) -> bool:

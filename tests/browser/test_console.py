@@ -1,0 +1,211 @@
+"""The console as people use it: at a desk and on a phone, light and dark, with and without scripts."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from .conftest import ADMIN_KEY, Browser, MakeBrowser
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+QUESTION = "How much is paid for a kilometre by car?"
+PAGES = {
+    "overview": "/console",
+    "ask": "/console/ask",
+    "documents": "/console/documents?source=handbook",
+    "failed": "/console/documents?source=handbook&state=failed",
+    "uploads": "/console/documents?source=inbox",
+    "traces": "/console/traces",
+    "releases": "/console/releases",
+    "release": "/console/releases/helpdesk",
+    "move": "/console/releases/helpdesk/move?move=rollback",
+    "keys": "/console/keys",
+    "error": "/console/nothing",
+}
+CONTRAST = """
+const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+const parts = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const ground = (element) => {
+  for (let at = element; at; at = at.parentElement) {
+    const [r, g, b, a = 1] = parts(getComputedStyle(at).backgroundColor);
+    if (a === 1) return [r, g, b];
+  }
+  return [255, 255, 255];
+};
+const poor = [];
+for (const element of document.querySelectorAll("body *")) {
+  const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!text || !element.checkVisibility() || element.closest("svg, [disabled]")) continue;
+  const a = light(parts(getComputedStyle(element).color)) + 0.05, b = light(ground(element)) + 0.05;
+  const ratio = Math.max(a, b) / Math.min(a, b);
+  const name = `${element.tagName}.${element.className} ${element.textContent.trim().slice(0, 30)}`;
+  if (ratio < 4.5) poor.push(`${name}: ${ratio.toFixed(2)}`);
+}
+return poor;
+"""
+SMALL = """
+return [...document.querySelectorAll("button, select, input:not([type=hidden]), .button, .side a")]
+  .filter((element) => element.checkVisibility())
+  .map((element) => [element.outerHTML.slice(0, 60), element.getBoundingClientRect()])
+  .filter(([, box]) => box.height < 24 && !(box.width === 18 && box.height === 18))
+  .map(([name, box]) => `${name} ${box.width}x${box.height}`);
+"""
+
+
+def look(browser: Browser, name: str) -> None:
+    """What must hold on every page, at every width, in both schemes."""
+    browser.picture(name)
+    width = browser.run("return document.documentElement.scrollWidth")
+    assert width <= browser.width, f"{name} is {width} px wide"
+    assert browser.run(CONTRAST) == [], name
+    assert browser.run(SMALL) == [], name
+    assert browser.run("return document.querySelectorAll('h1').length") == 1, name
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_every_page_reads_well(browser: MakeBrowser, width: int, is_dark: bool) -> None:
+    page = browser(width, is_dark=is_dark)
+    page.open("/console")
+    look(page, "sign-in")
+    page.sign_in()
+    page.ask(QUESTION)
+    look(page, "answer")
+    for name, path in PAGES.items():
+        page.open(path)
+        look(page, name)
+    page.open("/console/traces")
+    page.find(".row-link").click()
+    look(page, "trace")
+    page.open("/console/documents?source=handbook")
+    page.find(".row-link").click()
+    look(page, "document")
+
+
+def test_a_streamed_answer_and_its_citation(browser: MakeBrowser) -> None:
+    page = browser()
+    page.sign_in()
+    page.ask(QUESTION)
+    assert "0.42 EUR" in page.find(".answer").text
+    assert "0.42 EUR" in page.find("#sources mark").text
+    assert page.run("return location.pathname + location.hash") == "/console/ask"  # it was streamed, not loaded anew
+    page.find("#question").send_keys("And tolls?")
+    page.find("#question").send_keys(Keys.CONTROL, Keys.ENTER)
+    page.wait(lambda: len(page.all("#turns .turn .foot")) == 2)
+    assert QUESTION in page.find("#turns").text
+    page.find(".cite").click()
+    page.wait(lambda: page.find("#passage"))
+    assert "0.42 EUR" in page.find("#passage").text
+    top = page.run("return document.getElementById('passage').getBoundingClientRect().top")
+    assert 0 <= top < 900
+
+
+def test_it_all_works_without_scripts(browser: MakeBrowser) -> None:
+    page = browser(390, has_scripts=False)
+    page.sign_in()
+    page.open("/console/ask")
+    page.find(".example").click()
+    assert "0.42 EUR" in page.find(".answer").text
+    page.find("#question").send_keys("And tolls?")
+    page.find("#ask button.first").click()
+    assert len(page.all("#turns .turn")) == 2
+    page.find(".cite").click()
+    assert page.all("#passage")
+    page.open("/console/traces")
+    page.find(".row-link").click()
+    assert "What happened" in page.find("main").text
+    page.open("/console/documents?source=handbook&state=failed")
+    assert "broken.pdf" in page.find("main").text
+    page.find(".who form button").click()
+    assert page.all("#key")
+
+
+def test_the_keyboard_goes_everywhere(browser: MakeBrowser) -> None:
+    page = browser()
+    page.sign_in()
+    page.ask(QUESTION)
+    body = "body"
+    page.find(body).send_keys(Keys.ESCAPE)
+    page.run("document.activeElement.blur()")
+    page.find(body).send_keys("g")
+    page.find(body).send_keys("t")
+    page.wait(lambda: page.find("h1").text == "Traces")
+    page.find(body).send_keys("j")
+    page.run("return document.activeElement").send_keys(Keys.ENTER)
+    page.wait(lambda: page.find("h1").text.startswith("Trace "))
+    page.find(body).send_keys("?")
+    assert page.find("#shortcuts").is_displayed()
+    page.find(body).send_keys(Keys.ESCAPE)
+    page.wait(lambda: not page.find("#shortcuts").is_displayed())
+    page.find(body).send_keys("g")
+    page.find(body).send_keys("a")
+    page.wait(lambda: page.find("h1").text == "Ask")
+    page.find(body).send_keys("/")
+    assert page.run("return document.activeElement.id") == "question"
+
+
+def test_single_letters_can_be_switched_off(browser: MakeBrowser) -> None:
+    page = browser()
+    page.sign_in()
+    page.find("body").send_keys("?")
+    page.find("[data-setting=letters]").click()
+    page.find("#shortcuts button").click()
+    page.open("/console")
+    page.find("body").send_keys("?")
+    assert not page.find("#shortcuts").is_displayed()
+
+
+def test_every_control_can_be_used_under_the_policy(browser: MakeBrowser) -> None:
+    page = browser()
+    page.sign_in()
+    for path in PAGES.values():
+        page.open(path)
+        for number in range(len(page.all("main button, main summary, main .button"))):
+            page.open(path)
+            controls = page.all("main button, main summary, main .button")
+            if number < len(controls) and controls[number].is_displayed():
+                label = controls[number].text
+                if label not in ("Roll back", "Revoke") or "/move" not in path:
+                    page.run("arguments[0].click()", controls[number])
+    assert page.complaints() == []
+
+
+def test_a_document_is_uploaded_and_found(browser: MakeBrowser, tmp_path: Path) -> None:
+    file = tmp_path / "parking.md"
+    file.write_text("# Parking\n\nThe garage opens at seven and the code of the gate changes every quarter.\n")
+    page = browser()
+    page.sign_in()
+    page.open(PAGES["uploads"])
+    page.find("input[type=file]").send_keys(str(file))
+    page.find("main form button.first").click()
+    assert "1 file was taken" in page.find("[role=status]").text
+
+    def is_indexed() -> bool:
+        page.open(PAGES["uploads"])
+        return any("Parking" in link.text for link in page.all(".row-link"))
+
+    page.wait(is_indexed)
+    page.ask("When does the garage open?")
+    assert "seven" in page.find(".answer").text
+
+
+def test_a_one_time_link_signs_in(browser: MakeBrowser) -> None:
+    page = browser()
+    request = urllib.request.Request(
+        f"{page.url}/api/sign-in-links", method="POST", headers={"authorization": f"Bearer {ADMIN_KEY}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        path = json.load(answer)["path"]
+    page.open(path)
+    page.find("button.first").click()
+    page.wait(lambda: page.find("h1").text == "Overview")
+    page.find(".who form button").click()
+    page.open(path)
+    page.find("button.first").click()
+    page.wait(lambda: "not valid any more" in page.find("[role=alert]").text)
