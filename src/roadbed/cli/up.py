@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 from pathlib import Path
 
+from roadbed.cli.logs import configure_logging, report_loop_failure
 from roadbed.cli.main import EXIT_OK
 from roadbed.kernel.secrets import Secret
 from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, default_state
@@ -40,8 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Returns when it was stopped."""
     from roadbed.server.up import up
 
-    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(up(settings_of(arguments), lambda line: print(line, flush=True)))
+    async def run_up() -> None:
+        asyncio.get_running_loop().set_exception_handler(report_loop_failure)
+        await up(settings_of(arguments), lambda line: print(line, flush=True))
+
+    configure_logging(arguments.log_level)
+    asyncio.run(run_up())
     return EXIT_OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import traceback
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roadbed.gateway.dialects.openai_server import error_object
-from roadbed.kernel.errors import NotFound, RoadbedError
+from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.server.admin import admin_routes
 from roadbed.server.chat import BODY_BYTES_MAX, ChatCompletions
 from roadbed.server.documents import UPLOAD_BYTES_MAX, document_routes
@@ -63,6 +65,9 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
     async def not_found(request: Request, error: Exception) -> Response:
         is_openai = request.url.path.startswith("/v1")
         status = error.status_code if isinstance(error, HTTPException) else 404
+        if status == 400:  # a form that cannot be read
+            detail = str(error.detail) if isinstance(error, HTTPException) else "the request cannot be read"
+            return error_response(InvalidRequest(detail[:200]), is_openai=is_openai)
         if status == 405:
             return error_response(
                 WrongMethod(f"{request.url.path} does not take {request.method}"), is_openai=is_openai
@@ -85,7 +90,22 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *document_routes(services),
         *extra,
     ]
-    return Starlette(routes=routes, exception_handlers={404: not_found, 405: not_found, 500: failed})
+    return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})
+
+
+def contained(app: ASGIApp) -> ASGIApp:
+    """An application whose failures, answered and logged by `build_app`'s handler, go no further.
+
+    Starlette raises them again, and uvicorn would log them with their texts, which quote requests, and close the
+    connection.
+    """
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        # A response that was cut short stays short: uvicorn closes its connection.
+        with contextlib.suppress(Exception):
+            await app(scope, receive, send)
+
+    return call
 
 
 def build_hot_table(services: Services) -> HotTable:

@@ -18,6 +18,7 @@ from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
+INTEGER_DIGITS_MAX = 18
 T = TypeVar("T")
 Handler = Callable[[Request, Admission], Awaitable[Any]]
 
@@ -111,6 +112,7 @@ def integer_of(request: Request, name: str, default: int, most: int) -> int:
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isdigit() or not 1 <= int(text) <= most:
+    is_number = text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS_MAX
+    if not is_number or not 1 <= int(text) <= most:
         raise InvalidRequest(f"{name} must be a whole number from 1 to {most}", param=name)
     return int(text)

@@ -29,7 +29,7 @@ class TurnTimedOut(DeadlineExceeded):
     hint = "allow more time with x-roadbed-deadline-ms, or a longer `deadline` of the app"
 
 
-_MARKER = re.compile(r"\[(\d+)\]")
+_MARKER = re.compile(r"\[([0-9]{1,4})\]")
 
 
 def begin_turn(
