@@ -5,10 +5,12 @@ Read-only, from the database alone, so that every process says the same. Holds n
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from roadbed.kernel.principal import ADMIN, AUDITOR, EVERYONE, Principal
 
 FAILURES_SHOWN_MAX = 100
 RATE_WINDOW_S = 30
@@ -30,7 +32,8 @@ class SourceState:
 
     ``rate_per_s`` counts documents of the last half minute; ``eta_s`` is ``None`` when nothing waits or nothing moves.
     ``not_taken`` are entries that are not read, with the reason. ``attempted_at`` is when the last listing that has
-    ended, well or not, began: who asked at a time waits for a later one (`Knowledge.start_sync`).
+    ended, well or not, began: who asked at a time waits for a later one (`Knowledge.start_sync`). ``groups`` may see
+    the source's documents, unless a document says otherwise itself.
     """
 
     name: str
@@ -49,6 +52,7 @@ class SourceState:
     listed_at: datetime | None
     attempted_at: datetime | None
     is_watched: bool
+    groups: frozenset[str] = frozenset({EVERYONE})
 
     @property
     def done(self) -> int:
@@ -76,7 +80,8 @@ async def source_states(database: Any, watched: Container[str]) -> list[SourceSt
         SELECT s.*, count(d.id) FILTER (WHERE d.state = 'indexed') AS indexed,
                count(d.id) FILTER (WHERE d.state = 'pending') AS pending,
                count(d.id) FILTER (WHERE d.state = 'failed') AS failed,
-               count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $1)) AS recent
+               count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $1)) AS recent,
+               ARRAY(SELECT group_name FROM acl_member a WHERE a.acl_id = s.acl_id) AS groups
         FROM source s LEFT JOIN document d ON d.source = s.name WHERE s.is_declared GROUP BY s.name ORDER BY s.name
         """,
         RATE_WINDOW_S,
@@ -117,7 +122,23 @@ def _state(row: Any, failures: tuple[Failure, ...], is_watched: bool) -> SourceS
         listed_at=row["listed_at"],
         attempted_at=row["attempted_at"],
         is_watched=is_watched,
+        groups=frozenset(row["groups"]),
     )
+
+
+def states_for(states: Sequence[SourceState], principal: Principal) -> list[SourceState]:
+    """What a caller may know of the sources.
+
+    Admins and auditors see all. For others a source of other teams is not there, not even its name or its count, and
+    names of documents are left out: they are as confidential as the documents.
+    """
+    if principal.roles & {ADMIN, AUDITOR}:
+        return list(states)
+    return [
+        replace(state, failures=(), not_taken=(), message="its operators know why" if state.message else "")
+        for state in states
+        if state.groups & principal.groups
+    ]
 
 
 async def collection_stats(database: Any) -> list[CollectionStats]:

@@ -7,7 +7,6 @@ shown once (`POST /api/keys`) or never.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -25,8 +24,8 @@ from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
 from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
-from roadbed.knowledge.states import SourceState
-from roadbed.server.admission import Admission
+from roadbed.knowledge.states import SourceState, states_for
+from roadbed.server.admission import Admission, may_call
 from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
@@ -105,8 +104,9 @@ class AdminCalls:
 
     async def status(self, request: Request, admission: Admission) -> Any:
         """What runs, in one object."""
-        services = self._services
+        services, principal = self._services, admission.principal
         served = services.registry.served
+        team_apps = services.teams.apps_of(principal.team)
         apps = [
             {
                 "name": name,
@@ -116,17 +116,17 @@ class AdminCalls:
                 "examples": app.config.examples,
             }
             for name, app in services.apps_in_order()
-            if admission.principal.may_use(name)
+            if may_call(principal, name, team_apps)
         ]
         return {
             "name": services.manifest.name,
             "version": __version__,
             "ready": is_ready(services),
             "parts": parts(services),
-            "problem": services.problem(),
+            "problem": services.problem() if principal.roles & {ADMIN, AUDITOR} else None,
             "apps": apps,
-            "models": sorted(served.routes),
-            "sources": await self._source_objects(admission.principal),
+            "models": [name for name in sorted(served.routes) if may_call(principal, name, team_apps)],
+            "sources": await self._source_objects(principal),
         }
 
     async def search(self, request: Request, admission: Admission) -> Any:
@@ -147,12 +147,8 @@ class AdminCalls:
         return await self._source_objects(admission.principal)
 
     async def _source_objects(self, principal: Principal) -> list[dict[str, Any]]:
-        """Names of documents are as confidential as the documents: lists of failures are for those who see all."""
-        may_see_names = bool(principal.roles & {ADMIN, AUDITOR})
         states = await self._services.knowledge.source_states()
-        return [
-            source_object(state if may_see_names else replace(state, failures=(), not_taken=())) for state in states
-        ]
+        return [source_object(state) for state in states_for(states, principal)]
 
     async def ingest(self, request: Request, admission: Admission) -> Any:
         """List sources again now; at once. A source is done once its ``attempted_at`` is at or after ``asked_at``."""

@@ -6,7 +6,7 @@ that `admit` did not name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from roadbed.guard.identity import Identity
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
@@ -15,6 +15,7 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 
 DEADLINE_HEADER = b"x-roadbed-deadline-ms"
 DEADLINE_MS_MIN = 50
+DEADLINE_DIGITS_MAX = 18
 
 
 class AppNotAllowed(Forbidden):
@@ -31,8 +32,7 @@ class RoleMissing(Forbidden):
     hint = "use a key with the role that the documentation names; `roadbed keys create --role admin` makes one"
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True):
     """A request that was let in."""
 
     principal: Principal
@@ -60,7 +60,8 @@ def admit(
     principal = identity.authenticate(presented_key(authorization, api_key))
     if deadline_ms is None:
         return Admission(principal, None)
-    if not deadline_ms.isdigit() or int(deadline_ms) < DEADLINE_MS_MIN:
+    is_number = deadline_ms.isdigit() and len(deadline_ms) <= DEADLINE_DIGITS_MAX
+    if not is_number or int(deadline_ms) < DEADLINE_MS_MIN:
         raise InvalidRequest(
             f"x-roadbed-deadline-ms must be a whole number of milliseconds, {DEADLINE_MS_MIN} or more",
             param="x-roadbed-deadline-ms",
@@ -68,9 +69,14 @@ def admit(
     return Admission(principal, int(deadline_ms) / 1000)
 
 
+def may_call(principal: Principal, app: str, team_apps: frozenset[str] | None) -> bool:
+    """Whether a caller's key and team may call ``app``."""
+    return principal.may_use(app) and (team_apps is None or app in team_apps or principal.is_admin)
+
+
 def require_app(principal: Principal, app: str, team_apps: frozenset[str] | None) -> None:
     """Refuse a caller whose key or team may not call ``app``. Raises `AppNotAllowed`."""
-    if not principal.may_use(app) or (team_apps is not None and app not in team_apps and not principal.is_admin):
+    if not may_call(principal, app, team_apps):
         raise AppNotAllowed(f"this key may not call {app}")
 
 

@@ -12,7 +12,7 @@ from roadbed.console.services import AskedTurn, ConsoleServices
 from roadbed.gateway.types import ChatRequest, Message
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
-from roadbed.server.admission import AppNotAllowed, require_app
+from roadbed.server.admission import may_call, require_app
 from roadbed.server.health import parts
 from roadbed.server.services import Services
 from roadbed.server.turns import begin_turn, run_turn
@@ -22,11 +22,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
     """What the pages show and do, over one deployment."""
 
     def may_use(principal: Principal, app: str) -> bool:
-        try:
-            require_app(principal, app, services.teams.apps_of(principal.team))
-        except AppNotAllowed:
-            return False
-        return True
+        return may_call(principal, app, services.teams.apps_of(principal.team))
 
     def ask(app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
         served = services.registry.find_app(app)

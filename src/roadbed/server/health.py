@@ -22,7 +22,7 @@ def parts(services: Services) -> dict[str, str]:
         "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
         "keys": "ok" if services.identity.is_ready else "not read yet",
         "releases": "ok" if services.registry.served.apps else "none serves yet",
-        "workspace": services.problem() or "ok",
+        "workspace": "ok" if services.problem() is None else "the manifest on disk is not what serves",
     }
 
 

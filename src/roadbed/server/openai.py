@@ -15,7 +15,7 @@ from starlette.routing import Route
 from roadbed.apps.registry import UnknownModel
 from roadbed.kernel.label import Label
 from roadbed.knowledge.search import Hit
-from roadbed.server.admission import Admission
+from roadbed.server.admission import Admission, may_call
 from roadbed.server.http import endpoint, json_of
 from roadbed.server.services import Services
 
@@ -117,11 +117,7 @@ def _models(services: Services, admission: Admission) -> list[dict[str, Any]]:
         for name, app in sorted(served.apps.items())
     ]
     rows += services.gateway.model_objects(STARTED_S)
-    return [
-        row
-        for row in rows
-        if principal.may_use(row["id"]) and (allowed is None or principal.is_admin or row["id"] in allowed)
-    ]
+    return [row for row in rows if may_call(principal, row["id"], allowed)]
 
 
 def _vector_store_hit(hit: Hit) -> dict[str, Any]:
