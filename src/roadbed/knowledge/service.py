@@ -87,7 +87,9 @@ class Knowledge:
         self._builder = Builder(database, jobs, self._ingest, embedder)
         self._watchers = Watchers(self._sync)
         self._live: dict[str, Generation] = {}
-        self._live_is_stale = True
+        self._live_wanted = 1  # counts what made them stale; they are fresh while it was read at this count
+        self._live_read = 0
+        self._reading_live = asyncio.Lock()
         self._subscription: Any = None
 
     # -- life ---------------------------------------------------------------------------------------------------------
@@ -116,14 +118,14 @@ class Knowledge:
         _check_collections(specs, sources, collections)
         self._sync.use(specs)
         if not owns_ingest:
-            self._live_is_stale = True
+            self._live_wanted += 1
             return
         for spec in specs.values():
             await declare_source(self._database, spec.name, spec.connector.kind, spec.groups, spec.label)
         wanted = {name: (_expanded(config.sources, specs), config.chunk_tokens) for name, config in collections.items()}
         await self._builder.declare(wanted)
         await forget_sources(self._database, list(specs))
-        self._live_is_stale = True
+        self._live_wanted += 1
         for name in specs:
             await self._sync.request(name)
 
@@ -274,17 +276,17 @@ class Knowledge:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _note_change(self, payload: str | None) -> None:
-        self._live_is_stale = self._live_is_stale or not (payload or "").isdigit()
+        self._live_wanted += not (payload or "").isdigit()
         self._search.snapshots.note_change(int(payload) if payload and payload.isdigit() else None)
 
     async def _live_generations(self) -> Mapping[str, Generation]:
-        if self._live_is_stale or self._subscription is None:
-            self._live_is_stale = False
-            try:
-                self._live = await live_generations(self._database)
-            except BaseException:
-                self._live_is_stale = True
-                raise
+        """The live generations; whoever comes while they are read waits, so that nobody meets the empty beginning."""
+        if self._live_read != self._live_wanted or self._subscription is None:
+            async with self._reading_live:
+                wanted = self._live_wanted
+                if self._live_read != wanted or self._subscription is None:
+                    self._live = await live_generations(self._database)
+                    self._live_read = wanted
         return self._live
 
     async def _uploads(self, target: str) -> tuple[str, UploadsConnector]:

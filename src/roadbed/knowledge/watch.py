@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from roadbed.kernel.errors import Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.knowledge.sync import SourceSpec, Sync
 
 LIST_EVERY_S = 300.0
 RESTART_S = 5.0
+RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,11 @@ class Watchers:
             await self._request(spec)
 
     async def _request(self, spec: SourceSpec) -> None:
-        try:
-            await self._sync.request(spec.name)
-        except Unavailable:
-            logger.info("the listing of %s waits for the database", spec.name)
+        """Queue a listing, waiting for the database while it is away: a change that was seen is never forgotten."""
+        while True:
+            try:
+                await self._sync.request(spec.name)
+                return
+            except (Unavailable, DeadlineExceeded):
+                logger.info("the listing of %s waits for the database", spec.name)
+            await asyncio.sleep(RETRY_S)
