@@ -254,7 +254,7 @@ class AnswerStream:
         call, shared, loop = self._call, self._shared, asyncio.get_running_loop()
         limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
         attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
-        meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop.time())
+        meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop)
         attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
         return _Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+
+import msgspec
 
 from roadbed.gateway.dialects.base import Dialect, EncodedRequest, StreamDecoder, cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
@@ -53,8 +54,7 @@ ADDRESSES_KEPT = 1024
 ANSWER_CHARACTERS_MAX = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLimits:
+class AttemptLimits(msgspec.Struct, frozen=True, gc=False):
     """Points in time, in seconds of the loop's clock."""
 
     connect_by_s: float

@@ -10,8 +10,9 @@ and settlement have been told once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry, Surroundings, earlier
 from roadbed.gateway.attempt import (
@@ -62,8 +63,7 @@ class RelayListener(Protocol):
         """The relay or its listener raised what nobody expected."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(msgspec.Struct, frozen=True):
     """Where the first attempt goes, and with which bytes."""
 
     candidate: Candidate
@@ -113,7 +113,7 @@ class Relay:
         self.first_event_at_s: float | None = None
         self.finished = False
         self.outcome = Outcome(route.name, skipped=list(way.skipped))
-        self._meter = AttemptMeter(self.outcome, candidate.endpoint, self, len(way.body), call.trace, now_s)
+        self._meter = AttemptMeter(self.outcome, candidate.endpoint, self, len(way.body), call.trace, self._loop)
 
     def start(self, body: bytes, *, stream: bool) -> None:
         """Send the request. Of a body that comes whole, all of the answer's time may pass before its head."""
@@ -259,9 +259,10 @@ class Relay:
         saw = self._meter.saw
         for event in events:
             saw(event)
-            if isinstance(event, CONTENT_EVENTS):
+            kind = type(event)
+            if kind in CONTENT_EVENTS:
                 has_content = is_progress = True
-            elif isinstance(event, ReasoningDelta):
+            elif kind is ReasoningDelta:
                 is_progress = True
             elif isinstance(event, Finished):
                 self.finished = True

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig
@@ -40,16 +42,14 @@ class Route:
         return "local" if self.ladder[position].is_local and is_replacement else "fallback"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """An endpoint that may be tried, and its place on the ladder."""
 
     endpoint: Endpoint
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The endpoints to try in order, and those left out, each as ``name: reason``."""
 
     candidates: tuple[Candidate, ...]

@@ -17,7 +17,6 @@ from roadbed.gateway.types import (
     NO_USAGE,
     AttemptRecord,
     Event,
-    Finished,
     Outcome,
     ReasoningDelta,
     RefusalDelta,
@@ -57,31 +56,35 @@ class AttemptMeter:
     """Watches one attempt from its start to its settlement."""
 
     def __init__(
-        self, outcome: Outcome, endpoint: Endpoint, attempt: Observed, bytes_in: int, trace: Trace | None, now_s: float
+        self,
+        outcome: Outcome,
+        endpoint: Endpoint,
+        attempt: Observed,
+        bytes_in: int,
+        trace: Trace | None,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._outcome = outcome
         self._endpoint = endpoint
         self._attempt = attempt
         self._bytes_in = bytes_in
+        self._loop = loop
         self.bytes_out = 0
         self._reported: Usage | None = None
         self._trace = trace
         self._span: Span | None = trace.open_span(f"model {endpoint.name}", "model") if trace is not None else None
         self._is_settled = False
-        self.record = AttemptRecord(endpoint.name, endpoint.model, started_s=now_s)
+        self.record = AttemptRecord(endpoint.name, endpoint.model, started_s=loop.time())
         outcome.attempts.append(self.record)
 
     def saw(self, event: Event) -> None:
         """Count one event."""
-        match event:
-            case TextDelta(text) | ReasoningDelta(text) | RefusalDelta(text):
-                self.bytes_out += len(text)
-            case ToolCallDelta(_, _, name, arguments):
-                self.bytes_out += len(name) + len(arguments)
-            case UsageReported(usage):
-                self._reported = usage
-            case Finished():
-                pass
+        if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
+            self.bytes_out += len(event.text)
+        elif isinstance(event, ToolCallDelta):
+            self.bytes_out += len(event.name) + len(event.arguments)
+        elif isinstance(event, UsageReported):
+            self._reported = event.usage
 
     @property
     def first_event_s(self) -> float | None:
@@ -95,7 +98,7 @@ class AttemptMeter:
             return
         self._is_settled = True
         record, outcome, endpoint = self.record, self._outcome, self._endpoint
-        record.ended_s = asyncio.get_running_loop().time()
+        record.ended_s = self._loop.time()
         record.first_event_s = self.first_event_s
         head = self._attempt.head
         record.status = head.status if head is not None else (error.status if error is not None else 0)
@@ -108,7 +111,7 @@ class AttemptMeter:
             )
             if endpoint.price is not None:
                 record.cost_picousd = endpoint.price.cost_picousd(record.usage)
-        outcome.usage = outcome.usage.plus(record.usage)
+        outcome.usage = record.usage if outcome.usage is NO_USAGE else outcome.usage.plus(record.usage)
         outcome.cost_picousd += record.cost_picousd
         self._close_span(error, is_complete)
 

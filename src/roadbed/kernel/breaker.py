@@ -7,8 +7,11 @@ so that tests own both. The invariant: while open, and while a probe is out, nob
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 Phase = Literal["closed", "open", "half_open", "recovering"]
 Result = Literal["success", "failure", "connect_failure", "ignored"]
@@ -33,8 +36,7 @@ class BreakerSettings:
 DEFAULT_SETTINGS = BreakerSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True, gc=False):
     """Results of one second."""
 
     second: int
@@ -42,8 +44,7 @@ class Bucket:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(msgspec.Struct, frozen=True, gc=False):
     """The state of one circuit. ``openings`` counts those in a row; ``until_s`` ends the open phase."""
 
     phase: Phase = "closed"
@@ -98,7 +99,7 @@ def record(
 ) -> Breaker:
     """Report how an admitted request ended. ``chance`` in [0, 1) spreads the time that it stays open."""
     if result == "ignored":
-        return replace(breaker, probe_since_s=None)
+        return replace(breaker, probe_since_s=None) if breaker.probe_since_s is not None else breaker
     if breaker.phase == "open":
         return breaker
     is_success = result == "success"
@@ -112,6 +113,9 @@ def record(
         if now_s - breaker.recovering_since_s < settings.recovery_step_s * len(settings.recovery):
             return breaker
         breaker = CLOSED
+    if is_success and breaker.buckets and breaker.buckets[-1].second == int(now_s) and not breaker.failures_in_a_row:
+        last = breaker.buckets[-1]  # nearly every result: one more success in the same second
+        return Breaker(buckets=(*breaker.buckets[:-1], Bucket(last.second, last.successes + 1, last.failures)))
     buckets = _counted(breaker.buckets, is_success, int(now_s), settings.window_s)
     in_a_row = 0 if is_success else breaker.failures_in_a_row + 1
     breaker = Breaker(buckets=buckets, failures_in_a_row=in_a_row)

@@ -55,6 +55,8 @@ class Label:
 
     def without_category(self, category: str) -> Label:
         """This label less a category, for text from which every value of that category was masked."""
+        if category not in self.categories:
+            return self
         return Label(self.level, self.categories - {category}, self.regions)
 
     def may_flow_to(self, sink: Sink) -> bool:

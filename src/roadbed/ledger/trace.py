@@ -64,7 +64,9 @@ class Span:
     def set(self, **attributes: Attribute) -> None:
         """Add facts to the span; long strings are cut at `ATTRIBUTE_CHARACTERS_MAX`."""
         for name, value in attributes.items():
-            self.attributes[name] = value[:ATTRIBUTE_CHARACTERS_MAX] if isinstance(value, str) else value
+            if type(value) is str and len(value) > ATTRIBUTE_CHARACTERS_MAX:
+                attributes[name] = value[:ATTRIBUTE_CHARACTERS_MAX]
+        self.attributes.update(attributes)
 
 
 @dataclass(slots=True)

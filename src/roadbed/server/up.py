@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -38,6 +39,7 @@ CLI_TEAM = "admin"
 PROGRESS_INTERVAL_S = 0.25
 DRAIN_S = 30.0
 QUESTIONS_SHOWN = 3
+GC_THRESHOLDS = (10_000, 20, 50)
 Say = Callable[[str], None]
 
 
@@ -109,6 +111,7 @@ async def _serve(services: Services, server: HotServer, address: Address, say: S
     if serving.done():
         serving.result()
         return
+    _settle_memory()
     record = await _write_cli_file(services, address)
     try:
         await _announce(services, address, say)
@@ -123,6 +126,17 @@ async def _serve(services: Services, server: HotServer, address: Address, say: S
         with contextlib.suppress(RoadbedError):
             await services.identity.revoke_key(record.id)
         say("stopped")
+
+
+def _settle_memory() -> None:
+    """Leave what the start made out of garbage collection, and collect less often.
+
+    A finished trace waits for the next batch, so it outlives several of Python's usual collections: a tenth of all CPU
+    under load went there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _write_cli_file(services: Services, address: Address) -> KeyRecord:

@@ -435,7 +435,20 @@ def completion_bytes(
     annotations: list[dict[str, Any]] | None = None,
     roadbed: dict[str, Any] | None = None,
 ) -> bytes:
-    """`completion_object`, encoded."""
+    """`completion_object`, encoded; of a plain text without building it first."""
+    if answer.text and not (annotations or answer.refusal or answer.reasoning or answer.tool_calls):
+        return (
+            b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":'
+            b'"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%b}],"usage":%b%b}'
+        ) % (
+            _encode(id),
+            created_s,
+            _encode(model),
+            _encode(answer.text),
+            _encode(answer.finish_reason),
+            _usage_bytes(answer.usage or Usage()),
+            b',"roadbed":' + _encode(roadbed) if roadbed is not None else b"",
+        )
     return _encode(completion_object(id, created_s, model, answer, annotations=annotations, roadbed=roadbed))
 
 
@@ -448,6 +461,14 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},
         "completion_tokens_details": {"reasoning_tokens": usage.output_reasoning},
     }
+
+
+def _usage_bytes(usage: Usage) -> bytes:
+    given, made = usage.input_tokens, usage.output_tokens
+    return (
+        b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d},'
+        b'"completion_tokens_details":{"reasoning_tokens":%d}}'
+    ) % (given, made, given + made, usage.cache_read, usage.output_reasoning)
 
 
 _ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
