@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
+from collections.abc import AsyncGenerator, MutableMapping
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
 
-from roadbed.apps.types import Answered, Delta
+from roadbed.apps.types import Answered, AnswerEvent, Delta
+from roadbed.console.ask import in_words
 from roadbed.kernel.errors import Unavailable
 
 from .conftest import CITED, QUOTE, Deployment, form_token, missing
@@ -179,3 +183,44 @@ def test_nothing_serves(deployment: Deployment, admin: TestClient) -> None:
     page = admin.get("/console/ask").text
     assert "No app serves that your key may ask" in page
     assert "<textarea" not in page
+
+
+def test_what_was_missing_is_said_in_words() -> None:
+    assert in_words("model default: unavailable") == (
+        "model default: a dependency (database, model, source) does not answer just now (unavailable)"
+    )
+    assert in_words("profiles: no answer within 800 ms") == "profiles: no answer within 800 ms"
+
+
+async def test_a_reader_who_leaves_ends_the_turn(deployment: Deployment) -> None:
+    with deployment.client() as client:
+        token = form_token(client)
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+    ended, shown = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncGenerator[AnswerEvent, None]:
+        try:
+            yield Delta("First. ")
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    deployment.ask._run = endless  # type: ignore[method-assign]
+    body = urlencode({"form_token": token, "app": "helpdesk", "question": "And?"}).encode()
+    pending = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> MutableMapping[str, Any]:
+        if pending:
+            return pending.pop()
+        await shown.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if b"First." in message.get("body", b""):
+            shown.set()
+
+    headers = [(b"host", b"testserver"), (b"cookie", cookie.encode())]
+    headers.append((b"content-type", b"application/x-www-form-urlencoded"))
+    scope = {"type": "http", "method": "POST", "path": "/console/ask/stream", "query_string": b"", "headers": headers}
+    await asyncio.wait_for(deployment.app({**scope, "scheme": "http", "server": ("testserver", 80)}, receive, send), 5)
+    assert ended.is_set()

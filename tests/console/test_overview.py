@@ -34,6 +34,14 @@ def test_models_show_why_an_endpoint_rests(deployment: Deployment, admin: TestCl
     assert "None is configured" not in page
 
 
+def test_an_empty_source_is_not_called_well(deployment: Deployment, admin: TestClient) -> None:
+    deployment.knowledge.sources = [source("inbox", kind="uploads", listed=0, indexed=0, failed=0)]
+    for path in ("/console", "/console/documents"):
+        page = admin.get(path).text
+        assert ">empty</span>" in page.replace("</span>empty", "</span>>empty")
+        assert "up to date" not in page
+
+
 def test_empty_states_say_what_to_do_next(deployment: Deployment, admin: TestClient) -> None:
     deployment.apps.clear()
     deployment.knowledge.sources = []

@@ -58,7 +58,10 @@ def test_an_empty_range_says_what_to_do(deployment: Deployment, admin: TestClien
 
 def test_a_trace_tells_what_happened(admin: TestClient) -> None:
     page = admin.get("/console/traces/01T00001").text
-    assert "helpdesk answered by quoting documents, without a model, 192 ms after the question." in page
+    assert (
+        "helpdesk answered by quoting documents, without a model, 192 ms after the question and after 1 failed step."
+        in page
+    )
     assert "8 passages found in company. Left out: vector." in page
     assert "Overload (HTTP 503): busy." in page
     assert "First text after 39 ms. 2,114 tokens in, 96 out." in page
@@ -100,5 +103,5 @@ def test_steps_that_are_not_known_are_told_by_their_facts() -> None:
 def test_every_ending_has_its_sentence() -> None:
     for status in ("ok", "failed", "refused", "cancelled", "else"):
         for rung in ("full", "fallback", "local", "partial", "cached", "extractive", "refused", ""):
-            assert outcome(trace_row(1, status=status, rung=rung)).endswith(".")
+            assert outcome(trace_row(1, status=status, rung=rung), SPANS).endswith(".")
     assert timeline(trace_row(), SPANS).bars[2].wait_width == "20.312%"

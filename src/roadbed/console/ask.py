@@ -34,7 +34,7 @@ from roadbed.console.markdown import render_answer
 from roadbed.console.pills import Pill, rung_pill, support_pill
 from roadbed.console.services import AskedTurn
 from roadbed.console.visits import Console, Page, Visit
-from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError, all_errors
 from roadbed.wire.sse import encode_event
 
 EXAMPLES_SHOWN = 6
@@ -193,13 +193,23 @@ def _finished(
         html_of(past),
         sources,
         tuple(pill for pill in (rung_pill(answered.rung), abstained or support) if pill is not None),
-        answered.degraded,
+        tuple(in_words(text) for text in answered.degraded),
         trace_id,
         turn.release if turn is not None else "",
         took_s,
         answered.abstained,
     )
     return _Finished(view, (*asked.past, past))
+
+
+def in_words(degraded: str) -> str:
+    """What was missing, with the meaning of the error code that it ends in, if it does."""
+    subject, _, code = degraded.rpartition(": ")
+    for error in all_errors():
+        if error.code == code:
+            meaning = " ".join((error.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+            return f"{subject}: {meaning[:1].lower()}{meaning[1:]} ({code})"
+    return degraded
 
 
 def html_of(turn: PastTurn) -> Markup:

@@ -65,6 +65,8 @@ def status_pill(status: str) -> Pill:
 def source_pill(state: SourceState) -> Pill:
     """How a source stands."""
     if state.state == "idle":
+        if not state.listed:
+            return Pill("plain", "–", "empty")
         return Pill("warn", "!", f"{state.failed} not readable") if state.failed else Pill("good", "✓", "up to date")
     return _SOURCES.get(state.state, Pill("plain", "–", state.state))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from roadbed.console.formatting import count, duration_us
 from roadbed.ledger.queries import SpanRow, TraceRow
+from roadbed.ledger.trace import FAILED, OK
 
 TICKS_MAX = 5
 BAR_SHARE_MIN = 0.3
@@ -131,9 +132,12 @@ def _extract(facts: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def outcome(trace: TraceRow) -> str:
+def outcome(trace: TraceRow, spans: Sequence[SpanRow]) -> str:
     """What happened in one sentence, for the head of the page."""
     after = f"{duration_us(trace.duration_us)} after the question"
+    failed = sum(span.status == FAILED for span in spans)
+    if trace.status == OK and failed:
+        after += f" and after {failed} failed {'step' if failed == 1 else 'steps'}"
     match trace.status:
         case "ok":
             how = {

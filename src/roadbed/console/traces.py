@@ -74,6 +74,6 @@ async def trace(visit: Visit) -> Page:
     context = {
         "trace": found.trace,
         "timeline": timeline(found.trace, found.spans),
-        "outcome": outcome(found.trace),
+        "outcome": outcome(found.trace, found.spans),
     }
     return Page("trace.html", f"Trace {found.trace.id[:8]}", context, found)
