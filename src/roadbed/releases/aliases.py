@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from roadbed.kernel.errors import Conflict, NotFound, Unavailable
+from roadbed.kernel.errors import Conflict, DeadlineExceeded, NotFound, Unavailable
 from roadbed.kernel.release import Release
 from roadbed.releases.compile import unseal
 from roadbed.releases.moves import CANDIDATE, LIVE, Alias, Step, plan_promote, plan_rollback, plan_save
@@ -104,7 +104,7 @@ class Releases:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), POLL_INTERVAL_S)
             self._changed.clear()
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 await self.refresh()
 
     async def refresh(self) -> None:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from roadbed.kernel.errors import ConfigError, Unavailable
+from roadbed.kernel.errors import ConfigError, DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace, load_workspace
 
 log = logging.getLogger("roadbed.releases")
@@ -27,7 +27,7 @@ class WorkspaceFollower:
 
     def __init__(self, workspace: Workspace, on_workspace: Callable[[Workspace], Awaitable[None]]) -> None:
         self.workspace = workspace
-        self.problem: ConfigError | None = None
+        self.problem: RoadbedError | None = None
         self._on_workspace = on_workspace
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,20 +68,26 @@ class WorkspaceFollower:
         return stamp
 
     async def reload(self) -> bool:
-        """Load the folder again and hand it on; False when PostgreSQL was away, so that it must be tried again."""
+        """Load the folder again and hand it on; False when PostgreSQL was away or late: then it must be tried again.
+
+        What ``on_workspace`` refuses for any other reason is a `problem` too, and the next save is looked at.
+        """
         try:
             workspace = load_workspace(self.workspace.folder)
         except ConfigError as error:
-            if self.problem is None or str(self.problem) != str(error):
-                log.warning("the manifest is not valid, so what served before keeps serving: %s", error)
-            self.problem = error
+            self._note(error)
             return True
         try:
             await self._on_workspace(workspace)
-        except Unavailable:
+        except (Unavailable, DeadlineExceeded):
             return False
-        except ConfigError as error:
-            self.problem = error
+        except RoadbedError as error:
+            self._note(error)
             return True
         self.workspace, self.problem = workspace, None
         return True
+
+    def _note(self, error: RoadbedError) -> None:
+        if self.problem is None or str(self.problem) != str(error):
+            log.warning("the workspace on disk is not taken, so what served before keeps serving: %s", error)
+        self.problem = error

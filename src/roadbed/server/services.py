@@ -21,7 +21,7 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.config import parse_duration_s
-from roadbed.kernel.errors import RoadbedError
+from roadbed.kernel.errors import ConfigError
 from roadbed.knowledge.embed import EmbeddingWorker, MiniLmEmbedder
 from roadbed.knowledge.embedding_model import locate, verify
 from roadbed.knowledge.parse.pool import ParserPool
@@ -33,7 +33,7 @@ from roadbed.releases.aliases import Releases
 from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
-from roadbed.releases.workspace import Workspace
+from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.engines import Engines
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -102,8 +102,10 @@ class Services:
         """Make a valid workspace what serves: guard and teams, sources, releases."""
         manifest = workspace.manifest
         if manifest.name != self.manifest.name:
-            raise RoadbedError(
-                f"the workspace was renamed to {manifest.name}", hint="stop and start to serve it by that name"
+            raise ConfigError(
+                f"the workspace was renamed to {manifest.name}",
+                hint="stop and start to serve it by that name",
+                file=MANIFEST_NAME,
             )
         self.teams.take(manifest)
         self.ledger.configure(
