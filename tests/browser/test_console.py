@@ -82,9 +82,11 @@ def test_every_page_reads_well(browser: MakeBrowser, width: int, is_dark: bool) 
         look(page, name)
     page.open("/console/traces")
     page.find(".row-link").click()
+    page.wait(lambda: page.find("h1").text.startswith("Trace "))
     look(page, "trace")
     page.open("/console/documents?source=handbook")
     page.find(".row-link").click()
+    page.wait(lambda: page.find("#chunks"))
     look(page, "document")
 
 
@@ -111,19 +113,19 @@ def test_it_all_works_without_scripts(browser: MakeBrowser) -> None:
     page.sign_in()
     page.open("/console/ask")
     page.find(".example").click()
-    assert "0.42 EUR" in page.find(".answer").text
+    page.wait(lambda: "0.42 EUR" in page.find(".answer").text)
     page.find("#question").send_keys("And tolls?")
     page.find("#ask button.first").click()
-    assert len(page.all("#turns .turn")) == 2
+    page.wait(lambda: len(page.all("#turns .turn")) == 2)
     page.find(".cite").click()
-    assert page.all("#passage")
+    page.wait(lambda: page.find("#passage"))
     page.open("/console/traces")
     page.find(".row-link").click()
-    assert "What happened" in page.find("main").text
+    page.wait(lambda: "What happened" in page.find("main").text)
     page.open("/console/documents?source=handbook&state=failed")
     assert "broken.pdf" in page.find("main").text
     page.find(".who form button").click()
-    assert page.all("#key")
+    page.wait(lambda: page.find("#key"))
 
 
 def test_the_keyboard_goes_everywhere(browser: MakeBrowser) -> None:
@@ -184,7 +186,7 @@ def test_a_document_is_uploaded_and_found(browser: MakeBrowser, tmp_path: Path) 
     page.open(PAGES["uploads"])
     page.find("input[type=file]").send_keys(str(file))
     page.find("main form button.first").click()
-    assert "1 file was taken" in page.find("[role=status]").text
+    page.wait(lambda: "1 file was taken" in page.find("[role=status]").text)
 
     def is_indexed() -> bool:
         page.open(PAGES["uploads"])
@@ -206,6 +208,7 @@ def test_a_one_time_link_signs_in(browser: MakeBrowser) -> None:
     page.find("button.first").click()
     page.wait(lambda: page.find("h1").text == "Overview")
     page.find(".who form button").click()
+    page.wait(lambda: page.find("#key"))
     page.open(path)
     page.find("button.first").click()
     page.wait(lambda: "not valid any more" in page.find("[role=alert]").text)
