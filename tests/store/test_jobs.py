@@ -10,13 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from roadbed.kernel.errors import TooLarge, Unavailable
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
-from roadbed.store.errors import InvalidName, JobLost
+from roadbed.store.errors import InvalidName, JobLost, StoreUnavailable
 from roadbed.store.jobs import PAYLOAD_BYTES_MAX, Job, Jobs
 from roadbed.store.migrate import load_migrations, migrate
 
@@ -187,8 +188,26 @@ async def test_the_only_worker_takes_over_at_once(database: Database) -> None:
         await done.wait()
 
 
-async def test_a_worker_that_lost_its_job_is_stopped_and_cannot_finish_it(database: Database) -> None:
-    jobs = Jobs(database, lease_s=0.3)
+class Faltering:
+    """A database that is away for the first ``misses`` looks at a single job."""
+
+    def __init__(self, database: Database, misses: int) -> None:
+        self._database = database
+        self._misses = misses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def fetchval(self, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("SELECT 1 FROM job") and self._misses:
+            self._misses -= 1
+            raise StoreUnavailable("away")
+        return await self._database.fetchval(sql, *arguments)
+
+
+@pytest.mark.parametrize("misses", [0, 1])
+async def test_a_worker_that_lost_its_job_is_stopped_and_cannot_finish_it(database: Database, misses: int) -> None:
+    jobs = Jobs(cast(Database, Faltering(database, misses)), lease_s=0.3)
     taken: asyncio.Queue[Job] = asyncio.Queue()
     cancelled = asyncio.Event()
 

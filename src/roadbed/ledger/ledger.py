@@ -18,7 +18,7 @@ from typing import Any
 
 import asyncpg
 
-from roadbed.kernel.errors import InvalidRequest, RoadbedError, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.rows import TABLES, Batch, Row, decode_batch, encode_batch, merge, rows_of, split
@@ -46,7 +46,7 @@ _REFUSALS = (
 
 
 class Ledger:
-    """The writing side of traces and usage. `open` starts the writer; `close` stores or spools what is left."""
+    """The writing side of traces and usage. `start` starts the writer; `close` stores or spools what is left."""
 
     def __init__(
         self, database: Database, spool_folder: Path, metrics: Metrics, *, keep: timedelta, content: str
@@ -191,7 +191,7 @@ class Ledger:
 
     async def _sweep_loop(self) -> None:
         while True:
-            with contextlib.suppress(Unavailable):
+            with contextlib.suppress(Unavailable, DeadlineExceeded):
                 await self.sweep()
             await asyncio.sleep(SWEEP_INTERVAL_S)
 

@@ -314,14 +314,12 @@ class Jobs:
             if not held:
                 continue
             fences = [job.fence for job, _ in held.values()]
-            try:
+            with contextlib.suppress(StoreUnavailable, StoreTimeout):
                 rows = await self._database.fetch(_EXTEND_SQL, list(held), fences, self._lease_s)
-            except (StoreUnavailable, StoreTimeout):
-                continue
-            kept = {row["id"] for row in rows}
-            for job_id, (_, task) in held.items():
-                if job_id not in kept and self._running.get(job_id, (None, None))[1] is task:
-                    await self._cancel_if_lost(job_id, task)
+                kept = {row["id"] for row in rows}
+                for job_id, (_, task) in held.items():
+                    if job_id not in kept and self._running.get(job_id, (None, None))[1] is task:
+                        await self._cancel_if_lost(job_id, task)
 
     async def _cancel_if_lost(self, job_id: int, task: asyncio.Task[None]) -> None:
         """A missing row may also mean that the handler just finished it in its own transaction: that one is let be."""
