@@ -109,6 +109,24 @@ def test_every_form_needs_the_token_of_its_session(deployment: Deployment, admin
     assert not deployment.releases.moves
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"--x", b"--x\r\nContent-Disposition: form-data\r\n\r\n", b"\xff" * 100, b"--x\r\n" * 200],
+)
+def test_a_body_that_is_no_form_is_refused_with_a_page(deployment: Deployment, admin: TestClient, body: bytes) -> None:
+    for path in ("/console/ask", "/console/documents", "/console/sign-in"):
+        answer = admin.post(path, content=body, headers={"content-type": "multipart/form-data; boundary=x"})
+        assert 400 <= answer.status_code < 500, path
+        assert answer.headers["content-security-policy"] == POLICY
+    assert not deployment.ask.asked
+
+
+def test_a_form_with_too_many_fields_is_refused(admin: TestClient) -> None:
+    answer = admin.post("/console/ask", data={f"field{number}": "x" for number in range(500)})
+    assert answer.status_code == 400
+    assert "console.form_invalid" in answer.text
+
+
 def test_changes_are_for_admins(deployment: Deployment, member: TestClient) -> None:
     token = form_token(member)
     for path in ("/console/keys", "/console/documents", "/console/documents/sync", "/console/releases/helpdesk/move"):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -47,7 +48,7 @@ class PageForbidden(Forbidden):
     hint = "sign in with a key whose role allows it; `roadbed keys create --role auditor` makes one"
 
 
-class FormTooLarge(InvalidRequest):
+class FormInvalid(InvalidRequest):
     """A form could not be read: it is cut off, not a form, or over a limit of fields, files or bytes."""
 
     code = "console.form_invalid"
@@ -228,17 +229,15 @@ def check_origin(request: Request) -> None:
 
 
 async def read_form(request: Request, files_max: int, file_bytes_max: int) -> FormData:
-    """The form of a request. `FormTooLarge`."""
-    from starlette.exceptions import HTTPException
-
+    """The form of a request. `FormInvalid`."""
     try:
         return await request.form(
             max_files=files_max, max_fields=FORM_FIELDS_MAX, max_part_size=max(file_bytes_max, FORM_FIELD_BYTES_MAX)
         )
     except HTTPException as error:
-        raise FormTooLarge(f"the form could not be read: {error.detail}") from None
+        raise FormInvalid(f"the form could not be read: {error.detail}") from None
     except ClientDisconnect:
-        raise FormTooLarge("the form was cut off while it was sent") from None
+        raise FormInvalid("the form was cut off while it was sent") from None
 
 
 def seen(path: str, /, **query: Any) -> Response:
