@@ -63,6 +63,23 @@ class RelayListener(Protocol):
         """The relay or its listener raised what nobody expected."""
 
 
+class _Nobody:
+    """Takes the place of a listener that has been told the end: they hold each other, and are freed at once so."""
+
+    def on_events(self, events: list[Event]) -> None: ...
+
+    def on_finished(self) -> None: ...
+
+    def on_failed(self, tried: FirstTry) -> None: ...
+
+    def on_cut(self, error: StreamCut) -> None: ...
+
+    def on_crashed(self, error: Exception) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class _Way(msgspec.Struct, frozen=True):
     """Where the first attempt goes, and with which bytes."""
 
@@ -133,6 +150,7 @@ class Relay:
         self._leave()
         self._admission.told_nothing()
         self.outcome.cut_by = "caller"
+        self._listener = _NOBODY
         self._meter.settle(self._shared.estimator, None, is_complete=False)
 
     def pause(self) -> None:
@@ -310,6 +328,7 @@ class Relay:
         self._admission.succeeded(self._meter.first_event_s)
         self._meter.settle(self._shared.estimator, None, is_complete=True)
         self._listener.on_finished()
+        self._listener = _NOBODY
 
     def _fail(self, error: UpstreamError) -> None:
         """The attempt failed, before or after the first content."""
@@ -320,6 +339,7 @@ class Relay:
             self._admission.failed(error)
             self._meter.settle(self._shared.estimator, error, is_complete=False)
             self._listener.on_failed(FirstTry(self._candidate.endpoint.name, error, self.outcome))
+            self._listener = _NOBODY
             return
         is_late = self._deadline.has_passed()
         self.outcome.cut_by = "deadline" if is_late else error.failure
@@ -330,6 +350,7 @@ class Relay:
         self._meter.settle(self._shared.estimator, error, is_complete=False)
         why = "the request's deadline passed" if is_late else error.reason
         self._listener.on_cut(StreamCut(f"the answer of {self.outcome.endpoint} broke off: {why}"))
+        self._listener = _NOBODY
 
     def _crash(self, error: Exception) -> None:
         """Our own code failed: this request fails, and the connection's callbacks stay whole."""
@@ -337,6 +358,7 @@ class Relay:
         self._admission.told_nothing()
         self._meter.settle(self._shared.estimator, None, is_complete=False)
         self._listener.on_crashed(error)
+        self._listener = _NOBODY
 
     def _leave(self) -> None:
         self._is_done = True

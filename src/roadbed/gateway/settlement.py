@@ -66,7 +66,7 @@ class AttemptMeter:
     ) -> None:
         self._outcome = outcome
         self._endpoint = endpoint
-        self._attempt = attempt
+        self._attempt: Observed | None = attempt
         self._bytes_in = bytes_in
         self._loop = loop
         self.bytes_out = 0
@@ -89,7 +89,7 @@ class AttemptMeter:
     @property
     def first_event_s(self) -> float | None:
         """Seconds from the start to the first token; None when none came."""
-        at_s = self._attempt.first_event_at_s
+        at_s = self._attempt.first_event_at_s if self._attempt is not None else None
         return None if at_s is None else at_s - self.record.started_s
 
     def settle(self, estimator: TokenEstimator, error: UpstreamError | None, *, is_complete: bool) -> None:
@@ -100,7 +100,8 @@ class AttemptMeter:
         record, outcome, endpoint = self.record, self._outcome, self._endpoint
         record.ended_s = self._loop.time()
         record.first_event_s = self.first_event_s
-        head = self._attempt.head
+        head = self._attempt.head if self._attempt is not None else None
+        self._attempt = None  # it holds this meter: freed at once, and not by the garbage collector
         record.status = head.status if head is not None else (error.status if error is not None else 0)
         if error is not None:
             record.failure, record.reason = error.failure, error.reason
@@ -120,6 +121,7 @@ class AttemptMeter:
             return
         record, usage = self.record, self.record.usage
         first_ms = None if record.first_event_s is None else round(record.first_event_s * 1000, 1)
+        input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
         self._trace.close_span(
             self._span,
             OK if is_complete else (FAILED if error is not None else CANCELLED),
@@ -130,10 +132,10 @@ class AttemptMeter:
             failure=record.failure,
             reason=record.reason,
             first_token_ms=first_ms,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
         )
-        if usage == NO_USAGE:
+        if usage is NO_USAGE:
             return
         self._trace.usage.append(
             LedgerUsage(
@@ -143,7 +145,7 @@ class AttemptMeter:
                 input_uncached=usage.input_uncached,
                 cache_read=usage.cache_read,
                 cache_write=usage.cache_write_5m + usage.cache_write_1h,
-                output_tokens=usage.output_tokens,
+                output_tokens=output_tokens,
                 reasoning_tokens=usage.output_reasoning,
                 source="estimated" if usage.is_estimated else "reported",
                 cost_microusd=-(-record.cost_picousd // 1_000_000),
