@@ -53,7 +53,7 @@ test: setup-dev ## everything that needs no more than Python
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not services"
 
 test-services: setup-dev ## what also needs Debian packages (headless Chromium, llama.cpp)
-	@bash tests/services/install.sh
+	@for script in tests/services/install*.sh; do bash $$script || exit 1; done
 	@$(BIN)/pytest -m services
 
 docs: setup-dev ## regenerate the reference pages
