@@ -146,7 +146,11 @@ def _children() -> dict[int, str]:
     """Living child processes by id (Linux), without Python's own resource tracker."""
     found: dict[int, str] = {}
     for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in map(int, listing.read_text().split()):
+        try:
+            children = listing.read_text().split()
+        except OSError:  # the thread ended since it was listed
+            continue
+        for pid in map(int, children):
             try:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             except OSError:
