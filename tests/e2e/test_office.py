@@ -216,7 +216,7 @@ def test_profiles_are_in_no_collection_and_seen_by_their_team_alone(office: Serv
 
 
 async def test_personal_data_and_secrets_stay_where_the_policy_says(office: Server) -> None:
-    """Personal data stands in documents and their index alone; a planted secret, and one that was asked for, nowhere."""
+    """Personal data stands in documents and their index alone; a planted secret and one that was asked for nowhere."""
     email, phone, account, identity = PERSONAL
     answer = office.ask(
         f"What did {email}, +46 {phone}, account {account}, id {identity}, complain about? {ASKED_SECRET}"
