@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from roadbed.knowledge.snapshot import Snapshots
 from roadbed.knowledge.vectors import choose_plan, create_hnsw
 from roadbed.sources.manifest import FilesSource
 from roadbed.store.errors import StoreUnavailable
+from roadbed.testing.embedder import ScriptedEmbedder
 
 SUPPORT = Principal(id="k1", team="support")
 GROUPS = frozenset({EVERYONE})
@@ -45,6 +47,32 @@ async def filled(bench: Any) -> dict[str, Generation]:
         bench.write(f"{word}.txt", f"The {word} stands beside the {WORDS[i - 1]}. Number {i}.")
     await bench.configure()
     return await live_generations(bench.database)
+
+
+class ListeningEmbedder(ScriptedEmbedder):
+    """Keeps what it was asked to embed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """As `ScriptedEmbedder.embed`."""
+        self.heard += texts
+        return super().embed(texts)
+
+
+async def test_no_secret_of_a_query_reaches_the_embedder(make_bench: Any) -> None:
+    embedder = ListeningEmbedder()
+    async with make_bench(embedder=embedder) as bench:
+        await filled(bench)
+        embedder.heard.clear()
+        secret = "AKIA" + "IOSFODNN7ABCDEFG"
+        result = await bench.search(f"zebra {secret}", k=3)
+        await bench.knowledge.embed([f"copper {secret}"])
+        assert "zebra" in {hit.title for hit in result.hits}
+        assert [text.split()[0] for text in embedder.heard] == ["zebra", "copper"]
+        assert not any(secret in text for text in embedder.heard)
 
 
 async def test_a_late_vector_leg_is_left_out_and_named(bench: Any) -> None:

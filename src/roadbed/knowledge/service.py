@@ -1,8 +1,9 @@
 """`Knowledge`: the one object through which other rooms search, read, add and watch documents.
 
-``server/app.py`` makes it from the store, the guard, the parsers and the embedder, and gives it the manifest's
+``server/services.py`` makes it from the store, the guard, the parsers and the embedder, and gives it the manifest's
 sources and collections (again after each change). It wires the files of this room and adds no logic of its own. The
-invariant: every method that returns text takes the principal for whom it is.
+invariants: every method that returns text takes the principal for whom it is, and no query reaches the embedder but
+through the guard.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
-from roadbed.kernel.label import Sink, parse_label
+from roadbed.kernel.guarded import Guarded
+from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
 from roadbed.kernel.principal import Principal
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
@@ -53,10 +55,16 @@ from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource, UploadsSource
 
-GENERATIONS_POLL_S = 5.0
 SETTLE_LOOK_S = 0.5
 
 logger = logging.getLogger(__name__)
+
+
+class TextGuard(IndexGuard, Protocol):
+    """What this room needs of ``guard.Guard``: text on its way into the index, and into the embedder."""
+
+    def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
+        """The text as the embedder may see it."""
 
 
 class Knowledge:
@@ -67,7 +75,7 @@ class Knowledge:
         database: Any,
         jobs: Queue,
         objects: Objects,
-        guard: IndexGuard,
+        guard: TextGuard,
         embedder: EmbeddingWorker,
         parsers: Parse,
         *,
@@ -81,6 +89,7 @@ class Knowledge:
         self._workspace = workspace
         self._passed_over = tuple(passed_over)
         self._embedder = embedder
+        self._guard = guard
         self._ingest = Ingest(database, guard, embedder)
         self._search = Search(database, embedder)
         self._sync = Sync(database, jobs, self._ingest, parsers)
@@ -154,18 +163,22 @@ class Knowledge:
         deadline: Deadline,
         label_sink: Sink | None = None,
     ) -> SearchResult:
-        """The best ``k`` chunks that the principal may see (and that may flow to ``label_sink``)."""
+        """The best ``k`` chunks that the principal may see (and that may flow to ``label_sink``).
+
+        Secrets in the query are replaced first, as they were in what is searched.
+        """
         live = await self._live_generations()
         wanted = {}
         for name in dict.fromkeys(collections):
             if name not in live:
                 raise NotFound(f"there is no collection {name!r}", hint=f"collections: {', '.join(sorted(live))}")
             wanted[name] = live[name]
+        query = self._for_embedder(query)
         return await self._search.search(wanted, query, principal.groups, k=k, deadline=deadline, label_sink=label_sink)
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of texts, one row each, ahead of any ingest: for ranking sentences of an answer."""
-        rows = [await self._embedder.embed_query(text) for text in texts]
+        rows = [await self._embedder.embed_query(self._for_embedder(text)) for text in texts]
         return np.array(rows, np.float32).reshape(len(texts), self._embedder.dimensions)
 
     async def document(
@@ -274,6 +287,10 @@ class Knowledge:
                 await asyncio.wait_for(self._sync.finished.wait(), SETTLE_LOOK_S)
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _for_embedder(self, text: str) -> str:
+        """The embedder runs in this process, hence local; guarding what was guarded changes nothing."""
+        return self._guard.for_embedder(text, PUBLIC, is_local=True).text
 
     def _note_change(self, payload: str | None) -> None:
         self._live_wanted += not (payload or "").isdigit()

@@ -21,7 +21,6 @@ from roadbed.gateway.providers import describe_environment
 from roadbed.guard.keys import KeyRecord
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
-from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import SourceState, states_for
@@ -136,8 +135,9 @@ class AdminCalls:
         started = time.perf_counter()
         collections = asked.collections or list(services.manifest.collections)
         deadline = admission.deadline(SEARCH_DEADLINE_S)
-        query = services.teams.guard.for_embedder(asked.query, PUBLIC, is_local=True).text
-        result = await services.knowledge.search(collections, query, admission.principal, k=asked.k, deadline=deadline)
+        result = await services.knowledge.search(
+            collections, asked.query, admission.principal, k=asked.k, deadline=deadline
+        )
         took_ms = (time.perf_counter() - started) * 1000
         hits = [hit_object(hit) for hit in result.hits]
         return {"hits": hits, "missing": list(result.missing), "took_ms": round(took_ms, 2)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from typing import Annotated, Any, Literal
@@ -13,7 +14,6 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from roadbed.apps.registry import UnknownModel
-from roadbed.kernel.label import Label
 from roadbed.knowledge.search import Hit
 from roadbed.server.admission import Admission, may_call
 from roadbed.server.http import endpoint, json_of
@@ -80,10 +80,8 @@ def openai_routes(services: Services) -> list[Route]:
                 f"there is no embedding model named {asked.model[:100]!r}", hint=f"use {EMBEDDING_MODEL}"
             )
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        guard = services.teams.guard
-        guarded = [guard.for_embedder(text, Label(), is_local=True).text for text in texts]
-        vectors = await services.knowledge.embed(guarded)
-        tokens = sum(services.embedder.embedder.token_count(text) for text in guarded)
+        vectors = await services.knowledge.embed(texts)
+        tokens = await asyncio.to_thread(lambda: sum(map(services.embedder.embedder.token_count, texts)))
         return {
             "object": "list",
             "model": EMBEDDING_MODEL,

@@ -10,7 +10,7 @@ from roadbed.releases.manifest import Manifest
 
 
 class Teams:
-    """The guard and the teams of the manifest that serves. Itself a guard for the index, always the newest."""
+    """The guard and the teams of the manifest that serves. Itself the guard of ``knowledge/``, always the newest."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
@@ -34,3 +34,7 @@ class Teams:
     def for_index_with_map(self, text: str, label: Label) -> tuple[Guarded, OffsetMap]:
         """As `Guard.for_index_with_map`."""
         return self.guard.for_index_with_map(text, label)
+
+    def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
+        """As `Guard.for_embedder`."""
+        return self.guard.for_embedder(text, label, is_local=is_local)
