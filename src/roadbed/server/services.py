@@ -23,7 +23,6 @@ from roadbed.guard.sessions import Sessions
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
 from roadbed.knowledge.embed import EmbeddingWorker, MiniLmEmbedder
-from roadbed.knowledge.embedding_model import locate, verify
 from roadbed.knowledge.parse.pool import ParserPool
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
@@ -220,9 +219,9 @@ async def _open_knowledge(
     sources: Sources,
 ) -> tuple[EmbeddingWorker, Knowledge]:
     """The embedder, the parsers, the documents, and the workers that read them."""
-    await asyncio.to_thread(verify, locate())
     embedder = EmbeddingWorker(MiniLmEmbedder())
     stack.push_async_callback(embedder.aclose)
+    await embedder.warm()
     parsers = ParserPool()
     stack.push_async_callback(parsers.close)
     jobs = Jobs(database)
