@@ -59,7 +59,7 @@ class PostgresRows:
                 asyncpg.InsufficientPrivilegeError,
             ) as error:
                 raise SourceMisdeclared(f"the table {table} of {self._name} cannot be read: {error.args[0]}") from None
-            except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 raise SourceUnavailable(f"reading {self._name}.{table} broke off ({type(error).__name__})") from None
 
     async def close(self) -> None:

@@ -46,10 +46,10 @@ class SqliteRows:
             while page := await asyncio.to_thread(cursor.fetchmany, ROWS_PER_FETCH):
                 for record in page:
                     yield row_of(dict(record), table, config)
-        except sqlite3.OperationalError as error:
-            raise SourceMisdeclared(f"the table {table} of {self._name} cannot be read: {error}") from None
         except sqlite3.DatabaseError as error:
-            raise SourceUnavailable(f"the file of {self._name} is not a usable database: {error}") from None
+            if str(error).startswith("no such "):
+                raise SourceMisdeclared(f"the table {table} of {self._name} cannot be read: {error}") from None
+            raise SourceUnavailable(f"the file of {self._name} cannot be read just now: {error}") from None
         finally:
             connection.close()
 
