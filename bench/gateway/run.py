@@ -24,8 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from roadbed import __version__
 
@@ -38,6 +40,8 @@ PACED_CONNECTIONS, PACED_REQUESTS, PACED_GAP_S = 8, 150, 0.01
 OWN_CORE, LOAD_CORE = 0, 1
 TICKS = os.sysconf("SC_CLK_TCK")
 START_S = 120
+STEP_S = 60
+Number = TypeVar("Number", int, float)
 MANIFEST = """name: bench
 endpoints:
   upstream: {{type: openai, url: "http://127.0.0.1:{port}/v1", model: bench-model, max_connections: 512}}
@@ -209,7 +213,7 @@ def start_roadbed(folder: Path, upstream_port: int) -> Candidate:
     command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
     command += ["--state", str(folder / "state"), "--ready-file", str(ready)]
     environment = {**os.environ, "ROADBED_ADMIN_KEY": KEY}
-    process = start(command, OWN_CORE, port, env=environment)
+    process = start(command, OWN_CORE, port, env=environment, stderr=subprocess.DEVNULL)
     end = time.monotonic() + START_S
     while not ready.exists():
         if time.monotonic() > end or process.poll() is not None:
@@ -244,7 +248,7 @@ def wrk(port: int, connections: int, seconds: float, script: Path) -> dict[str, 
     """Load by wrk: requests, requests per second, p50."""
     command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
     command += [f"-d{int(seconds)}s", f"http://127.0.0.1:{port}{PATH}"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=STEP_S).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         print(said, file=sys.stderr)
     value, unit = re.findall(r"50%\s+([\d.]+)(us|ms|s)", said)[0]
@@ -298,6 +302,16 @@ async def paced_p50_us(port: int, body: bytes) -> float:
     return statistics.median(times) * 1e6
 
 
+def run_bounded(work: Coroutine[Any, Any, Number]) -> Number:
+    """Run a measurement; one that hangs ends the bench and not the patience."""
+
+    async def bounded() -> Number:
+        async with asyncio.timeout(STEP_S):
+            return await work
+
+    return asyncio.run(bounded())
+
+
 def measure(candidate: Candidate, upstream_port: int, seconds: float, script: Path, body: bytes) -> None:
     """One round."""
     store, before = candidate.store_cpu_s(), candidate.cpu_s()
@@ -305,10 +319,10 @@ def measure(candidate: Candidate, upstream_port: int, seconds: float, script: Pa
     time.sleep(0.5)  # the ledger's last batch belongs to the round
     spent, store_spent = candidate.cpu_s() - before, candidate.store_cpu_s() - store
     few = wrk(candidate.port, 8, min(seconds, 2), script)
-    direct_us = asyncio.run(paced_p50_us(upstream_port, body))
-    through_us = asyncio.run(paced_p50_us(candidate.port, body))
+    direct_us = run_bounded(paced_p50_us(upstream_port, body))
+    through_us = run_bounded(paced_p50_us(candidate.port, body))
     before = candidate.cpu_s()
-    chunks = asyncio.run(read_streams(candidate.port))
+    chunks = run_bounded(read_streams(candidate.port))
     row = {
         "requests_per_s": many["requests_per_s"],
         "cpu_us": spent / many["requests"] * 1e6,
@@ -348,7 +362,7 @@ def versions(options: argparse.Namespace) -> str:
     words = [f"roadbed {__version__}", f"Python {platform.python_version()}"]
     for program, flag in ((options.nginx, "-v"), (options.sglang_router, "--version")):
         if program:
-            said = subprocess.run([program, flag], capture_output=True, text=True)
+            said = subprocess.run([program, flag], capture_output=True, text=True, check=False)
             words.append((said.stdout or said.stderr).strip().splitlines()[0])
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     words.append(f"{os.cpu_count()} cores {model[1] if model else platform.machine()}")

@@ -25,9 +25,11 @@ from roadbed.gateway.types import (
     Usage,
     UsageReported,
 )
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, Span, Trace
+from roadbed.ledger.trace import ATTRIBUTE_CHARACTERS_MAX, CANCELLED, FAILED, OK, Span, Trace
 from roadbed.ledger.trace import Usage as LedgerUsage
 from roadbed.wire.exchange import ResponseHead
+
+TEXT_EVENTS = (TextDelta, ReasoningDelta, RefusalDelta)
 
 
 class Observed(Protocol):
@@ -79,7 +81,7 @@ class AttemptMeter:
 
     def saw(self, event: Event) -> None:
         """Count one event."""
-        if isinstance(event, TextDelta | ReasoningDelta | RefusalDelta):
+        if isinstance(event, TEXT_EVENTS):
             self.bytes_out += len(event.text)
         elif isinstance(event, ToolCallDelta):
             self.bytes_out += len(event.name) + len(event.arguments)
@@ -122,19 +124,18 @@ class AttemptMeter:
         record, usage = self.record, self.record.usage
         first_ms = None if record.first_event_s is None else round(record.first_event_s * 1000, 1)
         input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
-        self._trace.close_span(
-            self._span,
-            OK if is_complete else (FAILED if error is not None else CANCELLED),
-            endpoint=record.endpoint,
-            model=record.model,
-            is_local=self._endpoint.is_local,
-            http_status=record.status,
-            failure=record.failure,
-            reason=record.reason,
-            first_token_ms=first_ms,
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-        )
+        self._trace.close_span(self._span, OK if is_complete else (FAILED if error is not None else CANCELLED))
+        self._span.attributes = {
+            "endpoint": record.endpoint,
+            "model": record.model,
+            "is_local": self._endpoint.is_local,
+            "http_status": record.status,
+            "failure": record.failure,
+            "reason": record.reason[:ATTRIBUTE_CHARACTERS_MAX],
+            "first_token_ms": first_ms,
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+        }
         if usage is NO_USAGE:
             return
         self._trace.usage.append(
