@@ -17,7 +17,6 @@ from roadbed.guard.keys import (
     KeyRefused,
     KeyRequestInvalid,
     LastAdminKey,
-    bearer_key,
 )
 from roadbed.kernel.errors import Unauthorized
 from roadbed.kernel.principal import ADMIN, MEMBER
@@ -220,11 +219,3 @@ class TestAdminKey:
         async with Identity(database) as one, Identity(database) as other:
             made = await asyncio.gather(one.ensure_admin_key(), other.ensure_admin_key())
         assert sum(key is not None for key in made) == 1
-
-
-@pytest.mark.parametrize(
-    ("header", "key"),
-    [(b"Bearer abc", b"abc"), (b"bearer  abc ", b"abc"), (b"Basic abc", b""), (b"", b""), (b"Bearer", b"")],
-)
-def test_the_key_of_a_header(header: bytes, key: bytes) -> None:
-    assert bearer_key(header) == key

@@ -112,12 +112,6 @@ def digest_of(presented: bytes) -> bytes:
     return hashlib.sha256(presented).digest()
 
 
-def bearer_key(authorization: bytes) -> bytes:
-    """The key in an ``Authorization`` header; empty when it has another scheme."""
-    scheme, _, key = authorization.strip().partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else b""
-
-
 def check_admin_key(value: str) -> str:
     """``value`` stripped, when it can be an admin key; `AdminKeyWeak`."""
     value = value.strip()

@@ -1,16 +1,15 @@
-"""Where data may flow, as pure functions: which sink an endpoint is, and who may read a document.
+"""Where data may flow, as pure functions: which sink an endpoint is, and whether a label may go there.
 
-Called by the gateway for each candidate endpoint and by knowledge for documents. A refusal is final: no caller may
-answer it by widening the set of candidates.
+Called by the gateway for each candidate endpoint; who may read a document is ``knowledge/permissions``. A refusal is
+final: no caller may answer it by widening the set of candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Final
 
-from roadbed.kernel.label import CATEGORIES, LEVELS, PERSONAL, UNSCANNED, Label, Level, Sink
-from roadbed.kernel.principal import EVERYONE, Principal
+from roadbed.kernel.label import CATEGORIES, LEVELS, PERSONAL, Label, Level, Sink
 
 LOCAL_CLEARANCE: Final = Level.RESTRICTED
 REMOTE_CLEARANCE: Final = Level.INTERNAL
@@ -34,22 +33,3 @@ def sink_for_endpoint(name: str, *, is_local: bool, labels: Iterable[str] = (), 
 def may_flow(label: Label, sink: Sink, *, is_tokenised: bool = False) -> bool:
     """Whether data may go to the sink; ``is_tokenised`` when its personal values were replaced by tokens."""
     return (label.without_category(PERSONAL) if is_tokenised else label).may_flow_to(sink)
-
-
-def readable_by(visible_to: Collection[str], principal: Principal) -> bool:
-    """Whether a document visible to these groups (``everyone``, ``team:NAME``, ``key:ID``) is so to the caller.
-
-    No groups means nobody: a source without permissions is given ``everyone`` by whoever declares it.
-    """
-    return EVERYONE in visible_to or not principal.groups.isdisjoint(visible_to)
-
-
-def groups_of_teams(teams: Iterable[str]) -> frozenset[str]:
-    """The groups of a source's ``visible_to:`` list: team names, or ``everyone``; everyone when there are none."""
-    named = frozenset(name if name == EVERYONE or ":" in name else f"team:{name}" for name in teams)
-    return named or frozenset({EVERYONE})
-
-
-def accepts_unscanned(sink: Sink) -> bool:
-    """Whether images and audio, which no detector reads, may go there."""
-    return UNSCANNED in sink.accepts
