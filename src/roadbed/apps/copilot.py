@@ -106,14 +106,18 @@ class Copilot:
         call = Call(turn.principal, deadline, self._label(turn, checked), turn.trace)
         stream = SentenceStream()
         async with self._gateway.stream(route, request, call) as events:
-            async for event in events:
-                turn.trace.rung = events.outcome.rung
-                if isinstance(event, TextDelta | RefusalDelta):
-                    for sentence in stream.feed(event.text):
-                        for out in checked.release(sentence):
-                            yield out
-                elif isinstance(event, Finished):
-                    checked.finish_reason = event.reason
+            try:
+                async for event in events:
+                    turn.trace.rung = events.outcome.rung
+                    if isinstance(event, TextDelta | RefusalDelta):
+                        for sentence in stream.feed(event.text):
+                            for out in checked.release(sentence):
+                                yield out
+                    elif isinstance(event, Finished):
+                        checked.finish_reason = event.reason
+            except RoadbedError:
+                degraded += events.outcome.missing
+                raise
         for sentence in stream.finish():
             for out in checked.release(sentence):
                 yield out
