@@ -2,7 +2,8 @@
 
 ``python bench/retrieval/run.py DATA_DIR [--collections cranfield cisi scifact] [--split train] [--sweep]``: DATA_DIR
 holds one folder per collection. It measures the scoring itself, in memory and over whole documents, with the analyzer,
-the quantised impacts, the default model and the fusion that the server uses. Exit 1 when a floor is missed.
+the default model and the fusion that the server uses, and with weights in one byte, where the server's are exact. Exit 1
+when a floor is missed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class WordIndex:
 
     @classmethod
     def build(cls, texts: Sequence[str], parameters: Bm25) -> WordIndex:
-        """Analyse every text and lay out its postings, quantised as stored."""
+        """Analyse every text and lay out its postings, quantised."""
         term_ids: dict[str, int] = {}
         entries: list[list[tuple[int, int]]] = []
         rows = []

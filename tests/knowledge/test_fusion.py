@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from roadbed.knowledge.fusion import (
     Fused,
     FusionSettings,
-    collapse_near_duplicates,
     fuse,
     limit_per_document,
     missing_scores,
@@ -85,19 +84,3 @@ def test_at_most_three_chunks_of_a_document() -> None:
     documents = {1: "a", 2: "a", 3: "b", 4: "a", 5: "a", 6: "b"}
     assert order(limit_per_document(ranking(1, 2, 3, 4, 5, 6, 7), documents)) == [1, 2, 3, 4, 6, 7]
     assert order(limit_per_document(ranking(1, 2, 3), documents, 1)) == [1, 3]
-
-
-def test_near_duplicates_fold_into_the_best() -> None:
-    words = [f"word{number}" for number in range(120)]
-    texts = {
-        1: " ".join(words),
-        2: " ".join(words).upper() + "!",
-        3: " ".join([*words[:60], "changed", *words[61:]]),
-        4: " ".join([*words[:118], "other", "end"]),
-        5: " ".join(reversed(words)),
-        6: "short",
-        7: "Short.",
-    }
-    assert order(collapse_near_duplicates(ranking(1, 2, 3, 4, 5, 6, 7, 8), texts)) == [1, 5, 6, 8]
-    halves = {1: texts[1], 2: " ".join(words[:60])}
-    assert order(collapse_near_duplicates(ranking(1, 2), halves)) == [1, 2]

@@ -10,16 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadbed.knowledge.lexical import (
-    BLOCK_POSTINGS,
     Bm25,
     ForwardRow,
     TermPostings,
     Visibility,
     best,
-    block_maxima,
-    choose_blocks,
     exact_scores,
-    impact_ordered,
     impact_step,
     inverse_document_frequency,
     quantise,
@@ -102,16 +98,6 @@ def test_quantised_postings_score_within_a_step_per_term() -> None:
         assert 0 <= score - by_chunk[chunk] + 1e-5 <= bound + 1e-4
 
 
-def test_postings_lie_by_falling_impact_then_chunk() -> None:
-    chunks = np.array([5, 1, 9, 3])
-    ids, impacts = impact_ordered(chunks, np.array([7, 200, 7, 255], dtype=np.uint8))
-    assert ids.tolist() == [3, 1, 5, 9]
-    assert ids.dtype == np.uint32
-    assert impacts.tolist() == [255, 200, 7, 7]
-    long = np.sort(np.arange(3_000) % 250 + 1)[::-1].astype(np.uint8)
-    assert list(block_maxima(long)) == [long[0], long[BLOCK_POSTINGS], long[2 * BLOCK_POSTINGS]]
-
-
 def test_only_visible_and_live_chunks_are_scored() -> None:
     postings, _, _ = laid_out(DOCUMENTS, Bm25())
     acl_of_chunk = np.array([0, 1, 0, 2, 1], dtype=np.int32)
@@ -142,34 +128,6 @@ def test_idf_stays_positive_with_stale_counts() -> None:
     assert inverse_document_frequency(10, 12) > 0
     assert inverse_document_frequency(0, 0) > 0
     assert inverse_document_frequency(1_000, 1) > inverse_document_frequency(1_000, 500)
-
-
-def test_blocks_of_rare_terms_come_first() -> None:
-    common, rare = bytes([200] * 10), bytes([200, 100])
-    counts = [10 * BLOCK_POSTINGS, BLOCK_POSTINGS + 10]
-    assert choose_blocks([1.0, 6.0], [common, rare], counts, budget=10**9) == [10, 2]
-    assert choose_blocks([1.0, 6.0], [common, rare], counts, budget=4 * BLOCK_POSTINGS) == [2, 2]
-    assert choose_blocks([1.0, 6.0], [common, rare], counts, budget=1) == [1, 1]
-    assert choose_blocks([], [], []) == []
-
-
-@given(
-    st.lists(
-        st.tuples(st.floats(0.1, 9), st.lists(st.integers(1, 255), min_size=1, max_size=12), st.integers(1, 1024)),
-        min_size=1,
-        max_size=5,
-    ),
-    st.integers(0, 20_000),
-)
-def test_budget_is_kept_but_for_one_block_a_term(terms: list[tuple[float, list[int], int]], budget: int) -> None:
-    idfs = [idf for idf, _, _ in terms]
-    maxima = [bytes(sorted(values, reverse=True)) for _, values, _ in terms]
-    counts = [(len(values) - 1) * BLOCK_POSTINGS + last for _, values, last in terms]
-    chosen = choose_blocks(idfs, maxima, counts, budget)
-    read = sum(min(blocks * BLOCK_POSTINGS, count) for blocks, count in zip(chosen, counts, strict=True))
-    assert all(1 <= blocks <= len(term) for blocks, term in zip(chosen, maxima, strict=True))
-    first = sum(min(count, BLOCK_POSTINGS) for count in counts)
-    assert read <= max(budget, first)
 
 
 @given(st.integers(0, 2**32 - 1))

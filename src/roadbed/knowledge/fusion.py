@@ -7,8 +7,7 @@ every machine; ties are broken by the smaller chunk.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -16,8 +15,6 @@ RANK_CONSTANT = 60
 COSINE_FLOOR = -1.0
 BM25_FLOOR = 0.0
 CHUNKS_PER_DOCUMENT_MAX = 3
-DUPLICATE_SIMILARITY_MIN = 0.9
-SHINGLE_WORDS = 5
 
 Scores = Mapping[int, float]
 
@@ -107,41 +104,4 @@ def limit_per_document(
         seen[document] = seen.get(document, 0) + 1
         if seen[document] <= limit:
             kept.append(item)
-    return kept
-
-
-def shingles(text: str) -> frozenset[int]:
-    """Hashes of the word 5-grams of a casefolded text (of the whole text when it is shorter); process-local."""
-    words = re.findall(r"\w+", text.casefold())
-    last = max(len(words) - SHINGLE_WORDS, 0)
-    return frozenset(hash(tuple(words[start : start + SHINGLE_WORDS])) for start in range(last + 1))
-
-
-def are_near_duplicates(first: frozenset[int], second: frozenset[int]) -> bool:
-    """Whether two shingle sets have a Jaccard similarity of at least .9."""
-    small, large = sorted((len(first), len(second)))
-    if small < DUPLICATE_SIMILARITY_MIN * large:
-        return False
-    shared = len(first & second)
-    return shared >= DUPLICATE_SIMILARITY_MIN * (len(first) + len(second) - shared)
-
-
-def collapse_near_duplicates(ranked: Sequence[Fused], text_of: Mapping[int, str]) -> list[Fused]:
-    """The ranking without chunks whose text nearly repeats a better one's.
-
-    Give it only chunks that the caller may see (folding into a hidden copy would lose the answer), and only the prefix
-    that may be shown: it compares each with each. A chunk without a text is kept.
-    """
-    kept: list[Fused] = []
-    known: list[frozenset[int]] = []
-    for item in ranked:
-        text = text_of.get(item.chunk)
-        if text is None:
-            kept.append(item)
-            continue
-        own = shingles(text)
-        if any(are_near_duplicates(own, other) for other in known):
-            continue
-        known.append(own)
-        kept.append(item)
     return kept

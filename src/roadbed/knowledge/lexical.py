@@ -1,8 +1,8 @@
-"""BM25 over postings held as numpy arrays: weights, one-byte impacts, which blocks to read, the best chunks.
+"""BM25 over postings held as numpy arrays: weights, one-byte impacts, the best chunks.
 
-Pure arithmetic: no SQL, no text, no caching; the index reads and writes what is described here, and search calls it. A
-chunk is a dense ``chunk_no`` of its generation, so that scores are one array. Postings lie in impact order ("heavy
-first"), which lets a query read prefixes up to a budget instead of every posting of a common word.
+Pure arithmetic: no SQL, no text, no caching. ``postings`` scores searches with the idf, the weights and `best` of this
+file. `quantise`, `score_terms` and `exact_scores` score postings that are given whole, for ``bench/retrieval`` and as
+the tests' reference. A chunk is a dense ``chunk_no`` of its generation, so that scores are one array.
 
 The one scorer: ``idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))``,
 ``weight(t, d) = tf (k1 + 1) / (tf + k1 (1 - b + b length / average_length))``; the score is the sum of idf x weight
@@ -20,13 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_POSTINGS = 1_024
-POSTINGS_BUDGET = 262_144
-POSTINGS_BUDGET_HURRIED = 131_072
-CANDIDATES_RESCORED = 200
 IMPACT_MAX = 255
 
-Ids = NDArray[np.uint32]
 Impacts = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -112,46 +107,6 @@ def quantise(weights: NDArray[Any], parameters: Bm25 = DEFAULT_PARAMETERS) -> Im
 def impact_step(parameters: Bm25 = DEFAULT_PARAMETERS) -> float:
     """The weight of one unit of impact."""
     return (parameters.k1 + 1.0) / IMPACT_MAX
-
-
-def impact_ordered(chunks: NDArray[Any], impacts: Impacts) -> tuple[Ids, Impacts]:
-    """Postings as a term stores them: falling impact, then rising chunk. Cut into blocks of ``BLOCK_POSTINGS``."""
-    order = np.lexsort((chunks, -impacts.astype(np.int16)))
-    return chunks[order].astype(np.uint32), impacts[order]
-
-
-def block_maxima(impacts: Impacts) -> bytes:
-    """The best impact of each block of an impact-ordered term, one byte a block."""
-    return impacts[::BLOCK_POSTINGS].tobytes()
-
-
-def choose_blocks(
-    idfs: Sequence[float], maxima: Sequence[bytes], counts: Sequence[int], budget: int = POSTINGS_BUDGET
-) -> list[int]:
-    """How many leading blocks of each term to read: the heaviest ``idf x maximum`` first, until the budget is spent.
-
-    ``counts`` are the postings of each term. The first block of each term is always read, so the answer may exceed the
-    budget by at most one block a term. A term's maxima fall, hence greedy choice gives prefixes.
-    """
-    chosen = [min(1, len(term)) for term in maxima]
-    spent = sum(min(count, BLOCK_POSTINGS) for count, blocks in zip(counts, chosen, strict=True) if blocks)
-    if sum(counts) <= budget:
-        return [len(term) for term in maxima]
-    sizes, terms, bounds = [], [], []
-    for number, (idf, term, count) in enumerate(zip(idfs, maxima, counts, strict=True)):
-        values = np.frombuffer(term, dtype=np.uint8)[1:]
-        size = np.full(len(values), BLOCK_POSTINGS)
-        if len(values):
-            size[-1] = count - BLOCK_POSTINGS * len(values)
-        bounds.append(values * idf)
-        sizes.append(size)
-        terms.append(np.full(len(values), number))
-    order = np.argsort(-np.concatenate(bounds), kind="stable")
-    total = spent + np.cumsum(np.concatenate(sizes)[order])
-    taken = np.concatenate(terms)[order][total <= budget]
-    for number, extra in zip(*np.unique(taken, return_counts=True), strict=True):
-        chosen[int(number)] += int(extra)
-    return chosen
 
 
 def best(chunks: NDArray[Any], scores: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:

@@ -63,12 +63,6 @@ async def acl_id_of(connection: Any, groups: frozenset[str]) -> int:
     return int(made)
 
 
-async def groups_of_acl(connection: Fetches, acl_id: int) -> list[str]:
-    """The groups of a set, sorted."""
-    rows = await connection.fetch("SELECT group_name FROM acl_member WHERE acl_id = $1 ORDER BY 1", acl_id)
-    return [row["group_name"] for row in rows]
-
-
 class VisibleSets:
     """For each set of a caller's groups, which ``acl_id`` it may see: boolean arrays indexed by ``acl_id``.
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from roadbed.knowledge.parse.archive import Archive
 from roadbed.knowledge.parse.detect import MEDIA_TYPES
-from roadbed.knowledge.parse.dispatch import media_type_of, parse_bytes
+from roadbed.knowledge.parse.dispatch import parse_bytes
 from roadbed.knowledge.parse.document import ParsedDocument, ParseFailure, canonical
 
 REASONS = {"encrypted", "corrupt", "empty", "no_text", "too_large", "unsupported", "archive_bomb", "unsafe"}
@@ -125,7 +125,7 @@ def test_content_beats_a_wrong_extension(docx_of: Callable[..., bytes]) -> None:
     assert parse_bytes(word, name="really.pdf").media_type == MEDIA_TYPES["docx"]
     assert parse_bytes(b"<!doctype html><p>x", name="page.txt").media_type == "text/html"
     assert parse_bytes(b"plain words", name="note.pdf").media_type == "text/plain"
-    assert media_type_of(b"# hi", name="a.md") == "text/markdown"
+    assert parse_bytes(b"# hi", name="a.md").media_type == "text/markdown"
     assert parse_bytes(b"# hi", name="hi", media_type="text/markdown; charset=utf-8").media_type == "text/markdown"
 
 

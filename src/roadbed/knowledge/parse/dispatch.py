@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from roadbed.knowledge.parse.detect import MEDIA_TYPES, detect
+from roadbed.knowledge.parse.detect import detect
 from roadbed.knowledge.parse.document import SOURCE_BYTES_MAX, ParsedDocument, ParseFailure, one_line, too_large
 
 NAME_CHARS_MAX = 200
@@ -54,11 +54,6 @@ def parse_bytes(data: bytes, *, name: str, media_type: str | None = None) -> Par
         raise ParseFailure("corrupt", f"{name} is nested too deeply for a {kind} file") from error
     except Exception as error:  # a true boundary: format libraries raise anything at all on a stranger's bytes
         raise ParseFailure("corrupt", f"{name} is not a valid {kind} file ({type(error).__name__})") from error
-
-
-def media_type_of(data: bytes, *, name: str, media_type: str | None = None) -> str:
-    """The media type that `parse_bytes` would give the document, without parsing it."""
-    return MEDIA_TYPES[detect(data, one_line(name), media_type)]
 
 
 def _charset(media_type: str | None) -> str | None:

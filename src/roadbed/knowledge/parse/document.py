@@ -8,7 +8,7 @@ and the chunker behind it. The invariant: blocks are sorted, do not overlap, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from roadbed.kernel.errors import RoadbedError
@@ -168,10 +168,6 @@ class DocumentBuilder:
         self._parts.append(text)
         self._length += len(text)
         self._blocks.append(Block(kind, start, self._length, level, page, location, hidden))
-
-    def relabel_last(self, **changes: object) -> None:
-        """Replace fields of the block added last (a parser learns of a caption or a level only afterwards)."""
-        self._blocks[-1] = replace(self._blocks[-1], **changes)  # type: ignore[arg-type]
 
     def sample(self, chars_max: int) -> str:
         """The first ``chars_max`` codepoints collected so far."""
