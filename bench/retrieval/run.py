@@ -2,8 +2,8 @@
 
 ``python bench/retrieval/run.py DATA_DIR [--collections cranfield cisi scifact] [--split train] [--sweep]``: DATA_DIR
 holds one folder per collection. It measures the scoring itself, in memory and over whole documents, with the analyzer,
-the default model and the fusion that the server uses, and with weights in one byte, where the server's are exact. Exit 1
-when a floor is missed.
+the default model and the fusion that the server uses, and with weights in one byte, where the server's are exact.
+Exit 1 when a floor is missed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Random secrets that all processes of a deployment share: the key that signs sessions, the key of the token vaults.
+"""Random secrets that all processes of a deployment share: the key that signs sessions.
 
 They live in the database, because it is what all processes share; whoever can read the whole database could also
 write a key into it. Never shown, never logged.
@@ -12,7 +12,6 @@ from typing import Final
 from roadbed.store.database import Database
 
 SESSION_SIGNING: Final = "session_signing"
-VAULT_MASTER: Final = "vault_master"
 SECRET_BYTES: Final = 32
 
 

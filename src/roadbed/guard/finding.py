@@ -19,7 +19,6 @@ PRIVATE_IP: Final = "private_ip"
 SECRET: Final = "secret"  # noqa: S105 - the name of a type of finding
 
 PERSONAL_TYPES: Final = frozenset({EMAIL, PHONE, CARD, IBAN, NATIONAL_ID, IP})
-FINDING_TYPES: Final = PERSONAL_TYPES | {PRIVATE_IP, SECRET}
 _PRIORITY = {SECRET: 7, CARD: 6, IBAN: 5, NATIONAL_ID: 4, EMAIL: 3, PHONE: 2, IP: 1, PRIVATE_IP: 0}
 
 

@@ -13,9 +13,7 @@ from math import log2
 from typing import Final
 
 PEM_CHARACTERS_MAX: Final = 12_000
-JWT_CHARACTERS_MAX: Final = 4_096
 VALUE_CHARACTERS_MIN: Final = 10
-VALUE_CHARACTERS_MAX: Final = 200
 PASSWORD_CHARACTERS_MIN: Final = 6
 _ENTROPY_MIN = 0.72  # of the most that the value's length allows
 

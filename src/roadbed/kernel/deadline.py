@@ -11,7 +11,6 @@ from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded
 
 DEADLINE_S_MAX = 600.0
-DEADLINE_S_DEFAULT = 60.0
 
 
 @dataclass(frozen=True, slots=True)

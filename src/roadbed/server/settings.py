@@ -12,11 +12,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from roadbed.guard.keys import ADMIN_KEY_CHARACTERS_MIN
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
 
 ADMIN_KEY_VARIABLE = "ROADBED_ADMIN_KEY"
-ADMIN_KEY_CHARACTERS_MIN = 24
 PORT_DEFAULT = 8400
 
 
@@ -88,8 +88,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def schema_name(settings: Settings, workspace_name: str) -> str:
-    """The PostgreSQL schema of a workspace."""
-    return settings.schema or "roadbed_" + "".join(c if c.isalnum() else "_" for c in workspace_name.lower())[:50]

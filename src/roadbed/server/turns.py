@@ -19,7 +19,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
+from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
 
 
 class TurnTimedOut(DeadlineExceeded):
@@ -119,8 +119,3 @@ def annotations_of(text: str, citations: tuple[Citation, ...]) -> list[dict[str,
                 }
             )
     return found
-
-
-def trace_of_route(ledger: Ledger, route: str, principal: Principal, release: str) -> Trace:
-    """A trace for a request that names a route instead of an app."""
-    return ledger.start_trace(route, principal, release)

@@ -15,13 +15,6 @@ from roadbed.wire.errors import EventTooLarge
 
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 
-STREAM_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-)
-"""Headers that keep caches and proxies from holding a stream back."""
-
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
