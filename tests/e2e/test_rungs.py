@@ -46,6 +46,15 @@ def test_fallback_to_another_endpoint(desk: Desk) -> None:
     assert len(desk.second.model.chats) == 1
 
 
+def test_an_endpoint_that_rests_after_failures_is_still_named(desk: Desk) -> None:
+    """A circuit breaker opens after a few failures: then it is passed over without a try, which degrades as much."""
+    for model in ("falling-back", "stand-in"):
+        for _ in range(8):
+            facts = desk.server.ask(QUESTION, model)["roadbed"]
+            assert facts["rung"] == "fallback", model
+            assert any(part.startswith("dead: ") for part in facts["degraded"]), model
+
+
 def test_local_when_a_local_endpoint_stands_in(desk: Desk) -> None:
     facts = desk.server.ask(QUESTION, "in-house")["roadbed"]
     assert facts["rung"] == "local"
@@ -70,6 +79,10 @@ def test_extractive_when_the_model_fails_before_its_first_text(desk: Desk) -> No
 
 async def test_partial_when_a_leg_of_the_search_is_away(desk: Desk) -> None:
     """An index that was built with another embedding model has no vectors to compare with: words alone answer."""
+
+    def facts() -> dict[str, Any]:
+        return dict(desk.server.ask(QUESTION, "helpdesk")["roadbed"])
+
     connection = await asyncpg.connect(desk.server.database_dsn())
     try:
         await connection.execute("SET search_path TO roadbed_desk")
@@ -77,18 +90,17 @@ async def test_partial_when_a_leg_of_the_search_is_away(desk: Desk) -> None:
         await connection.execute("UPDATE generation SET recipe = jsonb_set(recipe, '{embedder}', '\"another\"')")
         await connection.execute("SELECT pg_notify('roadbed_desk.roadbed_index', 'changed')")
         try:
-            facts = eventually(
-                lambda: (found := desk.server.ask(QUESTION, "helpdesk")["roadbed"])["degraded"] and found,
-                what="a degraded answer",
-            )
+            partial = eventually(lambda: (found := facts())["degraded"] and found, what="a degraded answer")
         finally:
             for row in before:
                 await connection.execute("UPDATE generation SET recipe = $2 WHERE id = $1", row["id"], row["recipe"])
+            await connection.execute("SELECT pg_notify('roadbed_desk.roadbed_index', 'changed')")
     finally:
         await connection.close()
-    assert facts["rung"] == "partial"
-    assert facts["degraded"] == ["vector"]
-    assert facts["citations"]
+    assert partial["rung"] == "partial"
+    assert partial["degraded"] == ["vector"]
+    assert partial["citations"]
+    eventually(lambda: facts()["rung"] == "full", what="the recovery")
 
 
 def test_confidential_passages_never_reach_a_remote_model(desk: Desk) -> None:

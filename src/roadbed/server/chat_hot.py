@@ -63,10 +63,9 @@ class RouteTurn:
 
     def facts(self, outcome: Outcome) -> dict[str, object]:
         """The ``roadbed`` object of the answer."""
-        degraded = [f"{attempt.endpoint}: {attempt.failure}" for attempt in outcome.attempts if attempt.failure]
         return {
             "rung": self.trace.rung or "full",
-            "degraded": degraded,
+            "degraded": outcome.missing,
             "release": self.release,
             "trace": self.trace.id,
             "endpoint": outcome.endpoint,
