@@ -18,6 +18,7 @@ from roadbed.kernel.label import Level, Sink
 from roadbed.kernel.principal import EVERYONE, Principal
 from roadbed.knowledge.citations import make_anchor
 from roadbed.knowledge.generations import Generation, live_generations
+from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.search import Search
 from roadbed.knowledge.snapshot import Snapshots
 from roadbed.knowledge.vectors import choose_plan, create_hnsw
@@ -82,6 +83,33 @@ async def test_a_late_vector_leg_is_left_out_and_named(bench: Any) -> None:
     assert result.missing == ("vector",)
     assert {hit.title for hit in result.hits} == {"zebra", "kettle"}
     assert all(hit.vector_score is None and hit.lexical_score for hit in result.hits)
+
+
+async def test_a_generation_that_no_longer_serves_is_freed(bench: Any) -> None:
+    live = await filled(bench)
+    search = Search(bench.database, bench.worker)
+    (generation,) = {generation.id for generation in live.values()}
+    await search.search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(20))
+    search.keep_only(frozenset({generation}))
+    assert search.snapshots.held == {generation}
+    search.keep_only(frozenset({generation + 1}))
+    assert not search.snapshots.held
+    fetches = search.postings.fetches
+    await search.search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(20))
+    assert search.postings.fetches == fetches + 1
+    await search.aclose()
+
+
+async def test_the_index_of_an_earlier_manifest_leaves_memory(bench: Any) -> None:
+    (before,) = (await filled(bench)).values()
+    snapshots = bench.knowledge._search.snapshots
+    await bench.search("zebra", k=3)
+    assert snapshots.held == {before.id}
+    await bench.configure(collections={"all": CollectionConfig(sources=["docs"], chunk_tokens=64)})
+    async with asyncio.timeout(20):
+        while (await bench.search("zebra", k=3)).generations["all"] == before.id:  # noqa: ASYNC110 - built by jobs
+            await asyncio.sleep(0.01)
+    assert before.id not in snapshots.held
 
 
 async def test_another_models_generation_is_searched_by_words(bench: Any) -> None:

@@ -162,6 +162,11 @@ class Search:
             _term_weights(parts),
         )
 
+    def keep_only(self, generations: frozenset[int]) -> None:
+        """Free what is held of generations that no longer serve."""
+        for generation in self.snapshots.keep_only(generations):
+            self.postings.forget(generation)
+
     async def aclose(self) -> None:
         """Stop background reading."""
         await self.snapshots.aclose()

@@ -304,6 +304,7 @@ class Knowledge:
                 if self._live_read != wanted or self._subscription is None:
                     self._live = await live_generations(self._database)
                     self._live_read = wanted
+                    self._search.keep_only(frozenset(live.id for live in self._live.values()))
         return self._live
 
     async def _uploads(self, target: str) -> tuple[str, UploadsConnector]:

@@ -202,10 +202,18 @@ class Snapshots:
         else:
             self._checked_s.pop(generation, None)
 
-    def forget(self, generation: int) -> None:
-        """Free the memory of a generation that no longer serves."""
-        self._snapshots.pop(generation, None)
-        self._checked_s.pop(generation, None)
+    @property
+    def held(self) -> frozenset[int]:
+        """The generations in memory."""
+        return frozenset(self._snapshots)
+
+    def keep_only(self, generations: frozenset[int]) -> frozenset[int]:
+        """Free the memory of the generations that no longer serve; which these were."""
+        gone = self.held - generations
+        for generation in gone:
+            del self._snapshots[generation]
+            self._checked_s.pop(generation, None)
+        return gone
 
     async def current(self, generation: int, dimensions: int, *, wait_s: float) -> tuple[GenerationSnapshot, bool]:
         """The snapshot, and whether it is as of now: one that cannot catch up within ``wait_s`` serves as it is.
