@@ -22,7 +22,7 @@ from pathlib import Path
 from roadbed import __version__
 from roadbed.console.pages import console_routes
 from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
-from roadbed.kernel.errors import RoadbedError, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
 from roadbed.server.app import build_app, build_hot_table, contained
@@ -187,7 +187,7 @@ async def _follow_first_ingest(services: Services, address: Address, say: Say) -
     shown = 0
     is_live = sys.stderr.isatty()
     while True:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, DeadlineExceeded):
             states = await services.knowledge.source_states()
             for state in states:
                 if state.name not in told and state.state in ("idle", "failed", "held"):
