@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,4 +48,22 @@ def test_a_sentence_is_released_as_soon_as_the_next_word_is_whole() -> None:
 
 def test_a_text_without_end_is_not_held_for_ever() -> None:
     stream = SentenceStream()
-    assert stream.feed("a" * (HELD_CHARACTERS_MAX + 1)) == ["a" * (HELD_CHARACTERS_MAX + 1)]
+    text = "a" * (HELD_CHARACTERS_MAX + 1)
+    released = "".join(stream.feed(text))
+    assert len(released) >= HELD_CHARACTERS_MAX / 2
+    assert released + "".join(stream.finish()) == text
+
+
+@pytest.mark.parametrize("unit", ["漢字。", "a.", ". ", "..", "[", "1 "])
+def test_time_grows_with_the_text_alone(unit: str) -> None:
+    """A model may write without blanks for ever, as in Chinese; all of it once took time by the power of three."""
+    stream, text = SentenceStream(), unit * (16_000 // len(unit))
+    began_s = time.process_time()
+    released = [sentence for at in range(0, len(text), 20) for sentence in stream.feed(text[at : at + 20])]
+    assert "".join(released + stream.finish()) == text
+    assert time.process_time() - began_s < 2.0
+
+
+def test_chinese_sentences_are_released_as_they_end() -> None:
+    stream = SentenceStream()
+    assert stream.feed("费用是三百。" + "报告保存七年而草稿在九十天后删除。" * 3) != []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +59,12 @@ def test_spans_are_ordered_trimmed_and_cover_everything(text: str) -> None:
         assert not text[end - 1].isspace()
         covered = end
     assert not text[covered:].strip()
+
+
+@pytest.mark.parametrize("unit", [".", "...", " ", " \t", "\n ", ".)", "。", "a. ", "…"])
+def test_time_grows_with_the_text_alone(unit: str) -> None:
+    """A page of leaders, or of blanks, once took time squared: some hundred kilobytes stopped the server."""
+    text = "Start" + unit * (300_000 // len(unit)) + "x"
+    began_s = time.process_time()
+    assert sentences(text)
+    assert time.process_time() - began_s < 2.0

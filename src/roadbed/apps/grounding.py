@@ -24,6 +24,8 @@ COVER_MIN = 0.6
 SUPPORT_COVER_MIN = 0.7
 PASSAGE_CHARACTERS_MAX = 8_000
 COMPUTED_NUMBERS_MAX = 24
+CLAIMED_NUMBERS_MAX = 64  # more than that is no sentence; each is compared with each of the passages'
+SOURCE_NUMBERS_MAX = 2_000
 ALIGNED_SHARE_MIN = 0.5
 VERBATIM_SHARE_MIN = 0.95
 
@@ -154,7 +156,9 @@ def _dates_hold(text: str, passages: str) -> bool:
     claimed = dates(text)
     if not claimed:
         return True
-    sources = dates(passages)
+    if len(claimed) > CLAIMED_NUMBERS_MAX:
+        return False
+    sources = dates(passages)[:SOURCE_NUMBERS_MAX]
     return all(any(day.lies_in(source) for source in sources) for day in claimed)
 
 
@@ -162,7 +166,9 @@ def _numbers_hold(text: str, passages: str) -> Verdict:
     claimed = quantities(text, dates(text))
     if not claimed:
         return Verdict.SUPPORTED
-    sources = quantities(passages)
+    if len(claimed) > CLAIMED_NUMBERS_MAX:
+        return Verdict.UNSUPPORTED
+    sources = quantities(passages)[:SOURCE_NUMBERS_MAX]
     verdict = Verdict.SUPPORTED
     for quantity in claimed:
         if is_borne_out(quantity, sources) or _is_idle(quantity):

@@ -12,7 +12,8 @@ from roadbed.apps.citing import leading_markers
 from roadbed.knowledge.sentences import sentences
 
 HELD_CHARACTERS_MAX = 8_000
-_NEXT_WORD = re.compile(r"\s*\S+\s")
+# As far as the end of a sentence looks ahead; in writing without blanks a word has no end.
+_NEXT_WORD = re.compile(r"\s*(?:\S{1,39}\s|\S{40})")
 
 
 class SentenceStream:

@@ -25,9 +25,11 @@ januar februar märz april mai juni juli august september oktober november dezem
 mei augustus mars maj marts leden ledna
 """
 _MONTHS = frozenset(_MONTHS_TEXT.split())
+# Runs are entered at their first character alone, so that a million stops or blanks take no time squared.
 _END = re.compile(
-    r"""(?P<blank>[ \t]*\n[ \t]*\n\s*)|(?P<item>\n(?=[ \t]*(?:[-*•‣▪–]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]))"""
-    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)|(?P<stop>[.!?…]+["'”’»)\]]*)(?=\s)"""
+    r"""(?P<blank>(?:(?<![ \t])[ \t]+)?\n[ \t]*\n\s*)"""
+    r"""|(?P<item>\n(?=[ \t]*(?:[-*•‣▪–]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]))"""
+    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)|(?<![.!?…])(?P<stop>[.!?…]++["'”’»)\]]*+)(?=\s)"""
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[a-zA-Z])$")
