@@ -4,6 +4,8 @@ logged."""
 from __future__ import annotations
 
 import re
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -118,3 +120,29 @@ def test_a_request_cannot_write_lines_into_the_log(desk: Desk) -> None:
     assert "ERROR forged" not in server.output
     assert "secret-word-in-a-query" not in server.output
     assert "Traceback" not in server.output
+
+
+def test_a_body_that_is_slow_to_look_through_stops_nobody_else(desk: Desk) -> None:
+    """One megabyte of beginnings of keys and addresses once held up every other request for half a minute."""
+    worst_s, done = 0.0, threading.Event()
+
+    def send() -> None:
+        body = {"model": "nobody", "messages": [{"role": "user", "content": "a@b. 1: ghp_" * 90_000}]}
+        desk.server.post("/v1/chat/completions", body)
+        done.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with desk.server.client() as client:
+        while not done.wait(0.02):
+            began_s = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            worst_s = max(worst_s, time.monotonic() - began_s)
+    sender.join()
+    assert worst_s < 3.0
+
+
+def test_a_conversation_that_no_app_reads_is_refused_at_once(desk: Desk) -> None:
+    body = {"model": "helpdesk", "messages": [{"role": "user", "content": "ghp_" * 500_000}]}
+    answer = desk.server.post("/v1/chat/completions", body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "apps.conversation_too_long")

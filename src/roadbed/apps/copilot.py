@@ -30,7 +30,7 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call, Finished, RefusalDelta, TextDelta
 from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import RoadbedError, Unavailable
+from roadbed.kernel.errors import RoadbedError, TooLarge, Unavailable
 from roadbed.kernel.label import Label, join_labels
 
 __all__ = ["Copilot", "NoQuestion"]
@@ -39,12 +39,20 @@ EXTRACT_RESERVE_S = 0.5
 EXTRACT_SHARE = 0.8
 EXTRACT_S_MAX = 2.0
 EXTRACT_HITS = 20
+CONVERSATION_CHARACTERS_MAX = 400_000
 
 
 class EmbeddingLate(Unavailable):
     """The vectors of sentences did not come within their share of the deadline; words alone rank them then."""
 
     code = "apps.embedding_late"
+
+
+class ConversationTooLong(TooLarge):
+    """The messages to an app are longer than it reads; documents belong into a source, not into a question."""
+
+    code = "apps.conversation_too_long"
+    hint = "send the last turns of the conversation alone"
 
 
 class Copilot:
@@ -72,6 +80,8 @@ class Copilot:
         question = question_of(turn.request.messages)
         if not question:
             raise NoQuestion("there is no question in the messages", param="messages")
+        if sum(len(message.text()) for message in turn.request.messages) > CONVERSATION_CHARACTERS_MAX:
+            raise ConversationTooLong(f"the messages are longer than {CONVERSATION_CHARACTERS_MAX} characters")
         turn.trace.question = self._guard().for_record(question)
         query = search_query(turn.request.messages)
         k = max(self._config.passages, EXTRACT_HITS)
@@ -103,7 +113,8 @@ class Copilot:
         messages = build_messages(self._prompt, checked.hits, turn.request.messages)
         request = structs.replace(turn.request, messages=messages, tools=(), tool_choice=None, response_format=None)
         deadline = turn.deadline.reserving(EXTRACT_RESERVE_S)
-        call = Call(turn.principal, deadline, self._label(turn, checked), turn.trace)
+        label = await asyncio.to_thread(self._label, turn, checked)
+        call = Call(turn.principal, deadline, label, turn.trace)
         stream = SentenceStream()
         async with self._gateway.stream(route, request, call) as events:
             try:

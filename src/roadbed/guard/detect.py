@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -35,7 +36,14 @@ from roadbed.guard.secret_rules import (
 )
 
 DEFAULT_PHONE_REGIONS: Final = ("US", "GB", "DE", "NO")
-_LOCAL = re.compile(r"[A-Za-z0-9._%+'-]{1,64}\Z")
+_PREFIXES = frozenset(PREFIXES)
+_PREFIX_LENGTHS = tuple(sorted({len(prefix) for prefix in PREFIXES}))
+_HEAD = _PREFIX_LENGTHS[0]
+_RULES_OF_HEAD = {
+    head: tuple(rule for rule in PREFIX_RULES if rule[0].startswith(head))
+    for head in sorted({prefix[:_HEAD] for prefix in PREFIXES})
+}
+_LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._%+'-"
 _DOMAIN = re.compile(
     r"(?=.{4,190})(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9-]{2,40})"
     r"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
@@ -150,16 +158,18 @@ class Detector:
 def _email(view: str, end: int) -> Iterator[Finding]:
     """Around ``@`` at ``end - 2``: a mailbox, or the password in an address such as ``amqp://user:password@host``."""
     at = end - 2
-    url = URL_USER.search(view, max(0, at - 320), at)
+    has_scheme = view.rfind("://", max(0, at - 320), at) >= 0
+    url = URL_USER.search(view, max(0, at - 320), at) if has_scheme else None
     if url is not None:
         if not is_placeholder(url["value"]) and url["value"].lower() not in ("password", "pass", "pwd"):
             yield Finding(SECRET, *url.span("value"), "url_password", 0.9, True)
         return
-    local = _LOCAL.search(view, max(0, at - 64), at)
-    domain = _DOMAIN.match(view, at + 1)
-    if local is None or domain is None:
+    before = view[max(0, at - 64) : at]
+    local = before[len(before.rstrip(_LOCAL_CHARACTERS)) :]
+    domain = _DOMAIN.match(view, at + 1) if local else None
+    if domain is None:
         return
-    name = local[0].lstrip(".%+'-")
+    name = local.lstrip(".%+'-")
     if not name or name.endswith(".") or domain[0].rpartition(".")[2].lower() in _FILE_SUFFIXES:
         return
     if name == "git" and view.startswith(":", domain.end()):
@@ -247,11 +257,11 @@ def _ip_v6(view: str, end: int) -> Iterator[Finding]:
 
 def _prefixed_secret(view: str, end: int) -> Iterator[Finding]:
     """A value that begins with an issuer's prefix, which ends at ``end``; of several that fit, the longest prefix."""
-    starts = {end - len(prefix) for prefix in PREFIXES if view.startswith(prefix, max(end - len(prefix), 0))}
-    for start in starts:
-        if start and view[start - 1].isalnum():
+    for length in _PREFIX_LENGTHS:
+        start = end - length
+        if start < 0 or view[start:end] not in _PREFIXES or (start and view[start - 1].isalnum()):
             continue
-        for prefix, name, pattern in PREFIX_RULES:
+        for prefix, name, pattern in _RULES_OF_HEAD[view[start : start + _HEAD]]:
             match = pattern.match(view, start) if view.startswith(prefix, start) else None
             if match is not None and not is_sample(match[0]):
                 yield Finding(SECRET, start, match.end(), name, 0.99, True)

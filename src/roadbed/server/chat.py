@@ -32,6 +32,7 @@ from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts
 from roadbed.wire.request import HotRequest
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
+LOOKED_AT_INLINE_BYTES_MAX = 128 * 1024
 
 
 @dataclass(slots=True)
@@ -89,14 +90,34 @@ class ChatCompletions:
         reply.finished(answer, annotations, facts_of(turn, answered))
 
     def _route(self, request: HotRequest, admission: Admission, incoming: IncomingChat, route: Route) -> None:
-        """By the short way where nothing in the body must be masked, else by the ordinary one."""
+        """Look at the body, in a thread where that would hold up others, and answer."""
         guard = self.teams.guard
-        found = guard.scan_bytes(request.body)
-        is_open = not found or found <= PASSED_OVER
+        if len(request.body) <= LOOKED_AT_INLINE_BYTES_MAX:
+            self._begin(request, admission, incoming, route, guard, look_at(guard, request.body, incoming))
+        else:
+            request.create_task(self._begin_large(request, admission, incoming, route, guard))
+
+    async def _begin_large(
+        self, request: HotRequest, admission: Admission, incoming: IncomingChat, route: Route, guard: Guard
+    ) -> None:
+        looked = await asyncio.to_thread(look_at, guard, request.body, incoming)
+        self._begin(request, admission, incoming, route, guard, looked)
+
+    def _begin(
+        self,
+        request: HotRequest,
+        admission: Admission,
+        incoming: IncomingChat,
+        route: Route,
+        guard: Guard,
+        looked: tuple[frozenset[str], Label],
+    ) -> None:
+        """By the short way where nothing in the body must be masked, else by the ordinary one."""
+        found, label = looked
+        is_open = is_passed(found)
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
-        label = PUBLIC if is_open else label_of(guard, incoming)
         call = Call(admission.principal, admission.deadline(route.deadline_s), label, trace)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, not found)
         if is_open:
@@ -135,6 +156,17 @@ class ChatCompletions:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
         reply.finished(answer, [], turn.facts(stream.outcome), stream.outcome.dropped)
+
+
+def is_passed(found: frozenset[str]) -> bool:
+    """Whether a body with these findings may go as it is."""
+    return not found or found <= PASSED_OVER
+
+
+def look_at(guard: Guard, body: bytes, incoming: IncomingChat) -> tuple[frozenset[str], Label]:
+    """What a body holds, and the label that this gives its texts."""
+    found = guard.scan_bytes(body)
+    return found, PUBLIC if is_passed(found) else label_of(guard, incoming)
 
 
 def label_of(guard: Guard, incoming: IncomingChat) -> Label:

@@ -27,10 +27,14 @@ STARTED_S = int(time.time())
 Input = Annotated[str, Meta(min_length=1, max_length=EMBEDDING_CHARACTERS_MAX)]
 
 
+Query = Annotated[str, Meta(max_length=4_000)]
+QUERIES_MAX = 16
+
+
 class VectorStoreQuery(msgspec.Struct, frozen=True):
     """OpenAI's vector store search request; fields of it that we do not have are ignored."""
 
-    query: str | list[str]
+    query: Query | Annotated[list[Query], Meta(max_length=QUERIES_MAX)]
     max_num_results: Annotated[int, Meta(ge=1, le=50)] = 10
 
 
