@@ -95,3 +95,19 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_duration_s(text)
+
+
+def test_a_document_that_means_more_than_it_says_is_refused() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+    )
+    for text in (bomb, "a: " + "[" * 20_000 + "]" * 20_000, "a: " + "{b: " * 3_000 + "1" + "}" * 3_000):
+        with pytest.raises(ConfigError):
+            parse_yaml(text)
+
+
+def test_a_duration_is_one_that_can_be_waited_for() -> None:
+    for text in ("99999999999999d", "36501d"):
+        with pytest.raises(ConfigError):
+            parse_duration_s(text)
+    assert parse_duration_s("36500d") == 36_500 * 86_400

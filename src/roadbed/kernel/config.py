@@ -20,6 +20,7 @@ from roadbed.kernel.errors import ConfigError
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 ERRORS_MAX = 20
+VALUES_MAX = 200_000  # an alias repeats all that it stands for, so that ten lines can mean a thousand million
 DEPTH_MAX = 40
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ def parse_yaml(text: str, *, file: str = "roadbed.yaml") -> Document:
         raise ConfigError(f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else 0) from None
     except yaml.YAMLError:
         raise ConfigError("not valid YAML: the file holds characters that YAML does not allow", file=file) from None
+    except RecursionError:
+        raise ConfigError("the document is nested too deeply", file=file) from None
     lines: dict[KeyPath, int] = {}
     value = {} if root is None else _plain(root, (), lines, file, set())
     return Document(value, lines, file)
@@ -83,6 +86,8 @@ def parse_yaml(text: str, *, file: str = "roadbed.yaml") -> Document:
 def _plain(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str, open_nodes: set[int]) -> Any:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
+    if len(lines) > VALUES_MAX:
+        raise ConfigError(f"the document holds more than {VALUES_MAX} values, repeated ones counted", file=file)
     if id(node) in open_nodes or len(path) > DEPTH_MAX:
         raise ConfigError("the document contains itself or is nested too deeply", file=file, line=line)
     if isinstance(node, yaml.ScalarNode):
