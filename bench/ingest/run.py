@@ -2,9 +2,9 @@
 
     python bench/ingest/run.py FOLDER [--state DIR] [--include PATTERN ...]
 
-Starts its own embedded PostgreSQL in a temporary folder (or in --state, which a second run may reuse). Prints chunks and
-128-token equivalents per CPU-second of all processes together, failures with reasons, and the time of an unchanged
-second listing. CPU time is that of this process, its parser workers and PostgreSQL.
+Starts its own embedded PostgreSQL in a temporary folder (or in --state, which a second run may reuse). Prints chunks
+and 128-token equivalents per CPU-second of all processes together, failures with reasons, and the time of an
+unchanged second listing. CPU time is that of this process, its parser workers and PostgreSQL.
 """
 
 from __future__ import annotations

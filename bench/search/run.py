@@ -2,9 +2,9 @@
 
     python bench/search/run.py [--state DIR] [--chunks 10000] [--queries 1000]
 
-With --state it searches what bench/ingest/run.py left there; else it writes chunks of words drawn by Zipf's law with random
-vectors, which costs the same to search. Queries are 2 to 8 words of the indexed text, all different, one client. Prints
-p50, p99 and the worst, cold (first sight of most words) and warm (the same queries again).
+With --state it searches what bench/ingest/run.py left there; else it writes chunks of words drawn by Zipf's law with
+random vectors, which costs the same to search. Queries are 2 to 8 words of the indexed text, all different, one
+client. Prints p50, p99 and the worst, cold (first sight of most words) and warm (the same queries again).
 """
 
 from __future__ import annotations
