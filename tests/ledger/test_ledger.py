@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -138,6 +139,17 @@ async def test_a_trace_that_can_never_be_stored_is_dropped_alone(database: Datab
         assert "roadbed_ledger_lost_total 1" in ledger.metrics.render()
         assert not list((tmp_path / "spool").iterdir())
     assert [trace.id for trace in await reader.traces()] == [beside.id]
+
+
+async def test_a_spool_file_that_cannot_be_read_holds_up_nothing(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "spool" / "0.batch").mkdir(parents=True)
+    async with running(database, tmp_path) as ledger:
+        await ledger.flush()
+        trace = a_trace(ledger)
+        ledger.finish(trace)
+        async with asyncio.timeout(10):
+            await ledger.flush()
+    assert [row.id for row in await LedgerReader(database).traces()] == [trace.id]
 
 
 async def test_old_traces_are_swept_and_usage_stays(database: Database, tmp_path: Path) -> None:

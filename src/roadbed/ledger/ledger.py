@@ -60,6 +60,7 @@ class Ledger:
         self._wake = asyncio.Event()
         self._stored = asyncio.Condition()
         self._in_hand = 0
+        self._unreadable: set[Path] = set()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
@@ -140,7 +141,7 @@ class Ledger:
             batch = merge(rows_of(trace, keep_content=self._keep_content) for trace in traces)
             try:
                 if not await self._store_or_drop(batch):
-                    self._spool.write(encode_batch(batch))
+                    await asyncio.to_thread(self._spool.write, encode_batch(batch))
             except SpoolFull as error:
                 self.metrics.add("roadbed_ledger_lost_total", amount=len(traces))
                 log.error("traces are being lost: %s", error.message)
@@ -149,13 +150,18 @@ class Ledger:
 
     async def _store_spool(self) -> None:
         for path in self._spool.batches():
-            body = self._spool.read(path)
-            if body is None:
-                log.error("a damaged spool file was set aside: %s", path.name)
-            elif await self._store_or_drop(decode_batch(body)):
-                self._spool.remove(path)
-            else:
-                return
+            try:
+                body = await asyncio.to_thread(self._spool.read, path)
+                if body is None:
+                    log.error("a damaged spool file was set aside: %s", path.name)
+                elif await self._store_or_drop(decode_batch(body)):
+                    self._spool.remove(path)
+                else:
+                    return
+            except OSError as error:
+                if path not in self._unreadable:
+                    self._unreadable.add(path)
+                    log.error("the spool file %s cannot be read or removed: %s", path.name, error.strerror)
 
     async def _store_or_drop(self, batch: Batch) -> bool:
         """Store a batch; a trace that can never be stored is dropped and counted. False when to be tried again."""
