@@ -17,13 +17,12 @@ from roadbed.console.sources import done_share, is_busy, visible_states
 from roadbed.console.visits import Console, Page, Visit, seen
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.principal import ADMIN
+from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
 from roadbed.knowledge.documents import DocumentState, DocumentView
 from roadbed.knowledge.states import SourceState
 
 PAGE_DOCUMENTS = 50
 CHUNKS_SHOWN = 100
-UPLOAD_FILES_MAX = 50
-UPLOAD_BYTES_MAX = 64 * 1024 * 1024
 STATES = ("indexed", "pending", "failed")
 _OFFSET_MAX = 2**31
 

@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roadbed.gateway.dialects.openai_server import error_object
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
+from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.admin import admin_routes
 from roadbed.server.chat import BODY_BYTES_MAX, ChatCompletions
-from roadbed.server.documents import UPLOAD_BYTES_MAX, document_routes
+from roadbed.server.documents import document_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import error_response
 from roadbed.server.openai import openai_routes

@@ -13,12 +13,11 @@ from starlette.routing import Route
 
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.principal import ADMIN
+from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.services import Services
 
-UPLOAD_BYTES_MAX = 64 * 1024 * 1024
-UPLOAD_FILES_MAX = 50
 STATES = ("indexed", "failed", "pending")
 
 

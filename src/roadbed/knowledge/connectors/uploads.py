@@ -14,7 +14,8 @@ from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.knowledge.connectors.connector import PAGE_ITEMS, Content, DocumentGone, Listed, NotTaken
 from roadbed.knowledge.documents import document_id_of
 
-UPLOAD_BYTES_MAX = 100 * 1024 * 1024
+UPLOAD_BYTES_MAX = 64 * 1024 * 1024
+UPLOAD_FILES_MAX = 50  # in one form
 KEY_CHARS_MAX = 300
 
 
