@@ -57,3 +57,15 @@ def test_a_full_disk_is_told_apart(tmp_path: Path) -> None:
     fixed = explain_os_error(OSError(errno.EROFS, "Read-only file system"), tmp_path)
     assert isinstance(fixed, StateUnusable)
     assert "Read-only file system" in fixed.message
+
+
+def test_a_private_file_is_never_written_into_a_file_that_lay_there(tmp_path: Path) -> None:
+    """Whoever can guess the path (``--ready-file /tmp/ready.json``) must not own what a key is written into."""
+    laid = tmp_path / "ready.json.new"
+    laid.touch()
+    laid.chmod(0o666)
+    with laid.open("rb") as theirs:
+        write_private_file(tmp_path / "ready.json", b"the key")
+        assert theirs.read() == b""
+    assert stat.S_IMODE((tmp_path / "ready.json").stat().st_mode) == 0o600
+    assert not laid.exists()

@@ -112,7 +112,10 @@ def _save(data: bytes, path: Path) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary.write_bytes(hashlib.sha256(data).digest() + data)
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(data).digest() + data)
         temporary.replace(path)
     except OSError as error:
         logger.info("the compiled patterns cannot be cached in %s: %s", path.parent, error.strerror)
