@@ -1,8 +1,9 @@
 """Reversible tokens: personal data leaves as ``EMAIL_K7Q2M4XA`` and comes back in the caller's answer.
 
-A token is a keyed hash of type and value, so the same person has the same token within a scope (one conversation of
-one caller) and another in every other scope: nothing joins across callers. The `Vault` is the only way back; it lives
-in memory for one request, because a conversation is sent whole each time and its tokens come out the same again.
+A token is a keyed hash of type and value, so the same person has the same token within a scope and another in every
+other scope: nothing joins across callers. A scope is one request, for a `Vault` that is given no key, as the gateway
+makes them; `derive_scope_key` makes keys of longer ones. The `Vault` is the only way back, and it lives in memory for
+one request: a conversation is sent whole each time.
 
 The invariants: a token that this vault did not make is left as it is; a token in an address (``https://...``) is never
 restored, because an address is how a planted instruction would carry the value away; any cut of a stream into pieces
