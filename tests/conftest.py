@@ -15,12 +15,18 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.embedded_roles import APPLICATION_DATABASE, APPLICATION_ROLE
 from roadbed.store.migrate import migrate
+
+# The same examples each time, so that a change is judged by its own faults; ROADBED_EXPLORE=1 looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("explore" if os.environ.get("ROADBED_EXPLORE") else "repeatable")
 
 SCHEMA = "roadbed_test"
 WORKSPACE_ID = "test"

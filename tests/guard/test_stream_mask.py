@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roadbed.guard.detect import Detector
@@ -65,6 +65,8 @@ def test_any_cut_gives_the_masked_whole(text: str, cuts: list[int]) -> None:
 
 @settings(max_examples=60)
 @given(TEXTS)
+@example("-AB 12 34 56 C")
+@example('id:AB 12 34 56 C and "GB29 NWBK 6016 1331 9268 19"')
 def test_single_characters_give_the_masked_whole(text: str) -> None:
     assert mask_pieces(text, list(range(len(text)))) == mask_whole(text)
 

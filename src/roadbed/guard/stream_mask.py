@@ -24,7 +24,7 @@ _GAP_MAX = 3
 _LAST_WORD = re.compile(r"\S*\s*\Z")
 _PIECE_LEFT = re.compile(r"(?P<word>\S{1,80}) {1,3}\Z")
 _ONLY_SEPARATORS = re.compile(r"[().+/-]+\Z")
-_LETTERS = re.compile(r"[A-Za-z]{1,6}\.?\Z")
+_LETTERS = re.compile(r"(?<![A-Za-z0-9])(?P<letters>[A-Za-z]{1,6})\.?\Z")
 _DIGIT = re.compile(r"[0-9]")
 _OPEN_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,60}-{0,5}\Z")
 
@@ -116,7 +116,10 @@ def _chain_start(view: str) -> int:
 
 
 def _reaches_over(word: str, right: str) -> bool:
-    """Whether a short word belongs to the identifier on its right, as in ``GB29 NWBK 6016``."""
-    if not _LETTERS.match(word):
+    """Whether letters at a word's end belong to the identifier on their right, as in ``GB29 NWBK 6016``, ``(AB 12``."""
+    ending = _LETTERS.search(word)
+    if ending is None:
         return False
-    return bool(_DIGIT.search(right) or _ONLY_SEPARATORS.match(right)) or (word.isupper() and right.isupper())
+    return bool(_DIGIT.search(right) or _ONLY_SEPARATORS.match(right)) or (
+        ending["letters"].isupper() and right.isupper()
+    )
