@@ -103,8 +103,9 @@ class AppRegistry:
         if routes_release is not None and routes_release is not self.served.routes_release:
             try:
                 self._declared = self._routes(routes_release.document)
-            except ConfigError as error:
+            except (ConfigError, msgspec.ValidationError) as error:
                 log.error("the routes cannot serve: %s", error)
+                routes_release = self.served.routes_release  # what serves is named, not what was meant to
         self._swap(apps, routes_release)
 
     def use_local_engine(self, routes: Mapping[str, Route]) -> None:
