@@ -337,9 +337,10 @@ class Machine(RuleBasedStateMachine):
         total = len(words)
         mean = sum(found.length for found in words.values()) / total if total else 1.0
         lexical: defaultdict[str, float] = defaultdict(float)
+        seen = {piece.chunk_id for piece, _, readers in expected if readers & groups}
         for term, factor in query_terms(query).items():
-            frequency = sum(term in found.frequencies for found in words.values())
-            idf = math.log1p((total - frequency + 0.5) / (frequency + 0.5)) * factor
+            frequency = sum(term in words[chunk_id].frequencies for chunk_id in seen)
+            idf = math.log1p((len(seen) - frequency + 0.5) / (frequency + 0.5)) * factor
             for chunk_id, found in words.items():
                 tf = found.frequencies[term]
                 lexical[chunk_id] += idf * tf * 2.2 / (tf + 1.2 * (0.25 + 0.75 * found.length / (mean or 1.0)))

@@ -19,6 +19,7 @@ from roadbed.kernel.principal import EVERYONE, Principal
 from roadbed.knowledge.citations import make_anchor
 from roadbed.knowledge.generations import Generation, live_generations
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.knowledge.permissions import acl_id_of
 from roadbed.knowledge.search import Search
 from roadbed.knowledge.snapshot import Snapshots
 from roadbed.knowledge.vectors import choose_plan, create_hnsw
@@ -221,3 +222,20 @@ async def test_a_database_that_is_away_is_a_typed_error(bench: Any) -> None:
 
     with pytest.raises(Unavailable):
         await Search(Away(), bench.worker).search(live, "zebra", GROUPS, k=3, deadline=Deadline.after(2))
+
+
+async def test_scores_tell_no_word_of_documents_that_the_caller_may_not_see(bench: Any) -> None:
+    """The weight of a word, in scores and for the choice of sentences, is counted over what the caller may see."""
+    live = await filled(bench)
+    search = Search(bench.database, bench.worker)
+    nobody, deadline = frozenset({"team:none"}), Deadline.after(20)
+    async with bench.database.transaction() as connection:
+        hidden = await acl_id_of(connection, frozenset({"team:board"}))
+        await connection.execute("UPDATE document SET acl_id = $1 WHERE key <> 'zebra.txt'", hidden)
+    board = await search.search(live, "zebra kettle unheard", GROUPS | {"team:board"}, k=3, deadline=deadline)
+    seen = await search.search(live, "zebra kettle unheard", GROUPS, k=3, deadline=deadline)
+    assert len(board.hits) > len(seen.hits) == 1
+    assert board.term_weights["kettl"] != board.term_weights["unheard"]
+    assert seen.term_weights["kettl"] == seen.term_weights["unheard"]
+    assert not (await search.search(live, "zebra", nobody, k=3, deadline=deadline)).hits
+    await search.aclose()

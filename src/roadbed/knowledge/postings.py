@@ -118,9 +118,8 @@ def lexical_scores(
     ``factors`` multiply the idf of a term, as `analysis.query_terms` gives them.
     """
     totals = np.zeros(len(visible), dtype=np.float32)
-    for term in weighted_terms(snapshot, postings, factors, len(visible), parameters):
+    for term in weighted_terms(snapshot, postings, factors, visible, parameters):
         totals[term.chunks] += term.weights * np.float32(term.idf)
-    totals[~visible] = 0.0
     return totals
 
 
@@ -128,24 +127,35 @@ def weighted_terms(
     snapshot: GenerationSnapshot,
     postings: Mapping[str, Postings],
     factors: Mapping[str, float],
-    rows: int,
+    visible: NDArray[np.bool_],
     parameters: Bm25 = DEFAULT_PARAMETERS,
 ) -> list[TermPostings]:
-    """Each term's live rows among the first ``rows``, with exact weights.
+    """Each term's rows that the caller may see, with exact weights.
 
-    Terms come in a fixed order, so that sums are the same on every run.
+    How telling a term is, is counted over those rows alone: else the scores of what a caller sees would tell which
+    words the documents hold that he does not see. Terms come in a fixed order, so that sums are the same on every run.
     """
     weighted = []
+    rows = int(np.count_nonzero(visible))
     for term in sorted(postings):
         entry = postings[term]
-        known = int(np.searchsorted(entry.chunks, snapshot.next_no))  # the cache may be ahead of this snapshot
-        positions = snapshot.position_of[entry.chunks[:known]]
-        live = (positions >= 0) & (positions < rows)
-        positions = positions[live]
+        positions, live = visible_positions(snapshot, entry, visible)
         if not len(positions):
             continue
-        idf = inverse_document_frequency(snapshot.live_rows, len(positions)) * factors.get(term, 1.0)
+        idf = inverse_document_frequency(rows, len(positions)) * factors.get(term, 1.0)
+        known = len(live)
         lengths = snapshot.length[positions]
         weights = term_weights(entry.frequencies[:known][live], lengths, snapshot.average_length, parameters)
         weighted.append(TermPostings(idf, positions, weights))
     return weighted
+
+
+def visible_positions(
+    snapshot: GenerationSnapshot, entry: Postings, visible: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The visible rows of a term, and which of its known chunks they are."""
+    known = int(np.searchsorted(entry.chunks, snapshot.next_no))  # the cache may be ahead of this snapshot
+    positions = snapshot.position_of[entry.chunks[:known]]
+    live = (positions >= 0) & (positions < len(visible))
+    live[live] = visible[positions[live]]
+    return positions[live], live

@@ -25,7 +25,7 @@ from roadbed.knowledge.generations import Generation
 from roadbed.knowledge.language import DEFAULT_LANGUAGE
 from roadbed.knowledge.lexical import best, inverse_document_frequency
 from roadbed.knowledge.permissions import VISIBLE_TO_GROUPS, VisibleSets
-from roadbed.knowledge.postings import Postings, PostingsCache, lexical_scores
+from roadbed.knowledge.postings import Postings, PostingsCache, lexical_scores, visible_positions
 from roadbed.knowledge.snapshot import GenerationSnapshot, Snapshots
 from roadbed.knowledge.vectors import ABSENT, choose_plan, cosines, cosines_by_sql
 
@@ -335,10 +335,11 @@ def _hit(row: Any, collection: str, item: Fused, label: Label) -> Hit:
 
 
 def _term_weights(parts: list[_Part]) -> dict[str, float]:
-    """idf by the joint counts of all parts."""
-    rows = sum(part.snapshot.live_rows for part in parts)
+    """idf by the joint counts of what the caller may see in all parts."""
+    rows = sum(int(np.count_nonzero(part.visible)) for part in parts)
     frequency: dict[str, int] = {}
     for part in parts:
         for term, postings in part.postings.items():
-            frequency[term] = frequency.get(term, 0) + len(postings.chunks)
+            seen, _ = visible_positions(part.snapshot, postings, part.visible)
+            frequency[term] = frequency.get(term, 0) + len(seen)
     return {term: inverse_document_frequency(rows, count) for term, count in frequency.items()}
