@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
-from roadbed.gateway.dialects.openai_server import IncomingChat
+from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.meter import TokenEstimator
@@ -80,9 +80,7 @@ class Gateway:
         found = self.find(route) if isinstance(route, str) else route
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
-    def relay(
-        self, route: Route, incoming: IncomingChat, body: bytes, call: Call, listener: RelayListener
-    ) -> Relay | None:
+    def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call, listener: RelayListener) -> Relay | None:
         """Send a caller's bytes as they are, where nothing in them must be masked (the server has looked).
 
         None when the request has to go the ordinary way, by `stream`.

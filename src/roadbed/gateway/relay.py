@@ -27,7 +27,7 @@ from roadbed.gateway.attempt import (
 from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX
 from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder
-from roadbed.gateway.dialects.openai_server import IncomingChat
+from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoCandidate, StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Candidate, Route, plan
@@ -368,7 +368,7 @@ class Relay:
 
 
 def begin(
-    shared: Surroundings, route: Route, incoming: IncomingChat, body: bytes, call: Call, listener: RelayListener
+    shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call, listener: RelayListener
 ) -> Relay | None:
     """Send a request that needs no masking on its short way. None when it has to go the ordinary one.
 

@@ -9,34 +9,44 @@ named with escapes, go the ordinary way, where the request is written anew. The 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
-from roadbed.gateway.dialects.openai_server import IncomingChat
+from roadbed.gateway.dialects.openai_plain import PlainChat
+from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.endpoints import Endpoint
 
+ENCODED_MAX = 1024
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _TEXT_VALUE = re.compile(rb'\s*:\s*("[^"\\]*")')
 
 
-def spliced(body: bytes, incoming: IncomingChat, endpoint: Endpoint, *, stream: bool) -> bytes | None:
+def spliced(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool) -> bytes | None:
     """The body for the endpoint, asking for a stream or not; None when it has to be written anew."""
-    profile, messages, count = endpoint.profile, incoming.request.messages, body.count
+    profile, count = endpoint.profile, body.count
     if not incoming.is_plain or (incoming.limit_field and incoming.limit_field != profile.limit_field):
         return None
-    if not profile.has_developer_role and any(message.role == "developer" for message in messages):
-        return None
+    if type(incoming) is PlainChat:  # it has neither developers nor options of streams
+        messages_count = len(incoming.messages)
+    else:
+        messages = incoming.request.messages
+        messages_count = len(messages)
+        if not profile.has_developer_role and any(message.role == "developer" for message in messages):
+            return None
+        if count(b'"stream_options"') > incoming.include_usage:
+            return None
     if b"\\u00" in body and _ESCAPED_ASCII.search(body) is not None:
         return None
     # As many names as fields, and none with an escape in it: each of these fields is there once.
-    if count(b'"model"') != 1 or count(b'"messages"') != 1 or count(b'"content"') != len(messages):
+    if count(b'"model"') != 1 or count(b'"messages"') != 1 or count(b'"content"') != messages_count:
         return None
-    if count(b'"stream"') > (incoming.stream or not stream) or count(b'"stream_options"') > incoming.include_usage:
+    if count(b'"stream"') > (incoming.stream or not stream):
         return None
     found = _TEXT_VALUE.match(body, body.index(b'"model"') + 7)
     if found is None:
         return None
-    model = msgspec.json.encode(endpoint.model)
+    model = _encoded(endpoint.model)
     if stream:
         if not incoming.stream:
             model += b',"stream":true'
@@ -46,3 +56,8 @@ def spliced(body: bytes, incoming: IncomingChat, endpoint: Endpoint, *, stream: 
             return None
     start, end = found.span(1)
     return b"%b%b%b" % (body[:start], model, body[end:])
+
+
+@lru_cache(maxsize=ENCODED_MAX)
+def _encoded(model: str) -> bytes:
+    return msgspec.json.encode(model)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import IncomingChat, decode_chat
+from roadbed.gateway.dialects.openai_server import Incoming, decode_chat
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
@@ -62,7 +62,7 @@ class ChatCompletions:
         else:
             self._route(request, admission, incoming, target)
 
-    async def _app(self, request: HotRequest, admission: Admission, incoming: IncomingChat, served: ServedApp) -> None:
+    async def _app(self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp) -> None:
         deadline = admission.deadline(served.deadline_s)
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
         reply = Reply(request, incoming, turn.trace, turn.release.digest)
@@ -89,7 +89,7 @@ class ChatCompletions:
         answer.finish_reason = Finished(answered.finish_reason).reason
         reply.finished(answer, annotations, facts_of(turn, answered))
 
-    def _route(self, request: HotRequest, admission: Admission, incoming: IncomingChat, route: Route) -> None:
+    def _route(self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route) -> None:
         """Look at the body, in a thread where that would hold up others, and answer."""
         guard = self.teams.guard
         if len(request.body) <= LOOKED_AT_INLINE_BYTES_MAX:
@@ -98,7 +98,7 @@ class ChatCompletions:
             request.create_task(self._begin_large(request, admission, incoming, route, guard))
 
     async def _begin_large(
-        self, request: HotRequest, admission: Admission, incoming: IncomingChat, route: Route, guard: Guard
+        self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route, guard: Guard
     ) -> None:
         looked = await asyncio.to_thread(look_at, guard, request.body, incoming)
         self._begin(request, admission, incoming, route, guard, looked)
@@ -107,7 +107,7 @@ class ChatCompletions:
         self,
         request: HotRequest,
         admission: Admission,
-        incoming: IncomingChat,
+        incoming: Incoming,
         route: Route,
         guard: Guard,
         looked: tuple[frozenset[str], Label],
@@ -163,13 +163,13 @@ def is_passed(found: frozenset[str]) -> bool:
     return not found or found <= PASSED_OVER
 
 
-def look_at(guard: Guard, body: bytes, incoming: IncomingChat) -> tuple[frozenset[str], Label]:
+def look_at(guard: Guard, body: bytes, incoming: Incoming) -> tuple[frozenset[str], Label]:
     """What a body holds, and the label that this gives its texts."""
     found = guard.scan_bytes(body)
     return found, PUBLIC if is_passed(found) else label_of(guard, incoming)
 
 
-def label_of(guard: Guard, incoming: IncomingChat) -> Label:
+def label_of(guard: Guard, incoming: Incoming) -> Label:
     """The label that the request's own texts carry."""
     return join_labels(guard.for_index(message.text(), Label()).label for message in incoming.request.messages)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import IncomingChat
+from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Relay
 from roadbed.gateway.route import Route
@@ -38,7 +38,7 @@ class RouteTurn:
     """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
 
     request: HotRequest
-    incoming: IncomingChat
+    incoming: Incoming
     route: Route
     call: Call
     trace: Trace
@@ -56,9 +56,7 @@ class RouteTurn:
         self.ledger.finish(trace, status=status, error_code=code)
 
     def _question(self) -> Guarded:
-        messages = self.incoming.request.messages
-        text = next((message.text() for message in reversed(messages) if message.role == "user"), "")
-        text = text[:RECORDED_CHARACTERS_MAX]
+        text = self.incoming.question()[:RECORDED_CHARACTERS_MAX]
         return self.guard.for_record_of_clean(text) if self.is_clean else self.guard.for_record(text)
 
     def facts(self, outcome: Outcome) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.openai_server import ChatChunks, IncomingChat, completion_bytes, error_object
+from roadbed.gateway.dialects.openai_server import ChatChunks, Incoming, completion_bytes, error_object
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
 from roadbed.ledger.trace import Trace
@@ -47,7 +47,7 @@ class Reply:
 
     __slots__ = ("_chunks", "_created_s", "_headers", "_id", "_incoming", "_request", "_trace")
 
-    def __init__(self, request: HotRequest, incoming: IncomingChat, trace: Trace, release: str) -> None:
+    def __init__(self, request: HotRequest, incoming: Incoming, trace: Trace, release: str) -> None:
         self._request = request
         self._incoming = incoming
         self._trace = trace

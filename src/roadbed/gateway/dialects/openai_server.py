@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX, PlainChat, decode_plain
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     Answer,
@@ -39,7 +40,6 @@ from roadbed.gateway.types import (
 from roadbed.kernel.errors import RoadbedError, TooLarge
 
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
-MESSAGES_MAX = 4096
 TOOLS_MAX = 512
 STOP_MAX = 16
 DEPTH_MAX = 100
@@ -141,11 +141,21 @@ class IncomingChat(msgspec.Struct, frozen=True):
     is_plain: bool = False
     limit_field: str = ""
 
+    def question(self) -> str:
+        """The last text of the user; empty where there is none."""
+        return next((message.text() for message in reversed(self.request.messages) if message.role == "user"), "")
 
-def decode_chat(body: bytes) -> IncomingChat:
+
+Incoming = IncomingChat | PlainChat
+
+
+def decode_chat(body: bytes) -> Incoming:
     """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with the field's path."""
     if len(body) > REQUEST_BYTES_MAX:
         raise TooLarge(f"the body is larger than {REQUEST_BYTES_MAX} bytes")
+    plain = decode_plain(body)
+    if plain is not None:
+        return plain
     try:
         raw = msgspec.json.decode(body)
     except RecursionError:
@@ -226,8 +236,8 @@ def _check_bounds(wire: _Request) -> None:
         raise TooLarge(f"messages: more than {MESSAGES_MAX}", param="messages")
     if len(wire.tools or ()) > TOOLS_MAX:
         raise TooLarge(f"tools: more than {TOOLS_MAX}", param="tools")
-    _check_bound("max_tokens", wire.max_tokens, 1, 1e9)
-    _check_bound("max_completion_tokens", wire.max_completion_tokens, 1, 1e9)
+    _check_bound("max_tokens", wire.max_tokens, 1, MAX_TOKENS_MAX)
+    _check_bound("max_completion_tokens", wire.max_completion_tokens, 1, MAX_TOKENS_MAX)
     _check_bound("temperature", wire.temperature, 0, 2)
     _check_bound("top_p", wire.top_p, 0, 1)
     if isinstance(wire.stop, list) and len(wire.stop) > STOP_MAX:
