@@ -129,8 +129,8 @@ class LedgerReader:
         """Requests, tokens and cost of each app in a time range."""
         rows = await self._database.fetch(
             "SELECT app, count(*)::int, coalesce(sum(input_tokens), 0)::bigint,"
-            " coalesce(sum(output_tokens), 0)::bigint, coalesce(sum(cost_microusd), 0)::bigint FROM trace WHERE started >= now() - $1::interval GROUP BY app"
-            " ORDER BY app",
+            " coalesce(sum(output_tokens), 0)::bigint, coalesce(sum(cost_microusd), 0)::bigint"
+            " FROM trace WHERE started >= now() - $1::interval GROUP BY app ORDER BY app",
             within,
         )
         return [UsageTotal(*row.values()) for row in rows]

@@ -83,4 +83,3 @@ def fill_template(template: str, row: Mapping[str, Any], *, where: str) -> str:
         return shown(row[match[1]])
 
     return _PLACE.sub(value, template)
-
