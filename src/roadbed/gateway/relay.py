@@ -26,14 +26,14 @@ from roadbed.gateway.attempt import (
 )
 from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX
-from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder
+from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, WholeText, whole_text
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoCandidate, StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Candidate, Route, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.splice import spliced
-from roadbed.gateway.types import CONTENT_EVENTS, Call, Event, Finished, Outcome, ReasoningDelta
+from roadbed.gateway.types import CONTENT_EVENTS, Call, Event, Finished, FinishReason, Outcome, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
@@ -49,6 +49,9 @@ class RelayListener(Protocol):
 
     def on_events(self, events: list[Event]) -> None:
         """The next events; the first call has content in it, or the whole answer has none."""
+
+    def on_whole(self, text: str, reason: FinishReason) -> None:
+        """In place of all events: the answer is this one text. `on_finished` follows."""
 
     def on_finished(self) -> None:
         """The answer is whole."""
@@ -67,6 +70,8 @@ class _Nobody:
     """Takes the place of a listener that has been told the end: they hold each other, and are freed at once so."""
 
     def on_events(self, events: list[Event]) -> None: ...
+
+    def on_whole(self, text: str, reason: FinishReason) -> None: ...
 
     def on_finished(self) -> None: ...
 
@@ -248,10 +253,23 @@ class Relay:
         if self.head.status != 200:
             self._fail(failure_of_response(self.head, body))
             return
+        whole = whole_text(body)
+        if whole is not None:
+            self._pass_on_whole(whole)
+            return
         try:
             self._pass_on(_DIALECT.decode_body(body))
         except UpstreamError as error:
             self._fail(error)
+
+    def _pass_on_whole(self, whole: WholeText) -> None:
+        """`_pass_on` for an answer that is one text."""
+        self._meter.saw_whole(whole.text, whole.usage)
+        self.finished = True
+        self.outcome.finish_reason = whole.reason
+        self.first_event_at_s = self._loop.time()
+        self._commit()
+        self._listener.on_whole(whole.text, whole.reason)
 
     def _take_stream(self, sse_events: list[SseEvent]) -> None:
         decoder = self._decoder

@@ -88,6 +88,11 @@ class AttemptMeter:
         elif isinstance(event, UsageReported):
             self._reported = event.usage
 
+    def saw_whole(self, text: str, usage: Usage | None) -> None:
+        """Count a whole answer at once."""
+        self.bytes_out += len(text)
+        self._reported = usage
+
     @property
     def first_event_s(self) -> float | None:
         """Seconds from the start to the first token; None when none came."""

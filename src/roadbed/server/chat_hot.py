@@ -16,7 +16,7 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Relay
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, Outcome, ReasoningDelta, TextDelta
+from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, FinishReason, Outcome, ReasoningDelta, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
 from roadbed.kernel.guarded import Guarded
@@ -109,6 +109,16 @@ class HotAnswer:
             if not turn.request.is_writable:
                 relay.pause()
                 turn.request.on_drain(relay.resume)
+
+    def on_whole(self, text: str, reason: FinishReason) -> None:
+        """The whole answer is one text."""
+        turn, relay = self._turn, self._relay
+        assert relay is not None
+        self._texts.append(text)
+        self._answer.finish_reason = reason
+        turn.trace.rung = relay.outcome.rung
+        if turn.incoming.stream:
+            self._reply.events([TextDelta(text)])
 
     def on_finished(self) -> None:
         """Write the end, or all of it."""

@@ -313,6 +313,37 @@ class OpenAIDecoder:
         return Finished(reason)
 
 
+class WholeText(msgspec.Struct, frozen=True, gc=False):
+    """An answer that is one text: what most answers are."""
+
+    text: str
+    reason: FinishReason
+    usage: Usage | None
+
+
+def whole_text(body: bytes) -> WholeText | None:
+    """The answer in a body that was not streamed, where it is one text and nothing else; None leaves it to
+    `OpenAIChat.decode_body`, which says what is wrong with it, if anything.
+    """
+    try:
+        chunk = _decode_chunk(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    choices = chunk.choices
+    if chunk.error is not None or chunk.object == "error" or choices is None or len(choices) != 1:
+        return None
+    choice = choices[0]
+    message = choice.message
+    if choice.index or choice.delta is not None or message is None or not message.content:
+        return None
+    if message.tool_calls or message.refusal or message.reasoning_content or message.reasoning:
+        return None
+    reason = FINISH_REASONS.get(choice.finish_reason or "")
+    if reason is None:
+        return None
+    return WholeText(message.content, reason, _usage(chunk.usage) if chunk.usage is not None else None)
+
+
 def _usage(usage: _Usage) -> Usage:
     prompt = max(usage.prompt_tokens or 0, 0)
     completion = max(usage.completion_tokens or 0, 0)
