@@ -73,6 +73,7 @@ def test_what_init_writes_is_what_is_served_without_it(tmp_path: Path) -> None:
         ("apps: [helpdesk, smart]", "apps: [desk]", 13, "there is no app or model named `desk`"),
         ("labels: [internal]", "labels: ['top secret']", 7, "labels: 'top secret' is not a label"),
         ("model: tiny}", "model: tiny, key: sk-123}", 3, "`key` must be a reference"),
+        ("http://127.0.0.1:9", "http://me:secret@127.0.0.1:9", 3, "`url` holds a user or password"),
         ("  smart: {ladder", "  helpdesk: {ladder", 5, "`helpdesk` is an app and a model"),
     ],
 )

@@ -70,3 +70,5 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(LogFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    # While PostgreSQL is away its pool warns at every attempt; the store says it once, in words.
+    logging.getLogger("asyncpg").setLevel(logging.CRITICAL)

@@ -32,8 +32,10 @@ class Fetches(Protocol):
 
 
 def groups_of_teams(visible_to: Sequence[str] | None) -> frozenset[str]:
-    """The groups that a manifest's ``visible_to`` names; everyone with a key when it was left out."""
-    return frozenset({EVERYONE}) if visible_to is None else frozenset(f"team:{team}" for team in visible_to)
+    """The groups that a manifest's ``visible_to`` names; everyone with a key when it was left out or says so."""
+    if visible_to is None or EVERYONE in visible_to:
+        return frozenset({EVERYONE})
+    return frozenset(f"team:{team}" for team in visible_to)
 
 
 def acl_digest(groups: Iterable[str]) -> bytes:

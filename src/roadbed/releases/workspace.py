@@ -185,6 +185,10 @@ def _check_models(manifest: Manifest, document: Document) -> Iterator[ConfigErro
             )
         if endpoint.url and not _is_address(endpoint.url):
             yield document.error("`url` must be an http or https address", ("endpoints", name, "url"))
+        elif endpoint.url and "@" in endpoint.url.split("/")[2]:
+            yield document.error(
+                "`url` holds a user or password", ("endpoints", name, "url"), hint="name the key with `key: env:NAME`"
+            )
         yield from _check_labels(document, endpoint.labels, ("endpoints", name, "labels"))
     for name, model in manifest.models.items():
         yield from _check_labels(document, model.labels, ("models", name, "labels"))
