@@ -35,7 +35,7 @@ from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Eve
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel import retry
-from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
@@ -342,5 +342,5 @@ class AnswerStream:
 
 def earlier(deadline: Deadline, route_s: float) -> Deadline:
     """The request's deadline, or the route's when that comes first."""
-    route_deadline = Deadline.after(route_s, deadline.clock)
-    return deadline if deadline.at_s <= route_deadline.at_s else route_deadline
+    at_s = deadline.clock.monotonic_s() + min(route_s, DEADLINE_S_MAX)
+    return deadline if deadline.at_s <= at_s else Deadline(at_s, deadline.clock)

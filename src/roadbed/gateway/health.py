@@ -80,6 +80,10 @@ class HealthBoard:
         state.breaker, is_admitted = breakers.admit(state.breaker, now_s, chance, self.settings)
         if not is_admitted:
             return None
+        return self.admit_closed(state)
+
+    def admit_closed(self, state: EndpointHealth) -> Admission:
+        """`admit` for an endpoint whose breaker is closed and that is known not to rest."""
         state.in_flight += 1
         state.requests += 1
         state.retry_budget = retry.earn(state.retry_budget)

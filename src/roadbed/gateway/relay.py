@@ -30,12 +30,13 @@ from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, Whol
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoCandidate, StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
-from roadbed.gateway.route import Candidate, Route, plan
+from roadbed.gateway.route import Candidate, Route, may_take, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.splice import spliced
 from roadbed.gateway.types import CONTENT_EVENTS, Call, Event, Finished, FinishReason, Outcome, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.label import Label
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead
 from roadbed.wire.sse import SseEvent, SseParser
@@ -125,7 +126,7 @@ class Relay:
         self._admission = admission
         self._listener = listener
         self._trace = call.trace
-        self._decoder = OpenAIDecoder()
+        self._decoder: OpenAIDecoder | None = None
         self._parser: SseParser | None = None
         self._body: list[bytes] = []
         self._held: list[Event] = []
@@ -182,7 +183,7 @@ class Relay:
         kind = (head.get(b"content-type") or b"").lower()
         if kind.startswith(b"text/event-stream"):
             self._is_stream = True
-            self._parser = SseParser()
+            self._parser, self._decoder = SseParser(), OpenAIDecoder()
             if self._exchange is not None:
                 self._exchange.complete_by = min(self._limits.first_event_by_s, self._end_by_s)
         elif not kind.startswith(b"application/json"):
@@ -273,6 +274,7 @@ class Relay:
 
     def _take_stream(self, sse_events: list[SseEvent]) -> None:
         decoder = self._decoder
+        assert decoder is not None
         events: list[Event] = []
         failure: UpstreamError | None = None
         try:
@@ -394,25 +396,32 @@ def begin(
     shows early that an endpoint hangs.
     """
     try:
-        chosen = plan(route, call.label.join(route.label), shared.why_unavailable)
+        candidate, rungs_left, skipped = _first(shared, route, call.label.join(route.label))
     except NoCandidate:
         return None
-    candidate = chosen.candidates[0] if chosen.candidates else None
     if candidate is None or candidate.endpoint.dialect != "openai":
         return None
     endpoint = candidate.endpoint
-    if shared.health.of(endpoint.name).breaker.phase != "closed":
+    state = shared.health.of(endpoint.name)
+    if state.breaker.phase != "closed":
         return None
-    rungs_left = len(chosen.candidates) - 1
     is_stream = incoming.stream or rungs_left > 0
     sent = spliced(body, incoming, endpoint, stream=is_stream)
     deadline = earlier(call.deadline, route.deadline_s)
     if sent is None or deadline.has_passed():
         return None
-    admission = shared.health.admit(endpoint.name, has_alternative=rungs_left > 0)
-    if admission is None:
-        return None
-    way = _Way(candidate, sent, rungs_left, chosen.skipped)
-    relay = Relay(shared, route, way, call, deadline, admission, listener)
+    way = _Way(candidate, sent, rungs_left, skipped)
+    relay = Relay(shared, route, way, call, deadline, shared.health.admit_closed(state), listener)
     relay.start(sent, stream=is_stream)
     return relay
+
+
+def _first(shared: Surroundings, route: Route, label: Label) -> tuple[Candidate | None, int, tuple[str, ...]]:
+    """The first of a route's candidates, how many come after it, and who was left out before. Raises `NoCandidate`."""
+    ladder = route.ladder
+    if len(ladder) == 1:  # most routes: who is left out of these leaves nobody
+        only = ladder[0]
+        is_free = not only.fault and may_take(only, label) and not shared.why_unavailable(only)
+        return (Candidate(only, 0) if is_free else None), 0, ()
+    chosen = plan(route, label, shared.why_unavailable)
+    return (chosen.candidates[0] if chosen.candidates else None), len(chosen.candidates) - 1, chosen.skipped

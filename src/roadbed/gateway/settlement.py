@@ -57,6 +57,11 @@ def commit(outcome: Outcome, route: Route, candidate: Candidate, trace: Trace | 
 class AttemptMeter:
     """Watches one attempt from its start to its settlement."""
 
+    __slots__ = (
+        "_attempt", "_bytes_in", "_endpoint", "_is_settled", "_loop", "_outcome", "_reported", "_span", "_trace",
+        "bytes_out", "record",
+    )  # fmt: skip
+
     def __init__(
         self,
         outcome: Outcome,

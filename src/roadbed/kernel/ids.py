@@ -12,8 +12,12 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 IDS_AT_ONCE = 400
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 ID_LENGTH = 26
-_SHIFTS = tuple(range(120, -1, -10))
-_random: list[int] = []
+_TAIL_LENGTH = 16
+_TIME_SHIFTS = (40, 30, 20, 10, 0)
+_FIVE_BITS = (_ALPHABET * 8).encode()
+"""For each byte the letter of its five low bits."""
+
+_random: list[str] = []
 os.register_at_fork(after_in_child=_random.clear)
 
 
@@ -23,11 +27,11 @@ def new_id() -> str:
         tail = _random.pop()  # atomic: threads never get the same
     except IndexError:
         # One call of the system for many ids: one each costs more than all the rest here.
-        fresh = os.urandom(10 * IDS_AT_ONCE)
-        _random.extend([int.from_bytes(fresh[at : at + 10], "big") for at in range(0, len(fresh), 10)])
-        tail = int.from_bytes(os.urandom(10), "big")
-    value = (time.time_ns() // 1_000_000) << 80 | tail
-    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
+        fresh = os.urandom(_TAIL_LENGTH * IDS_AT_ONCE).translate(_FIVE_BITS).decode()
+        _random.extend([fresh[at : at + _TAIL_LENGTH] for at in range(0, len(fresh), _TAIL_LENGTH)])
+        tail = os.urandom(_TAIL_LENGTH).translate(_FIVE_BITS).decode()
+    now_ms = time.time_ns() // 1_000_000
+    return "".join([_PAIRS[(now_ms >> shift) & 1023] for shift in _TIME_SHIFTS]) + tail
 
 
 def is_id(text: str) -> bool:

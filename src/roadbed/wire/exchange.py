@@ -149,7 +149,9 @@ class Exchange:
         self._watch.add(self, loop)
         # Nearly always nothing is due before the next beat, and the sweep's own time says so without a call.
         due = self.head_by if self.is_sent else self.connect_by
-        if self.complete_by is not None or due < self._watch.now + 2 * self._watch.interval_s or self.is_done:
+        if self.complete_by is not None and self.complete_by < due:
+            due = self.complete_by
+        if due < self._watch.now + 2 * self._watch.interval_s or self.is_done:
             self.check(loop.time())
 
     def check(self, now: float) -> None:
