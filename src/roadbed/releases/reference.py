@@ -82,8 +82,22 @@ def _means(path: list[str], wanted: list[str]) -> bool:
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema of ``roadbed.yaml``, for editors."""
-    schema = msgspec.json.schema(Manifest)
+    schema = _with_plain_bounds(msgspec.json.schema(Manifest))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "roadbed.yaml", **schema}
+
+
+def _with_plain_bounds(value: Any) -> Any:
+    """Bounds without ``.0``: equal annotations share one object, so whether 1 or 1.0 is kept hangs on import order."""
+    if isinstance(value, dict):
+        return {
+            name: _plain(item) if name in ("minimum", "maximum") else _with_plain_bounds(item)
+            for name, item in value.items()
+        }
+    return [_with_plain_bounds(item) for item in value] if isinstance(value, list) else value
+
+
+def _plain(bound: float | None) -> float | None:
+    return int(bound) if bound is not None and bound == int(bound) else bound
 
 
 def _sections(info: inspect.Type, path: str) -> Iterator[Section]:
@@ -157,7 +171,7 @@ def bounds_text(info: inspect.Type) -> str:
     if isinstance(info, inspect.UnionType):
         return next((text for member in info.types if (text := bounds_text(member))), "")
     if isinstance(info, inspect.IntType | inspect.FloatType):
-        least, most = info.ge, info.le
+        least, most = _plain(info.ge), _plain(info.le)
         if least is not None and most is not None:
             return f"{least} to {most}"
         return f"{least} or more" if least is not None else ""
