@@ -74,11 +74,11 @@ async def test_jobs_run_by_priority_then_age(database: Database) -> None:
 
 async def test_one_waits_per_key_and_a_change_while_it_runs_is_not_lost(database: Database) -> None:
     jobs = Jobs(database)
-    begun, go_on, seen = asyncio.Event(), asyncio.Event(), []
+    begun, both, go_on, seen = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
 
     async def handler(job: Job) -> None:
         seen.append(job.payload["n"])
-        begun.set()
+        (begun if len(seen) == 1 else both).set()
         await go_on.wait()
 
     assert await jobs.enqueue(None, "x", {"n": 1}, "file.md")
@@ -88,6 +88,8 @@ async def test_one_waits_per_key_and_a_change_while_it_runs_is_not_lost(database
         await begun.wait()
         assert await jobs.enqueue(None, "x", {"n": 3}, "file.md")
         assert await jobs.enqueue(None, "x", {"n": 4}, "other.md")
+        async with asyncio.timeout(10):
+            await both.wait()
         await until(database, "SELECT count(*) FROM job WHERE state = 'running'", lambda count: count == 2)
         assert seen == [1, 4]  # never two of one key at a time
         go_on.set()

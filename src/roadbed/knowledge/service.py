@@ -278,10 +278,11 @@ class Knowledge:
         )
 
     async def wait_until_settled(self) -> None:
-        """Return when ingest has nothing left to do; bound it with a time-out of your own."""
+        """Return when ingest has nothing left to do, and searches here see it; bound it with a time-out of your own."""
         while True:
             self._sync.finished.clear()
             if await self.is_settled():
+                self._search.snapshots.note_change(None)  # the notification of the last change may still be on its way
                 return
             with contextlib.suppress(TimeoutError):  # another process may do the work
                 await asyncio.wait_for(self._sync.finished.wait(), SETTLE_LOOK_S)
