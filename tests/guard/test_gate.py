@@ -155,3 +155,11 @@ class TestBytes:
             return
         if GUARD.scan(content):
             assert GUARD.scan_bytes(raw)
+
+
+def test_a_record_is_cut_after_it_was_masked() -> None:
+    text = "x " * 20 + "write to anna.berg@example.com now"
+    for limit in range(40, len(text)):
+        record = GUARD.for_record(text, characters_max=limit).text
+        assert len(record) <= limit
+        assert "anna" not in record

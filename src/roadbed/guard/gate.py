@@ -17,7 +17,7 @@ from roadbed.guard.detect import Detector
 from roadbed.guard.finding import Finding, merge_overlaps
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, mask_text, mask_text_with_map, placeholder
-from roadbed.guard.stream_mask import StreamMasker
+from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
 from roadbed.guard.vault import StreamUnmasker, Vault
 from roadbed.kernel.guarded import Guarded, make_guarded
 from roadbed.kernel.label import PERSONAL, PUBLIC, Label
@@ -114,9 +114,15 @@ class Guard:
         masked = mask_text(text, found, replace)
         return make_guarded(masked, label.without_category(PERSONAL), sink="remote model", masked_count=len(found))
 
-    def for_record(self, text: str, label: Label = PUBLIC) -> Guarded:
-        """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding."""
-        return self._with_placeholders(text, label, "record")
+    def for_record(self, text: str, label: Label = PUBLIC, *, characters_max: int | None = None) -> Guarded:
+        """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding.
+
+        With ``characters_max`` it is cut to that length after masking, so that no half of a value stands at the cut.
+        """
+        if characters_max is None or len(text) <= characters_max:
+            return self._with_placeholders(text, label, "record")
+        whole = self._with_placeholders(text[: characters_max + WORD_CHARACTERS_MAX], label, "record")
+        return make_guarded(whole.text[:characters_max], whole.label, sink="record", masked_count=whole.masked_count)
 
     def for_record_of_clean(self, text: str) -> Guarded:
         """`for_record` for a text that is part of a body in which `scan_bytes` has just found nothing."""

@@ -51,13 +51,15 @@ class RouteTurn:
         """Record what may be recorded, and hand the trace to the ledger."""
         trace, guard = self.trace, self.guard
         trace.question = self._question()
-        trace.answer = guard.for_record(answer_text[:RECORDED_CHARACTERS_MAX])
+        trace.answer = guard.for_record(answer_text, characters_max=RECORDED_CHARACTERS_MAX)
         trace.masked_count += trace.question.masked_count
         self.ledger.finish(trace, status=status, error_code=code)
 
     def _question(self) -> Guarded:
-        text = self.incoming.question()[:RECORDED_CHARACTERS_MAX]
-        return self.guard.for_record_of_clean(text) if self.is_clean else self.guard.for_record(text)
+        text = self.incoming.question()
+        if self.is_clean:
+            return self.guard.for_record_of_clean(text[:RECORDED_CHARACTERS_MAX])
+        return self.guard.for_record(text, characters_max=RECORDED_CHARACTERS_MAX)
 
     def facts(self, outcome: Outcome) -> dict[str, object]:
         """The ``roadbed`` object of the answer."""
