@@ -445,7 +445,7 @@ async def test_labels_and_keys_hold_on_the_short_way_too(site: Site, model: Scri
     assert site.gateway.relayed == 0
 
 
-async def test_a_slow_reader_slows_the_endpoint(site: Site, model: ScriptedModel) -> None:
+async def test_a_long_answer_arrives_whole(site: Site, model: ScriptedModel) -> None:
     text = "word " * 200_000
     model.script(Rule(".", Reply(text=text)))
     site.serve(endpoint("first", model.url))
