@@ -38,7 +38,7 @@ from roadbed.wire.errors import (
 )
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.request import Headers
-from roadbed.wire.sse import SseEvent, SseParser
+from roadbed.wire.sse import SseEvent
 from roadbed.wire.tls import TrustDomain
 
 CONNECT_S_MAX = 1.0
@@ -135,7 +135,7 @@ class Attempt:
         self._end_by_s = limits.end_by_s
         self._loop = loop
         self._decoder: StreamDecoder = dialect.decoder()
-        self._parser = SseParser()
+        self._parser = dialect.parser()
         self._events: deque[Event] = deque()
         self._body = bytearray()
         self._exchange: Exchange | None = None
@@ -200,7 +200,7 @@ class Attempt:
         self.head = head
         kind = (head.get(b"content-type") or b"").lower()
         if head.status == 200:
-            self._is_stream = kind.startswith(b"text/event-stream")
+            self._is_stream = kind.startswith(self._dialect.stream_type)
             if not self._is_stream and not kind.startswith(b"application/json"):
                 self._end(malformed("it is neither an event stream nor JSON"))
 
@@ -214,6 +214,8 @@ class Attempt:
                 self._take_stream(self._parser.feed(data))
             except EventTooLarge:
                 self._end(malformed("an event is over the size limit"))
+            except UpstreamError as error:
+                self._end(error)
             return
         self._body += data
         if self.head is not None and self.head.status != 200 and len(self._body) > ERROR_BODY_BYTES_MAX:

@@ -22,6 +22,7 @@ from roadbed.gateway.types import (
     Message,
     Part,
     ReasoningDelta,
+    ReasoningPart,
     RefusalDelta,
     TextDelta,
     TextPart,
@@ -85,11 +86,19 @@ class _Masker:
         if isinstance(message.content, str):
             content = self.text(message.content)
         else:
-            content = tuple(
-                TextPart(self.text(part.text)) if isinstance(part, TextPart) else part for part in message.content
-            )
+            content = tuple(part for given in message.content for part in self.part(given))
         calls = tuple(ToolCall(call.id, call.name, self.text(call.arguments)) for call in message.tool_calls)
         return Message(message.role, content, self.text(message.name), calls, message.tool_call_id)
+
+    def part(self, part: Part) -> tuple[Part, ...]:
+        """One part. Reasoning is returned to its provider byte for byte or, where something in it must be masked, not
+        at all: a changed block would be refused.
+        """
+        if isinstance(part, TextPart):
+            return (TextPart(self.text(part.text)),)
+        if isinstance(part, ReasoningPart) and self.text(part.text) != part.text:
+            return ()
+        return (part,)
 
     def tool(self, tool: Tool) -> Tool:
         """One tool's description and schema; its name is an identifier."""

@@ -44,7 +44,19 @@ class OtherPart(msgspec.Struct, frozen=True):
     fields: dict[str, Any]
 
 
-Part = TextPart | ImagePart | OtherPart
+class ReasoningPart(msgspec.Struct, frozen=True):
+    """A block of a model's earlier reasoning, returned to it unchanged: its dialect alone can read the ``seal``.
+
+    ``text`` is what was shown of it, maybe nothing. ``seal`` is the signature or the encrypted content that the
+    provider wants back byte for byte.
+    """
+
+    dialect: str
+    text: str = ""
+    seal: str = ""
+
+
+Part = TextPart | ImagePart | OtherPart | ReasoningPart
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -115,7 +127,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     def has_unscanned_parts(self) -> bool:
         """Whether some part holds what no detector reads (images, audio, files)."""
         return any(
-            not isinstance(part, TextPart)
+            isinstance(part, (ImagePart, OtherPart))
             for message in self.messages
             if not isinstance(message.content, str)
             for part in message.content
@@ -171,6 +183,12 @@ class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+class ReasoningSealed(msgspec.Struct, frozen=True, gc=False):
+    """A block of reasoning is over; ``part`` is the whole block, as its provider wants it back in the next turn."""
+
+    part: ReasoningPart
+
+
 class RefusalDelta(msgspec.Struct, frozen=True, gc=False):
     """The next piece of a refusal that the model wrote instead of an answer."""
 
@@ -198,7 +216,7 @@ class UsageReported(msgspec.Struct, frozen=True, gc=False):
     usage: Usage
 
 
-Event = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | Finished | UsageReported
+Event = TextDelta | ReasoningDelta | ReasoningSealed | RefusalDelta | ToolCallDelta | Finished | UsageReported
 CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta)
 """The events that commit an attempt: once one is out, the answer's endpoint does not change."""
 
@@ -279,6 +297,7 @@ class Answer:
     text: str = ""
     refusal: str = ""
     reasoning: str = ""
+    sealed: list[ReasoningPart] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -299,6 +318,8 @@ class Answer:
                 self.refusal += text
             case ReasoningDelta(text):
                 self.reasoning += text
+            case ReasoningSealed(part):
+                self.sealed.append(part)
             case Finished(reason):
                 self.finish_reason = reason
             case UsageReported(usage):

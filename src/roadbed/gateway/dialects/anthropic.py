@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.base import EncodedRequest, cut, malformed
+from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
@@ -27,6 +27,7 @@ from roadbed.gateway.types import (
     OtherPart,
     Part,
     ReasoningDelta,
+    ReasoningPart,
     TextDelta,
     TextPart,
     ToolCallDelta,
@@ -50,7 +51,7 @@ STOP_REASONS: dict[str, FinishReason] = {
 }
 
 
-class AnthropicMessages:
+class AnthropicMessages(ServerSentDialect):
     """The dialect ``anthropic``."""
 
     name = "anthropic"
@@ -167,6 +168,7 @@ def _blocks(message: Message, where: str) -> list[dict[str, Any]]:
         _block(part, f"{where}.content[{number}]")
         for number, part in enumerate(parts)
         if not (isinstance(part, TextPart) and not part.text)
+        and not (isinstance(part, ReasoningPart) and part.dialect != AnthropicMessages.name)
     ]
     if message.role == "tool":
         return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}]
@@ -194,6 +196,10 @@ def _block(part: Part, where: str) -> dict[str, Any]:
                 raise InvalidChatRequest(f"{where}: a data: URI must be base64", param=where)
             source = {"type": "base64", "media_type": kind.removesuffix(";base64"), "data": data}
             return {"type": "image", "source": source}
+        case ReasoningPart(_, text, seal):
+            if text:
+                return {"type": "thinking", "thinking": text, "signature": seal}
+            return {"type": "redacted_thinking", "data": seal}
         case OtherPart(dialect, fields):
             if dialect != AnthropicMessages.name:
                 raise UnsupportedFeature(f"{where}: this part cannot be sent in the anthropic dialect", param=where)

@@ -1,4 +1,5 @@
-"""What every dialect offers, so that one attempt engine drives them all.
+"""What every dialect offers: to endpoints, so that one attempt engine drives them all, and to callers, so that one
+server answers them all.
 
 A dialect is a pure codec: a request becomes bytes, a response's bytes become events. It opens no socket and keeps no
 state but a decoder's. The invariant: a decoder never makes `Finished` for an answer that the server did not end
@@ -7,13 +8,15 @@ itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
-from roadbed.gateway.types import ChatRequest, Event
-from roadbed.wire.sse import SseEvent
+from roadbed.gateway.types import Answer, ChatRequest, Event
+from roadbed.kernel.errors import RoadbedError
+from roadbed.wire.sse import SseEvent, SseParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,18 @@ class EncodedRequest:
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
     dropped: tuple[str, ...] = ()
+
+
+class FrameParser(Protocol):
+    """Cuts a streamed body into its events, whatever frames them; any split of the body gives the same events."""
+
+    def feed(self, data: bytes) -> list[SseEvent]:
+        """The events that this read completes. Raises `EventTooLarge`, or `UpstreamError` for broken frames."""
+        ...
+
+    def finish(self) -> list[SseEvent]:
+        """The body has ended: what was left, if it is whole."""
+        ...
 
 
 class StreamDecoder(Protocol):
@@ -45,9 +60,14 @@ class StreamDecoder(Protocol):
 
 
 class Dialect(Protocol):
-    """One protocol of model servers."""
+    """One protocol of model servers. ``stream_type`` begins the content type of its streams; all else is JSON."""
 
     name: str
+    stream_type: bytes
+
+    def parser(self) -> FrameParser:
+        """A parser for the frames of one streamed response."""
+        ...
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes.
@@ -62,6 +82,81 @@ class Dialect(Protocol):
 
     def decode_body(self, body: bytes) -> list[Event]:
         """The events of a response that was not streamed. Raises `UpstreamError`."""
+        ...
+
+
+class ServerSentDialect:
+    """What the dialects whose streams are server-sent events share."""
+
+    stream_type = b"text/event-stream"
+
+    def parser(self) -> FrameParser:
+        """A parser of server-sent events."""
+        return SseParser()
+
+
+class CallerRequest(Protocol):
+    """A caller's request as any caller's dialect gives it: what the server reads before it answers."""
+
+    @property
+    def model(self) -> str:
+        """The app or route that it names."""
+
+    @property
+    def request(self) -> ChatRequest:
+        """What is asked."""
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is to come as a stream."""
+
+    def question(self) -> str:
+        """The last text of the user; empty where there is none."""
+        ...
+
+
+class AnswerWriter(Protocol):
+    """Writes one answer in a caller's dialect: ``whole`` for one body, or ``head``, ``events``, ``end`` for a stream.
+
+    A stream that breaks gets ``error`` in place of ``end``, and nothing after it.
+    """
+
+    def head(self) -> bytes:
+        """What comes before the first event."""
+        ...
+
+    def events(self, events: Iterable[Event]) -> bytes:
+        """The bytes of some deltas; events that are written at the end give nothing."""
+        ...
+
+    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+        """The end of a whole stream. ``roadbed`` is what Roadbed says about the answer."""
+        ...
+
+    def error(self, error: RoadbedError) -> bytes:
+        """The end of a stream that broke."""
+        ...
+
+    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+        """The body of an answer that is not streamed."""
+        ...
+
+
+class CallerDialect(Protocol):
+    """One protocol of our own callers. Pure."""
+
+    name: str
+
+    def decode(self, body: bytes) -> CallerRequest:
+        """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with a path."""
+        ...
+
+    def writer(self, trace_id: str, created_s: int, incoming: Any) -> AnswerWriter:
+        """A writer for the answer to what `decode` gave. Ids are made from the trace's."""
+        ...
+
+    def error_body(self, error: RoadbedError) -> bytes:
+        """The body of an error response, in the dialect's own shape."""
         ...
 
 

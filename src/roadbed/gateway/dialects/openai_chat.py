@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.base import EncodedRequest, cut, malformed
+from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UnsupportedFeature
@@ -25,8 +25,8 @@ from roadbed.gateway.types import (
     Message,
     NamedTool,
     OtherPart,
-    Part,
     ReasoningDelta,
+    ReasoningPart,
     RefusalDelta,
     TextDelta,
     TextPart,
@@ -60,7 +60,7 @@ _OWN_FIELDS = frozenset(
 )  # fmt: skip
 
 
-class OpenAIChat:
+class OpenAIChat(ServerSentDialect):
     """The dialect ``openai``."""
 
     name = "openai"
@@ -124,7 +124,11 @@ def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[
     if isinstance(message.content, str):
         body["content"] = None if message.tool_calls and not message.content else message.content
     else:
-        body["content"] = [_part(part, f"{where}.content[{number}]") for number, part in enumerate(message.content)]
+        body["content"] = [
+            _part(part, f"{where}.content[{number}]")
+            for number, part in enumerate(message.content)
+            if not isinstance(part, ReasoningPart)  # the dialect has no place for it
+        ]
     if message.name:
         body["name"] = message.name
     if message.tool_calls:
@@ -137,7 +141,7 @@ def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[
     return body
 
 
-def _part(part: Part, where: str) -> dict[str, Any]:
+def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
     match part:
         case TextPart(text):
             return {"type": "text", "text": text}
