@@ -13,7 +13,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
-from roadbed.ledger.rows import decode_batch, encode_batch, rows_of
+from roadbed.ledger.rows import decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import Spool
 from roadbed.ledger.trace import FAILED, Trace, Usage
 from roadbed.store.database import Database
@@ -155,7 +155,7 @@ async def test_a_spool_file_that_cannot_be_read_holds_up_nothing(database: Datab
 async def test_old_traces_are_swept_and_usage_stays(database: Database, tmp_path: Path) -> None:
     async with running(database, tmp_path) as ledger:
         old, new = a_trace(ledger), a_trace(ledger)
-        old.started -= timedelta(days=8)
+        old.started_us -= 8 * 86_400 * 1_000_000
         ledger.finish(old)
         ledger.finish(new)
         await ledger.flush()
@@ -191,7 +191,7 @@ def test_a_batch_survives_its_wire_form(tmp_path: Path) -> None:
     with trace.span("search", "search"):
         pass
     trace.usage.append(Usage("lab", "tiny"))
-    batch = rows_of(trace, keep_content=True)
+    batch = [lines_of(trace, keep_content=True)]
     assert decode_batch(encode_batch(batch)) == batch
 
 

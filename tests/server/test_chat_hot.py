@@ -289,7 +289,7 @@ async def test_both_ways_answer_and_record_alike(
         assert short.headers["x-roadbed-trace"] == first.id.lower()
         assert (state.requests, state.in_flight, state.failures) == (2, 0, 0)
     for name in ("roadbed_requests_total", "roadbed_tokens_total"):
-        assert all(value % 2 == 0 for value in site.ledger.metrics._values[name].values())
+        assert all(cell[0] % 2 == 0 for cell in site.ledger.metrics._values[name].values())
 
 
 async def test_bytes_are_the_callers_but_for_the_model(site: Site, model: ScriptedModel) -> None:

@@ -13,7 +13,6 @@ IDS_AT_ONCE = 400
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 ID_LENGTH = 26
 _TAIL_LENGTH = 16
-_TIME_SHIFTS = (40, 30, 20, 10, 0)
 _FIVE_BITS = (_ALPHABET * 8).encode()
 """For each byte the letter of its five low bits."""
 
@@ -21,7 +20,7 @@ _random: list[str] = []
 os.register_at_fork(after_in_child=_random.clear)
 
 
-def new_id() -> str:
+def new_id(now_ms: int | None = None) -> str:
     """A fresh 26-character id; ids made later sort later (to the millisecond)."""
     try:
         tail = _random.pop()  # atomic: threads never get the same
@@ -30,8 +29,13 @@ def new_id() -> str:
         fresh = os.urandom(_TAIL_LENGTH * IDS_AT_ONCE).translate(_FIVE_BITS).decode()
         _random.extend([fresh[at : at + _TAIL_LENGTH] for at in range(0, len(fresh), _TAIL_LENGTH)])
         tail = os.urandom(_TAIL_LENGTH).translate(_FIVE_BITS).decode()
-    now_ms = time.time_ns() // 1_000_000
-    return "".join([_PAIRS[(now_ms >> shift) & 1023] for shift in _TIME_SHIFTS]) + tail
+    if now_ms is None:
+        now_ms = time.time_ns() // 1_000_000
+    pairs = _PAIRS
+    return (
+        f"{pairs[now_ms >> 40 & 1023]}{pairs[now_ms >> 30 & 1023]}{pairs[now_ms >> 20 & 1023]}"
+        f"{pairs[now_ms >> 10 & 1023]}{pairs[now_ms & 1023]}{tail}"
+    )
 
 
 def is_id(text: str) -> bool:

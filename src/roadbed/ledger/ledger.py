@@ -1,8 +1,8 @@
 """`Ledger`: takes finished traces off the request path and brings them into PostgreSQL exactly once.
 
-`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by COPY
-into a temporary table and an insert that skips known keys, all in one transaction. When PostgreSQL is away the batch
-goes to the disk spool, which is emptied in order once it is back. The invariant: a row that `finish` accepted is in
+`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by
+COPY, all tables in one transaction. When PostgreSQL is away the batch goes to the disk spool, which is emptied in order
+once it is back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row that `finish` accepted is in
 the queue, in the spool or in the table, and after any retry it is in the table once.
 """
 
@@ -12,16 +12,17 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
 from roadbed.kernel.principal import Principal
-from roadbed.ledger.metrics import Metrics
-from roadbed.ledger.rows import TABLES, Batch, Row, decode_batch, encode_batch, merge, rows_of, split
+from roadbed.ledger.metrics import Metrics, observe_in
+from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import Spool, SpoolFull
 from roadbed.ledger.trace import OK, Trace
 from roadbed.store.database import Database
@@ -30,10 +31,12 @@ log = logging.getLogger("roadbed.ledger")
 
 QUEUE_TRACES_MAX = 50_000
 BATCH_TRACES_MAX = 2_000
+TRACES_AT_ONCE = 100
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
 STORE_TIMEOUT_S = 20.0
 SWEEP_INTERVAL_S = 3600.0
+TALLIES_MAX = 5_000
 # What PostgreSQL or the encoding of a row says when it will not take it today or tomorrow.
 _REFUSALS = (
     InvalidRequest,
@@ -43,6 +46,16 @@ _REFUSALS = (
     TypeError,
     OverflowError,
 )
+
+
+class _Tally(NamedTuple):
+    """The cells of the metrics that one kind of request raises."""
+
+    requests: list[float]
+    seconds: list[float]
+    tokens_in: list[float]
+    tokens_out: list[float]
+    cost: list[float]
 
 
 class Ledger:
@@ -57,6 +70,7 @@ class Ledger:
         self._keep = keep
         self._keep_content = content != "off"
         self._queue: deque[Trace] = deque()
+        self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._wake = asyncio.Event()
         self._stored = asyncio.Condition()
         self._in_hand = 0
@@ -91,19 +105,35 @@ class Ledger:
         """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
         trace.duration_us = trace.now_us()
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
-        metrics = self.metrics
-        metrics.add("roadbed_requests_total", (trace.app, trace.status, trace.rung))
-        metrics.observe("roadbed_request_seconds", trace.duration_us / 1e6, (trace.app,))
+        key = (trace.app, trace.status, trace.rung)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tally(key)
+        tally.requests[0] += 1
+        observe_in(tally.seconds, trace.duration_us / 1e6)
         for usage in trace.usage:
-            metrics.add("roadbed_tokens_total", (trace.app, "input"), usage.input_tokens)
-            metrics.add("roadbed_tokens_total", (trace.app, "output"), usage.output_tokens)
-            metrics.add("roadbed_cost_microusd_total", (trace.app,), usage.cost_microusd)
+            tally.tokens_in[0] += usage.input_uncached + usage.cache_read + usage.cache_write
+            tally.tokens_out[0] += usage.output_tokens
+            tally.cost[0] += usage.cost_microusd
         if len(self._queue) >= QUEUE_TRACES_MAX:
-            metrics.add("roadbed_ledger_lost_total")
+            self.metrics.add("roadbed_ledger_lost_total")
             return
         self._queue.append(trace)
         if len(self._queue) >= BATCH_TRACES_MAX:
             self._wake.set()
+
+    def _tally(self, key: tuple[str, str, str]) -> _Tally:
+        metrics, app = self.metrics, key[0]
+        tally = _Tally(
+            metrics.counter("roadbed_requests_total", key),
+            metrics.histogram("roadbed_request_seconds", (app,)),
+            metrics.counter("roadbed_tokens_total", (app, "input")),
+            metrics.counter("roadbed_tokens_total", (app, "output")),
+            metrics.counter("roadbed_cost_microusd_total", (app,)),
+        )
+        if len(self._tallies) < TALLIES_MAX:
+            self._tallies[key] = tally
+        return tally
 
     async def flush(self) -> None:
         """Wait until all that was finished so far is stored or spooled."""
@@ -136,14 +166,18 @@ class Ledger:
 
     async def _store_queue(self) -> None:
         while self._queue:
-            traces = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_TRACES_MAX))]
-            self._in_hand = len(traces)
-            batch = merge(rows_of(trace, keep_content=self._keep_content) for trace in traces)
+            self._in_hand = min(len(self._queue), BATCH_TRACES_MAX)
+            batch: list[Lines] = []
             try:
-                if not await self._store_or_drop(batch):
+                while len(batch) < self._in_hand:
+                    # All at once they are written twice as fast as one by one; requests wait a millisecond at most.
+                    for _ in range(min(TRACES_AT_ONCE, self._in_hand - len(batch))):
+                        batch.append(lines_of(self._queue.popleft(), keep_content=self._keep_content))
+                    await asyncio.sleep(0)
+                if not await self._store_or_drop(batch, is_new=True):
                     await asyncio.to_thread(self._spool.write, encode_batch(batch))
             except SpoolFull as error:
-                self.metrics.add("roadbed_ledger_lost_total", amount=len(traces))
+                self.metrics.add("roadbed_ledger_lost_total", amount=len(batch))
                 log.error("traces are being lost: %s", error.message)
             finally:
                 self._in_hand = 0
@@ -154,7 +188,7 @@ class Ledger:
                 body = await asyncio.to_thread(self._spool.read, path)
                 if body is None:
                     log.error("a damaged spool file was set aside: %s", path.name)
-                elif await self._store_or_drop(decode_batch(body)):
+                elif await self._store_or_drop(decode_batch(body), is_new=False):
                     self._spool.remove(path)
                 else:
                     return
@@ -163,28 +197,30 @@ class Ledger:
                     self._unreadable.add(path)
                     log.error("the spool file %s cannot be read or removed: %s", path.name, error.strerror)
 
-    async def _store_or_drop(self, batch: Batch) -> bool:
+    async def _store_or_drop(self, batch: Sequence[Lines], *, is_new: bool) -> bool:
         """Store a batch; a trace that can never be stored is dropped and counted. False when to be tried again."""
         try:
-            return await self._store(batch)
+            return await self._store(batch, is_new=is_new)
         except _REFUSALS:
             pass
-        for one in split(batch):
+        for one in batch:
             try:
-                if not await self._store(one):
+                if not await self._store([one], is_new=False):
                     return False
             except _REFUSALS as error:
                 self.metrics.add("roadbed_ledger_lost_total")
                 log.error("a trace that cannot be stored was dropped (%s)", type(error).__name__)
         return True
 
-    async def _store(self, batch: Batch) -> bool:
+    async def _store(self, batch: Sequence[Lines], *, is_new: bool) -> bool:
         """False when PostgreSQL is away or full, whatever it is that keeps it; an error that would recur is raised."""
+        insert = _insert if is_new else _insert_unknown
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._database.transaction() as connection:
-                for table, (columns, key) in TABLES.items():
-                    if batch.get(table):
-                        await _insert_new(connection, table, columns, key, batch[table])
+                for (table, columns, key), lines in zip(TABLES, zip(*batch, strict=True), strict=True):
+                    rows = b"".join(lines)
+                    if rows:
+                        await insert(connection, table, columns, key, rows)
         except TimeoutError:
             return False
         except _REFUSALS:
@@ -207,15 +243,21 @@ class Ledger:
             await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608
 
 
-async def _insert_new(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: list[Row]) -> None:
-    """COPY rows into a temporary table, then insert those whose key is new. JSON travels as text (COPY is binary)."""
-    incoming = f"incoming_{table}"
-    names = ", ".join(columns)
-    as_text = names.replace("attributes", "attributes::text AS attributes")
-    as_json = names.replace("attributes", "attributes::jsonb")
-    shape = f"SELECT {as_text} FROM {table} WITH NO DATA"  # noqa: S608
+async def _insert(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: bytes) -> None:
+    """COPY rows that were never sent before."""
+    await connection.copy_to_table(table, source=_pieces(rows), columns=columns, format="text")
+
+
+async def _insert_unknown(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: bytes) -> None:
+    """COPY rows into a temporary table, then insert those whose key is new."""
+    incoming, names = f"incoming_{table}", ", ".join(columns)
+    shape = f"SELECT {names} FROM {table} WITH NO DATA"  # noqa: S608
     await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS AS {shape}")
-    await connection.copy_records_to_table(incoming, records=rows, columns=columns)
+    await connection.copy_to_table(incoming, source=_pieces(rows), columns=columns, format="text")
     await connection.execute(
-        f"INSERT INTO {table} ({names}) SELECT {as_json} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
     )
+
+
+async def _pieces(rows: bytes) -> AsyncIterator[bytes]:
+    yield rows

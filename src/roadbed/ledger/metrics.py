@@ -19,7 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._declared: dict[str, tuple[str, str, tuple[str, ...]]] = {}
-        self._values: dict[str, dict[LabelValues, float]] = {}
+        self._values: dict[str, dict[LabelValues, list[float]]] = {}
         self._histograms: dict[str, dict[LabelValues, list[float]]] = {}
         self._gauges: list[tuple[str, Callable[[], float]]] = []
         self._series = 0
@@ -35,34 +35,42 @@ class Metrics:
         self._declared[name] = ("gauge", help_text, ())
         self._gauges.append((name, read))
 
-    def add(self, name: str, labels: LabelValues = (), amount: float = 1.0) -> None:
-        """Raise a counter."""
+    def counter(self, name: str, labels: LabelValues = ()) -> list[float]:
+        """The cell of a counter or gauge, for whoever raises it often; over `SERIES_MAX` one that is shown nowhere."""
         series = self._values[name]
-        if labels in series:
-            series[labels] += amount
-        elif self._has_room():
-            series[labels] = amount
+        cell = series.get(labels)
+        if cell is None:
+            cell = [0.0]
+            if self._has_room():
+                series[labels] = cell
+        return cell
 
-    def set(self, name: str, value: float, labels: LabelValues = ()) -> None:
-        """Set a gauge."""
-        series = self._values[name]
-        if labels in series or self._has_room():
-            series[labels] = value
-
-    def observe(self, name: str, seconds: float, labels: LabelValues = ()) -> None:
-        """Add a measurement to a histogram with `LATENCY_BUCKETS_S`."""
+    def histogram(self, name: str, labels: LabelValues = ()) -> list[float]:
+        """The cells of a histogram, for `observe_in`."""
         series = self._histograms[name]
         cells = series.get(labels)
         if cells is None:
-            if not self._has_room():
-                return
-            cells = series[labels] = [0.0] * (len(LATENCY_BUCKETS_S) + 2)
-        cells[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-        cells[-1] += seconds
+            cells = [0.0] * (len(LATENCY_BUCKETS_S) + 2)
+            if self._has_room():
+                series[labels] = cells
+        return cells
+
+    def add(self, name: str, labels: LabelValues = (), amount: float = 1.0) -> None:
+        """Raise a counter."""
+        self.counter(name, labels)[0] += amount
+
+    def set(self, name: str, value: float, labels: LabelValues = ()) -> None:
+        """Set a gauge."""
+        self.counter(name, labels)[0] = value
+
+    def observe(self, name: str, seconds: float, labels: LabelValues = ()) -> None:
+        """Add a measurement to a histogram with `LATENCY_BUCKETS_S`."""
+        observe_in(self.histogram(name, labels), seconds)
 
     def value(self, name: str, labels: LabelValues = ()) -> float:
         """The present value of a counter or gauge; zero when it was never touched."""
-        return self._values[name].get(labels, 0.0)
+        cell = self._values[name].get(labels)
+        return 0.0 if cell is None else cell[0]
 
     def _has_room(self) -> bool:
         self._series += 1
@@ -81,9 +89,15 @@ class Metrics:
                 for values, cells in sorted(self._histograms[name].items()):
                     lines += _histogram_lines(name, labels, values, cells)
             else:
-                for values, value in sorted(self._values[name].items()):
-                    lines.append(f"{name}{_label_text(labels, values)} {_number(value)}")
+                for values, cell in sorted(self._values[name].items()):
+                    lines.append(f"{name}{_label_text(labels, values)} {_number(cell[0])}")
         return "\n".join(lines) + "\n"
+
+
+def observe_in(cells: list[float], seconds: float) -> None:
+    """Add a measurement to the cells of a histogram."""
+    cells[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+    cells[-1] += seconds
 
 
 def _histogram_lines(name: str, labels: tuple[str, ...], values: LabelValues, cells: list[float]) -> list[str]:

@@ -18,7 +18,7 @@ from roadbed.kernel.ids import new_id
 
 SPOOL_BYTES_MAX = 1024 * 1024 * 1024
 _HEADER = struct.Struct(">4sII")
-_MAGIC = b"RBS1"
+_MAGIC = b"RBS2"
 
 
 class SpoolFull(RoadbedError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from roadbed.kernel.guarded import Guarded
@@ -48,18 +48,23 @@ class Usage:
         return self.input_uncached + self.cache_read + self.cache_write
 
 
-@dataclass(slots=True)
 class Span:
-    """One step of a trace. ``parent`` is the number of the span that it runs in; -1 at the top."""
+    """One step of a trace. ``parent`` is the number of the span that it runs in; -1 at the top.
 
-    number: int
-    parent: int
-    name: str
-    kind: str
-    start_us: int
-    duration_us: int = 0
-    status: str = OK
-    attributes: dict[str, Attribute] = field(default_factory=dict)
+    ``attributes`` are facts by name, or one struct of them.
+    """
+
+    __slots__ = ("attributes", "duration_us", "kind", "name", "number", "parent", "start_us", "status")
+
+    def __init__(self, number: int, parent: int, name: str, kind: str, start_us: int) -> None:
+        self.number = number
+        self.parent = parent
+        self.name = name
+        self.kind = kind
+        self.start_us = start_us
+        self.duration_us = 0
+        self.status = OK
+        self.attributes: dict[str, Attribute] = {}
 
     def set(self, **attributes: Attribute) -> None:
         """Add facts to the span; long strings are cut at `ATTRIBUTE_CHARACTERS_MAX`."""
@@ -69,28 +74,34 @@ class Span:
         self.attributes.update(attributes)
 
 
-@dataclass(slots=True)
 class Trace:
-    """One request from admission to its last byte."""
+    """One request from admission to its last byte. ``started_us`` counts from 1970."""
 
-    app: str
-    principal: Principal
-    release: str = ""
-    id: str = field(default_factory=new_id)
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started_ns: int = field(default_factory=time.perf_counter_ns)
-    spans: list[Span] = field(default_factory=list)
-    usage: list[Usage] = field(default_factory=list)
-    rung: str = ""
-    status: str = OK
-    error_code: str = ""
-    model: str = ""
-    duration_us: int = 0
-    masked_count: int = 0
-    question: Guarded | None = None
-    answer: Guarded | None = None
-    attributes: dict[str, Attribute] = field(default_factory=dict)
-    dropped_spans: int = 0
+    __slots__ = (
+        "answer", "app", "attributes", "dropped_spans", "duration_us", "error_code", "id", "masked_count", "model",
+        "principal", "question", "release", "rung", "spans", "started_ns", "started_us", "status", "usage",
+    )  # fmt: skip
+
+    def __init__(self, app: str, principal: Principal, release: str = "") -> None:
+        self.app = app
+        self.principal = principal
+        self.release = release
+        self.started_us = time.time_ns() // 1000
+        self.started_ns = time.perf_counter_ns()
+        self.id = new_id(self.started_us // 1000)
+        self.spans: list[Span] = []
+        self.usage: list[Usage] = []
+        self.rung = self.error_code = self.model = ""
+        self.status = OK
+        self.duration_us = self.masked_count = self.dropped_spans = 0
+        self.question: Guarded | None = None
+        self.answer: Guarded | None = None
+        self.attributes: dict[str, Attribute] = {}
+
+    @property
+    def started(self) -> datetime:
+        """When it began."""
+        return datetime.fromtimestamp(self.started_us / 1e6, UTC)
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""
