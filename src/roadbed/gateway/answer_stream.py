@@ -32,6 +32,7 @@ from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, Outcome
+from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel import retry
@@ -51,13 +52,7 @@ class Surroundings:
     guard: Guard
     health: HealthBoard
     estimator: TokenEstimator
-
-    def why_unavailable(self, endpoint: Endpoint) -> str:
-        """Why the endpoint may not be asked now; empty when it may."""
-        state = self.health.of(endpoint.name)
-        if state.in_flight >= endpoint.max_connections:
-            return "all its connections are busy"
-        return state.why_unavailable(self.health.monotonic_s())
+    ways: Ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +321,7 @@ class AnswerStream:
     def _why_unavailable(self, endpoint: Endpoint) -> str:
         if self._first_try is not None and self._first_try.endpoint == endpoint.name:
             return ""  # it was available when it was tried
-        return self._shared.why_unavailable(endpoint)
+        return self._shared.health.why_unavailable(endpoint)
 
     def _wait_s(self) -> float | None:
         """Seconds until the first endpoint of the ladder may be asked again; None when nothing is known."""

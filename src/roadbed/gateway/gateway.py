@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
@@ -16,9 +17,10 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.meter import TokenEstimator
-from roadbed.gateway.relay import Relay, RelayListener, begin
+from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
+from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
@@ -45,7 +47,7 @@ class Gateway:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
         self._health = HealthBoard(clock.monotonic_s, chance, breaker)
-        self._shared = Surroundings(client, guard, self._health, TokenEstimator())
+        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health))
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
@@ -53,9 +55,8 @@ class Gateway:
         Endpoints of the same name keep their health.
         """
         self.routes = dict(routes)
-        if guard is not None:
-            shared = self._shared
-            self._shared = Surroundings(shared.client, guard, shared.health, shared.estimator)
+        shared = self._shared
+        self._shared = replace(shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health))
 
     def find(self, name: str) -> Route:
         """The route of this name.
@@ -80,12 +81,11 @@ class Gateway:
         found = self.find(route) if isinstance(route, str) else route
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
-    def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call, listener: RelayListener) -> Relay | None:
-        """Send a caller's bytes as they are, where nothing in them must be masked (the server has looked).
-
-        None when the request has to go the ordinary way, by `stream`.
+    def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
+        """What a `Relay` needs to send a caller's bytes as they are, where nothing in them must be masked (the server
+        has looked). None when the request has to go the ordinary way, by `stream`.
         """
-        return begin(self._shared, route, incoming, body, call, listener)
+        return open_relay(self._shared, route, incoming, body, call)
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""

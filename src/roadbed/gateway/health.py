@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
@@ -64,6 +65,13 @@ class HealthBoard:
             state = self._states[name] = EndpointHealth(name)
         return state
 
+    def why_unavailable(self, endpoint: Endpoint) -> str:
+        """Why the endpoint may not be asked now; empty when it may."""
+        state = self.of(endpoint.name)
+        if state.in_flight >= endpoint.max_connections:
+            return "all its connections are busy"
+        return state.why_unavailable(self.monotonic_s())
+
     def states(self) -> list[EndpointHealth]:
         """All that is known, by name."""
         return [self._states[name] for name in sorted(self._states)]
@@ -80,14 +88,27 @@ class HealthBoard:
         state.breaker, is_admitted = breakers.admit(state.breaker, now_s, chance, self.settings)
         if not is_admitted:
             return None
-        return self.admit_closed(state)
+        self.take(state)
+        return Admission(self, state)
 
-    def admit_closed(self, state: EndpointHealth) -> Admission:
-        """`admit` for an endpoint whose breaker is closed and that is known not to rest."""
+    def take(self, state: EndpointHealth) -> None:
+        """Take a place at an endpoint whose breaker is closed and that is known not to rest; to be given back by
+        `succeeded` or through an `Admission`.
+        """
         state.in_flight += 1
         state.requests += 1
         state.retry_budget = retry.earn(state.retry_budget)
-        return Admission(self, state)
+
+    def succeeded(self, state: EndpointHealth, first_event_s: float | None) -> None:
+        """Give back a place: the endpoint answered."""
+        if first_event_s is not None:
+            state.first_event_ms = first_event_s * 1000.0
+        self.give_back(state, "success")
+
+    def give_back(self, state: EndpointHealth, result: breakers.Result) -> None:
+        """Give back a place, with what it told of the endpoint."""
+        state.in_flight -= 1
+        state.breaker = breakers.record(state.breaker, result, self.monotonic_s(), self.chance(), self.settings)
 
 
 @dataclass(slots=True)
@@ -100,9 +121,9 @@ class Admission:
 
     def succeeded(self, first_event_s: float | None) -> None:
         """The endpoint answered."""
-        if first_event_s is not None:
-            self.state.first_event_ms = first_event_s * 1000.0
-        self._close("success")
+        if self.is_open:
+            self.is_open = False
+            self.board.succeeded(self.state, first_event_s)
 
     def told_nothing(self) -> None:
         """The attempt ended for reasons that are not the endpoint's (the caller left, the request was wrong)."""
@@ -133,9 +154,7 @@ class Admission:
         if not self.is_open:
             return
         self.is_open = False
-        board, state = self.board, self.state
-        state.in_flight -= 1
-        state.breaker = breakers.record(state.breaker, result, board.monotonic_s(), board.chance(), board.settings)
+        self.board.give_back(self.state, result)
 
 
 def _rest(state: EndpointHealth, now_s: float, seconds: float, why: str) -> None:

@@ -1,163 +1,166 @@
 """The short way of an answer: a caller's bytes go to an endpoint of the same dialect, and its answer comes back by
 callbacks, without a task.
 
-Taken by `Gateway.relay` for requests that need no masking. It makes the first attempt of a route's walk, under the
-same limits, health and settlement as `AnswerStream`; what fails before the first content is handed back as a
-`FirstTry`, from which an `AnswerStream` goes on. It writes to no caller: its listener does. The invariant: exactly
-one of ``on_failed``, ``on_cut``, ``on_finished`` and ``on_crashed`` ends it, unless the caller aborts; by then health
-and settlement have been told once.
+Taken for requests that need no masking (`open_relay` says whether). It makes the first attempt of a route's walk,
+under the same limits, health and settlement as `AnswerStream`; what fails before the first content is handed back as a
+`FirstTry`, from which an `AnswerStream` goes on. It writes to no caller: the class that extends it does, so that one
+request is one object. The invariant: exactly one of ``on_failed``, ``on_cut``, ``on_finished`` and ``on_crashed`` ends
+it, unless the caller aborts; by then health and settlement have been told once.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry, Surroundings, earlier
 from roadbed.gateway.attempt import (
     ANSWER_CHARACTERS_MAX,
+    CONNECT_S_MAX,
+    CONNECT_SHARE,
+    MIN_USEFUL_S,
     TRAILER_S,
-    AttemptLimits,
     failure_of_response,
     failure_of_wire,
-    limits_for,
-    upstream_request,
 )
 from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX
-from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, WholeText, whole_text
+from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, whole_text
 from roadbed.gateway.dialects.openai_server import Incoming
-from roadbed.gateway.errors import NoCandidate, StreamCut, UpstreamError
+from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
-from roadbed.gateway.route import Candidate, Route, may_take, plan
-from roadbed.gateway.settlement import AttemptMeter, commit
+from roadbed.gateway.route import Route
+from roadbed.gateway.settlement import TEXT_EVENTS, AttemptMeter, commit, record_call
 from roadbed.gateway.splice import spliced
-from roadbed.gateway.types import CONTENT_EVENTS, Call, Event, Finished, FinishReason, Outcome, ReasoningDelta
+from roadbed.gateway.types import (
+    CONTENT_EVENTS,
+    NO_USAGE,
+    Call,
+    Event,
+    Finished,
+    FinishReason,
+    Outcome,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReported,
+)
+from roadbed.gateway.ways import First
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import ConfigError
-from roadbed.kernel.label import Label
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
-from roadbed.wire.exchange import Exchange, ResponseHead
+from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
 
-PATH = "/chat/completions"
 _DIALECT = OpenAIChat()
 
 
-class RelayListener(Protocol):
-    """Who is given the answer. Called from the loop, never from inside `begin`."""
+class Opening(msgspec.Struct, frozen=True):
+    """A first attempt that can be made at once: where it goes, with which bytes, until when."""
 
-    def on_events(self, events: list[Event]) -> None:
-        """The next events; the first call has content in it, or the whole answer has none."""
-
-    def on_whole(self, text: str, reason: FinishReason) -> None:
-        """In place of all events: the answer is this one text. `on_finished` follows."""
-
-    def on_finished(self) -> None:
-        """The answer is whole."""
-
-    def on_failed(self, tried: FirstTry) -> None:
-        """The attempt failed and nothing was given yet: go on from here."""
-
-    def on_cut(self, error: StreamCut) -> None:
-        """The answer broke off after events were given."""
-
-    def on_crashed(self, error: Exception) -> None:
-        """The relay or its listener raised what nobody expected."""
-
-
-class _Nobody:
-    """Takes the place of a listener that has been told the end: they hold each other, and are freed at once so."""
-
-    def on_events(self, events: list[Event]) -> None: ...
-
-    def on_whole(self, text: str, reason: FinishReason) -> None: ...
-
-    def on_finished(self) -> None: ...
-
-    def on_failed(self, tried: FirstTry) -> None: ...
-
-    def on_cut(self, error: StreamCut) -> None: ...
-
-    def on_crashed(self, error: Exception) -> None: ...
-
-
-_NOBODY = _Nobody()
-
-
-class _Way(msgspec.Struct, frozen=True):
-    """Where the first attempt goes, and with which bytes."""
-
-    candidate: Candidate
+    shared: Surroundings
+    first: First
     body: bytes
-    rungs_left: int
-    skipped: tuple[str, ...]
+    is_stream: bool
+    deadline: Deadline
+    call: Call
 
 
-class Relay:
-    """One attempt under way, driven by its exchange. `begin` makes it."""
+def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
+    """Whether a request that needs no masking can go its short way. None when it has to go the ordinary one.
+
+    A caller who does not stream is served from one body only where no other endpoint could take over: a stream alone
+    shows early that an endpoint hangs.
+    """
+    first = shared.ways.first(route, call.label)
+    if first is None:
+        return None
+    is_stream = incoming.stream or first.rungs_left > 0
+    sent = spliced(body, incoming, first.way.endpoint, stream=is_stream)
+    if sent is None:
+        return None
+    deadline = earlier(call.deadline, route.deadline_s)
+    return None if deadline.has_passed() else Opening(shared, first, sent, is_stream, deadline, call)
+
+
+class Relay(ABC):
+    """One attempt under way, driven by its exchange. ``rung`` and ``usage`` are final when `on_finished` is called."""
 
     __slots__ = (
-        "_admission", "_body", "_candidate", "_deadline", "_decoder", "_end_by_s", "_exchange",
-        "_held", "_is_committed", "_is_done", "_is_paused", "_is_stream", "_limits", "_listener", "_loop", "_meter",
-        "_parser", "_route", "_shared", "_trace", "finished", "first_event_at_s", "head", "outcome",
+        "_body", "_bytes_out", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported", "_held",
+        "_is_committed", "_is_done", "_is_paused", "_is_stream", "_loop", "_opening", "_parser", "_started_s",
+        "_started_us", "finish_reason", "first_event_at_s", "head", "usage",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        shared: Surroundings,
-        route: Route,
-        way: _Way,
-        call: Call,
-        deadline: Deadline,
-        admission: Admission,
-        listener: RelayListener,
-    ) -> None:
-        candidate = way.candidate
-        self._loop = shared.client.loop
-        now_s = self._loop.time()
-        self._limits: AttemptLimits = limits_for(deadline, candidate.endpoint, way.rungs_left, now_s)
-        self._end_by_s = self._limits.end_by_s
-        self._shared = shared
-        self._route = route
-        self._candidate = candidate
-        self._deadline = deadline
-        self._admission = admission
-        self._listener = listener
-        self._trace = call.trace
-        self._decoder: OpenAIDecoder | None = None
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._loop = opening.shared.client.loop
         self._parser: SseParser | None = None
+        self._decoder: OpenAIDecoder | None = None
         self._body: list[bytes] = []
         self._held: list[Event] = []
         self._exchange: Exchange | None = None
-        self._is_stream = self._is_committed = self._is_done = self._is_paused = False
+        self._is_stream = self._is_committed = self._is_done = self._is_paused = self._has_reported = False
+        self._bytes_out = 0
         self.head: ResponseHead | None = None
         self.first_event_at_s: float | None = None
-        self.finished = False
-        self.outcome = Outcome(route.name, skipped=list(way.skipped))
-        self._meter = AttemptMeter(self.outcome, candidate.endpoint, self, len(way.body), call.trace, self._loop)
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage = NO_USAGE
 
-    def start(self, body: bytes, *, stream: bool) -> None:
+    # What the class that extends it does with the answer. Called from the loop, never from inside `start`.
+
+    @abstractmethod
+    def on_events(self, events: list[Event]) -> None:
+        """The next events; the first call has content in it, or the whole answer has none."""
+
+    @abstractmethod
+    def on_whole(self, text: str) -> None:
+        """In place of all events: the answer is this one text. `on_finished` follows."""
+
+    @abstractmethod
+    def on_finished(self) -> None:
+        """The answer is whole."""
+
+    @abstractmethod
+    def on_failed(self, tried: FirstTry) -> None:
+        """The attempt failed and nothing was given yet: go on from here."""
+
+    @abstractmethod
+    def on_cut(self, error: StreamCut) -> None:
+        """The answer broke off after events were given."""
+
+    @abstractmethod
+    def on_crashed(self, error: Exception) -> None:
+        """The relay or what extends it raised what nobody expected."""
+
+    # The owner's side.
+
+    def start(self) -> None:
         """Send the request. Of a body that comes whole, all of the answer's time may pass before its head."""
-        limits, endpoint = self._limits, self._candidate.endpoint
-        key = b"authorization: Bearer %b\r\n" % endpoint.key.reveal().encode() if endpoint.key is not None else b""
-        try:
-            request = upstream_request(endpoint, PATH, b"content-type: application/json\r\n" + key, body)
-            head_by_s = limits.first_event_by_s if stream else limits.end_by_s
-            self._exchange = self._shared.client.send(request, self, limits.connect_by_s, head_by_s, limits.end_by_s)
-        except ConfigError as error:
-            self._loop.call_soon(self._fail, UpstreamError("fault", error.message, was_sent=False))
+        opening = self._opening
+        first, shared = opening.first, opening.shared
+        way, rungs_left = first.way, first.rungs_left
+        now_s = self._started_s = self._loop.time()
+        trace = opening.call.trace
+        self._started_us = trace.now_us() if trace is not None else 0
+        left_s = own_s = opening.deadline.remaining_s()
+        if rungs_left:  # one that hangs leaves the others their time, as in `limits_for`
+            own_s = max(left_s - MIN_USEFUL_S * rungs_left, left_s / (rungs_left + 1))
+        end_by_s = self._end_by_s = now_s + own_s
+        first_by_s = self._first_by_s = min(now_s + way.endpoint.first_event_s, end_by_s)
+        connect_by_s = min(now_s + min(CONNECT_S_MAX, CONNECT_SHARE * left_s), end_by_s)
+        shared.health.take(way.state)
+        request = UpstreamRequest(b"POST", way.url, way.headers, opening.body, way.trust, way.endpoint.name)
+        head_by_s = first_by_s if opening.is_stream else end_by_s
+        self._exchange = shared.client.send(request, self, connect_by_s, head_by_s, end_by_s)
 
     def abort(self) -> None:
         """The caller left: the upstream connection is closed at once. Safe to call at any time."""
-        if self._is_done:
-            return
-        self._leave()
-        self._admission.told_nothing()
-        self.outcome.cut_by = "caller"
-        self._listener = _NOBODY
-        self._meter.settle(self._shared.estimator, None, is_complete=False)
+        if not self._is_done:
+            self._leave()
+            self._admission().told_nothing()
+            self._settle(None)
 
     def pause(self) -> None:
         """The caller reads slower than the answer comes."""
@@ -170,8 +173,14 @@ class Relay:
         """The caller reads again."""
         if self._exchange is not None and self._is_paused:
             self._is_paused = False
-            self._moved()
+            self._moved(self._loop.time())
             self._exchange.resume_reading()
+
+    @property
+    def missing(self) -> list[str]:
+        """The endpoints that were passed over on the way to a lower rung."""
+        first = self._opening.first
+        return list(first.skipped) if first.way.rung != "full" else []
 
     # The exchange's calls.
 
@@ -185,7 +194,7 @@ class Relay:
             self._is_stream = True
             self._parser, self._decoder = SseParser(), OpenAIDecoder()
             if self._exchange is not None:
-                self._exchange.complete_by = min(self._limits.first_event_by_s, self._end_by_s)
+                self._exchange.complete_by = self._first_by_s
         elif not kind.startswith(b"application/json"):
             self._fail(malformed("it is neither an event stream nor JSON"))
 
@@ -202,7 +211,12 @@ class Relay:
         self._exchange = None
         if not self._is_done:
             try:
-                self._take_end()
+                if self._parser is not None:
+                    self._take_stream(self._parser.finish())
+                else:
+                    self._take_body()
+                if not self._is_done:
+                    self._end()
             except Exception as error:
                 self._crash(error)
 
@@ -230,16 +244,8 @@ class Relay:
         if self.head is not None and self.head.status != 200 and sum(map(len, self._body)) > ERROR_BODY_BYTES_MAX:
             self._fail(failure_of_response(self.head, b"".join(self._body)))
 
-    def _take_end(self) -> None:
-        if self._parser is not None:
-            self._take_stream(self._parser.finish())
-        else:
-            self._take_body()
-        if not self._is_done:
-            self._end()
-
     def _take_error(self, error: UpstreamFailed) -> None:
-        if self.finished:
+        if self.finish_reason is not None:
             self._end()
         elif self.head is not None and self.head.status != 200:
             self._fail(failure_of_response(self.head, b"".join(self._body)))
@@ -255,28 +261,26 @@ class Relay:
             self._fail(failure_of_response(self.head, body))
             return
         whole = whole_text(body)
-        if whole is not None:
-            self._pass_on_whole(whole)
+        if whole is None:
+            try:
+                self._pass_on(_DIALECT.decode_body(body))
+            except UpstreamError as error:
+                self._fail(error)
             return
-        try:
-            self._pass_on(_DIALECT.decode_body(body))
-        except UpstreamError as error:
-            self._fail(error)
-
-    def _pass_on_whole(self, whole: WholeText) -> None:
-        """`_pass_on` for an answer that is one text."""
-        self._meter.saw_whole(whole.text, whole.usage)
-        self.finished = True
-        self.outcome.finish_reason = whole.reason
+        text = whole.text
+        self._bytes_out = len(text)
+        if whole.usage is not None:
+            self.usage, self._has_reported = whole.usage, True
+        self.finish_reason = whole.reason
         self.first_event_at_s = self._loop.time()
         self._commit()
-        self._listener.on_whole(whole.text, whole.reason)
+        self.on_whole(text)
 
     def _take_stream(self, sse_events: list[SseEvent]) -> None:
         decoder = self._decoder
         assert decoder is not None
-        events: list[Event] = []
         failure: UpstreamError | None = None
+        events: list[Event] = []
         try:
             for sse_event in sse_events:
                 events += decoder.feed(sse_event)
@@ -286,51 +290,63 @@ class Relay:
             self._pass_on(events)
         if self._is_done:
             return
-        if failure is not None and not self.finished:
+        if failure is not None and self.finish_reason is None:
             self._fail(failure)
-        elif self.finished and (decoder.is_over or failure is not None):
+        elif self.finish_reason is not None and (decoder.is_over or failure is not None):
             self._end()
 
     def _pass_on(self, events: list[Event]) -> None:
         """Count what came, keep the clock, and give it on once there is content in it."""
         has_content = is_progress = False
-        saw = self._meter.saw
         for event in events:
-            saw(event)
             kind = type(event)
-            if kind in CONTENT_EVENTS:
-                has_content = is_progress = True
-            elif kind is ReasoningDelta:
-                is_progress = True
-            elif isinstance(event, Finished):
-                self.finished = True
-                self.outcome.finish_reason = event.reason
+            if kind is TextDelta:
+                self._bytes_out += len(event.text)  # type: ignore[union-attr]
+                has_content = True
+            else:
+                self._count(event)
+                has_content = has_content or kind in CONTENT_EVENTS
+                is_progress = is_progress or kind is ReasoningDelta
         if not self._is_committed:
             events = self._held + events if self._held else events
-            if has_content or self.finished:
+            if has_content or self.finish_reason is not None:
+                self._held = []
                 self._commit()
             else:
                 self._held = events
-        if is_progress or self.finished:
-            self._moved(is_progress)
+        if has_content or is_progress or self.finish_reason is not None:
+            now_s = self._loop.time()
+            if self.first_event_at_s is None and (has_content or is_progress):
+                self.first_event_at_s = now_s
+            self._moved(now_s)
         if self._is_committed:
-            self._listener.on_events(events)
-            if self._meter.bytes_out > ANSWER_CHARACTERS_MAX and not self.finished:
+            self.on_events(events)
+            if self._bytes_out > ANSWER_CHARACTERS_MAX and self.finish_reason is None:
                 self._fail(malformed("it is over the size limit"))
 
-    def _moved(self, is_progress: bool = False) -> None:
+    def _count(self, event: Event) -> None:
+        if isinstance(event, TEXT_EVENTS):
+            self._bytes_out += len(event.text)
+        elif isinstance(event, ToolCallDelta):
+            self._bytes_out += len(event.name) + len(event.arguments)
+        elif isinstance(event, UsageReported):
+            self.usage, self._has_reported = event.usage, True
+        elif isinstance(event, Finished):
+            self.finish_reason = event.reason
+
+    def _moved(self, now_s: float) -> None:
         """Something came: the next limit counts from now."""
-        now_s = self._loop.time()
-        if is_progress and self.first_event_at_s is None:
-            self.first_event_at_s = now_s
         if self._exchange is not None:
-            stall_s = TRAILER_S if self.finished else self._limits.stall_s
+            stall_s = TRAILER_S if self.finish_reason is not None else self._opening.first.way.endpoint.stall_s
             self._exchange.complete_by = min(now_s + stall_s, self._end_by_s)
 
     def _commit(self) -> None:
-        self._is_committed, self._held = True, []
-        commit(self.outcome, self._route, self._candidate, self._trace)
-        self._end_by_s = self._loop.time() + self._deadline.remaining_s()
+        self._is_committed = True
+        opening = self._opening
+        trace = opening.call.trace
+        if trace is not None:
+            trace.model = opening.first.way.endpoint.name
+        self._end_by_s = self._loop.time() + opening.deadline.remaining_s()
 
     def _timeout(self) -> UpstreamError:
         if self._loop.time() >= self._end_by_s:
@@ -338,47 +354,57 @@ class Relay:
         said = "it sent no first token in time" if self.first_event_at_s is None else "it fell silent in its answer"
         return UpstreamError("timeout", said)
 
+    # The end.
+
     def _end(self) -> None:
         """The answer has ended; whether it is whole, its finish says."""
-        if not self.finished:
+        if self.finish_reason is None:
             self._fail(cut())
             return
         self._is_done = True
-        self.outcome.is_complete = True
-        self._admission.succeeded(self._meter.first_event_s)
-        self._meter.settle(self._shared.estimator, None, is_complete=True)
-        self._listener.on_finished()
-        self._listener = _NOBODY
+        opening = self._opening
+        shared, way = opening.shared, opening.first.way
+        endpoint = way.endpoint
+        first_s = None if self.first_event_at_s is None else self.first_event_at_s - self._started_s
+        shared.health.succeeded(way.state, first_s)
+        reported = self.usage if self._has_reported else None
+        usage = self.usage = shared.estimator.settle(
+            endpoint.model, reported, len(opening.body), self._bytes_out, is_complete=True
+        )
+        trace = opening.call.trace
+        if trace is not None:
+            span = trace.add_span(way.span_name, "model", self._started_us)
+            price = endpoint.price
+            cost = price.cost_picousd(usage) if price is not None else 0
+            record_call(trace, span, way.route.name, endpoint, usage, cost, 200, first_s)
+        self.on_finished()
 
     def _fail(self, error: UpstreamError) -> None:
         """The attempt failed, before or after the first content."""
         if self._is_done:
             return
         self._leave()
+        endpoint, deadline = self._opening.first.way.endpoint, self._opening.deadline
         if not self._is_committed:
-            self._admission.failed(error)
-            self._meter.settle(self._shared.estimator, error, is_complete=False)
-            self._listener.on_failed(FirstTry(self._candidate.endpoint.name, error, self.outcome))
-            self._listener = _NOBODY
+            self._admission().failed(error)
+            self.on_failed(FirstTry(endpoint.name, error, self._settle(error)))
             return
-        is_late = self._deadline.has_passed()
-        self.outcome.cut_by = "deadline" if is_late else error.failure
+        is_late = deadline.has_passed()
         if is_late:
-            self._admission.told_nothing()
+            self._admission().told_nothing()
         else:
-            self._admission.failed(error)
-        self._meter.settle(self._shared.estimator, error, is_complete=False)
+            self._admission().failed(error)
+        self._settle(error)
         why = "the request's deadline passed" if is_late else error.reason
-        self._listener.on_cut(StreamCut(f"the answer of {self.outcome.endpoint} broke off: {why}"))
-        self._listener = _NOBODY
+        self.on_cut(StreamCut(f"the answer of {endpoint.name} broke off: {why}"))
 
     def _crash(self, error: Exception) -> None:
         """Our own code failed: this request fails, and the connection's callbacks stay whole."""
-        self._leave()
-        self._admission.told_nothing()
-        self._meter.settle(self._shared.estimator, None, is_complete=False)
-        self._listener.on_crashed(error)
-        self._listener = _NOBODY
+        if not self._is_done:
+            self._leave()
+            self._admission().told_nothing()
+            self._settle(None)
+        self.on_crashed(error)
 
     def _leave(self) -> None:
         self._is_done = True
@@ -386,42 +412,21 @@ class Relay:
         if exchange is not None:
             exchange.abort()
 
+    def _admission(self) -> Admission:
+        """The place that `start` took, to be given back as anything but a success."""
+        return Admission(self._opening.shared.health, self._opening.first.way.state)
 
-def begin(
-    shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call, listener: RelayListener
-) -> Relay | None:
-    """Send a request that needs no masking on its short way. None when it has to go the ordinary one.
-
-    A caller who does not stream is served from one body only where no other endpoint could take over: a stream alone
-    shows early that an endpoint hangs.
-    """
-    try:
-        candidate, rungs_left, skipped = _first(shared, route, call.label.join(route.label))
-    except NoCandidate:
-        return None
-    if candidate is None or candidate.endpoint.dialect != "openai":
-        return None
-    endpoint = candidate.endpoint
-    state = shared.health.of(endpoint.name)
-    if state.breaker.phase != "closed":
-        return None
-    is_stream = incoming.stream or rungs_left > 0
-    sent = spliced(body, incoming, endpoint, stream=is_stream)
-    deadline = earlier(call.deadline, route.deadline_s)
-    if sent is None or deadline.has_passed():
-        return None
-    way = _Way(candidate, sent, rungs_left, skipped)
-    relay = Relay(shared, route, way, call, deadline, shared.health.admit_closed(state), listener)
-    relay.start(sent, stream=is_stream)
-    return relay
-
-
-def _first(shared: Surroundings, route: Route, label: Label) -> tuple[Candidate | None, int, tuple[str, ...]]:
-    """The first of a route's candidates, how many come after it, and who was left out before. Raises `NoCandidate`."""
-    ladder = route.ladder
-    if len(ladder) == 1:  # most routes: who is left out of these leaves nobody
-        only = ladder[0]
-        is_free = not only.fault and may_take(only, label) and not shared.why_unavailable(only)
-        return (Candidate(only, 0) if is_free else None), 0, ()
-    chosen = plan(route, label, shared.why_unavailable)
-    return (chosen.candidates[0] if chosen.candidates else None), len(chosen.candidates) - 1, chosen.skipped
+    def _settle(self, error: UpstreamError | None) -> Outcome:
+        """Settle an attempt that did not end well, as the ordinary way does."""
+        opening = self._opening
+        first, shared, trace = opening.first, opening.shared, opening.call.trace
+        outcome = Outcome(first.way.route.name, skipped=list(first.skipped))
+        if self._is_committed:
+            commit(outcome, first.way.route, first.way.candidate, trace)
+        meter = AttemptMeter(outcome, first.way.endpoint, self, len(opening.body), trace, self._loop)
+        meter.began(self._started_s, self._started_us)
+        meter.bytes_out = self._bytes_out
+        if self._has_reported:
+            meter.saw(UsageReported(self.usage))
+        meter.settle(shared.estimator, error, is_complete=False)
+        return outcome

@@ -29,6 +29,7 @@ from roadbed.ledger.trace import ATTRIBUTE_CHARACTERS_MAX, CANCELLED, FAILED, OK
 from roadbed.ledger.trace import Usage as LedgerUsage
 from roadbed.wire.exchange import ResponseHead
 
+PICOUSD_PER_MICROUSD = 1_000_000
 TEXT_EVENTS = (TextDelta, ReasoningDelta, RefusalDelta)
 
 
@@ -52,6 +53,52 @@ def commit(outcome: Outcome, route: Route, candidate: Candidate, trace: Trace | 
     outcome.price = endpoint.price.source if endpoint.price is not None else "unknown"
     if trace is not None:
         trace.model = endpoint.name
+
+
+def record_call(
+    trace: Trace,
+    span: Span,
+    route: str,
+    endpoint: Endpoint,
+    usage: Usage,
+    cost_picousd: int,
+    http_status: int,
+    first_event_s: float | None,
+    *,
+    status: str = OK,
+    failure: str = "",
+    reason: str = "",
+) -> None:
+    """Close the span of one call of a model, and note what it used; nothing where it is known to have used nothing."""
+    output_tokens = usage.output_visible + usage.output_reasoning
+    span.duration_us = trace.now_us() - span.start_us
+    span.status = status
+    span.attributes = {
+        "endpoint": endpoint.name,
+        "model": endpoint.model,
+        "is_local": endpoint.is_local,
+        "http_status": http_status,
+        "failure": failure,
+        "reason": reason[:ATTRIBUTE_CHARACTERS_MAX],
+        "first_token_ms": None if first_event_s is None else round(first_event_s * 1000, 1),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": output_tokens,
+    }
+    if usage is not NO_USAGE:
+        trace.usage.append(
+            LedgerUsage(
+                endpoint.name,
+                endpoint.model,
+                route,
+                usage.input_uncached,
+                usage.cache_read,
+                usage.cache_write_5m + usage.cache_write_1h,
+                output_tokens,
+                usage.output_reasoning,
+                "estimated" if usage.is_estimated else "reported",
+                -(-cost_picousd // PICOUSD_PER_MICROUSD),
+            )
+        )
 
 
 class AttemptMeter:
@@ -93,10 +140,11 @@ class AttemptMeter:
         elif isinstance(event, UsageReported):
             self._reported = event.usage
 
-    def saw_whole(self, text: str, usage: Usage | None) -> None:
-        """Count a whole answer at once."""
-        self.bytes_out += len(text)
-        self._reported = usage
+    def began(self, at_s: float, at_us: int) -> None:
+        """It began earlier: at ``at_s`` of the loop's clock, ``at_us`` after its trace."""
+        self.record.started_s = at_s
+        if self._span is not None:
+            self._span.start_us = at_us
 
     @property
     def first_event_s(self) -> float | None:
@@ -131,34 +179,17 @@ class AttemptMeter:
     def _close_span(self, error: UpstreamError | None, is_complete: bool) -> None:
         if self._trace is None or self._span is None:
             return
-        record, usage = self.record, self.record.usage
-        first_ms = None if record.first_event_s is None else round(record.first_event_s * 1000, 1)
-        input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
-        self._trace.close_span(self._span, OK if is_complete else (FAILED if error is not None else CANCELLED))
-        self._span.attributes = {
-            "endpoint": record.endpoint,
-            "model": record.model,
-            "is_local": self._endpoint.is_local,
-            "http_status": record.status,
-            "failure": record.failure,
-            "reason": record.reason[:ATTRIBUTE_CHARACTERS_MAX],
-            "first_token_ms": first_ms,
-            "input_tokens": input_tokens,
-            "output_tokens": output_tokens,
-        }
-        if usage is NO_USAGE:
-            return
-        self._trace.usage.append(
-            LedgerUsage(
-                endpoint=record.endpoint,
-                model=record.model,
-                route=self._outcome.route,
-                input_uncached=usage.input_uncached,
-                cache_read=usage.cache_read,
-                cache_write=usage.cache_write_5m + usage.cache_write_1h,
-                output_tokens=output_tokens,
-                reasoning_tokens=usage.output_reasoning,
-                source="estimated" if usage.is_estimated else "reported",
-                cost_microusd=-(-record.cost_picousd // 1_000_000),
-            )
+        record = self.record
+        record_call(
+            self._trace,
+            self._span,
+            self._outcome.route,
+            self._endpoint,
+            record.usage,
+            record.cost_picousd,
+            record.status,
+            record.first_event_s,
+            status=OK if is_complete else (FAILED if error is not None else CANCELLED),
+            failure=record.failure,
+            reason=record.reason,
         )

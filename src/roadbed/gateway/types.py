@@ -221,8 +221,7 @@ CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta)
 """The events that commit an attempt: once one is out, the answer's endpoint does not change."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """Who calls, until when, and what the call's data may reach.
 
     ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data

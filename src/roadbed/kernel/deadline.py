@@ -5,7 +5,7 @@ A step is given a point in time, never a duration: nested timeouts cannot add up
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded
@@ -13,8 +13,7 @@ from roadbed.kernel.errors import DeadlineExceeded
 DEADLINE_S_MAX = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True):
     """A point on a monotonic clock."""
 
     at_s: float

@@ -1,9 +1,9 @@
 """`Ledger`: takes finished traces off the request path and brings them into PostgreSQL exactly once.
 
-`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by
-COPY, all tables in one transaction. When PostgreSQL is away the batch goes to the disk spool, which is emptied in order
-once it is back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row that `finish` accepted is in
-the queue, in the spool or in the table, and after any retry it is in the table once.
+`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by COPY,
+all tables in one transaction. When PostgreSQL is away the batch goes to the disk spool, which is emptied in order once
+it is back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row
+that `finish` accepted is in the queue, in the spool or in the table, and after any retry it is in the table once.
 """
 
 from __future__ import annotations
@@ -166,21 +166,31 @@ class Ledger:
 
     async def _store_queue(self) -> None:
         while self._queue:
-            self._in_hand = min(len(self._queue), BATCH_TRACES_MAX)
+            left = self._in_hand = min(len(self._queue), BATCH_TRACES_MAX)
             batch: list[Lines] = []
             try:
-                while len(batch) < self._in_hand:
+                while left:
                     # All at once they are written twice as fast as one by one; requests wait a millisecond at most.
-                    for _ in range(min(TRACES_AT_ONCE, self._in_hand - len(batch))):
-                        batch.append(lines_of(self._queue.popleft(), keep_content=self._keep_content))
+                    count = min(left, TRACES_AT_ONCE)
+                    batch += filter(None, [self._lines(self._queue.popleft()) for _ in range(count)])
+                    left -= count
                     await asyncio.sleep(0)
-                if not await self._store_or_drop(batch, is_new=True):
+                if batch and not await self._store_or_drop(batch, is_new=True):
                     await asyncio.to_thread(self._spool.write, encode_batch(batch))
             except SpoolFull as error:
                 self.metrics.add("roadbed_ledger_lost_total", amount=len(batch))
                 log.error("traces are being lost: %s", error.message)
             finally:
                 self._in_hand = 0
+
+    def _lines(self, trace: Trace) -> Lines | None:
+        """The trace's rows; one that cannot be written down is counted as lost, alone."""
+        try:
+            return lines_of(trace, keep_content=self._keep_content)
+        except (ValueError, TypeError, OverflowError) as error:
+            self.metrics.add("roadbed_ledger_lost_total")
+            log.error("a trace that cannot be written down was dropped (%s)", type(error).__name__)
+            return None
 
     async def _store_spool(self) -> None:
         for path in self._spool.batches():

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.ids import new_id
@@ -27,8 +28,7 @@ REFUSED = "refused"
 CANCELLED = "cancelled"
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct, gc=False):
     """Tokens and cost of one attempt at one endpoint. The token classes are disjoint; cost is in micro-USD."""
 
     endpoint: str
@@ -109,7 +109,14 @@ class Trace:
 
     def open_span(self, name: str, kind: str, *, parent: Span | None = None) -> Span:
         """Begin a span that the caller closes with `close_span`; for steps that are not one block of code."""
-        span = Span(len(self.spans), parent.number if parent else -1, name, kind, self.now_us())
+        span = self.add_span(name, kind, self.now_us())
+        if parent is not None:
+            span.parent = parent.number
+        return span
+
+    def add_span(self, name: str, kind: str, start_us: int) -> Span:
+        """A span that began at ``start_us``, for steps that are recorded when they are over."""
+        span = Span(len(self.spans), -1, name, kind, start_us)
         if len(self.spans) < SPANS_MAX:
             self.spans.append(span)
         else:

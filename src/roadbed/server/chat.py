@@ -119,12 +119,11 @@ class ChatCompletions:
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         call = Call(admission.principal, admission.deadline(route.deadline_s), label, trace)
-        turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, not found)
+        turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on, not found)
         if is_open:
-            answer = HotAnswer(turn, self._go_on)
-            relay = self.gateway.relay(route, incoming, request.body, call, answer)
-            if relay is not None:
-                answer.watch(relay)
+            opening = self.gateway.relay(route, incoming, request.body, call)
+            if opening is not None:
+                HotAnswer(opening, turn).begin()
                 return
         self._go_on(turn, None)
 
@@ -155,7 +154,7 @@ class ChatCompletions:
         finally:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
-        reply.finished(answer, [], turn.facts(stream.outcome), stream.outcome.dropped)
+        reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
 
 
 def is_passed(found: frozenset[str]) -> bool:

@@ -8,21 +8,23 @@ finished exactly once, here or by the ordinary way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from typing import Protocol
+
+import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import Incoming
+from roadbed.gateway.dialects.openai_server import Incoming, text_completion
 from roadbed.gateway.errors import StreamCut
-from roadbed.gateway.relay import Relay
+from roadbed.gateway.relay import Opening, Relay
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, FinishReason, Outcome, ReasoningDelta, TextDelta
+from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
 from roadbed.kernel.guarded import Guarded
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, Trace
-from roadbed.server.reply import Reply
+from roadbed.server.reply import JSON_HEADER, Reply
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
@@ -33,8 +35,17 @@ PASSED_OVER = frozenset({PRIVATE_IP})
 """Findings that are kept from no endpoint, and so from no short way."""
 
 
-@dataclass(slots=True)
-class RouteTurn:
+class RouteFacts(msgspec.Struct, frozen=True):
+    """The ``roadbed`` object of a route's answer."""
+
+    rung: str
+    degraded: list[str]
+    release: str
+    trace: str
+    endpoint: str
+
+
+class RouteTurn(msgspec.Struct):
     """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
 
     request: HotRequest
@@ -45,14 +56,15 @@ class RouteTurn:
     release: str
     guard: Guard
     ledger: Ledger
+    go_on: GoOn
     is_clean: bool = False
 
     def finish(self, answer_text: str, status: str, code: str) -> None:
         """Record what may be recorded, and hand the trace to the ledger."""
         trace, guard = self.trace, self.guard
-        trace.question = self._question()
+        question = trace.question = self._question()
         trace.answer = guard.for_record(answer_text, characters_max=RECORDED_CHARACTERS_MAX)
-        trace.masked_count += trace.question.masked_count
+        trace.masked_count += question.masked_count
         self.ledger.finish(trace, status=status, error_code=code)
 
     def _question(self) -> Guarded:
@@ -61,87 +73,97 @@ class RouteTurn:
             return self.guard.for_record_of_clean(text[:RECORDED_CHARACTERS_MAX])
         return self.guard.for_record(text, characters_max=RECORDED_CHARACTERS_MAX)
 
-    def facts(self, outcome: Outcome) -> dict[str, object]:
-        """The ``roadbed`` object of the answer."""
-        return {
-            "rung": self.trace.rung or "full",
-            "degraded": outcome.missing,
-            "release": self.release,
-            "trace": self.trace.id,
-            "endpoint": outcome.endpoint,
-        }
+    def facts(self, degraded: list[str], endpoint: str) -> RouteFacts:
+        """What Roadbed says about the answer."""
+        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint)
 
 
-class HotAnswer:
-    """The listener of one relay."""
+class GoOn(Protocol):
+    """The ordinary way, from an attempt on that was made already."""
 
-    __slots__ = ("_answer", "_go_on", "_relay", "_reply", "_texts", "_turn")
+    def __call__(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
+        """Begin it."""
 
-    def __init__(self, turn: RouteTurn, go_on: Callable[[RouteTurn, FirstTry | None], None]) -> None:
+
+class HotAnswer(Relay):
+    """One relay, and what the caller is sent of it."""
+
+    __slots__ = ("_answer", "_reply", "_texts", "_turn", "_whole")
+
+    def __init__(self, opening: Opening, turn: RouteTurn) -> None:
+        super().__init__(opening)
         self._turn = turn
-        self._go_on = go_on
-        self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release)
-        self._answer = Answer()
+        self._reply: Reply | None = None
+        self._answer: Answer | None = None
         self._texts: list[str] = []
-        self._relay: Relay | None = None
+        self._whole: str | None = None
 
-    def watch(self, relay: Relay) -> None:
-        """The relay is under way."""
-        self._relay = relay
+    def begin(self) -> None:
+        """Send the request, and stop when the caller leaves."""
+        self.start()
         self._turn.request.on_disconnect(self._left)
 
     # The relay's calls.
 
     def on_events(self, events: list[Event]) -> None:
         """Pass the events on."""
-        turn, relay = self._turn, self._relay
-        assert relay is not None
+        turn, texts = self._turn, self._texts
         shown: list[Event] = []
         for event in events:
             if type(event) is TextDelta:
-                self._texts.append(event.text)
+                texts.append(event.text)
                 shown.append(event)
             else:
+                if self._answer is None:
+                    self._answer = Answer()
                 self._answer.add(event)
                 if isinstance(event, SHOWN_EVENTS):
                     shown.append(event)
-        turn.trace.rung = relay.outcome.rung
         if shown and turn.incoming.stream:
-            self._reply.events(shown)
+            self._replying().events(shown)
             if not turn.request.is_writable:
-                relay.pause()
-                turn.request.on_drain(relay.resume)
+                self.pause()
+                turn.request.on_drain(self.resume)
 
-    def on_whole(self, text: str, reason: FinishReason) -> None:
+    def on_whole(self, text: str) -> None:
         """The whole answer is one text."""
-        turn, relay = self._turn, self._relay
-        assert relay is not None
-        self._texts.append(text)
-        self._answer.finish_reason = reason
-        turn.trace.rung = relay.outcome.rung
-        if turn.incoming.stream:
-            self._reply.events([TextDelta(text)])
+        if self._turn.incoming.stream:
+            self.on_events([TextDelta(text)])
+        else:
+            self._whole = text
 
     def on_finished(self) -> None:
         """Write the end, or all of it."""
-        turn, relay, answer = self._turn, self._relay, self._answer
-        assert relay is not None
-        answer.text = "".join(self._texts)
-        answer.usage = relay.outcome.usage
-        self._reply.finished(answer, [], turn.facts(relay.outcome))
-        turn.finish(answer.text, OK, "")
+        turn, way, trace = self._turn, self._opening.first.way, self._turn.trace
+        trace.rung = way.rung
+        text = self._whole
+        assert self.finish_reason is not None
+        if text is not None:
+            facts = turn.facts(self.missing, way.endpoint.name)
+            body = text_completion(
+                trace.id, int(time.time()), turn.incoming.model, text, self.finish_reason, self.usage, facts
+            )
+            # Letters and digits by their makers, so they cannot break the head.
+            head = f"x-roadbed-release: {turn.release}\r\nx-roadbed-trace: {trace.id}\r\nx-roadbed-rung: {way.rung}\r\n"
+            turn.request.send(200, JSON_HEADER + head.encode("ascii"), body)
+        else:
+            answer = self._answer if self._answer is not None else Answer()
+            text = answer.text = "".join(self._texts)
+            answer.usage, answer.finish_reason = self.usage, self.finish_reason
+            self._replying().finished(answer, [], turn.facts(self.missing, way.endpoint.name))
+        turn.finish(text, OK, "")
 
     def on_failed(self, tried: FirstTry) -> None:
         """Nothing was written: the ordinary way goes on from here."""
         self._turn.request.on_disconnect(None)
-        self._go_on(self._turn, tried)
+        self._turn.go_on(self._turn, tried)
 
     def on_cut(self, error: StreamCut) -> None:
         """The caller's answer is not whole, and that is said."""
         turn = self._turn
         turn.request.on_disconnect(None)
         turn.trace.rung = "refused"
-        self._reply.failed(error)
+        self._replying().failed(error)
         turn.finish("".join(self._texts), FAILED, error.code)
 
     def on_crashed(self, error: Exception) -> None:
@@ -153,6 +175,13 @@ class HotAnswer:
         turn.ledger.finish(turn.trace, status=FAILED, error_code=type(error).__name__)
 
     def _left(self) -> None:
-        if self._relay is not None:
-            self._relay.abort()
+        self.abort()
         self._turn.finish("".join(self._texts), CANCELLED, "client_left")
+
+    def _replying(self) -> Reply:
+        if self._reply is None:
+            turn = self._turn
+            if self._is_committed:
+                turn.trace.rung = self._opening.first.way.rung
+            self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release)
+        return self._reply

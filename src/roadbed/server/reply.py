@@ -95,10 +95,10 @@ class Reply:
         self,
         answer: Answer,
         annotations: list[dict[str, Any]],
-        facts: dict[str, Any],
+        facts: Any,
         dropped: tuple[str, ...] = (),
     ) -> None:
-        """End with the whole answer."""
+        """End with the whole answer; ``facts`` is what Roadbed says about it."""
         if dropped:
             names = ", ".join(dropped).encode("ascii", "backslashreplace")
             self._headers += render_headers([(b"x-roadbed-dropped", names)])
@@ -106,7 +106,7 @@ class Reply:
             body = completion_bytes(
                 self._id, self._created_s, self._incoming.model, answer, annotations=annotations, roadbed=facts
             )
-            rung = str(facts["rung"]).encode("ascii")
+            rung = (self._trace.rung or "full").encode("ascii")
             headers = b"%b%bx-roadbed-rung: %b\r\n" % (JSON_HEADER, self._headers, rung)
             self._request.send(200, headers, body)
             return

@@ -371,7 +371,7 @@ class ChatChunks:
         reason: FinishReason,
         *,
         annotations: list[dict[str, Any]] | None = None,
-        roadbed: dict[str, Any] | None = None,
+        roadbed: Any = None,
     ) -> bytes:
         """The last chunk of the answer, with what Roadbed says about it."""
         delta = _encode({"annotations": annotations}) if annotations else b"{}"
@@ -406,7 +406,7 @@ def completion_object(
     answer: Answer,
     *,
     annotations: list[dict[str, Any]] | None = None,
-    roadbed: dict[str, Any] | None = None,
+    roadbed: Any = None,
 ) -> dict[str, Any]:
     """A whole completion, for callers that do not stream."""
     message: dict[str, Any] = {
@@ -436,6 +436,25 @@ def completion_object(
     return body
 
 
+def text_completion(
+    trace_id: str, created_s: int, model: str, text: str, reason: FinishReason, usage: Usage, roadbed: Any
+) -> bytes:
+    """`completion_object` of an answer that is one text, encoded without building it first. ``trace_id`` is plain."""
+    return (
+        b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":'
+        b'"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"%b"}],"usage":%b,'
+        b'"roadbed":%b}'
+    ) % (
+        trace_id.encode("ascii"),
+        created_s,
+        _encode(model),
+        _encode(text),
+        reason.encode("ascii"),
+        _usage_bytes(usage),
+        _encode(roadbed),
+    )
+
+
 def completion_bytes(
     id: str,
     created_s: int,
@@ -443,22 +462,9 @@ def completion_bytes(
     answer: Answer,
     *,
     annotations: list[dict[str, Any]] | None = None,
-    roadbed: dict[str, Any] | None = None,
+    roadbed: Any = None,
 ) -> bytes:
-    """`completion_object`, encoded; of a plain text without building it first."""
-    if answer.text and not (annotations or answer.refusal or answer.reasoning or answer.tool_calls):
-        return (
-            b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":'
-            b'"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%b}],"usage":%b%b}'
-        ) % (
-            _encode(id),
-            created_s,
-            _encode(model),
-            _encode(answer.text),
-            _encode(answer.finish_reason),
-            _usage_bytes(answer.usage or Usage()),
-            b',"roadbed":' + _encode(roadbed) if roadbed is not None else b"",
-        )
+    """`completion_object`, encoded."""
     return _encode(completion_object(id, created_s, model, answer, annotations=annotations, roadbed=roadbed))
 
 
