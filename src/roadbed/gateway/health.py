@@ -35,6 +35,8 @@ class EndpointHealth:
     last_failure: str = ""
     last_failure_s: float = 0.0
     first_event_ms: float | None = None
+    successes_second: int = 0
+    successes: int = 0
 
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now."""
@@ -103,11 +105,29 @@ class HealthBoard:
         """Give back a place: the endpoint answered."""
         if first_event_s is not None:
             state.first_event_ms = first_event_s * 1000.0
-        self.give_back(state, "success")
+        breaker, now_s = state.breaker, self.monotonic_s()
+        if breaker.phase != "closed" or breaker.failures_in_a_row:
+            self.give_back(state, "success")
+            return
+        # Nearly every result: one more success of this second, counted where it costs nothing.
+        state.in_flight -= 1
+        second = int(now_s)
+        if second != state.successes_second:
+            self._count_successes(state)
+            state.successes_second = second
+        state.successes += 1
+
+    def _count_successes(self, state: EndpointHealth) -> None:
+        if state.successes:
+            state.breaker = breakers.count_successes(
+                state.breaker, state.successes, state.successes_second, self.settings
+            )
+            state.successes = 0
 
     def give_back(self, state: EndpointHealth, result: breakers.Result) -> None:
         """Give back a place, with what it told of the endpoint."""
         state.in_flight -= 1
+        self._count_successes(state)
         state.breaker = breakers.record(state.breaker, result, self.monotonic_s(), self.chance(), self.settings)
 
 

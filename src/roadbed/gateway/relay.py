@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 
 import msgspec
 
-from roadbed.gateway.answer_stream import FirstTry, Surroundings, earlier
+from roadbed.gateway.answer_stream import FirstTry, Surroundings
 from roadbed.gateway.attempt import (
     ANSWER_CHARACTERS_MAX,
     CONNECT_S_MAX,
@@ -31,7 +31,7 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
-from roadbed.gateway.settlement import TEXT_EVENTS, AttemptMeter, commit, record_call
+from roadbed.gateway.settlement import TEXT_EVENTS, AnsweredCall, AttemptMeter, commit
 from roadbed.gateway.splice import spliced
 from roadbed.gateway.types import (
     CONTENT_EVENTS,
@@ -48,7 +48,6 @@ from roadbed.gateway.types import (
     UsageReported,
 )
 from roadbed.gateway.ways import First
-from roadbed.kernel.deadline import Deadline
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
@@ -63,7 +62,6 @@ class Opening(msgspec.Struct, frozen=True):
     first: First
     body: bytes
     is_stream: bool
-    deadline: Deadline
     call: Call
 
 
@@ -80,15 +78,14 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
     sent = spliced(body, incoming, first.way.endpoint, stream=is_stream)
     if sent is None:
         return None
-    deadline = earlier(call.deadline, route.deadline_s)
-    return None if deadline.has_passed() else Opening(shared, first, sent, is_stream, deadline, call)
+    return None if call.deadline.has_passed() else Opening(shared, first, sent, is_stream, call)
 
 
 class Relay(ABC):
     """One attempt under way, driven by its exchange. ``rung`` and ``usage`` are final when `on_finished` is called."""
 
     __slots__ = (
-        "_body", "_bytes_out", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported", "_held",
+        "_body", "_bytes_out", "_deadline_s", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported", "_held",
         "_is_committed", "_is_done", "_is_paused", "_is_stream", "_loop", "_opening", "_parser", "_started_s",
         "_started_us", "finish_reason", "first_event_at_s", "head", "usage",
     )  # fmt: skip
@@ -144,7 +141,9 @@ class Relay(ABC):
         now_s = self._started_s = self._loop.time()
         trace = opening.call.trace
         self._started_us = trace.now_us() if trace is not None else 0
-        left_s = own_s = opening.deadline.remaining_s()
+        # The loop's clock is the deadline's.
+        deadline_s = self._deadline_s = min(opening.call.deadline.at_s, now_s + way.route.deadline_s)
+        left_s = own_s = deadline_s - now_s
         if rungs_left:  # one that hangs leaves the others their time, as in `limits_for`
             own_s = max(left_s - MIN_USEFUL_S * rungs_left, left_s / (rungs_left + 1))
         end_by_s = self._end_by_s = now_s + own_s
@@ -346,7 +345,7 @@ class Relay(ABC):
         trace = opening.call.trace
         if trace is not None:
             trace.model = opening.first.way.endpoint.name
-        self._end_by_s = self._loop.time() + opening.deadline.remaining_s()
+        self._end_by_s = self._deadline_s
 
     def _timeout(self) -> UpstreamError:
         if self._loop.time() >= self._end_by_s:
@@ -373,10 +372,8 @@ class Relay(ABC):
         )
         trace = opening.call.trace
         if trace is not None:
-            span = trace.add_span(way.span_name, "model", self._started_us)
-            price = endpoint.price
-            cost = price.cost_picousd(usage) if price is not None else 0
-            record_call(trace, span, way.route.name, endpoint, usage, cost, 200, first_s)
+            took_us = trace.now_us() - self._started_us
+            trace.add_call(AnsweredCall(way.route.name, endpoint, usage, self._started_us, took_us, first_s))
         self.on_finished()
 
     def _fail(self, error: UpstreamError) -> None:
@@ -384,12 +381,12 @@ class Relay(ABC):
         if self._is_done:
             return
         self._leave()
-        endpoint, deadline = self._opening.first.way.endpoint, self._opening.deadline
+        endpoint = self._opening.first.way.endpoint
         if not self._is_committed:
             self._admission().failed(error)
             self.on_failed(FirstTry(endpoint.name, error, self._settle(error)))
             return
-        is_late = deadline.has_passed()
+        is_late = self._loop.time() >= self._deadline_s
         if is_late:
             self._admission().told_nothing()
         else:

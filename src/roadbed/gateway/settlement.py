@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import msgspec
+
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
 from roadbed.gateway.meter import TokenEstimator
@@ -65,13 +67,14 @@ def record_call(
     http_status: int,
     first_event_s: float | None,
     *,
+    duration_us: int,
     status: str = OK,
     failure: str = "",
     reason: str = "",
 ) -> None:
     """Close the span of one call of a model, and note what it used; nothing where it is known to have used nothing."""
     output_tokens = usage.output_visible + usage.output_reasoning
-    span.duration_us = trace.now_us() - span.start_us
+    span.duration_us = duration_us
     span.status = status
     span.attributes = {
         "endpoint": endpoint.name,
@@ -98,6 +101,26 @@ def record_call(
                 "estimated" if usage.is_estimated else "reported",
                 -(-cost_picousd // PICOUSD_PER_MICROUSD),
             )
+        )
+
+
+class AnsweredCall(msgspec.Struct, gc=False):
+    """A call that was answered whole, as the trace keeps it until its rows are written."""
+
+    route: str
+    endpoint: Endpoint
+    usage: Usage
+    start_us: int
+    duration_us: int
+    first_event_s: float | None
+
+    def record(self, trace: Trace) -> None:
+        """Add its span and usage."""
+        endpoint, price = self.endpoint, self.endpoint.price
+        cost = price.cost_picousd(self.usage) if price is not None else 0
+        span = trace.add_span(f"model {endpoint.name}", "model", self.start_us)
+        record_call(
+            trace, span, self.route, endpoint, self.usage, cost, 200, self.first_event_s, duration_us=self.duration_us
         )
 
 
@@ -189,6 +212,7 @@ class AttemptMeter:
             record.cost_picousd,
             record.status,
             record.first_event_s,
+            duration_us=self._trace.now_us() - self._span.start_us,
             status=OK if is_complete else (FAILED if error is not None else CANCELLED),
             failure=record.failure,
             reason=record.reason,

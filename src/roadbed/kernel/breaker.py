@@ -113,9 +113,6 @@ def record(
         if now_s - breaker.recovering_since_s < settings.recovery_step_s * len(settings.recovery):
             return breaker
         breaker = CLOSED
-    if is_success and breaker.buckets and breaker.buckets[-1].second == int(now_s) and not breaker.failures_in_a_row:
-        last = breaker.buckets[-1]  # nearly every result: one more success in the same second
-        return Breaker(buckets=(*breaker.buckets[:-1], Bucket(last.second, last.successes + 1, last.failures)))
     buckets = _counted(breaker.buckets, is_success, int(now_s), settings.window_s)
     in_a_row = 0 if is_success else breaker.failures_in_a_row + 1
     breaker = Breaker(buckets=buckets, failures_in_a_row=in_a_row)
@@ -125,6 +122,15 @@ def record(
     if not is_success and (is_failing or in_a_row >= settings.failures_in_a_row_max):
         return _open(breaker, now_s, chance, settings)
     return breaker
+
+
+def count_successes(
+    breaker: Breaker, successes: int, second: int, settings: BreakerSettings = DEFAULT_SETTINGS
+) -> Breaker:
+    """`record` for some successes of one second at once, of a closed circuit that has not failed just before."""
+    kept = tuple(bucket for bucket in breaker.buckets if second - settings.window_s < bucket.second < second)
+    last = next((bucket for bucket in breaker.buckets if bucket.second == second), Bucket(second))
+    return Breaker(buckets=(*kept, Bucket(second, last.successes + successes, last.failures)))
 
 
 def _counted(buckets: tuple[Bucket, ...], is_success: bool, second: int, window_s: int) -> tuple[Bucket, ...]:

@@ -105,16 +105,9 @@ class Ledger:
         """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
         trace.duration_us = trace.now_us()
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
-        key = (trace.app, trace.status, trace.rung)
-        tally = self._tallies.get(key)
-        if tally is None:
-            tally = self._tally(key)
+        tally = self._tally((trace.app, trace.status, trace.rung))
         tally.requests[0] += 1
         observe_in(tally.seconds, trace.duration_us / 1e6)
-        for usage in trace.usage:
-            tally.tokens_in[0] += usage.input_uncached + usage.cache_read + usage.cache_write
-            tally.tokens_out[0] += usage.output_tokens
-            tally.cost[0] += usage.cost_microusd
         if len(self._queue) >= QUEUE_TRACES_MAX:
             self.metrics.add("roadbed_ledger_lost_total")
             return
@@ -123,6 +116,9 @@ class Ledger:
             self._wake.set()
 
     def _tally(self, key: tuple[str, str, str]) -> _Tally:
+        tally = self._tallies.get(key)
+        if tally is not None:
+            return tally
         metrics, app = self.metrics, key[0]
         tally = _Tally(
             metrics.counter("roadbed_requests_total", key),
@@ -184,8 +180,13 @@ class Ledger:
                 self._in_hand = 0
 
     def _lines(self, trace: Trace) -> Lines | None:
-        """The trace's rows; one that cannot be written down is counted as lost, alone."""
+        """The trace's rows, its usage counted; one that cannot be written down is counted as lost, alone."""
         try:
+            tally = self._tally((trace.app, trace.status, trace.rung))
+            for usage in trace.usage:
+                tally.tokens_in[0] += usage.input_tokens
+                tally.tokens_out[0] += usage.output_tokens
+                tally.cost[0] += usage.cost_microusd
             return lines_of(trace, keep_content=self._keep_content)
         except (ValueError, TypeError, OverflowError) as error:
             self.metrics.add("roadbed_ledger_lost_total")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -74,12 +75,19 @@ class Span:
         self.attributes.update(attributes)
 
 
+class RecordedCall(Protocol):
+    """A finished call of a model, kept as its caller has it until the trace is read or stored."""
+
+    def record(self, trace: Trace) -> None:
+        """Add the call's span and usage to the trace."""
+
+
 class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970."""
 
     __slots__ = (
-        "answer", "app", "attributes", "dropped_spans", "duration_us", "error_code", "id", "masked_count", "model",
-        "principal", "question", "release", "rung", "spans", "started_ns", "started_us", "status", "usage",
+        "_calls", "_spans", "_usage", "answer", "app", "attributes", "dropped_spans", "duration_us", "error_code", "id", "masked_count", "model",
+        "principal", "question", "release", "rung", "started_ns", "started_us", "status",
     )  # fmt: skip
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
@@ -89,8 +97,9 @@ class Trace:
         self.started_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
         self.id = new_id(self.started_us // 1000)
-        self.spans: list[Span] = []
-        self.usage: list[Usage] = []
+        self._spans: list[Span] = []
+        self._usage: list[Usage] = []
+        self._calls: list[RecordedCall] | None = None
         self.rung = self.error_code = self.model = ""
         self.status = OK
         self.duration_us = self.masked_count = self.dropped_spans = 0
@@ -102,6 +111,31 @@ class Trace:
     def started(self) -> datetime:
         """When it began."""
         return datetime.fromtimestamp(self.started_us / 1e6, UTC)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The steps so far, in the order in which they began."""
+        if self._calls is not None:
+            self._record_calls()
+        return self._spans
+
+    @property
+    def usage(self) -> list[Usage]:
+        """What each call of a model used."""
+        if self._calls is not None:
+            self._record_calls()
+        return self._usage
+
+    def add_call(self, call: RecordedCall) -> None:
+        """Take a finished call of a model; its span and usage are made when somebody asks for them."""
+        if self._calls is None:
+            self._calls = []
+        self._calls.append(call)
+
+    def _record_calls(self) -> None:
+        calls, self._calls = self._calls, None
+        for call in calls or ():
+            call.record(self)
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""

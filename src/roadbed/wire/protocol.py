@@ -22,12 +22,13 @@ from uvicorn.server import ServerState
 from roadbed.kernel.errors import RoadbedError
 from roadbed.wire import errors
 from roadbed.wire.hot import HotRoute, HotTable
+from roadbed.wire.known_head import KnownHead, remember
 from roadbed.wire.request import STATUS_LINES, HotRequest, render_headers
 from roadbed.wire.rules import blank_line_end, find_fault
 from roadbed.wire.sweep import Sweep
 from roadbed.wire.tuning import bound_reads
 
-_IDLE, _HEAD, _LENGTH, _CHUNKED, _UPGRADE_BODY, _WAIT, _LINGER, _CLOSED = range(8)
+_IDLE, _HEAD, _LENGTH, _CHUNKED, _COUNTED, _WAIT, _LINGER, _CLOSED = range(8)
 _CHUNK_FRAMING_BYTES = 24
 _PIPELINED_READS_MAX = 4
 
@@ -75,6 +76,8 @@ class HotProtocol(HttpToolsProtocol):
         self._hot: HotRequest | None = None
         self._upgraded = False
         self._known_host: bytes | None = None
+        self._known: KnownHead | None = None
+        self._known_route: HotRoute | None = None
         self._version = ""
         self._keep_alive = False
         self._chunks = 0
@@ -121,6 +124,8 @@ class HotProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._state == _IDLE and self._known is not None and self._consume_known(self._known, data):
+            return
         if self._state == _WAIT:
             self._hold(data)
         else:
@@ -159,7 +164,7 @@ class HotProtocol(HttpToolsProtocol):
                 state = self._state
                 if state <= _HEAD:
                     data = self._consume_head(data)
-                elif state <= _UPGRADE_BODY:
+                elif state <= _COUNTED:
                     data = self._consume_body(data)
                 elif state == _WAIT:
                     self._hold(data)
@@ -171,6 +176,37 @@ class HotProtocol(HttpToolsProtocol):
                     return
         finally:
             self._consuming = False
+
+    def _consume_known(self, known: KnownHead, data: bytes) -> bool:
+        """Begin a request whose head this connection has seen before; False when it has not."""
+        found = known.match(data)
+        route = self._known_route
+        if found is None or route is None or self._draining or found[1] > route.body_bytes_max:
+            return False
+        end, length = found
+        self._since = since = self.loop.time()
+        self._parts = []
+        self._route = route
+        self._message_done = False
+        self._body_bytes = 0
+        self._body_bytes_max = route.body_bytes_max
+        hot = self._hot = HotRequest(
+            self, known.method, known.path, known.query, known.headers, known.index, self.client, since, True, True
+        )
+        hot.known = known
+        body = data[end:]
+        if len(body) == length:
+            self._state = _WAIT
+            hot.body = body
+            self._answer(route, hot)
+            return True
+        self.expect_100_continue = False
+        self._state = _COUNTED
+        self._body_left = length
+        self._body_since = since
+        if body:
+            self._consume(body)
+        return True
 
     def _consume_head(self, data: bytes) -> bytes:
         if self._state == _IDLE:
@@ -194,7 +230,7 @@ class HotProtocol(HttpToolsProtocol):
         if not self._head_done:
             self._refuse(errors.MalformedRequest("the request's head is malformed"))
         elif self._check_head_size():
-            self._start_request()
+            self._start_request(head if len(head) == self._head_bytes else b"")
         return data[end:] if end < len(data) else b""
 
     def _consume_body(self, data: bytes) -> bytes:
@@ -303,8 +339,8 @@ class HotProtocol(HttpToolsProtocol):
 
     # From a head to a response.
 
-    def _start_request(self) -> None:
-        """Check a complete head, find who answers it, and start."""
+    def _start_request(self, head: bytes) -> None:
+        """Check a complete head, find who answers it, and start. ``head`` is all of it, if it came in one read."""
         index = dict(self.headers)
         method = self.parser.get_method()
         fault = find_fault(method, self.url, self._version, self.headers, index, self._known_host)
@@ -332,6 +368,8 @@ class HotProtocol(HttpToolsProtocol):
         self._enter_body(b"transfer-encoding" in index)
         if route is not None:
             is_chunkable = self._version == "1.1"
+            self._known = remember(head, method, path, query, self.headers, index) if keep_alive and head else None
+            self._known_route = route
             self._hot = HotRequest(
                 self, method, path, query, self.headers, index, self.client, self._since, keep_alive, is_chunkable
             )
@@ -347,7 +385,7 @@ class HotProtocol(HttpToolsProtocol):
             # httptools takes an upgrade's head for the whole message. The upgrade is not taken here, so the body
             # (Java's client sends one with its `Upgrade: h2c`) is read by its length.
             self._message_done = self._body_left == 0
-            self._state = _UPGRADE_BODY
+            self._state = _COUNTED
         elif is_chunked:
             self._state = _CHUNKED
             self._tail = b""
@@ -395,6 +433,9 @@ class HotProtocol(HttpToolsProtocol):
             return
         parts = self._parts
         hot.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._answer(route, hot)
+
+    def _answer(self, route: HotRoute, hot: HotRequest) -> None:
         try:
             route.handler.handle(hot)
         except Exception as error:  # the boundary of a handler: one request fails, the connection does not
@@ -489,7 +530,7 @@ class HotProtocol(HttpToolsProtocol):
         elif state == _LINGER:
             if waited > limits.linger_s:
                 self.transport.close()
-        elif state in (_LENGTH, _CHUNKED, _UPGRADE_BODY):
+        elif state in (_LENGTH, _CHUNKED, _COUNTED):
             self._check_body(now)
 
     def _check_body(self, now: float) -> None:

@@ -16,6 +16,8 @@ import http
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from roadbed.wire.known_head import KnownHead
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 _OPEN, _STREAMING, _ENDED = 0, 1, 2
@@ -70,13 +72,15 @@ class HotConnection(Protocol):
 class HotRequest:
     """A complete request. ``headers`` are lower-cased pairs in order; ``path`` and ``query`` are raw bytes.
 
-    ``context`` is the handler's own. ``received_at`` is the loop's time at the request's first byte: a deadline counts
+    ``context`` is the handler's own. ``known`` is set where this connection has sent the same head before: its ``memo``
+    keeps what a handler found out from the head alone. ``received_at`` is the loop's time at the request's first byte: a deadline counts
     from there.
     """
 
     # Defaults on the class: setting all of them on each request would cost 1 us.
     body: bytes = b""
     context: Any = None
+    known: KnownHead | None = None
     status = 0
     _phase = _OPEN
     _gone = False
