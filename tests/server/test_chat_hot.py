@@ -45,6 +45,8 @@ PATIENCE_S = 5.0
 class OneKey:
     """Recognises one key."""
 
+    keys_version = None
+
     def authenticate(self, presented: bytes) -> Principal:
         if presented != b"good":
             raise Unauthorized("no such key")
@@ -66,16 +68,29 @@ class KeptLedger(Ledger):
         self.arrived.set()
 
 
-class CountedGateway(Gateway):
-    """Counts the requests that went the short way; with ``is_short`` False none does."""
+class SwitchedGateway(Gateway):
+    """With ``is_short`` False no request can go the short way."""
 
     is_short = True
-    relayed = 0
 
     def relay(self, *values: Any) -> Any:
-        found = super().relay(*values) if self.is_short else None
-        self.relayed += found is not None
-        return found
+        return super().relay(*values) if self.is_short else None
+
+
+class CountedChat(ChatCompletions):
+    """Counts the requests that went the short way."""
+
+    relayed = 0
+    ordinary = 0
+
+    def _begin(self, turn: Any, opening: Any, found: frozenset[str]) -> None:
+        before = self.ordinary
+        super()._begin(turn, opening, found)
+        self.relayed += self.ordinary == before
+
+    def _go_on(self, turn: Any, first_try: Any) -> None:
+        self.ordinary += first_try is None
+        super()._go_on(turn, first_try)
 
 
 @dataclass
@@ -106,11 +121,12 @@ class Site:
     """A listening server with one route ``fast``."""
 
     port: int
-    gateway: CountedGateway
+    gateway: SwitchedGateway
     ledger: KeptLedger
     client: UpstreamClient
     guard: Guard
     server: HotServer
+    chat: CountedChat
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def serve(self, *endpoints: Endpoint, deadline_s: float = 20.0) -> None:
@@ -145,11 +161,11 @@ def guard() -> Guard:
 @asynccontextmanager
 async def site_of(guard: Guard) -> AsyncIterator[Site]:
     client = UpstreamClient()
-    gateway, ledger = CountedGateway(client, guard, chance=lambda: 0.0), KeptLedger()
+    gateway, ledger = SwitchedGateway(client, guard, chance=lambda: 0.0), KeptLedger()
     registry = SimpleNamespace(find=gateway.find, served=SimpleNamespace(routes_release=None))
     identity, teams = cast(Identity, OneKey()), Teams(guard)
     table = HotTable()
-    chat = ChatCompletions(identity, teams, cast(AppRegistry, registry), gateway, ledger)
+    chat = CountedChat(identity, teams, cast(AppRegistry, registry), gateway, ledger)
     table.add("POST", "/v1/chat/completions", chat)
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -159,7 +175,7 @@ async def site_of(guard: Guard) -> AsyncIterator[Site]:
     server = make_server(nothing, table, listener, handle_signals=False)
     serving = asyncio.create_task(server.serve())
     await server.ready.wait()
-    site = Site(listener.getsockname()[1], gateway, ledger, client, guard, server)
+    site = Site(listener.getsockname()[1], gateway, ledger, client, guard, server, chat)
     try:
         yield site
     finally:
@@ -220,7 +236,7 @@ def without_ids(value: Any) -> Any:
 
 
 TOOL = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}}}
-RELAYED: list[dict[str, Any]] = [
+RELAYED: list[Any] = [
     chat(),
     chat("Ask 10.0.0.5 again"),
     chat("Grüße aus Tromsø"),
@@ -231,6 +247,9 @@ RELAYED: list[dict[str, Any]] = [
     chat("look it up", tools=[TOOL], tool_choice="auto", stream=True),
     chat("look it up", tools=[TOOL]),
     {"model": "fast", "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]},
+    b'{"model":"x","model":"fast","messages":[{"role":"user","content":"Hi"}]}',
+    b'{"mod\\u0065l":"fast","messages":[{"role":"user","content":"Hi"}]}',
+    b'{"model":"fast","messages":[{"role":"user","content":"Hi","content":"Ho"}]}',
 ]
 ORDINARY: list[Any] = [
     chat(max_completion_tokens=5),
@@ -238,9 +257,6 @@ ORDINARY: list[Any] = [
     chat([{"type": "text", "text": "in parts"}]),  # type: ignore[arg-type]
     {"model": "fast", "messages": [{"role": "developer", "content": "Be brief."}]},
     chat(messages=[{"role": "user", "content": "Hi", "cache_control": {}}]),
-    b'{"model":"x","model":"fast","messages":[{"role":"user","content":"Hi"}]}',
-    b'{"mod\\u0065l":"fast","messages":[{"role":"user","content":"Hi"}]}',
-    b'{"model":"fast","messages":[{"role":"user","content":"Hi","content":"Ho"}]}',
     chat(stream=True, metadata={"stream": True}),
     chat("Write to anna.berg@example.com"),
 ]
@@ -267,7 +283,7 @@ async def test_both_ways_answer_and_record_alike(
     model.script(Rule("look it up", Reply(text="", calls=(ScriptedCall("look", '{"a":1}', "call_1"),))))
     site.serve(endpoint("first", model.url))
     short = await site.ask(body)
-    assert site.gateway.relayed == is_relayed
+    assert site.chat.relayed == is_relayed
     state = site.gateway.health_of("first")
     site.gateway.is_short = False
     ordinary = await site.ask(body)
@@ -302,7 +318,7 @@ async def test_bytes_are_the_callers_but_for_the_model(site: Site, model: Script
     assert first.body == body.replace(b'"fast"', b'"first-model"')
     asked = b'"first-model","stream_options":{"include_usage":true}'
     assert second.body == streamed.replace(b'"fast"', asked)
-    assert site.gateway.relayed == 2
+    assert site.chat.relayed == 2
     assert site.ledger.traces[1].usage[0].source == "reported"
 
 
@@ -345,7 +361,7 @@ async def test_what_fails_before_the_first_content_goes_on_at_the_next_endpoint(
                 round(health.retry_budget, 3),
             )
         )
-    assert site.gateway.relayed == 1
+    assert site.chat.relayed == 1
     assert seen[0] == seen[1]
 
 
@@ -358,7 +374,7 @@ async def test_refused_connections_and_rejections_end_as_the_ordinary_way(site: 
     refused = await site.ask(chat())
     assert (refused.status, refused.json["error"]["code"]) == (400, "gateway.rejected_by_endpoint")
     assert len(model.chats) == 1
-    assert site.gateway.relayed == 2
+    assert site.chat.relayed == 2
     assert [trace.status for trace in site.ledger.traces] == ["failed", "refused"]
 
 
@@ -371,7 +387,7 @@ async def test_an_endpoint_that_hangs_loses_its_turn_in_time(
         answered = await site.ask(chat())
         assert answered.json["choices"][0]["message"]["content"] == "From the other one."
         assert answered.json["roadbed"]["degraded"] == ["slow: timeout"]
-    assert site.gateway.relayed == 2
+    assert site.chat.relayed == 2
 
 
 @pytest.mark.parametrize("fault", [Reply(text=WORDS, cut_after=3), Reply(text=WORDS, stall_after=3)])
@@ -389,7 +405,7 @@ async def test_a_cut_after_the_first_content_is_said(site: Site, model: Scripted
     assert (trace.status, trace.error_code, trace.usage[0].source) == ("failed", "gateway.stream_cut", "estimated")
     assert trace.answer is not None
     assert trace.answer.text == answered.text
-    assert site.gateway.relayed == 1
+    assert site.chat.relayed == 1
     assert site.gateway.health_of("first").in_flight == 0
 
 
@@ -409,7 +425,7 @@ async def test_a_caller_who_leaves_stops_the_endpoint(site: Site, model: Scripte
     assert (trace.status, trace.error_code) == ("cancelled", "client_left")
     assert trace.spans[0].status == "cancelled"
     health = site.gateway.health_of("first")
-    assert (health.in_flight, health.failures, site.gateway.relayed) == (0, 0, 1)
+    assert (health.in_flight, health.failures, site.chat.relayed) == (0, 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -431,7 +447,7 @@ async def test_findings_arrive_masked_elsewhere(site: Site, model: ScriptedModel
     (trace,) = site.ledger.traces
     assert trace.question is not None
     assert value not in trace.question.text
-    assert site.gateway.relayed == 0
+    assert site.chat.relayed == 0
 
 
 async def test_labels_and_keys_hold_on_the_short_way_too(site: Site, model: ScriptedModel) -> None:
@@ -442,7 +458,7 @@ async def test_labels_and_keys_hold_on_the_short_way_too(site: Site, model: Scri
     refused = await site.ask(chat())
     assert refused.json["error"]["code"] == "gateway.no_candidate"
     assert not model.chats
-    assert site.gateway.relayed == 0
+    assert site.chat.relayed == 0
 
 
 async def test_a_long_answer_arrives_whole(site: Site, model: ScriptedModel) -> None:

@@ -85,8 +85,8 @@ class Relay(ABC):
     """One attempt under way, driven by its exchange. ``rung`` and ``usage`` are final when `on_finished` is called."""
 
     __slots__ = (
-        "_body", "_bytes_out", "_deadline_s", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported", "_held",
-        "_is_committed", "_is_done", "_is_paused", "_is_stream", "_loop", "_opening", "_parser", "_started_s",
+        "_body", "_bytes_out", "_deadline_s", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported",
+        "_held", "_is_committed", "_is_done", "_is_paused", "_is_stream", "_loop", "_opening", "_parser", "_started_s",
         "_started_us", "finish_reason", "first_event_at_s", "head", "usage",
     )  # fmt: skip
 
@@ -373,7 +373,7 @@ class Relay(ABC):
         trace = opening.call.trace
         if trace is not None:
             took_us = trace.now_us() - self._started_us
-            trace.add_call(AnsweredCall(way.route.name, endpoint, usage, self._started_us, took_us, first_s))
+            trace.add_late(AnsweredCall(way.route.name, endpoint, usage, self._started_us, took_us, first_s))
         self.on_finished()
 
     def _fail(self, error: UpstreamError) -> None:

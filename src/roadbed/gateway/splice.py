@@ -1,5 +1,5 @@
 """A caller's chat request on its way to an endpoint of the same dialect: the same bytes, but for the fields that we
-route by.
+route by; of a plain request, whose every field is known, the same values.
 
 Pure. A body is only spliced when what an endpoint reads in it is sure to be what we read in it: fields named twice, or
 named with escapes, go the ordinary way, where the request is written anew. The invariant: every byte but the value of
@@ -14,7 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import PlainChat
-from roadbed.gateway.dialects.openai_server import Incoming
+from roadbed.gateway.dialects.openai_server import Incoming, IncomingChat
 from roadbed.gateway.endpoints import Endpoint
 
 ENCODED_MAX = 1024
@@ -27,19 +27,18 @@ def spliced(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool
     profile, count = endpoint.profile, body.count
     if not incoming.is_plain or (incoming.limit_field and incoming.limit_field != profile.limit_field):
         return None
-    if type(incoming) is PlainChat:  # it has neither developers nor options of streams
-        messages_count = len(incoming.messages)
-    else:
-        messages = incoming.request.messages
-        messages_count = len(messages)
-        if not profile.has_developer_role and any(message.role == "developer" for message in messages):
-            return None
-        if count(b'"stream_options"') > incoming.include_usage:
-            return None
+    if type(incoming) is PlainChat:  # known to its last field, so writing it is surer than cutting, and faster
+        return incoming.encoded(endpoint.model, stream=stream, with_usage=profile.has_stream_usage)
+    assert isinstance(incoming, IncomingChat)
+    messages = incoming.request.messages
+    if not profile.has_developer_role and any(message.role == "developer" for message in messages):
+        return None
+    if count(b'"stream_options"') > incoming.include_usage:
+        return None
     if b"\\u00" in body and _ESCAPED_ASCII.search(body) is not None:
         return None
     # As many names as fields, and none with an escape in it: each of these fields is there once.
-    if count(b'"model"') != 1 or count(b'"messages"') != 1 or count(b'"content"') != messages_count:
+    if count(b'"model"') != 1 or count(b'"messages"') != 1 or count(b'"content"') != len(messages):
         return None
     if count(b'"stream"') > (incoming.stream or not stream):
         return None

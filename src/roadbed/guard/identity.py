@@ -127,6 +127,22 @@ class Identity:
             raise KeyRefused
         return self._admit(entry)
 
+    @property
+    def keys_version(self) -> object | None:
+        """The snapshot that answers now, to be compared by identity: while it is the same, so is each key's fate, but
+        for keys that `may_expire`. None before the first.
+        """
+        return self._by_digest
+
+    def may_expire(self, principal: Principal) -> bool:
+        """Whether the caller's key has a time at which it ends, or is no longer known."""
+        entry = self._by_id.get(principal.id)
+        return entry is None or entry.expires is not None
+
+    def note_used(self, principal: Principal) -> None:
+        """A key was used again, by a caller whom `authenticate` has let in before."""
+        self._used.add(principal.id)
+
     def principal_of(self, key_id: str) -> Principal:
         """The caller behind a live key's id, for sessions that were opened with it. As `authenticate`."""
         if self._by_digest is None:

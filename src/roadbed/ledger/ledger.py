@@ -70,6 +70,7 @@ class Ledger:
         self._keep = keep
         self._keep_content = content != "off"
         self._queue: deque[Trace] = deque()
+        self._uncounted: list[Trace] = []
         self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._wake = asyncio.Event()
         self._stored = asyncio.Condition()
@@ -82,6 +83,7 @@ class Ledger:
         metrics.declare("roadbed_tokens_total", "counter", "tokens used", "app", "direction")
         metrics.declare("roadbed_cost_microusd_total", "counter", "cost of model calls", "app")
         metrics.declare("roadbed_ledger_lost_total", "counter", "traces that could neither be stored nor spooled")
+        metrics.before_showing(self._count)
         metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(len(self._queue)))
         metrics.gauge_from("roadbed_ledger_spool_bytes", "bytes waiting on disk", lambda: float(self._spool.size_bytes))
 
@@ -91,6 +93,8 @@ class Ledger:
             asyncio.create_task(self._write_loop(), name="ledger-writer"),
             asyncio.create_task(self._sweep_loop(), name="ledger-sweep"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(_report_crash)
 
     def configure(self, *, keep: timedelta, content: str) -> None:
         """Take a changed ``traces`` section into use."""
@@ -105,15 +109,26 @@ class Ledger:
         """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
         trace.duration_us = trace.now_us()
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
-        tally = self._tally((trace.app, trace.status, trace.rung))
-        tally.requests[0] += 1
-        observe_in(tally.seconds, trace.duration_us / 1e6)
-        if len(self._queue) >= QUEUE_TRACES_MAX:
+        queue = self._queue
+        if len(queue) >= QUEUE_TRACES_MAX:
             self.metrics.add("roadbed_ledger_lost_total")
             return
-        self._queue.append(trace)
-        if len(self._queue) >= BATCH_TRACES_MAX:
+        queue.append(trace)
+        self._uncounted.append(trace)
+        if len(queue) >= BATCH_TRACES_MAX:
             self._wake.set()
+
+    def _count(self) -> None:
+        """Bring the metrics up to date with what was finished: before each batch, and before they are shown."""
+        traces, self._uncounted = self._uncounted, []
+        for trace in traces:
+            tally = self._tally((trace.app, trace.status, trace.rung))
+            tally.requests[0] += 1
+            observe_in(tally.seconds, trace.duration_us / 1e6)
+            for usage in trace.usage:
+                tally.tokens_in[0] += usage.input_tokens
+                tally.tokens_out[0] += usage.output_tokens
+                tally.cost[0] += usage.cost_microusd
 
     def _tally(self, key: tuple[str, str, str]) -> _Tally:
         tally = self._tallies.get(key)
@@ -152,6 +167,7 @@ class Ledger:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), FLUSH_INTERVAL_S)
             self._wake.clear()
+            self._count()
             await self._store_queue()
             if self._database.is_available:
                 await self._store_spool()
@@ -180,13 +196,8 @@ class Ledger:
                 self._in_hand = 0
 
     def _lines(self, trace: Trace) -> Lines | None:
-        """The trace's rows, its usage counted; one that cannot be written down is counted as lost, alone."""
+        """The trace's rows; one that cannot be written down is counted as lost, alone."""
         try:
-            tally = self._tally((trace.app, trace.status, trace.rung))
-            for usage in trace.usage:
-                tally.tokens_in[0] += usage.input_tokens
-                tally.tokens_out[0] += usage.output_tokens
-                tally.cost[0] += usage.cost_microusd
             return lines_of(trace, keep_content=self._keep_content)
         except (ValueError, TypeError, OverflowError) as error:
             self.metrics.add("roadbed_ledger_lost_total")
@@ -252,6 +263,11 @@ class Ledger:
         """Delete traces older than ``traces.keep``; usage rows stay."""
         for table in ("span", "trace"):
             await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("%s has ended: traces are no longer stored", task.get_name(), exc_info=task.exception())
 
 
 async def _insert(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: bytes) -> None:

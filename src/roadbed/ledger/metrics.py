@@ -23,6 +23,7 @@ class Metrics:
         self._histograms: dict[str, dict[LabelValues, list[float]]] = {}
         self._gauges: list[tuple[str, Callable[[], float]]] = []
         self._series = 0
+        self._before_showing: list[Callable[[], None]] = []
 
     def declare(self, name: str, kind: str, help_text: str, *labels: str) -> None:
         """Declare a ``counter``, ``gauge`` or ``histogram``; declaring it twice alike is harmless."""
@@ -34,6 +35,10 @@ class Metrics:
         """A gauge whose value is read when it is rendered."""
         self._declared[name] = ("gauge", help_text, ())
         self._gauges.append((name, read))
+
+    def before_showing(self, bring_up_to_date: Callable[[], None]) -> None:
+        """Call this before values are shown, for whoever counts in arrears."""
+        self._before_showing.append(bring_up_to_date)
 
     def counter(self, name: str, labels: LabelValues = ()) -> list[float]:
         """The cell of a counter or gauge, for whoever raises it often; over `SERIES_MAX` one that is shown nowhere."""
@@ -69,8 +74,13 @@ class Metrics:
 
     def value(self, name: str, labels: LabelValues = ()) -> float:
         """The present value of a counter or gauge; zero when it was never touched."""
+        self._bring_up_to_date()
         cell = self._values[name].get(labels)
         return 0.0 if cell is None else cell[0]
+
+    def _bring_up_to_date(self) -> None:
+        for bring_up_to_date in self._before_showing:
+            bring_up_to_date()
 
     def _has_room(self) -> bool:
         self._series += 1
@@ -78,6 +88,7 @@ class Metrics:
 
     def render(self) -> str:
         """All metrics as Prometheus text."""
+        self._bring_up_to_date()
         lines: list[str] = []
         live = dict(self._gauges)
         for name in sorted(self._declared):

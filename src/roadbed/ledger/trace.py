@@ -75,19 +75,20 @@ class Span:
         self.attributes.update(attributes)
 
 
-class RecordedCall(Protocol):
-    """A finished call of a model, kept as its caller has it until the trace is read or stored."""
+class LateFacts(Protocol):
+    """Facts that are worked out when the trace is read or stored: off the request's path, and many traces at once."""
 
     def record(self, trace: Trace) -> None:
-        """Add the call's span and usage to the trace."""
+        """Write them into the trace."""
 
 
 class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970."""
 
     __slots__ = (
-        "_calls", "_spans", "_usage", "answer", "app", "attributes", "dropped_spans", "duration_us", "error_code", "id", "masked_count", "model",
-        "principal", "question", "release", "rung", "started_ns", "started_us", "status",
+        "_answer", "_late", "_masked_count", "_question", "_spans", "_usage", "app", "attributes", "dropped_spans",
+        "duration_us", "error_code", "id", "model", "principal", "release", "rung", "started_ns", "started_us",
+        "status",
     )  # fmt: skip
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
@@ -99,12 +100,12 @@ class Trace:
         self.id = new_id(self.started_us // 1000)
         self._spans: list[Span] = []
         self._usage: list[Usage] = []
-        self._calls: list[RecordedCall] | None = None
+        self._late: list[LateFacts] | None = None
         self.rung = self.error_code = self.model = ""
         self.status = OK
-        self.duration_us = self.masked_count = self.dropped_spans = 0
-        self.question: Guarded | None = None
-        self.answer: Guarded | None = None
+        self.duration_us = self._masked_count = self.dropped_spans = 0
+        self._question: Guarded | None = None
+        self._answer: Guarded | None = None
         self.attributes: dict[str, Attribute] = {}
 
     @property
@@ -115,27 +116,57 @@ class Trace:
     @property
     def spans(self) -> list[Span]:
         """The steps so far, in the order in which they began."""
-        if self._calls is not None:
-            self._record_calls()
+        self._work_out()
         return self._spans
 
     @property
     def usage(self) -> list[Usage]:
         """What each call of a model used."""
-        if self._calls is not None:
-            self._record_calls()
+        self._work_out()
         return self._usage
 
-    def add_call(self, call: RecordedCall) -> None:
-        """Take a finished call of a model; its span and usage are made when somebody asks for them."""
-        if self._calls is None:
-            self._calls = []
-        self._calls.append(call)
+    @property
+    def question(self) -> Guarded | None:
+        """What was asked, as a record may hold it."""
+        self._work_out()
+        return self._question
 
-    def _record_calls(self) -> None:
-        calls, self._calls = self._calls, None
-        for call in calls or ():
-            call.record(self)
+    @question.setter
+    def question(self, question: Guarded) -> None:
+        self._question = question
+
+    @property
+    def answer(self) -> Guarded | None:
+        """What was answered, as a record may hold it."""
+        self._work_out()
+        return self._answer
+
+    @answer.setter
+    def answer(self, answer: Guarded) -> None:
+        self._answer = answer
+
+    @property
+    def masked_count(self) -> int:
+        """How many values were masked on the way to a model or a record."""
+        self._work_out()
+        return self._masked_count
+
+    @masked_count.setter
+    def masked_count(self, count: int) -> None:
+        self._masked_count = count
+
+    def add_late(self, facts: LateFacts) -> None:
+        """Take facts that are worked out when somebody asks for what they tell."""
+        if self._late is None:
+            self._late = [facts]
+        else:
+            self._late.append(facts)
+
+    def _work_out(self) -> None:
+        if self._late is not None:
+            late, self._late = self._late, None
+            for facts in late:
+                facts.record(self)
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""
@@ -150,9 +181,9 @@ class Trace:
 
     def add_span(self, name: str, kind: str, start_us: int) -> Span:
         """A span that began at ``start_us``, for steps that are recorded when they are over."""
-        span = Span(len(self.spans), -1, name, kind, start_us)
-        if len(self.spans) < SPANS_MAX:
-            self.spans.append(span)
+        span = Span(len(self._spans), -1, name, kind, start_us)
+        if len(self._spans) < SPANS_MAX:
+            self._spans.append(span)
         else:
             self.dropped_spans += 1
         return span

@@ -46,6 +46,8 @@ class Admission(msgspec.Struct, frozen=True):
 def presented_key(authorization: bytes | None, api_key: bytes | None) -> bytes:
     """The key in ``Authorization: Bearer`` or ``x-api-key``; empty when there is none."""
     if authorization is not None:
+        if authorization.startswith(b"Bearer "):
+            return authorization[7:].strip()
         scheme, _, value = authorization.partition(b" ")
         if scheme.lower() == b"bearer":
             return value.strip()

@@ -11,11 +11,14 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import msgspec
+
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.openai_server import Incoming, decode_chat
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
 from roadbed.guard.gate import Guard
@@ -35,6 +38,13 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 LOOKED_AT_INLINE_BYTES_MAX = 128 * 1024
 
 
+class _Admitted(msgspec.Struct, frozen=True):
+    """Whom a head let in, as of one version of the keys."""
+
+    keys: object
+    admission: Admission
+
+
 @dataclass(slots=True)
 class ChatCompletions:
     """Answers chat completions. One per process."""
@@ -48,9 +58,7 @@ class ChatCompletions:
     def handle(self, request: HotRequest) -> None:
         """Admit, decode, and answer in a task of the request's own."""
         try:
-            admission = admit(
-                self.identity, request.get(b"authorization"), request.get(b"x-api-key"), request.get(DEADLINE_HEADER)
-            )
+            admission = self._admit(request)
             incoming = decode_chat(request.body)
             target = self.registry.find(incoming.model)
             require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
@@ -61,6 +69,23 @@ class ChatCompletions:
             request.create_task(self._app(request, admission, incoming, target))
         else:
             self._route(request, admission, incoming, target)
+
+    def _admit(self, request: HotRequest) -> Admission:
+        """`admit`, remembered with a head that its connection sends again: while the keys are the same, so is the
+        answer.
+        """
+        known, keys = request.known, self.identity.keys_version
+        if known is not None:
+            memo = known.memo
+            if isinstance(memo, _Admitted) and memo.keys is keys:
+                self.identity.note_used(memo.admission.principal)
+                return memo.admission
+        admission = admit(
+            self.identity, request.get(b"authorization"), request.get(b"x-api-key"), request.get(DEADLINE_HEADER)
+        )
+        if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
+            known.memo = _Admitted(keys, admission)
+        return admission
 
     async def _app(self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp) -> None:
         deadline = admission.deadline(served.deadline_s)
@@ -90,41 +115,34 @@ class ChatCompletions:
         reply.finished(answer, annotations, facts_of(turn, answered))
 
     def _route(self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route) -> None:
-        """Look at the body, in a thread where that would hold up others, and answer."""
-        guard = self.teams.guard
-        if len(request.body) <= LOOKED_AT_INLINE_BYTES_MAX:
-            self._begin(request, admission, incoming, route, guard, look_at(guard, request.body, incoming))
-        else:
-            request.create_task(self._begin_large(request, admission, incoming, route, guard))
-
-    async def _begin_large(
-        self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route, guard: Guard
-    ) -> None:
-        looked = await asyncio.to_thread(look_at, guard, request.body, incoming)
-        self._begin(request, admission, incoming, route, guard, looked)
-
-    def _begin(
-        self,
-        request: HotRequest,
-        admission: Admission,
-        incoming: Incoming,
-        route: Route,
-        guard: Guard,
-        looked: tuple[frozenset[str], Label],
-    ) -> None:
         """By the short way where nothing in the body must be masked, else by the ordinary one."""
-        found, label = looked
-        is_open = is_passed(found)
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
-        call = Call(admission.principal, admission.deadline(route.deadline_s), label, trace)
-        turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on, not found)
-        if is_open:
-            opening = self.gateway.relay(route, incoming, request.body, call)
-            if opening is not None:
-                HotAnswer(opening, turn).begin()
-                return
+        guard = self.teams.guard
+        call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
+        opening = self.gateway.relay(route, incoming, request.body, call)
+        body = opening.body if opening is not None else request.body
+        if len(body) <= LOOKED_AT_INLINE_BYTES_MAX:
+            self._begin(turn, opening, guard.scan_bytes(body))
+        else:
+            request.create_task(self._look_at_large(turn, body))
+
+    async def _look_at_large(self, turn: RouteTurn, body: bytes) -> None:
+        """Look at a body in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
+        found = await asyncio.to_thread(turn.guard.scan_bytes, body)
+        opening = self.gateway.relay(turn.route, turn.incoming, turn.request.body, turn.call)
+        self._begin(turn, opening, found)
+
+    def _begin(self, turn: RouteTurn, opening: Opening | None, found: frozenset[str]) -> None:
+        """``found`` is what the bytes to be sent hold: they go as they are, or are masked on the ordinary way."""
+        turn.is_clean = not found
+        if found and not found <= PASSED_OVER:
+            turn.call.label = label_of(turn.guard, turn.incoming)
+        elif opening is not None:
+            HotAnswer(opening, turn).begin()
+            return
         self._go_on(turn, None)
 
     def _go_on(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
@@ -155,17 +173,6 @@ class ChatCompletions:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
         reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
-
-
-def is_passed(found: frozenset[str]) -> bool:
-    """Whether a body with these findings may go as it is."""
-    return not found or found <= PASSED_OVER
-
-
-def look_at(guard: Guard, body: bytes, incoming: Incoming) -> tuple[frozenset[str], Label]:
-    """What a body holds, and the label that this gives its texts."""
-    found = guard.scan_bytes(body)
-    return found, PUBLIC if is_passed(found) else label_of(guard, incoming)
 
 
 def label_of(guard: Guard, incoming: Incoming) -> Label:

@@ -21,7 +21,6 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
-from roadbed.kernel.guarded import Guarded
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, Trace
 from roadbed.server.reply import JSON_HEADER, Reply
@@ -45,6 +44,28 @@ class RouteFacts(msgspec.Struct, frozen=True):
     endpoint: str
 
 
+class RouteRecord(msgspec.Struct, gc=False):
+    """Question and answer on their way through the guard into the record. ``is_clean`` when the question's body held no
+    finding.
+    """
+
+    guard: Guard
+    question: str
+    answer: str
+    is_clean: bool
+
+    def record(self, trace: Trace) -> None:
+        """Write both into the trace, guarded."""
+        guard, question = self.guard, self.question
+        if self.is_clean:
+            guarded = guard.for_record_of_clean(question[:RECORDED_CHARACTERS_MAX])
+        else:
+            guarded = guard.for_record(question, characters_max=RECORDED_CHARACTERS_MAX)
+        trace.question = guarded
+        trace.masked_count += guarded.masked_count
+        trace.answer = guard.for_record(self.answer, characters_max=RECORDED_CHARACTERS_MAX)
+
+
 class RouteTurn(msgspec.Struct):
     """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
 
@@ -60,18 +81,10 @@ class RouteTurn(msgspec.Struct):
     is_clean: bool = False
 
     def finish(self, answer_text: str, status: str, code: str) -> None:
-        """Record what may be recorded, and hand the trace to the ledger."""
-        trace, guard = self.trace, self.guard
-        question = trace.question = self._question()
-        trace.answer = guard.for_record(answer_text, characters_max=RECORDED_CHARACTERS_MAX)
-        trace.masked_count += question.masked_count
+        """Note what may be recorded, and hand the trace to the ledger."""
+        trace = self.trace
+        trace.add_late(RouteRecord(self.guard, self.incoming.question(), answer_text, self.is_clean))
         self.ledger.finish(trace, status=status, error_code=code)
-
-    def _question(self) -> Guarded:
-        text = self.incoming.question()
-        if self.is_clean:
-            return self.guard.for_record_of_clean(text[:RECORDED_CHARACTERS_MAX])
-        return self.guard.for_record(text, characters_max=RECORDED_CHARACTERS_MAX)
 
     def facts(self, degraded: list[str], endpoint: str) -> RouteFacts:
         """What Roadbed says about the answer."""

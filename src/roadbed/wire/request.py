@@ -72,9 +72,9 @@ class HotConnection(Protocol):
 class HotRequest:
     """A complete request. ``headers`` are lower-cased pairs in order; ``path`` and ``query`` are raw bytes.
 
-    ``context`` is the handler's own. ``known`` is set where this connection has sent the same head before: its ``memo``
-    keeps what a handler found out from the head alone. ``received_at`` is the loop's time at the request's first byte: a deadline counts
-    from there.
+    ``context`` is the handler's own. ``known`` is set where this connection has sent the same head before: its
+    ``memo`` keeps what a handler found out from the head alone. ``received_at`` is the loop's time at the request's
+    first byte: a deadline counts from there.
     """
 
     # Defaults on the class: setting all of them on each request would cost 1 us.
