@@ -47,7 +47,7 @@ class Gateway:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
         self._health = HealthBoard(clock.monotonic_s, chance, breaker)
-        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health))
+        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health, client))
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
@@ -56,7 +56,9 @@ class Gateway:
         """
         self.routes = dict(routes)
         shared = self._shared
-        self._shared = replace(shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health))
+        self._shared = replace(
+            shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
+        )
 
     def find(self, name: str) -> Route:
         """The route of this name.

@@ -150,9 +150,11 @@ class Relay(ABC):
         first_by_s = self._first_by_s = min(now_s + way.endpoint.first_event_s, end_by_s)
         connect_by_s = min(now_s + min(CONNECT_S_MAX, CONNECT_SHARE * left_s), end_by_s)
         shared.health.take(way.state)
-        request = UpstreamRequest(b"POST", way.url, way.headers, opening.body, way.trust, way.endpoint.name)
+        request = UpstreamRequest(b"POST", way.url, b"", opening.body, way.trust, way.endpoint.name, way.rendered)
         head_by_s = first_by_s if opening.is_stream else end_by_s
-        self._exchange = shared.client.send(request, self, connect_by_s, head_by_s, end_by_s)
+        exchange = shared.client.send(request, self, connect_by_s, head_by_s, end_by_s, way.pool)
+        exchange.on_response = self.on_response
+        self._exchange = exchange
 
     def abort(self) -> None:
         """The caller left: the upstream connection is closed at once. Safe to call at any time."""
@@ -188,7 +190,7 @@ class Relay(ABC):
         self.head = head
         if head.status != 200:
             return
-        kind = (head.get(b"content-type") or b"").lower()
+        kind = head.content_type
         if kind.startswith(b"text/event-stream"):
             self._is_stream = True
             self._parser, self._decoder = SseParser(), OpenAIDecoder()
@@ -213,11 +215,26 @@ class Relay(ABC):
                 if self._parser is not None:
                     self._take_stream(self._parser.finish())
                 else:
-                    self._take_body()
+                    self._take_body(b"".join(self._body))
                 if not self._is_done:
                     self._end()
             except Exception as error:
                 self._crash(error)
+
+    def on_response(self, head: ResponseHead, body: bytes) -> None:
+        """All of the response, in place of the calls above."""
+        if head.status != 200 or not head.content_type.startswith(b"application/json"):
+            self.on_head(head)
+            self.on_data(body)
+            self.on_complete()
+            return
+        self._exchange, self.head = None, head
+        try:
+            self._take_body(body)
+            if not self._is_done:
+                self._end()
+        except Exception as error:
+            self._crash(error)
 
     def on_error(self, error: UpstreamFailed) -> None:
         """The exchange failed, or its time is over."""
@@ -253,9 +270,8 @@ class Relay(ABC):
         else:
             self._fail(failure_of_wire(error))
 
-    def _take_body(self) -> None:
+    def _take_body(self, body: bytes) -> None:
         assert self.head is not None
-        body = b"".join(self._body)
         if self.head.status != 200:
             self._fail(failure_of_response(self.head, body))
             return

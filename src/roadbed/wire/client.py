@@ -59,14 +59,15 @@ class UpstreamClient:
         connect_by: float,
         head_by: float,
         complete_by: float | None = None,
+        pool: Pool | None = None,
     ) -> Exchange:
         """Send ``request``; ``handler`` is called from the loop, never from inside this call.
 
         The limits are points of ``loop.time()``: to have a connection, to have the response head, to have the whole
-        response.
+        response. ``pool`` is what `pool` gave for a request to the same address before.
         """
         exchange = Exchange(request, handler, connect_by, head_by, complete_by, self._watch)
-        self.pool(request).submit(exchange)
+        (pool or self.pool(request)).submit(exchange)
         exchange.watch(self.loop)
         return exchange
 

@@ -160,6 +160,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._has_extra = True
         if self._is_complete and not self._ends_here(data):
             self._has_extra = True
+        if self._is_complete and exchange.on_response is not None and self._is_small(exchange):
+            self._finish(exchange)
+            return
         if self._deliver(exchange) and self._is_complete:
             self._finish(exchange)
 
@@ -191,6 +194,10 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
         return not exchange.is_done
 
+    def _is_small(self, exchange: Exchange) -> bool:
+        """Whether this read brought a whole response that passes no limit."""
+        return not exchange.has_head and self._wire_bytes <= HEAD_BYTES_MAX and self._head is not None
+
     def _ends_here(self, data: bytes) -> bool:
         """Whether the read ends with the response. The parser tells of most bytes too many, but skips line breaks."""
         if data.endswith(b"\r\n\r\n"):
@@ -207,6 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         transport = self.transport
         self.exchange = None
+        on_response, head, pieces = exchange.on_response, self._head, self._pieces
         handler = exchange.complete()
         if self._is_paused:
             self.resume_reading()
@@ -221,7 +229,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.released(self)
         else:
             self.close()
-        handler.on_complete()
+        if on_response is not None and head is not None and not exchange.has_head:
+            on_response(head, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            handler.on_complete()
 
     # The parser's side: record only, because an exception here poisons it.
 

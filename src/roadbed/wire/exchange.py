@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -27,7 +28,8 @@ RESPONSE_BYTES_MAX = 64 * 1024 * 1024
 class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     """What to send. ``headers`` hold no framing, ``host`` or ``connection``; bytes are taken as rendered already.
 
-    ``credential_class`` keeps pools apart: connections are never shared between two classes.
+    ``credential_class`` keeps pools apart: connections are never shared between two classes. ``rendered`` is what the
+    pool's `Pool.render` gave for the same method, URL and headers before.
     """
 
     method: bytes
@@ -36,10 +38,13 @@ class UpstreamRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     trust: TrustDomain = DEFAULT_TRUST
     credential_class: str = ""
+    rendered: bytes = b""
     response_bytes_max: int = RESPONSE_BYTES_MAX
 
     def render(self, target_prefix: bytes, fixed_lines: bytes) -> bytes:
         """The request's head as it goes on the wire; its pool knows the two fixed parts."""
+        if self.rendered:
+            return b"%b%d\r\n\r\n" % (self.rendered, len(self.body))
         headers = self.headers
         block = headers if type(headers) is bytes else render_headers(headers)
         if self.body or self.method not in _USUALLY_BODILESS:
@@ -67,6 +72,11 @@ class ResponseHead:
     def get(self, name: bytes) -> bytes | None:
         """The value of a header by its lower-case name; the last one where it came twice."""
         return self._index.get(name)
+
+    @property
+    def content_type(self) -> bytes:
+        """The content type in lower case; empty where there is none."""
+        return self._index.get(b"content-type", b"").lower()
 
 
 class ResponseHandler(Protocol):
@@ -123,6 +133,9 @@ class Exchange:
     """A request under way."""
 
     carrier: Carrier | None = None
+    on_response: Callable[[ResponseHead, bytes], None] | None = None
+    """Called with a response that came whole in one read, in place of the handler."""
+
     has_head = False
     is_sent = False
     is_done = False
@@ -146,12 +159,13 @@ class Exchange:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start to watch the time limits (called by the client)."""
-        self._watch.add(self, loop)
+        watch, due, complete_by = self._watch, self.head_by if self.is_sent else self.connect_by, self.complete_by
+        if watch.is_beating:
+            watch.members.add(self)
+        else:
+            watch.add(self, loop)
         # Nearly always nothing is due before the next beat, and the sweep's own time says so without a call.
-        due = self.head_by if self.is_sent else self.connect_by
-        if self.complete_by is not None and self.complete_by < due:
-            due = self.complete_by
-        if due < self._watch.now + 2 * self._watch.interval_s or self.is_done:
+        if due < watch.soon or (complete_by is not None and complete_by < watch.soon) or self.is_done:
             self.check(loop.time())
 
     def check(self, now: float) -> None:
@@ -177,7 +191,7 @@ class Exchange:
     def complete(self) -> ResponseHandler:
         """End well (called by the connection, which has let go of it, and now tells the handler)."""
         self.is_done = True
-        self.carrier = None
+        self.carrier = self.on_response = None
         self._watch.members.discard(self)
         handler, self.handler = self.handler, _NOBODY
         return handler
@@ -208,6 +222,7 @@ class Exchange:
 
     def _leave(self) -> None:
         self.handler = _NOBODY
+        self.on_response = None
         self._watch.members.discard(self)
         carrier, self.carrier = self.carrier, None
         if carrier is not None:

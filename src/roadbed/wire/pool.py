@@ -76,6 +76,16 @@ class Pool:
         """Idle connections."""
         return len(self._idle)
 
+    def render(self, method: bytes, target: bytes, headers: bytes) -> bytes:
+        """A request's head up to the digits of its length, for requests that differ in nothing but their bodies."""
+        return b"%b %b%b HTTP/1.1\r\n%b%bcontent-length: " % (
+            method,
+            self.target_prefix,
+            target,
+            self.fixed_lines,
+            headers,
+        )
+
     def submit(self, exchange: Exchange) -> None:
         """Send now on an idle connection, or wait for one."""
         idle = self._idle
@@ -129,7 +139,8 @@ class Pool:
                     return
         connection.idle_since = now
         self._idle.append(connection)
-        self._idle_sweep.add(self, self._loop)
+        if not self._idle_sweep.is_beating or len(self._idle) == 1:
+            self._idle_sweep.add(self, self._loop)
 
     def _start(self, connection: UpstreamConnection, exchange: Exchange) -> None:
         """Send an exchange that waited; from now on another of its time limits counts."""

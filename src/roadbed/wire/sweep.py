@@ -22,10 +22,14 @@ Member = TypeVar("Member", bound=Checked)
 
 
 class Sweep(Generic[Member]):
-    """The beat. ``now`` is the loop's time at the last beat: precise enough for idle limits, and free to read."""
+    """The beat. ``now`` is the loop's time at the last beat: precise enough for idle limits, and free to read; before
+    ``soon`` the beat after the next one comes. While ``is_beating``, what is put into ``members`` is watched over.
+    """
 
     def __init__(self, interval_s: float) -> None:
         self.now = 0.0
+        self.soon = 2 * interval_s
+        self.is_beating = False
         self.members: set[Member] = set()
         self.interval_s = interval_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -37,7 +41,9 @@ class Sweep(Generic[Member]):
         if self._timer is None or self._loop is not loop:
             self._loop = loop
             self.now = loop.time()
+            self.soon = self.now + 2 * self.interval_s
             self._timer = loop.call_later(self.interval_s, self._beat)
+            self.is_beating = True
 
     def discard(self, member: Member) -> None:
         """Leave ``member`` alone. The timer stops at its next beat: cancelling it here would cost as much as a timer
@@ -51,13 +57,16 @@ class Sweep(Generic[Member]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.is_beating = False
 
     def _beat(self) -> None:
         loop = self._loop
         if loop is None or not self.members:
             self._timer = None
+            self.is_beating = False
             return
         self.now = now = loop.time()
+        self.soon = now + 2 * self.interval_s
         self._timer = loop.call_later(self.interval_s, self._beat)
         for member in list(self.members):
             member.check(now)
