@@ -87,7 +87,7 @@ class _StreamEvent(msgspec.Struct, gc=False):
     text: str | None = None
     refusal: str | None = None
     arguments: Any = None
-    item: msgspec.Raw | None = None
+    item: msgspec.Raw = msgspec.Raw()
     response: _Response | None = None
     error: Any = None
 
@@ -148,9 +148,9 @@ class ResponsesDecoder:
                 self._piece("reasoning", place, body.content_index, body.delta, events)
             case "response.reasoning_text.done":
                 self._whole("reasoning", place, body.content_index, body.text, events)
-            case "response.output_item.added" if body.item is not None:
+            case "response.output_item.added":
                 self._begin_item(place, bytes(body.item), events)
-            case "response.output_item.done" if body.item is not None:
+            case "response.output_item.done":
                 self.take_item(place, bytes(body.item), events)
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled" as name:
                 self._terminal(name.removeprefix("response."), body.response or _Response(), events)
@@ -251,7 +251,7 @@ class ResponsesDecoder:
             part = part_from_item(_decode_reasoning(data))
         except _BROKEN:
             raise malformed("a reasoning item is not of the dialect") from None
-        if part is not None and part.seal:
+        if part.seal:
             events.append(ReasoningSealed(part))
 
     # The end.

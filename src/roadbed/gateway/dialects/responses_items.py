@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from roadbed.gateway.dialects.responses_reasoning import ReasoningItem, part_from_item
+from roadbed.gateway.dialects.responses_reasoning import ReasoningItem, part_from_caller
 from roadbed.gateway.dialects.shape import check_depth, convert, invalid, word_of
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.types import ImagePart, Message, OtherPart, Part, ReasoningPart, Role, TextPart, ToolCall
@@ -133,7 +133,7 @@ def _call(item: dict[str, Any], where: str) -> ToolCall:
 def _reasoning(item: dict[str, Any], where: str) -> ReasoningPart:
     wire = convert(item, ReasoningItem, where)
     sealed = wire.encrypted_content or ""
-    part = part_from_item(wire) if sealed.isascii() and " " not in sealed else None
+    part = part_from_caller(wire) if sealed.isascii() and " " not in sealed else None
     if part is None:
         raise invalid(f"{where}.encrypted_content", "it is not what an answer held", hint="return it unchanged")
     return part

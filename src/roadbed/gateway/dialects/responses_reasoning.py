@@ -41,15 +41,20 @@ class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         return "\n\n".join(piece.text for piece in (*(self.summary or ()), *(self.content or ())))
 
 
-def part_from_item(item: ReasoningItem) -> ReasoningPart | None:
-    """The part that an item stands for; None for a wrapping of ours that was changed.
+def part_from_caller(item: ReasoningItem) -> ReasoningPart | None:
+    """The part that a caller brings back: the one in our wrapping, or an endpoint's own. None for a wrapping that was
+    changed.
+    """
+    sealed = item.encrypted_content or ""
+    return _unwrap(sealed) if sealed.startswith(_WRAPPED) else part_from_item(item)
+
+
+def part_from_item(item: ReasoningItem) -> ReasoningPart:
+    """The part that an endpoint's item stands for.
 
     An item that shows a summary and nothing else has no seal: an endpoint that keeps no state cannot read it.
     """
-    sealed = item.encrypted_content or ""
-    if sealed.startswith(_WRAPPED):
-        return _unwrap(sealed)
-    if not sealed and not item.content:
+    if not item.encrypted_content and not item.content:
         return ReasoningPart(DIALECT, item.text())
     return ReasoningPart(DIALECT, item.text(), msgspec.json.encode(item).decode())
 
