@@ -4,6 +4,7 @@ peers that leave events out.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -46,7 +47,8 @@ from roadbed.gateway.types import (
 from roadbed.kernel.secrets import Secret
 from roadbed.wire.sse import SseEvent, SseParser
 
-from .conftest import endpoint
+from .conftest import MakeGateway, ask, endpoint
+from .conftest import call as new_call
 
 DIALECT = Responses()
 SERVER = endpoint("a", "http://127.0.0.1:1/v1", dialect="responses", key=Secret("sk-1"))
@@ -218,6 +220,7 @@ def test_a_conversation_with_everything() -> None:
 def test_sealed_reasoning_is_asked_for_where_there_is_reasoning() -> None:
     asked = "reasoning.encrypted_content"
     assert "include" not in encode(Message("user", "x"))
+    assert encode(Message("user", "x"), passthrough={"reasoning": {"effort": "low"}})["include"] == [asked]
     assert encode(Message("assistant", (SEALED,)), Message("user", "x"))["include"] == [asked]
     assert encode(Message("user", "x"), passthrough={"include": ["a", asked]})["include"] == ["a", asked]
 
@@ -511,6 +514,31 @@ def test_reasoning_in_clear_is_shown_and_returned() -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_split_gives_the_same_events(cut_into: int, events: tuple[dict[str, Any], ...]) -> None:
     assert read(recording(*events), cut_into) == read(recording(*events))
+
+
+async def test_an_attempt_reads_it_over_http(gateway_of: MakeGateway) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
+        asked.append(head.partition(b"\r")[0] + b"\n" + await reader.readexactly(length))
+        data = recording(*TOOLS)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(data))
+        writer.write(data)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        gateway = gateway_of(endpoint("a", f"http://127.0.0.1:{port}/v1", dialect="responses"))
+        async with gateway.stream("smart", ask(), new_call()) as events:
+            whole = await events.answer()
+    line, _, body = asked[0].partition(b"\n")
+    assert line == b"POST /v1/responses HTTP/1.1"
+    assert json.loads(body)["store"] is False
+    assert [made.arguments for made in whole.tool_calls] == ['{"a":1}', "{}"]
+    assert (whole.sealed, whole.finish_reason) == ([SEALED], "tool_calls")
 
 
 # Failures.

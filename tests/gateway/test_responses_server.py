@@ -504,6 +504,11 @@ def test_a_refusal() -> None:
     ]  # fmt: skip
     content = events[-1][1]["response"]["output"][0]["content"]
     assert content == [{"type": "refusal", "refusal": "I cannot."}]
+    both = streamed((TextDelta("Well, "), RefusalDelta("no.")))
+    assert names(both)[3:10] == [
+        "content_part.added", "output_text.delta", "output_text.done", "content_part.done", "content_part.added",
+        "refusal.delta", "refusal.done",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reason", "word"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])

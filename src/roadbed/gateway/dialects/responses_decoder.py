@@ -167,14 +167,11 @@ class ResponsesDecoder:
 
     # Pieces: each is taken where it first appears.
 
-    def _mark(self, place: _Place) -> bool:
-        """Whether this is the first sight of a piece."""
-        if place in self._seen:
-            return False
-        if len(self._seen) >= OUTPUT_PIECES_MAX:
-            raise malformed("it has too many parts")
+    def _mark(self, place: _Place) -> None:
+        """A piece is seen."""
         self._seen.add(place)
-        return True
+        if len(self._seen) > OUTPUT_PIECES_MAX:
+            raise malformed("it has too many parts")
 
     def _piece(self, kind: str, output: int, index: int, text: Any, events: list[Event]) -> None:
         if not isinstance(text, str):
