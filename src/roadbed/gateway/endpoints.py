@@ -24,12 +24,16 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import Level, Sink, parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
 
-DialectName = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic", "responses"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
 OUTSIDE = "outside"
 NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), OUTSIDE)
 
-DEFAULT_URLS: dict[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+DEFAULT_URLS: dict[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "responses": "https://api.openai.com/v1",
+}
 
 
 @dataclass(frozen=True, slots=True)

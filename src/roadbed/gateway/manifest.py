@@ -16,7 +16,7 @@ Price = Annotated[float, Meta(ge=0)]
 class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One reachable model server."""
 
-    type: Annotated[Literal["openai", "anthropic"], Meta(description="the dialect that the server speaks")]
+    type: Annotated[Literal["openai", "anthropic", "responses"], Meta(description="the dialect that the server speaks")]
     model: Annotated[str, Meta(min_length=1, description="the model's name as the server knows it")]
     url: Annotated[str, Meta(description="base address, for example http://10.0.0.5:8000/v1")] = ""
     key: Annotated[str, Meta(description="reference to the key: env:NAME or file:PATH")] = ""

@@ -23,6 +23,7 @@ from roadbed.gateway.types import (
     Part,
     ReasoningDelta,
     ReasoningPart,
+    ReasoningSealed,
     RefusalDelta,
     TextDelta,
     TextPart,
@@ -147,6 +148,8 @@ class Unmasker:
                 before = [] if key in self._streams else self._flush(but=ToolCallDelta)
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
                 return before + head + self._pieces(key, arguments)
+            case ReasoningSealed():
+                return [*self._end((ReasoningDelta, 0)), event]
             case Finished():
                 return [*self._flush(), event]
             case _:
@@ -163,8 +166,13 @@ class Unmasker:
     def _flush(self, but: type[Event] | None = None) -> list[Event]:
         """What was held back in texts of other kinds: they have ended when a new kind begins."""
         ended = [key for key in self._streams if key[0] is not but]
-        rest = [(key, self._streams.pop(key).finish()) for key in ended]
-        return [_piece(key, text) for key, text in rest if text]
+        return [piece for key in ended for piece in self._end(key)]
+
+    def _end(self, key: _Key) -> list[Event]:
+        """What was held back in one text, which has ended."""
+        stream = self._streams.pop(key, None)
+        rest = stream.finish() if stream is not None else ""
+        return [_piece(key, rest)] if rest else []
 
 
 def _piece(key: _Key, text: str) -> Event:

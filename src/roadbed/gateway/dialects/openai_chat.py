@@ -14,6 +14,7 @@ import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
+from roadbed.gateway.dialects.foreign import chat_fields
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.types import (
@@ -25,6 +26,7 @@ from roadbed.gateway.types import (
     Message,
     NamedTool,
     OtherPart,
+    Part,
     ReasoningDelta,
     ReasoningPart,
     RefusalDelta,
@@ -69,15 +71,18 @@ class OpenAIChat(ServerSentDialect):
         """The request's bytes for ``POST /chat/completions``."""
         profile = endpoint.profile
         body: dict[str, Any] = {}
-        dropped: tuple[str, ...] = ()
+        dropped: list[str] = []
+        messages = request.messages
         if request.passthrough_dialect == self.name:
             body.update((name, value) for name, value in request.passthrough.items() if name not in _OWN_FIELDS)
         else:
-            dropped = tuple(sorted(request.passthrough))
+            carried, dropped = chat_fields(request)
+            body.update(carried)
+            messages = _turns(messages)
         body["model"] = endpoint.model
         body["messages"] = [
             _message(message, has_developer_role=profile.has_developer_role, where=f"messages[{number}]")
-            for number, message in enumerate(request.messages)
+            for number, message in enumerate(messages)
         ]
         if request.tools:
             body["tools"] = [_tool(tool) for tool in request.tools]
@@ -104,7 +109,7 @@ class OpenAIChat(ServerSentDialect):
         headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
         if endpoint.key is not None:
             headers.append((b"authorization", b"Bearer " + endpoint.key.reveal().encode()))
-        return EncodedRequest("/chat/completions", tuple(headers), msgspec.json.encode(body), dropped)
+        return EncodedRequest("/chat/completions", tuple(headers), msgspec.json.encode(body), tuple(dropped))
 
     def decoder(self) -> OpenAIDecoder:
         """A decoder for one streamed answer."""
@@ -118,17 +123,41 @@ class OpenAIChat(ServerSentDialect):
         return events
 
 
+def _turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns of another dialect as this one has them: an assistant's turn that holds reasoning alone is none, and
+    one with calls takes in the assistant's turn after it, since the calls' results must come next.
+    """
+    turns: list[Message] = []
+    for message in messages:
+        if message.role == "assistant":
+            parts = _parts(message)
+            if not message.tool_calls and parts and all(isinstance(part, ReasoningPart) for part in parts):
+                continue
+            if turns and turns[-1].role == "assistant" and turns[-1].tool_calls:
+                before = turns.pop()
+                calls = (*before.tool_calls, *message.tool_calls)
+                message = Message("assistant", (*_parts(before), *parts), tool_calls=calls)
+        turns.append(message)
+    return tuple(turns)
+
+
+def _parts(message: Message) -> tuple[Part, ...]:
+    content = message.content
+    return content if not isinstance(content, str) else (TextPart(content),) if content else ()
+
+
 def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[str, Any]:
     role = "system" if message.role == "developer" and not has_developer_role else message.role
     body: dict[str, Any] = {"role": role}
     if isinstance(message.content, str):
         body["content"] = None if message.tool_calls and not message.content else message.content
     else:
-        body["content"] = [
+        parts = [
             _part(part, f"{where}.content[{number}]")
             for number, part in enumerate(message.content)
             if not isinstance(part, ReasoningPart)  # the dialect has no place for it
         ]
+        body["content"] = parts or (None if message.tool_calls else "")
     if message.name:
         body["name"] = message.name
     if message.tool_calls:
