@@ -17,6 +17,7 @@ import msgspec
 
 from roadbed.gateway.endpoints import Endpoint, sink_of
 from roadbed.gateway.prices import price_from_usd
+from roadbed.gateway.profiles import PLAIN_PROFILE, PROFILES
 from roadbed.gateway.route import Route
 from roadbed.wire.address import parse_url
 from roadbed.wire.client import UpstreamClient
@@ -150,6 +151,7 @@ def engine_endpoint(engine: FoundEngine, model: str) -> Endpoint:
         model=model,
         is_local=True,
         sink=sink_of(name, True, []),
+        profile=PROFILES.get(engine.kind, PLAIN_PROFILE),
         price=price_from_usd("local", 0.0, 0.0),
         first_event_s=FIRST_EVENT_S,
         stall_s=STALL_S,

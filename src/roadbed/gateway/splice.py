@@ -32,6 +32,8 @@ def spliced(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool
     else:
         messages = incoming.request.messages
         messages_count = len(messages)
+        if not profile.is_faithful:
+            return None
         if not profile.has_developer_role and any(message.role == "developer" for message in messages):
             return None
         if count(b'"stream_options"') > incoming.include_usage:

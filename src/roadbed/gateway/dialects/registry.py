@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from roadbed.gateway.dialects.anthropic import AnthropicMessages
+from roadbed.gateway.dialects.azure import AzureOpenAI
 from roadbed.gateway.dialects.base import Dialect
+from roadbed.gateway.dialects.gemini import Gemini
+from roadbed.gateway.dialects.ollama import Ollama
 from roadbed.gateway.dialects.openai_chat import OpenAIChat
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), AnthropicMessages())}
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (OpenAIChat(), AnthropicMessages(), AzureOpenAI(), Gemini(), Ollama())
+}
