@@ -5,6 +5,7 @@ does not speak. It keeps every request, and writes a body in small pieces.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -63,11 +64,12 @@ class RawServer:
             "connection: close",
         )
         writer.write("\r\n".join((*lines, "", "")).encode())
-        for start in range(0, len(answer.body), PIECE_BYTES):
-            piece = answer.body[start : start + PIECE_BYTES]
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(answer.body), PIECE_BYTES):
+                piece = answer.body[start : start + PIECE_BYTES]
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
             await writer.drain()
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+            writer.close()
+            await writer.wait_closed()

@@ -27,6 +27,9 @@ from roadbed.kernel.secrets import Secret, resolve_secret
 
 DialectName = Literal["openai", "anthropic", "azure", "gemini", "ollama"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
+REMOTE_SUFFIXES = ("-cloud", ":cloud")
+"""How the models end that a local Ollama passes on to its maker's cloud."""
+
 OUTSIDE = "outside"
 NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), OUTSIDE)
 
@@ -110,7 +113,9 @@ def endpoint_from_config(
         raise ConfigError(f"endpoints.{name}.url: an endpoint of type {config.type} needs it", hint=hint)
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
-    is_local = is_local_address(url) if config.local is None else config.local
+    is_local = config.local
+    if is_local is None:
+        is_local = is_local_address(url) and not config.model.endswith(REMOTE_SUFFIXES)
     key, fault = _key(name, config.key, base)
     provider = KEYS_BY_HOST.get(host_of(url))
     if key is None and not fault and provider is not None:

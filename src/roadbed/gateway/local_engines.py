@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadbed.gateway.endpoints import Endpoint, sink_of
+from roadbed.gateway.endpoints import REMOTE_SUFFIXES, Endpoint, sink_of
 from roadbed.gateway.prices import price_from_usd
 from roadbed.gateway.profiles import PLAIN_PROFILE, PROFILES
 from roadbed.gateway.route import Route
@@ -134,7 +134,7 @@ def _ollama(root: str, models: list[dict[str, Any]]) -> FoundEngine:
 
 def _is_remote(model: dict[str, Any]) -> bool:
     name = model["name"]
-    return bool(model.get("remote_model") or model.get("remote_host")) or name.endswith(("-cloud", ":cloud"))
+    return bool(model.get("remote_model") or model.get("remote_host")) or name.endswith(REMOTE_SUFFIXES)
 
 
 def _chat_models(names: Iterable[str]) -> tuple[str, ...]:

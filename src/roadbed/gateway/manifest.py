@@ -12,6 +12,7 @@ from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
 Price = Annotated[float, Meta(ge=0)]
+Tokens = Annotated[int, Meta(ge=1)]
 
 
 class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +45,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="for type azure: a dated API such as 2024-10-21; the v1 API when left out")
     ] = ""
     context_tokens: Annotated[
-        int | None, Meta(ge=1, description="for type ollama: the window that the model is loaded with")
+        Tokens | None, Meta(description="for type ollama: the window that the model is loaded with")
     ] = None
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
