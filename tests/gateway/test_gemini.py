@@ -342,6 +342,27 @@ def test_a_signature_in_the_midst_of_a_text_covers_what_it_covered() -> None:
     assert changed == [{"text": "On"}, {"text": "", "thoughtSignature": "QQ=="}], "the text is as the caller gave it"
 
 
+@pytest.mark.parametrize(
+    ("seals", "expected"),
+    [
+        ([(0, 4)], [("abc", None), ("", "a")]),
+        ([(1, 3), (2, 3)], [("a", None), ("bc", "a"), ("", "b")]),
+        ([(2, 9)], [("abc", None), ("", "a")]),
+    ],
+)
+def test_seals_that_do_not_fit_sign_an_empty_part(
+    seals: list[tuple[int, int]], expected: list[tuple[str, str | None]]
+) -> None:
+    sealed = [
+        ReasoningPart("gemini", "", json.dumps({"sig": sig, "on": "text", "start": start, "end": end}))
+        for sig, (start, end) in zip("ab", seals, strict=False)
+    ]
+    parts = encode(Message("user", (TextPart(""), TextPart("x"))), Message("assistant", (*sealed, TextPart("abc"))))
+    assert parts["contents"][0]["parts"] == [{"text": "x"}]
+    found = [(part["text"], part.get("thoughtSignature")) for part in parts["contents"][1]["parts"]]
+    assert found == expected
+
+
 def test_seals_of_others_are_left_out_and_calls_of_others_are_marked_for_new_models() -> None:
     foreign = (ReasoningPart("anthropic", "Hm", "sig"), ReasoningPart("gemini", "", "no json"))
     turn = Message("assistant", foreign, tool_calls=(ToolCall("t1", "a", "{}"), ToolCall("t2", "b", "{}")))
@@ -420,6 +441,19 @@ def test_an_answer_that_its_server_did_not_end_never_looks_complete(chunks: list
     with pytest.raises(UpstreamError) as raised:
         read(stream(*chunks))
     assert raised.value.failure == failure
+
+
+def test_a_second_candidate_and_counts_told_twice_give_nothing() -> None:
+    counts = {"promptTokenCount": 3}
+    other = {"content": {"parts": [{"text": "other"}]}, "index": 1, "finishReason": "STOP"}
+    first = chunk({"text": "a"}, usageMetadata=counts)
+    first["candidates"].append(other)
+    assert read(stream(first, chunk({"text": "b"}, usageMetadata=counts), chunk(finish="STOP"))) == [
+        TextDelta("a"),
+        UsageReported(Usage(input_uncached=3)),
+        TextDelta("b"),
+        Finished("stop"),
+    ]
 
 
 def test_a_whole_answer() -> None:
