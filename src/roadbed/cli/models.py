@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|add")
     add_arguments(actions.add_parser("list", help="routes, their endpoints, local engines, keys that are not used"))
     add = actions.add_parser("add", help="write a provider's model into the manifest, and show the change")
-    add.add_argument("provider", help="openai, anthropic, mistral, groq, together, deepseek or openrouter")
+    add.add_argument("provider", help="openai, anthropic, google, mistral, groq, together, deepseek or openrouter")
     add.add_argument("--model", help="the provider's name of the model (default: one that is usual)")
     add.add_argument("--name", help="what it is called here (default: the provider's name)")
     add.add_argument("--app", default="", help="an app that shall use it (default: those that name no model)")

@@ -31,6 +31,8 @@ def spliced(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool
         return incoming.encoded(endpoint.model, stream=stream, with_usage=profile.has_stream_usage)
     assert isinstance(incoming, IncomingChat)
     messages = incoming.request.messages
+    if not profile.is_faithful:
+        return None
     if not profile.has_developer_role and any(message.role == "developer" for message in messages):
         return None
     if count(b'"stream_options"') > incoming.include_usage:

@@ -7,6 +7,7 @@ whose loss would change what the answer means is refused by name, and nothing el
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from roadbed.gateway.errors import UnsupportedFeature
@@ -25,7 +26,7 @@ _OF_BOTH = ("user", "service_tier", "prompt_cache_key", "prompt_cache_retention"
 """Fields that chat completions and Responses share."""
 
 
-def left_out(request: ChatRequest, endpoint_dialect: str, carried: tuple[str, ...] = ()) -> list[str]:
+def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[str] = ()) -> list[str]:
     """The names of the fields that are not carried. Raises `UnsupportedFeature` where one of them has a meaning."""
     meaning = MEANING.get(request.passthrough_dialect, frozenset())
     for name, value in request.passthrough.items():
