@@ -229,9 +229,12 @@ class Attempt:
         if not self._is_stream:
             self._finish_body()
             return
-        self._take_stream(self._parser.finish())
         try:
+            self._take_stream(self._parser.finish())
             self._decoder.finish()
+        except EventTooLarge:
+            self._end(malformed("an event is over the size limit"))
+            return
         except UpstreamError as error:
             self._end(error)
             return

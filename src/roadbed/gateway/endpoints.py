@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from roadbed.gateway.credentials import AwsCredentials, aws_credentials, bedrock_region
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.prices import Price, PriceTable, price_from_usd
 from roadbed.gateway.providers import KEYS_BY_HOST, PROVIDERS, Provider, host_of
@@ -24,12 +25,17 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import Level, Sink, parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
 
-DialectName = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic", "bedrock", "gemini", "ollama", "cohere", "tei"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
 OUTSIDE = "outside"
 NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), OUTSIDE)
 
-DEFAULT_URLS: dict[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+DEFAULT_URLS: dict[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+    "cohere": "https://api.cohere.com",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Endpoint:
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
+    aws: AwsCredentials | None = None
+    region: str = ""
 
     @property
     def address(self) -> str:
@@ -109,11 +117,18 @@ def endpoint_from_config(
 
     A key that cannot be read becomes its ``fault``, so that the others still serve.
     """
-    url = (config.url or DEFAULT_URLS[config.type]).rstrip("/")
+    is_bedrock = config.type == "bedrock"
+    region = bedrock_region(name, config.region, config.url) if is_bedrock else ""
+    url = (config.url or DEFAULT_URLS.get(config.type, "").format(region=region)).rstrip("/")
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
     is_local = is_local_address(url) if config.local is None else config.local
     key, fault = _key(name, config.key, base)
+    aws: AwsCredentials | None = None
+    if is_bedrock and not config.key:
+        aws, fault = aws_credentials(name, config, base)
+    elif config.access_key or config.secret_key or config.session_token:
+        raise ConfigError(f"endpoints.{name}: access_key is for type bedrock, in place of key")
     provider = KEYS_BY_HOST.get(host_of(url))
     if key is None and not fault and provider is not None:
         fault = f"no key: set endpoints.{name}.key, for example env:{provider.key_name}"
@@ -138,6 +153,8 @@ def endpoint_from_config(
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,
+        aws=aws,
+        region=region,
     )
 
 

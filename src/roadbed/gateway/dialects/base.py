@@ -40,7 +40,7 @@ class FrameParser(Protocol):
         ...
 
     def finish(self) -> list[SseEvent]:
-        """The body has ended: what was left, if it is whole."""
+        """The body has ended: what was left, if it is whole. Raises as `feed`, for what broke in its last read."""
         ...
 
 
