@@ -12,7 +12,7 @@ from roadbed.gateway.credentials import AwsCredentials
 from roadbed.gateway.dialects.sigv4 import SignedParts, canonical_request, sign
 from roadbed.kernel.secrets import Secret
 
-SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # noqa: S105 - the published example
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"  # the published example
 KEYS = AwsCredentials(Secret("AKIDEXAMPLE"), Secret(SECRET))
 AT = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)
 HOST = "example.amazonaws.com"
