@@ -486,7 +486,8 @@ def test_the_region_is_declared_or_named_by_the_address() -> None:
     address = "https://bedrock-runtime.ap-southeast-2.amazonaws.com"
     assert built(url=address, key="env:HOME").region == "ap-southeast-2"
     assert built(url="https://vpce.example", region="us-gov-west-1", key="env:HOME").region == "us-gov-west-1"
-    for values in ({}, {"url": "https://vpce.example"}, {"region": "europe"}):
+    wrong: list[dict[str, Any]] = [{}, {"url": "https://vpce.example"}, {"region": "europe"}]
+    for values in wrong:
         with pytest.raises(ConfigError, match="region"):
             built(**values)
     with pytest.raises(ConfigError, match="together"):
