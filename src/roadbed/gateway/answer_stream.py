@@ -19,14 +19,12 @@ from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import (
     ENDS_THE_LADDER,
-    RETRIED_ON_THE_SAME_ENDPOINT,
-    GatewayDeadline,
     StreamCut,
     UnsupportedFeature,
     UpstreamError,
 )
-from roadbed.gateway.failure import Failure, ladder_spent, rejected
-from roadbed.gateway.health import Admission, EndpointHealth, HealthBoard
+from roadbed.gateway.failure import Failure, deadline_passed, ladder_spent, rejected
+from roadbed.gateway.health import Admission, HealthBoard
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.route import Candidate, Plan, Route, plan
@@ -35,13 +33,10 @@ from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Eve
 from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
-from roadbed.kernel import retry
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
-RATE_WAIT_S_MAX = 1.0
-"""The longest wait for a throttling endpoint while another one could be asked instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +179,15 @@ class AnswerStream:
                 return
         if unsupported is not None and not failures:
             raise unsupported
-        raise ladder_spent(self._route.name, failures, self.outcome.skipped, self._wait_s())
+        names = [endpoint.name for endpoint in self._route.ladder if not endpoint.fault]
+        wait_s = self._shared.health.first_wait_s(names)
+        raise ladder_spent(self._route.name, failures, self.outcome.skipped, wait_s)
 
     # The walk.
 
     async def _climb(self, candidate: Candidate, rungs_left: int, failures: list[Failure], chosen: Plan) -> bool:
         """Try one endpoint, maybe twice. True when its answer has begun."""
-        endpoint = candidate.endpoint
-        health = self._shared.health.of(endpoint.name)
+        endpoint, health = candidate.endpoint, self._shared.health
         encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
         for tries in range(RETRIES_MAX + 1):
             first, self._first_try = self._first_try, None
@@ -199,8 +195,8 @@ class AnswerStream:
                 failure: UpstreamError | None = first.failure
             else:
                 if self._deadline.has_passed():
-                    raise self._late(failures)
-                admission = self._shared.health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
+                    raise deadline_passed(self._route.name, failures)
+                admission = health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
                 if admission is None:
                     self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                     return False
@@ -210,12 +206,15 @@ class AnswerStream:
             failures.append((endpoint.name, failure))
             if failure.failure in ENDS_THE_LADDER:
                 raise rejected(endpoint.name, failure)
-            wait_s = self._retry_wait_s(failure, health, rungs_left) if tries < RETRIES_MAX else None
+            if tries == RETRIES_MAX:
+                break
+            spare_s = self._deadline.remaining_s() - MIN_USEFUL_S * (rungs_left + 1)
+            wait_s = health.retry_wait_s(endpoint.name, failure, rungs_left=rungs_left, spare_s=spare_s)
             if wait_s is None:
                 break
             await asyncio.sleep(wait_s)
         if self._deadline.has_passed():
-            raise self._late(failures)
+            raise deadline_passed(self._route.name, failures)
         return False
 
     async def _try(
@@ -298,41 +297,10 @@ class AnswerStream:
         why = "the request's deadline passed" if is_late else error.reason
         return StreamCut(f"the answer of {self.outcome.endpoint} broke off: {why}")
 
-    def _retry_wait_s(self, failure: UpstreamError, health: EndpointHealth, rungs_left: int) -> float | None:
-        """Seconds until the same endpoint is tried once more; None when it is not."""
-        if failure.failure not in RETRIED_ON_THE_SAME_ENDPOINT or failure.status == 404:
-            return None
-        if not failure.was_sent and rungs_left:
-            return None
-        if failure.failure == "rate":
-            if failure.retry_after_s is None or (rungs_left and failure.retry_after_s > RATE_WAIT_S_MAX):
-                return None
-            wait_s = failure.retry_after_s
-        else:
-            wait_s = failure.retry_after_s or retry.full_jitter_s(0, self._shared.health.chance())
-        if wait_s + MIN_USEFUL_S * (rungs_left + 1) > self._deadline.remaining_s():
-            return None
-        budget = retry.spend(health.retry_budget)
-        if budget is None:
-            return None
-        health.retry_budget = budget
-        return wait_s
-
     def _why_unavailable(self, endpoint: Endpoint) -> str:
         if self._first_try is not None and self._first_try.endpoint == endpoint.name:
             return ""  # it was available when it was tried
         return self._shared.health.why_unavailable(endpoint)
-
-    def _wait_s(self) -> float | None:
-        """Seconds until the first endpoint of the ladder may be asked again; None when nothing is known."""
-        now_s = self._shared.health.monotonic_s()
-        waits = [self._shared.health.of(e.name).unavailable_for_s(now_s) for e in self._route.ladder if not e.fault]
-        known = [wait for wait in waits if wait > 0]
-        return min(known) if known else None
-
-    def _late(self, failures: list[Failure]) -> GatewayDeadline:
-        tried = "; ".join(f"{name}: {failure.failure}, {failure.reason}" for name, failure in failures)
-        return GatewayDeadline(f"the deadline passed before the route {self._route.name!r} answered ({tried})")
 
 
 def earlier(deadline: Deadline, route_s: float) -> Deadline:

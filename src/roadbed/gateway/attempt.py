@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import msgspec
 
-from roadbed.gateway.dialects.base import Dialect, EncodedRequest, StreamDecoder, cut, malformed
+from roadbed.gateway.dialects.base import AnswerFormat, EncodedRequest, StreamDecoder, cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
@@ -127,7 +127,7 @@ class Attempt:
     )
 
     def __init__(
-        self, dialect: Dialect, endpoint: Endpoint, limits: AttemptLimits, loop: asyncio.AbstractEventLoop
+        self, dialect: AnswerFormat, endpoint: Endpoint, limits: AttemptLimits, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._dialect = dialect
         self._endpoint = endpoint

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from roadbed.gateway.credentials import AwsCredentials, aws_credentials, bedrock_region
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.prices import Price, PriceTable, price_from_usd
 from roadbed.gateway.profiles import PLAIN_PROFILE, PROFILES, Profile, azure_profile, profile_of_host
@@ -25,7 +26,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import Level, Sink, parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
 
-DialectName = Literal["openai", "anthropic", "responses", "azure", "gemini", "ollama"]
+DialectName = Literal["openai", "anthropic", "responses", "azure", "gemini", "ollama", "bedrock", "cohere", "tei"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
 REMOTE_SUFFIXES = ("-cloud", ":cloud")
 """How the models end that a local Ollama passes on to its maker's cloud."""
@@ -39,6 +40,8 @@ DEFAULT_URLS: dict[str, str] = {
     "responses": "https://api.openai.com/v1",
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
     "ollama": "http://127.0.0.1:11434",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+    "cohere": "https://api.cohere.com",
 }
 FIRST_EVENT_S = 20.0
 LOADING_S = 120.0
@@ -67,6 +70,8 @@ class Endpoint:
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
+    aws: AwsCredentials | None = None
+    region: str = ""
 
     @property
     def address(self) -> str:
@@ -108,9 +113,11 @@ def endpoint_from_config(
 
     A key that cannot be read becomes its ``fault``, so that the others still serve.
     """
-    url = (config.url or DEFAULT_URLS.get(config.type, "")).rstrip("/")
+    is_bedrock = config.type == "bedrock"
+    region = bedrock_region(name, config.region, config.url) if is_bedrock else ""
+    url = (config.url or DEFAULT_URLS.get(config.type, "").format(region=region)).rstrip("/")
     if not url:
-        hint = "for example https://NAME.openai.azure.com"
+        hint = "for example https://NAME.openai.azure.com" if config.type == "azure" else ""
         raise ConfigError(f"endpoints.{name}.url: an endpoint of type {config.type} needs it", hint=hint)
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
@@ -118,6 +125,11 @@ def endpoint_from_config(
     if is_local is None:
         is_local = is_local_address(url) and not config.model.endswith(REMOTE_SUFFIXES)
     key, fault = _key(name, config.key, base)
+    aws: AwsCredentials | None = None
+    if is_bedrock and not config.key:
+        aws, fault = aws_credentials(name, config, base)
+    elif config.access_key or config.secret_key or config.session_token:
+        raise ConfigError(f"endpoints.{name}: access_key is for type bedrock, in place of key")
     provider = KEYS_BY_HOST.get(host_of(url))
     if key is None and not fault and provider is not None:
         fault = f"no key: set endpoints.{name}.key, for example env:{provider.key_name}"
@@ -142,6 +154,8 @@ def endpoint_from_config(
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,
+        aws=aws,
+        region=region,
     )
 
 

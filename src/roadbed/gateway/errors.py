@@ -5,6 +5,7 @@
     │   ├── InvalidChatRequest       the request's shape; param names the field
     │   ├── UnsupportedFeature       the endpoint's dialect cannot carry a field whose loss would change the meaning
     │   ├── RejectedByEndpoint       an endpoint called the request wrong (`client`), or too long (ContextTooLong)
+    │   ├── WrongTask                the route answers another kind of request
     │   └── UnknownRoute
     ├── Refused: NoCandidate         no endpoint of the ladder may take the data
     ├── Unavailable: LadderSpent     every endpoint failed; its code, status and wait follow the last kind of failure
@@ -83,6 +84,12 @@ class UnsupportedFeature(InvalidRequest):
     """
 
     code = "gateway.unsupported_feature"
+
+
+class WrongTask(InvalidRequest):
+    """The route's endpoints answer another kind of request: chat, embeddings or rerank."""
+
+    code = "gateway.wrong_task"
 
 
 class UnknownRoute(NotFound):

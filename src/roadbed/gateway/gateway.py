@@ -13,14 +13,19 @@ from dataclasses import replace
 from typing import Any
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
+from roadbed.gateway.dialects.embeddings import Embeddings, EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import Incoming
-from roadbed.gateway.errors import NoModel, UnknownRoute
+from roadbed.gateway.dialects.rerank import Ranking, RerankRequest
+from roadbed.gateway.errors import NoModel, UnknownRoute, WrongTask
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
+from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.gateway.ways import Ways
+from roadbed.gateway.whole_call import WholeCall
 from roadbed.guard.gate import Guard
 from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
@@ -29,6 +34,7 @@ from roadbed.kernel.label import PUBLIC, Label
 from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
+ADDRESSES: dict[Task, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings", "rerank": "/v1/rerank"}
 
 
 class Gateway:
@@ -80,7 +86,7 @@ class Gateway:
 
         ``first_try`` is a relay's failed attempt, from which the walk goes on.
         """
-        found = self.find(route) if isinstance(route, str) else route
+        found = self._for_task(route, "chat")
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -91,9 +97,26 @@ class Gateway:
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""
-        found = self.find(route) if isinstance(route, str) else route
+        found = self._for_task(route, "chat")
         async with AnswerStream(self._shared, found, request, call, is_buffered=True) as stream:
             return await stream.answer(), stream.outcome
+
+    async def embed(self, route: str | Route, asked: EmbeddingsRequest, call: Call) -> tuple[Embeddings, Outcome]:
+        """One vector per input, by a route of the task ``embeddings``."""
+        walk = WholeCall(self._shared, self._for_task(route, "embeddings"), EMBEDDINGS, asked, call)
+        return await walk.run(), walk.outcome
+
+    async def rerank(self, route: str | Route, asked: RerankRequest, call: Call) -> tuple[Ranking, Outcome]:
+        """The documents by what they have to do with the query, by a route of the task ``rerank``."""
+        walk = WholeCall(self._shared, self._for_task(route, "rerank"), RERANK, asked, call)
+        return await walk.run(), walk.outcome
+
+    def _for_task(self, route: str | Route, task: Task) -> Route:
+        found = self.find(route) if isinstance(route, str) else route
+        if found.task != task:
+            message = f"the model {found.name!r} is for {found.task}, not for {task}"
+            raise WrongTask(message, hint=f"send it to {ADDRESSES[found.task]}", param="model")
+        return found
 
     def health(self) -> list[EndpointHealth]:
         """What is known of the endpoints that were asked so far, by name."""
@@ -133,7 +156,11 @@ class Gateway:
                 "object": "model",
                 "created": created_s,
                 "owned_by": "roadbed",
-                "roadbed": {"kind": "route", "endpoints": [endpoint.name for endpoint in route.ladder]},
+                "roadbed": {
+                    "kind": "route",
+                    "task": route.task,
+                    "endpoints": [endpoint.name for endpoint in route.ladder],
+                },
             }
             for name, route in sorted(self.routes.items())
         ]

@@ -6,11 +6,11 @@ invariant: what an `Admission` took (a slot, maybe the one probe) it gives back 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
+from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
 
@@ -18,6 +18,8 @@ QUOTA_REST_S = 600.0
 CREDENTIAL_REST_S = 30.0
 RATE_REST_S = 1.0
 REST_S_MAX = 3600.0
+RATE_WAIT_S_MAX = 1.0
+"""The longest wait for a throttling endpoint while another one could be asked instead."""
 
 
 @dataclass(slots=True)
@@ -92,6 +94,34 @@ class HealthBoard:
             return None
         self.take(state)
         return Admission(self, state)
+
+    def first_wait_s(self, names: Iterable[str]) -> float | None:
+        """Seconds until the first of these endpoints may be asked again; None when nothing is known."""
+        now_s = self.monotonic_s()
+        waits = [wait for name in names if (wait := self.of(name).unavailable_for_s(now_s)) > 0]
+        return min(waits) if waits else None
+
+    def retry_wait_s(self, name: str, failure: UpstreamError, *, rungs_left: int, spare_s: float) -> float | None:
+        """Seconds until the same endpoint is tried once more, for which its budget then has paid; None when it is not.
+
+        ``spare_s`` is the time that may be waited, so that what comes after still has its share.
+        """
+        if failure.failure not in RETRIED_ON_THE_SAME_ENDPOINT or failure.status == 404:
+            return None
+        if not failure.was_sent and rungs_left:
+            return None
+        if failure.failure == "rate":
+            if failure.retry_after_s is None or (rungs_left and failure.retry_after_s > RATE_WAIT_S_MAX):
+                return None
+            wait_s = failure.retry_after_s
+        else:
+            wait_s = failure.retry_after_s or retry.full_jitter_s(0, self.chance())
+        state = self.of(name)
+        budget = retry.spend(state.retry_budget) if wait_s <= spare_s else None
+        if budget is None:
+            return None
+        state.retry_budget = budget
+        return wait_s
 
     def take(self, state: EndpointHealth) -> None:
         """Take a place at an endpoint whose breaker is closed and that is known not to rest; to be given back by

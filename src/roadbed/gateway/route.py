@@ -8,15 +8,16 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from roadbed.gateway.dialects.registry import BY_TASK
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
-from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig, Task
 from roadbed.gateway.prices import PriceTable
 from roadbed.gateway.types import Rung
 from roadbed.guard.policy import may_flow
@@ -27,12 +28,13 @@ from roadbed.kernel.label import PUBLIC, Label, parse_label
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public model name: its ladder, best first, and the longest time for one answer."""
+    """A public model name: its ladder, best first, the longest time for one answer, and what it is asked for."""
 
     name: str
     ladder: tuple[Endpoint, ...]
     deadline_s: float = 60.0
     label: Label = PUBLIC
+    task: Task = "chat"
 
     def rung(self, position: int) -> Rung:
         """What kind of answer the endpoint at ``position`` gives: ``local`` only where it replaced one that is not."""
@@ -111,5 +113,18 @@ def build_routes(
                 hint = nearest(entry, built) or "name one of `endpoints`, or provider/model"
                 raise ConfigError(f"models.{name}.ladder: there is no endpoint {entry!r}", hint=hint)
         label = parse_label(model.labels, where=f"models.{name}.labels")
-        routes[name] = Route(name, tuple(ladder), parse_duration_s(model.deadline), label)
+        _check_task(name, model.task, ladder)
+        routes[name] = Route(name, tuple(ladder), parse_duration_s(model.deadline), label, model.task)
     return routes
+
+
+def _check_task(name: str, task: Task, ladder: Sequence[Endpoint]) -> None:
+    """Every endpoint can be asked for the task, and the vectors of one route come from one model."""
+    for endpoint in ladder:
+        if endpoint.dialect not in BY_TASK[task]:
+            message = f"models.{name}: the endpoint {endpoint.name} is of type {endpoint.dialect}, not for {task}"
+            raise ConfigError(message, hint=f"types that are: {', '.join(sorted(BY_TASK[task]))}")
+    models = {endpoint.model.rpartition("/")[2].lower() for endpoint in ladder}
+    if task == "embeddings" and len(models) > 1:
+        message = f"models.{name}.ladder: vectors of different models cannot be compared ({', '.join(sorted(models))})"
+        raise ConfigError(message, hint="name endpoints that serve one model under one name")

@@ -100,7 +100,7 @@ class Ways:
         if known is not None and known.route is route:  # a way holds its route, so no identity is used again
             return known
         endpoint = candidate.endpoint
-        if endpoint.dialect != "openai" or endpoint.fault:
+        if endpoint.dialect != "openai" or endpoint.fault or route.task != "chat":
             return None
         try:
             url, trust = address_of(endpoint.url + PATH, endpoint.ca_file, endpoint.client_cert)

@@ -40,7 +40,7 @@ class FrameParser(Protocol):
         ...
 
     def finish(self) -> list[SseEvent]:
-        """The body has ended: what was left, if it is whole."""
+        """The body has ended: what was left, if it is whole. Raises as `feed`, for what broke in its last read."""
         ...
 
 
@@ -59,21 +59,16 @@ class StreamDecoder(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One protocol of model servers. ``stream_type`` begins the content type of its streams; all else is JSON."""
+class AnswerFormat(Protocol):
+    """How a protocol's answers are read: all that an attempt needs of a dialect.
 
-    name: str
+    ``stream_type`` begins the content type of its streams; all else is JSON.
+    """
+
     stream_type: bytes
 
     def parser(self) -> FrameParser:
         """A parser for the frames of one streamed response."""
-        ...
-
-    def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
-        """The request's bytes.
-
-        Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried.
-        """
         ...
 
     def decoder(self) -> StreamDecoder:
@@ -82,6 +77,19 @@ class Dialect(Protocol):
 
     def decode_body(self, body: bytes) -> list[Event]:
         """The events of a response that was not streamed. Raises `UpstreamError`."""
+        ...
+
+
+class Dialect(AnswerFormat, Protocol):
+    """One protocol of model servers."""
+
+    name: str
+
+    def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
+        """The request's bytes.
+
+        Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried.
+        """
         ...
 
 

@@ -27,8 +27,8 @@ _CONTEXT_CODES = frozenset(
     {"context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded", "context_window_exceeded"}
 )
 _CONTEXT_WORDS = re.compile(
-    r"maximum context length|prompt is too long|context (window|size|length) .{0,40}exceed|exceed.{0,60}context"
-    r"|input token count.{0,40}exceeds the maximum",
+    r"maximum context length|(prompt|input) is too long|context (window|size|length) .{0,40}exceed"
+    r"|exceed.{0,60}context|input token count.{0,40}exceeds the maximum",
     re.I,
 )
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached", "billing_not_active"})
@@ -73,6 +73,20 @@ _BY_STATUS: dict[int, FailureClass] = {
     504: "timeout",
     529: "overload",
 }
+_BY_EXCEPTION: dict[str, FailureClass] = {
+    "throttling": "rate",
+    "modelnotready": "overload",
+    "serviceunavailable": "overload",
+    "servicequotaexceeded": "quota",
+    "modeltimeout": "timeout",
+    "validation": "client",
+    "accessdenied": "auth",
+    "unrecognizedclient": "auth",
+    "expiredtoken": "auth",
+    "invalidsignature": "auth",
+}
+"""AWS exceptions, in lower case and without their ending; some come with the status of another class."""
+
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.\[\]-]{0,79}")
 _GO_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 _GO_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
@@ -87,7 +101,11 @@ def failure_from_response(status: int, headers: Headers, body: bytes, now: datet
         decoded = msgspec.json.decode(body[:ERROR_BODY_BYTES_MAX])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         decoded = None
-    error = failure_from_object(decoded, status=status)
+    exception = headers.get("x-amzn-errortype", "").partition(":")[0]
+    if exception:
+        error = failure_from_exception(exception, decoded, status=status)
+    else:
+        error = failure_from_object(decoded, status=status)
     wait_s = wait_asked_for(headers, now)
     error.retry_after_s = error.retry_after_s if wait_s is None else wait_s
     return error
@@ -114,6 +132,18 @@ def failure_from_object(body: Any, *, status: int = 0) -> UpstreamError:
     if code or kind:
         said += f" ({code or kind})"
     return UpstreamError(failure, said, status=status, retry_after_s=wait_s, provider_code=code or kind, param=param)
+
+
+def failure_from_exception(name: str, body: Any, *, status: int = 0) -> UpstreamError:
+    """The failure that an AWS exception means, by its name, as a response or inside a stream."""
+    message = (body.get("message") or body.get("Message")) if isinstance(body, dict) else ""
+    message = message[:2000] if isinstance(message, str) else ""
+    failure = _BY_EXCEPTION.get(name.lower().removesuffix("exception")) or _BY_STATUS.get(status, "fault")
+    if failure == "client" and _CONTEXT_WORDS.search(message):
+        failure = "context"
+    said = f"it answered with status {status}" if status else "it sent an exception inside its answer"
+    word = _word(name)
+    return UpstreamError(failure, f"{said} ({word})" if word else said, status=status, provider_code=word)
 
 
 def _classify(status: int, code: str, kind: str, message: str) -> FailureClass:
