@@ -21,6 +21,8 @@ from roadbed.gateway.types import (
     Message,
     NamedTool,
     ReasoningDelta,
+    ReasoningPart,
+    ReasoningSealed,
     TextDelta,
     TextPart,
     Tool,
@@ -216,6 +218,7 @@ def test_a_documented_stream_however_it_is_cut(cut_into: int) -> None:
     assert read(GOLDEN, cut_into) == [
         UsageReported(start),
         ReasoningDelta("Hm."),
+        ReasoningSealed(ReasoningPart("anthropic", "Hm.", "abc")),
         TextDelta("Grüße"),
         ToolCallDelta(0, "t1", "look"),
         ToolCallDelta(0, arguments='{"a":'),

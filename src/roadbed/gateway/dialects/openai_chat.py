@@ -59,6 +59,9 @@ _OWN_FIELDS = frozenset(
     }
 )  # fmt: skip
 
+_MEANING = frozenset({"container", "inference_geo", "mcp_servers", "output_format"})
+"""Fields of Anthropic Messages that would change the answer, or where it is made, and that OpenAI chat cannot carry."""
+
 
 class OpenAIChat(ServerSentDialect):
     """The dialect ``openai``."""
@@ -73,14 +76,16 @@ class OpenAIChat(ServerSentDialect):
         if request.passthrough_dialect == self.name:
             body.update((name, value) for name, value in request.passthrough.items() if name not in _OWN_FIELDS)
         else:
-            dropped = tuple(sorted(request.passthrough))
+            dropped = _dropped(request)
         body["model"] = endpoint.model
         body["messages"] = [
             _message(message, has_developer_role=profile.has_developer_role, where=f"messages[{number}]")
             for number, message in enumerate(request.messages)
         ]
+        if request.passthrough_dialect != self.name:
+            body["messages"] = _with_calls_last(body["messages"])
         if request.tools:
-            body["tools"] = [_tool(tool) for tool in request.tools]
+            body["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(request.tools)]
             if request.parallel_tool_calls is not None:
                 body["parallel_tool_calls"] = request.parallel_tool_calls
             if isinstance(request.tool_choice, NamedTool):
@@ -118,6 +123,35 @@ class OpenAIChat(ServerSentDialect):
         return events
 
 
+def _dropped(request: ChatRequest) -> tuple[str, ...]:
+    """Names of another dialect's fields that are left out; raises for those whose loss would change the answer."""
+    for name, value in request.passthrough.items():
+        if name in _MEANING and value:
+            message = f"{name}: the openai dialect cannot carry it"
+            raise UnsupportedFeature(message, hint="leave it out, or use a route to an endpoint that can", param=name)
+    flags = {"is_error" for message in request.messages if message.is_error}
+    return tuple(sorted({*request.passthrough, *request.hint_names(), *flags}))
+
+
+def _with_calls_last(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An assistant's words after its calls, put before them: here results must follow calls at once."""
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        last = joined[-1] if joined else None
+        if last is None or message["role"] != "assistant" or last["role"] != "assistant" or "tool_calls" not in last:
+            joined.append(message)
+            continue
+        last["content"] = _content_list(last["content"]) + _content_list(message["content"]) or None
+        last["tool_calls"] = last["tool_calls"] + message.get("tool_calls", [])
+    return joined
+
+
+def _content_list(content: str | list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []
+
+
 def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[str, Any]:
     role = "system" if message.role == "developer" and not has_developer_role else message.role
     body: dict[str, Any] = {"role": role}
@@ -128,7 +162,7 @@ def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[
             _part(part, f"{where}.content[{number}]")
             for number, part in enumerate(message.content)
             if not isinstance(part, ReasoningPart)  # the dialect has no place for it
-        ]
+        ] or (None if message.tool_calls else "")
     if message.name:
         body["name"] = message.name
     if message.tool_calls:
@@ -154,7 +188,9 @@ def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
             return fields
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: Tool, where: str) -> dict[str, Any]:
+    if tool.is_native:
+        raise UnsupportedFeature(f"{where}.type: the openai dialect does not know this tool", param=f"{where}.type")
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
