@@ -107,7 +107,7 @@ class Tool(msgspec.Struct, frozen=True):
     @property
     def is_native(self) -> bool:
         """Whether a provider defines it: its ``hints`` name its type, and it has no schema of the caller's."""
-        return bool(self.hints) and "type" in self.hints
+        return self.hints is not None and "type" in self.hints
 
 
 class NamedTool(msgspec.Struct, frozen=True):
@@ -345,7 +345,8 @@ class Answer:
                 parts[0] = parts[0] or id
                 parts[1] = parts[1] or name
                 parts[2] += arguments
-                self.tool_calls = [ToolCall(*self._calls[key]) for key in sorted(self._calls)]
+                calls = sorted(self._calls.items())
+                self.tool_calls = [ToolCall(id, name, arguments) for _, (id, name, arguments) in calls]
             case RefusalDelta(text):
                 self.refusal += text
             case ReasoningDelta(text):
