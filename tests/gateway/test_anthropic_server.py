@@ -1,4 +1,4 @@
-"""What the official Anthropic SDK makes of our bytes: whole and streamed answers, errors, counts, the list of models."""
+"""What the official Anthropic SDK makes of our bytes: whole and streamed answers, errors, counts, lists of models."""
 
 from __future__ import annotations
 

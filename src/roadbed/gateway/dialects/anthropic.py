@@ -133,7 +133,8 @@ def _turns(
             turns.append({"role": role, "content": blocks})
     for turn in turns:
         # Results of tools must come first in their turn, or the request is refused.
-        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+        if turn["role"] == "user" and len(turn["content"]) > 1:
+            turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     if is_own and any(not isinstance(message.content, str) for _, message in system):
         return [block for where, message in system for block in _blocks(message, where, is_own=True)], turns
     return "\n\n".join(text for _, message in system if (text := message.text())), turns
