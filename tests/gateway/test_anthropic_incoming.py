@@ -350,6 +350,13 @@ def test_an_openai_endpoint_gets_the_meaning_and_the_rest_is_named() -> None:
     ]
 
 
+def test_reasoning_beside_a_call_leaves_no_empty_list_for_an_openai_endpoint() -> None:
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    call = {"type": "tool_use", "id": "t", "name": "a", "input": {}}
+    sent, _ = to_openai(messages=[{"role": "assistant", "content": [thinking, call]}])
+    assert sent["messages"][0]["content"] is None
+
+
 @pytest.mark.parametrize(
     ("values", "param"),
     [

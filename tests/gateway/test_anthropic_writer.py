@@ -176,7 +176,9 @@ def test_pieces_of_calls_that_come_by_turns_are_put_in_order() -> None:
 def test_the_second_of_two_calls_is_not_held_back() -> None:
     writer = MessageWriter("7", "smart")
     writer.events([ToolCallDelta(0, "t1", "a", "{}")])
-    assert b'"t2"' in writer.events([ToolCallDelta(1, "t2", "b", "")])
+    assert b'"t2"' in writer.events([ToolCallDelta(1, "t2", "b", "{}")])
+    assert b'"index":0' in writer.events([ToolCallDelta(0, arguments="x")])  # late, and still told by its block
+    assert b'"t3"' in writer.events([ToolCallDelta(2, "t3", "c", "{}")])
 
 
 @pytest.mark.parametrize(
