@@ -18,6 +18,7 @@ from roadbed.gateway.types import (
     ChatRequest,
     Event,
     Finished,
+    ImagePart,
     JsonSchema,
     Message,
     Part,
@@ -88,22 +89,31 @@ class _Masker:
             content = self.text(message.content)
         else:
             content = tuple(part for given in message.content for part in self.part(given))
-        calls = tuple(ToolCall(call.id, call.name, self.text(call.arguments)) for call in message.tool_calls)
-        return Message(message.role, content, self.text(message.name), calls, message.tool_call_id)
+        calls = tuple(
+            ToolCall(call.id, call.name, self.text(call.arguments), self.tree(call.hints))
+            for call in message.tool_calls
+        )
+        name, hints = self.text(message.name), self.tree(message.hints)
+        return Message(message.role, content, name, calls, message.tool_call_id, message.is_error, hints)
 
     def part(self, part: Part) -> tuple[Part, ...]:
         """One part. Reasoning is returned to its provider byte for byte or, where something in it must be masked, not
         at all: a changed block would be refused.
         """
-        if isinstance(part, TextPart):
-            return (TextPart(self.text(part.text)),)
-        if isinstance(part, ReasoningPart) and self.text(part.text) != part.text:
-            return ()
-        return (part,)
+        match part:
+            case TextPart(text, hints):
+                return (TextPart(self.text(text), self.tree(hints)),)
+            case ImagePart(url, detail, hints):
+                return (ImagePart(url, detail, self.tree(hints)),)
+            case ReasoningPart(_, text) if self.text(text) != text:
+                return ()
+            case _:
+                return (part,)
 
     def tool(self, tool: Tool) -> Tool:
         """One tool's description and schema; its name is an identifier."""
-        return Tool(tool.name, self.text(tool.description), self.tree(tool.parameters), tool.strict)
+        description, parameters = self.text(tool.description), self.tree(tool.parameters)
+        return Tool(tool.name, description, parameters, tool.strict, self.tree(tool.hints))
 
 
 def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault) -> GuardedRequest:
@@ -149,9 +159,11 @@ class Unmasker:
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
                 return before + head + self._pieces(key, arguments)
             case ReasoningSealed():
-                return [*self._end((ReasoningDelta, 0)), event]
-            case Finished():
-                return [*self._flush(), event]
+                # What was held back of a block belongs before its seal; calls have nothing to do with it.
+                return [*self._flush(but=ToolCallDelta), event]
+            case Finished(reason, stop_sequence):
+                shown = self._guard.for_caller(stop_sequence, self._vault, self._principal)
+                return [*self._flush(), Finished(reason, shown)]
             case _:
                 return [event]
 

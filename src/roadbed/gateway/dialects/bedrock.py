@@ -19,6 +19,7 @@ import msgspec
 from roadbed.gateway.dialects.base import EncodedRequest, malformed
 from roadbed.gateway.dialects.bedrock_answer import NAME, REDACTED, BedrockDecoder, whole_events
 from roadbed.gateway.dialects.event_stream import EventStreamParser
+from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
 from roadbed.gateway.dialects.sigv4 import Header, SignedParts, sign
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
@@ -39,9 +40,6 @@ from roadbed.wire.address import parse_url
 
 SERVICE = "bedrock"
 TEMPERATURE_MAX = 1.0
-_MEANING = frozenset({"modalities", "audio", "web_search_options", "functions", "function_call", "store"})
-"""Fields of OpenAI chat that would change the answer and that Converse cannot carry."""
-
 _EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -108,7 +106,7 @@ def _body(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[
         output.update(body.pop("outputConfig", None) or {})
     else:
         output.update(_effort(request.passthrough))
-        dropped += _without_meaning(request.passthrough, carried=bool(output))
+        dropped += left_out(request, NAME, (IS_ERROR, "reasoning_effort") if output else (IS_ERROR,))
     body["messages"] = turns
     if system:
         body["system"] = system
@@ -131,17 +129,6 @@ def _body(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[
 def _effort(passthrough: dict[str, Any]) -> dict[str, Any]:
     effort = passthrough.get("reasoning_effort")
     return {"effort": effort} if isinstance(effort, str) and effort in _EFFORTS else {}
-
-
-def _without_meaning(passthrough: dict[str, Any], *, carried: bool) -> list[str]:
-    """Names of foreign fields that are left out; raises for those whose loss would change the answer."""
-    for name, value in passthrough.items():
-        if name == "modalities" and value == ["text"]:
-            continue
-        if name in _MEANING and value:
-            message = f"{name}: the bedrock dialect cannot carry it"
-            raise UnsupportedFeature(message, hint="leave it out, or use a route to an openai endpoint", param=name)
-    return sorted(name for name in passthrough if not (carried and name == "reasoning_effort"))
 
 
 def _inference(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[str, Any]:
@@ -248,7 +235,10 @@ def _blocks(message: Message, where: str) -> list[dict[str, Any]]:
         and not (isinstance(part, ReasoningPart) and part.dialect != NAME)
     ]
     if message.role == "tool":
-        return [{"toolResult": {"toolUseId": _id(message.tool_call_id), "content": blocks}}]
+        result: dict[str, Any] = {"toolUseId": _id(message.tool_call_id), "content": blocks}
+        if message.is_error:
+            result["status"] = "error"
+        return [{"toolResult": result}]
     for number, call in enumerate(message.tool_calls):
         param = f"{where}.tool_calls[{number}].function"
         try:

@@ -17,17 +17,26 @@ Carried = tuple[dict[str, Any], list[str]]
 
 MEANING: dict[str, frozenset[str]] = {
     "openai": frozenset({"modalities", "audio", "web_search_options", "functions", "function_call", "store"}),
-    "anthropic": frozenset({"mcp_servers", "container"}),
+    "anthropic": frozenset({"container", "inference_geo", "mcp_servers", "output_format"}),
     "responses": frozenset({"prompt", "moderation", "context_management"}),
 }
-"""By the caller's dialect: fields that change the answer and that no other dialect has."""
+"""By the caller's dialect: fields that change the answer, or where it is made, and that no other dialect has."""
+
+IS_ERROR = "is_error"
+"""The name under which a dropped mark of a failed tool is named."""
 
 _OF_BOTH = ("user", "service_tier", "prompt_cache_key", "prompt_cache_retention", "safety_identifier")
 """Fields that chat completions and Responses share."""
 
 
 def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[str] = ()) -> list[str]:
-    """The names of the fields that are not carried. Raises `UnsupportedFeature` where one of them has a meaning."""
+    """The names of the fields, hints and marks that are not carried. Raises `UnsupportedFeature` where one of them has
+    a meaning, and for a tool that only a provider of the caller's dialect knows.
+    """
+    for number, tool in enumerate(request.tools):
+        if tool.is_native:
+            param = f"tools[{number}].type"
+            raise UnsupportedFeature(f"{param}: the {endpoint_dialect} dialect does not know this tool", param=param)
     meaning = MEANING.get(request.passthrough_dialect, frozenset())
     for name, value in request.passthrough.items():
         if name == "modalities" and value == ["text"]:
@@ -35,7 +44,10 @@ def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[st
         if name in meaning and value and name not in carried:
             hint = f"leave it out, or use a route to an endpoint of type {request.passthrough_dialect}"
             raise UnsupportedFeature(f"{name}: the {endpoint_dialect} dialect cannot carry it", hint=hint, param=name)
-    return sorted(name for name in request.passthrough if name not in carried)
+    lost = {*request.passthrough, *request.hint_names()}
+    if any(message.is_error for message in request.messages):
+        lost.add(IS_ERROR)
+    return sorted(lost.difference(carried))
 
 
 def chat_fields(request: ChatRequest) -> Carried:

@@ -159,7 +159,7 @@ def _tool_fields(request: ChatRequest, profile: Profile) -> dict[str, Any]:
             body["tool_choice"] = "required"
     elif choice is not None:
         body["tool_choice"] = choice
-    body["tools"] = [_tool(tool) for tool in tools]
+    body["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]
     if request.parallel_tool_calls is not None:
         if profile.has_parallel_switch:
             body["parallel_tool_calls"] = request.parallel_tool_calls
@@ -208,7 +208,9 @@ def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
             return fields
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: Tool, where: str) -> dict[str, Any]:
+    if tool.is_native:
+        raise UnsupportedFeature(f"{where}.type: the openai dialect does not know this tool", param=f"{where}.type")
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
