@@ -70,7 +70,7 @@ FORMAT = {"type": "json_schema", "schema": {"type": "object"}}
     ("raw", "param"),
     [
         ([], None),
-        ({"messages": []}, None),
+        ({"messages": []}, "model"),
         (body(model=3), "model"),
         (body(messages=[]), "messages"),
         (body(messages=[{"role": "wizard", "content": "x"}]), "messages[0].role"),

@@ -7,7 +7,7 @@ holds names and bounds, never a value of the caller's.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,8 +16,14 @@ from roadbed.kernel.errors import TooLarge
 
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 DEPTH_MAX = 100
+GUARDED_DEPTH_MAX = 64
+"""As deep as the guard reads (`masking.DEPTH_MAX`)."""
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.S)
+T = TypeVar("T")
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.S)
+_MISSING = re.compile(r"Object missing required field `(?P<name>\w+)`")
+_WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _ENUM = re.compile(r"Invalid enum value .*", re.S)
 
 
@@ -35,8 +41,7 @@ def json_object(body: bytes) -> dict[str, Any]:
         raise InvalidChatRequest("the body must be a JSON object")
     if body.count(b"{") + body.count(b"[") > DEPTH_MAX:  # else it cannot be deeper
         for name, value in raw.items():
-            if _is_deeper(value, DEPTH_MAX):
-                raise InvalidChatRequest(f"{name}: it is nested deeper than {DEPTH_MAX}", param=name)
+            check_depth(name, value, DEPTH_MAX)
     return raw
 
 
@@ -53,19 +58,31 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
-def invalid(error: msgspec.ValidationError) -> InvalidChatRequest:
-    """A typed error for a value that is not of the shape asked for, with the field's path."""
+def invalid(error: msgspec.ValidationError, where: str = "") -> InvalidChatRequest:
+    """A typed error for a value that is not of the shape asked for, with the field's path. ``where`` is the path that
+    the value stands at.
+    """
     match = _AT.match(str(error))
-    what = match["what"] if match else "it has a wrong type"
-    path = (match["path"] if match else None) or None
+    what, path = (match["what"], match["path"] or "") if match else ("it has a wrong type", "")
+    missing = _MISSING.fullmatch(what)
+    if missing is not None:
+        what, path = "it is missing", f"{path}.{missing['name']}".removeprefix(".")
     what = _ENUM.sub("not one of the values allowed here", what)
-    what = what[:1].lower() + what[1:]
-    return InvalidChatRequest(f"{path or 'the body'}: {what}", param=path)
+    joint = "." if where and path and not path.startswith("[") else ""
+    return wrong(f"{where}{joint}{path}", what[:1].lower() + what[1:])
 
 
-def wrong(path: str, what: str) -> InvalidChatRequest:
-    """The error for the field at ``path``."""
-    return InvalidChatRequest(f"{path}: {what}", param=path)
+def convert(raw: Any, kind: type[T], where: str = "") -> T:
+    """``raw`` as a ``kind``. ``where`` is the path that it stands at."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise invalid(error, where) from None
+
+
+def wrong(path: str, what: str, *, hint: str = "") -> InvalidChatRequest:
+    """The error for the field at ``path``; an empty path means the body itself."""
+    return InvalidChatRequest(f"{path or 'the body'}: {what}", hint=hint, param=path or None)
 
 
 def string_of(fields: dict[str, Any], name: str, where: str) -> str:
@@ -88,3 +105,14 @@ def check_bound(name: str, value: float | None, low: float, high: float) -> None
     """Refuse a number outside its bounds."""
     if value is not None and not low <= value <= high:
         raise wrong(name, f"it must be between {low:g} and {high:g}")
+
+
+def check_depth(path: str, value: Any, depth: int = GUARDED_DEPTH_MAX) -> None:
+    """Refuse plain JSON data that is nested deeper."""
+    if _is_deeper(value, depth):
+        raise wrong(path, f"it is nested deeper than {depth}")
+
+
+def word_of(value: Any) -> str:
+    """A type name as a message may repeat it; ``this type`` for what is no short word."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else "this type"

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX
-from roadbed.gateway.dialects.openai_server import REQUEST_BYTES_MAX, TOOLS_MAX
+from roadbed.gateway.dialects.openai_server import TOOLS_MAX
+from roadbed.gateway.dialects.reading import check_bound, check_depth, convert, json_object, word_of, wrong
 from roadbed.gateway.dialects.responses_items import DIALECT, turns_from_input
-from roadbed.gateway.dialects.shape import check_bound, check_depth, convert, invalid, json_object, word_of
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.types import ChatRequest, JsonSchema, Message, NamedTool, Tool, ToolChoice
 from roadbed.kernel.errors import TooLarge
@@ -97,7 +97,7 @@ class IncomingResponse(msgspec.Struct, frozen=True):
 
 def decode_response_request(body: bytes) -> IncomingResponse:
     """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with the field's path."""
-    raw = json_object(body, REQUEST_BYTES_MAX)
+    raw = json_object(body)
     wire = convert(raw, _Request)
     _check_bounds(wire)
     _refuse_state(wire)
@@ -130,7 +130,7 @@ def decode_response_request(body: bytes) -> IncomingResponse:
 def _check_bounds(wire: _Request) -> None:
     if isinstance(wire.input, list):
         if not wire.input:
-            raise invalid("input", "at least one item is needed")
+            raise wrong("input", "at least one item is needed")
         if len(wire.input) > MESSAGES_MAX:
             raise TooLarge(f"input: more than {MESSAGES_MAX} items", param="input")
     if len(wire.tools or ()) > TOOLS_MAX:
@@ -145,7 +145,7 @@ def _check_bounds(wire: _Request) -> None:
         raise TooLarge(f"metadata: more than {METADATA_MAX} pairs", param="metadata")
     if any(len(key) > METADATA_KEY_MAX or len(value) > METADATA_VALUE_MAX for key, value in metadata.items()):
         what = f"keys have at most {METADATA_KEY_MAX} characters and values {METADATA_VALUE_MAX}"
-        raise invalid("metadata", what)
+        raise wrong("metadata", what)
 
 
 def _refuse_state(wire: _Request) -> None:
@@ -166,7 +166,7 @@ def _refuse_unsupported(wire: _Request) -> None:
         name = "top_logprobs" if wire.top_logprobs else "include"
         raise UnsupportedFeature(f"{name}: logprobs are not passed on", hint="leave it out", param=name)
     if wire.stream_options is not None and not wire.stream:
-        raise invalid("stream_options", "it goes with stream: true only")
+        raise wrong("stream_options", "it goes with stream: true only")
 
 
 def _function(tool: dict[str, Any], where: str) -> _Function:
@@ -178,10 +178,10 @@ def _function(tool: dict[str, Any], where: str) -> _Function:
             param=f"{where}.type",
         )
     if "function" in tool and "name" not in tool:
-        raise invalid(f"{where}.name", "it is missing", hint="name and parameters stand beside type, not in function")
+        raise wrong(f"{where}.name", "it is missing", hint="name and parameters stand beside type, not in function")
     function = convert(tool, _Function, where)
     if not function.name:
-        raise invalid(f"{where}.name", "it is empty")
+        raise wrong(f"{where}.name", "it is empty")
     check_depth(f"{where}.parameters", function.parameters)
     for name, value in tool.items():
         is_plain = value in (None, False) or (name == "allowed_callers" and value == ["direct"])
@@ -201,13 +201,13 @@ def _tool_choice(given: str | dict[str, Any] | None, names: list[str]) -> tuple[
     if given == "none":
         return "none", None
     if not names:
-        raise invalid("tool_choice", "there are no tools to choose from")
+        raise wrong("tool_choice", "there are no tools to choose from")
     if given == "auto":
         return "auto", None
     if given == "required":
         return "required", None
     if isinstance(given, str):
-        raise invalid("tool_choice", "it must be none, auto, required or an object")
+        raise wrong("tool_choice", "it must be none, auto, required or an object")
     kind = given.get("type")
     if kind == "function":
         return NamedTool(_named(given, names, "tool_choice")), None
@@ -216,21 +216,21 @@ def _tool_choice(given: str | dict[str, Any] | None, names: list[str]) -> tuple[
         raise UnsupportedFeature(message, hint="use function or allowed_tools", param="tool_choice.type")
     mode, tools = given.get("mode"), given.get("tools")
     if not isinstance(tools, list) or not tools:
-        raise invalid("tool_choice.tools", "it must be an array of at least one tool")
+        raise wrong("tool_choice.tools", "it must be an array of at least one tool")
     allowed = {_named(tool, names, f"tool_choice.tools[{number}]") for number, tool in enumerate(tools)}
     if mode == "auto":
         return "auto", allowed
     if mode == "required":
         return "required", allowed
-    raise invalid("tool_choice.mode", "it must be auto or required")
+    raise wrong("tool_choice.mode", "it must be auto or required")
 
 
 def _named(tool: Any, names: list[str], where: str) -> str:
     name = tool.get("name") if isinstance(tool, dict) and tool.get("type") == "function" else None
     if not isinstance(name, str):
-        raise invalid(where, "it must be a function with its name")
+        raise wrong(where, "it must be a function with its name")
     if name not in names:
-        raise invalid(f"{where}.name", "it names a tool that is not in tools")
+        raise wrong(f"{where}.name", "it names a tool that is not in tools")
     return name
 
 
@@ -241,7 +241,7 @@ def _response_format(wire: _Format | None) -> JsonSchema | None:
         return JsonSchema()
     for name in ("name", "schema"):
         if getattr(wire, name) is None:
-            raise invalid(f"text.format.{name}", "it is missing")
+            raise wrong(f"text.format.{name}", "it is missing")
     return JsonSchema(wire.schema, wire.name or "", wire.strict)
 
 

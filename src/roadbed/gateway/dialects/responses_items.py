@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from roadbed.gateway.dialects.reading import check_depth, convert, word_of, wrong
 from roadbed.gateway.dialects.responses_reasoning import ReasoningItem, part_from_caller
-from roadbed.gateway.dialects.shape import check_depth, convert, invalid, word_of
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.types import ImagePart, Message, OtherPart, Part, ReasoningPart, Role, TextPart, ToolCall
 
@@ -69,7 +69,7 @@ class _Turns:
                     param=f"{where}.type",
                 )
             case _:
-                raise invalid(f"{where}.type", "it is missing" if kind is None else "it must be a string")
+                raise wrong(f"{where}.type", "it is missing" if kind is None else "it must be a string")
 
     def end_assistant(self) -> None:
         """No further item belongs to the assistant's turn."""
@@ -86,14 +86,14 @@ class _Turns:
         role = item.get("role")
         if role not in ROLES:
             hint = "the result of a tool is a function_call_output item" if role == "tool" else ""
-            raise invalid(f"{where}.role", f"it must be one of {', '.join(ROLES)}", hint=hint)
+            raise wrong(f"{where}.role", f"it must be one of {', '.join(ROLES)}", hint=hint)
         if item.get("tool_calls"):
-            raise invalid(f"{where}.tool_calls", "it is not a field here", hint="send function_call items")
+            raise wrong(f"{where}.tool_calls", "it is not a field here", hint="send function_call items")
         content = item.get("content")
         if isinstance(content, list):
             content = tuple(_part(part, role, f"{where}.content[{n}]") for n, part in enumerate(content))
         elif not isinstance(content, str):
-            raise invalid(f"{where}.content", "it is missing" if content is None else "it must be a string or an array")
+            raise wrong(f"{where}.content", "it is missing" if content is None else "it must be a string or an array")
         if role != "assistant":
             self.end_assistant()
             self.messages.append(Message(role, content))
@@ -105,9 +105,9 @@ class _Turns:
     def _output(self, item: dict[str, Any], where: str) -> Message:
         call_id = item.get("call_id")
         if not isinstance(call_id, str) or not call_id:
-            raise invalid(f"{where}.call_id", "it must name the call that this answers")
+            raise wrong(f"{where}.call_id", "it must name the call that this answers")
         if call_id not in self._call_ids:
-            raise invalid(
+            raise wrong(
                 f"{where}.call_id", "no function_call item before it has this call_id", hint=_KEPT_AT_THE_PROVIDER
             )
         output = item.get("output")
@@ -115,14 +115,14 @@ class _Turns:
             parts = tuple(_part(part, "tool", f"{where}.output[{n}]") for n, part in enumerate(output))
             return Message("tool", parts, tool_call_id=call_id)
         if not isinstance(output, str):
-            raise invalid(f"{where}.output", "it must be a string or an array of parts")
+            raise wrong(f"{where}.output", "it must be a string or an array of parts")
         return Message("tool", output, tool_call_id=call_id)
 
 
 def _call(item: dict[str, Any], where: str) -> ToolCall:
     for name in ("call_id", "name", "arguments"):
         if not isinstance(item.get(name), str) or (name != "arguments" and not item[name]):
-            raise invalid(
+            raise wrong(
                 f"{where}.{name}", "it must be a string" + ("" if name == "arguments" else " that is not empty")
             )
     if item.get("namespace"):
@@ -135,7 +135,7 @@ def _reasoning(item: dict[str, Any], where: str) -> ReasoningPart:
     sealed = wire.encrypted_content or ""
     part = part_from_caller(wire) if sealed.isascii() and " " not in sealed else None
     if part is None:
-        raise invalid(f"{where}.encrypted_content", "it is not what an answer held", hint="return it unchanged")
+        raise wrong(f"{where}.encrypted_content", "it is not what an answer held", hint="return it unchanged")
     return part
 
 
@@ -146,17 +146,17 @@ _BY_OTHERS = ("input_text", "input_image", "input_file", "input_audio")
 
 def _part(part: Any, role: str, where: str) -> Part:
     if not isinstance(part, dict):
-        raise invalid(where, "it must be an object")
+        raise wrong(where, "it must be an object")
     kind = part.get("type")
     if not isinstance(kind, str):
-        raise invalid(f"{where}.type", "it must be a string")
+        raise wrong(f"{where}.type", "it must be a string")
     allowed = _BY_ASSISTANT if role == "assistant" else _BY_OTHERS
     if kind not in allowed:
-        raise invalid(f"{where}.type", f"a part of role {role} must be one of {', '.join(allowed)}")
+        raise wrong(f"{where}.type", f"a part of role {role} must be one of {', '.join(allowed)}")
     if kind in _TEXTS:
         text = part.get(_TEXTS[kind])
         if not isinstance(text, str):
-            raise invalid(f"{where}.{_TEXTS[kind]}", "it must be a string")
+            raise wrong(f"{where}.{_TEXTS[kind]}", "it must be a string")
         return TextPart(text)
     if part.get("file_id") is not None:
         message = f"{where}.file_id: files that a provider keeps are not passed on"
@@ -166,7 +166,7 @@ def _part(part: Any, role: str, where: str) -> Part:
         return OtherPart(DIALECT, part)
     url, detail = part.get("image_url"), part.get("detail")
     if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
-        raise invalid(f"{where}.image_url", "it must be an http, https or data: address")
+        raise wrong(f"{where}.image_url", "it must be an http, https or data: address")
     if not (detail is None or isinstance(detail, str)):
-        raise invalid(f"{where}.detail", "it must be a string")
+        raise wrong(f"{where}.detail", "it must be a string")
     return ImagePart(url, detail or "")

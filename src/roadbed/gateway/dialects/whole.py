@@ -7,13 +7,13 @@ typed error with the field's path out of reading a caller's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, malformed
+from roadbed.gateway.dialects.reading import invalid
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest
 from roadbed.gateway.types import Usage
@@ -21,7 +21,6 @@ from roadbed.kernel.errors import TooLarge
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 TEXT_CHARACTERS_MAX = 200_000
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?$", re.S)
 
 T = TypeVar("T")
 Asked = TypeVar("Asked", contravariant=True)
@@ -61,18 +60,11 @@ def read_caller(body: bytes, kind: type[T]) -> tuple[T, tuple[str, ...]]:
     except RecursionError:
         raise InvalidChatRequest("the body is nested too deeply") from None
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidChatRequest("the body is not valid JSON") from None
     known = {field.encode_name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
     return read, tuple(sorted(name for name, value in raw.items() if name not in known and value is not None))
-
-
-def _invalid(error: msgspec.ValidationError) -> InvalidChatRequest:
-    match = _AT.match(str(error))
-    what = match["what"] if match else "it has a wrong type"
-    path = (match["path"] if match else None) or None
-    return InvalidChatRequest(f"{path or 'the body'}: {what[:1].lower()}{what[1:]}", param=path)
 
 
 def checked_texts(texts: Iterable[str], where: str) -> tuple[str, ...]:
