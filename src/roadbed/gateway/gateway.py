@@ -19,7 +19,7 @@ from roadbed.gateway.dialects.rerank import Ranking, RerankRequest
 from roadbed.gateway.errors import NoModel, UnknownRoute, WrongTask
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.manifest import Task
-from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.meter import TokenEstimator, text_bytes
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
@@ -110,6 +110,11 @@ class Gateway:
         """The documents by what they have to do with the query, by a route of the task ``rerank``."""
         walk = WholeCall(self._shared, self._for_task(route, "rerank"), RERANK, asked, call)
         return await walk.run(), walk.outcome
+
+    def estimate_tokens(self, route: Route | None, request: ChatRequest) -> int:
+        """The tokens of a request's texts, as the route's first endpoint counted earlier ones. Nothing is sent."""
+        model = route.ladder[0].model if route is not None and route.ladder else ""
+        return self._shared.estimator.tokens(model, text_bytes(request))
 
     def _for_task(self, route: str | Route, task: Task) -> Route:
         found = self.find(route) if isinstance(route, str) else route

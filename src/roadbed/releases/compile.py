@@ -29,7 +29,7 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
     releases = {ROUTES: seal(ROUTES, {"kind": "routes", **_routes(manifest, list(manifest.models))})}
     for name, app in manifest.apps.items():
         prompt = workspace.prompts.get(name, "")
-        model = app.model or next(iter(manifest.models), "")
+        model = app.model or next((name for name, model in manifest.models.items() if model.task == "chat"), "")
         document: dict[str, Any] = {
             "kind": app.kind,
             "settings": {**msgspec.to_builtins(app), "model": model},

@@ -14,20 +14,22 @@ from typing import Protocol
 import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import Incoming, text_completion
+from roadbed.gateway.dialects.base import CallerRequest
+from roadbed.gateway.dialects.openai_server import text_completion
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Opening, Relay
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, TextDelta
+from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, ReasoningSealed, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, Trace
+from roadbed.server.http import CHAT
 from roadbed.server.reply import JSON_HEADER, Reply
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
-SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta)
+SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta, ReasoningSealed)
 """The events that a caller sees as they come."""
 
 PASSED_OVER = frozenset({PRIVATE_IP})
@@ -70,7 +72,7 @@ class RouteTurn(msgspec.Struct):
     """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
 
     request: HotRequest
-    incoming: Incoming
+    incoming: CallerRequest
     route: Route
     call: Call
     trace: Trace
@@ -196,5 +198,5 @@ class HotAnswer(Relay):
             turn = self._turn
             if self._is_committed:
                 turn.trace.rung = self._opening.first.way.rung
-            self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release)
+            self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release, CHAT)
         return self._reply

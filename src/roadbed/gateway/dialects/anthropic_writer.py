@@ -61,7 +61,7 @@ class MessageWriter:
                 self._take(event, out)
         return b"".join(out)
 
-    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The end of a whole answer: ``message_delta`` with what it used, then ``message_stop``."""
         out: list[bytes] = []
         for event in _gathered(self._held):
@@ -80,7 +80,7 @@ class MessageWriter:
         """The end of an answer that broke: nothing may follow."""
         return _event(b"error", _encode(error_object(error, self._request_id)))
 
-    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed."""
         message = self._message(_blocks(answer), _stop_reason(answer), answer.stop_sequence, answer.usage or Usage())
         message["roadbed"] = _facts(annotations, roadbed)
@@ -225,7 +225,7 @@ def _stop_reason(answer: Answer) -> str:
     return STOP_WORDS[answer.finish_reason or "stop"]
 
 
-def _facts(annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> dict[str, Any]:
+def _facts(annotations: list[dict[str, Any]], roadbed: Any) -> dict[str, Any]:
     return {**roadbed, "annotations": annotations} if annotations else roadbed
 
 

@@ -137,7 +137,7 @@ class AnswerWriter(Protocol):
         """The bytes of some deltas; events that are written at the end give nothing."""
         ...
 
-    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The end of a whole stream. ``roadbed`` is what Roadbed says about the answer."""
         ...
 
@@ -145,15 +145,18 @@ class AnswerWriter(Protocol):
         """The end of a stream that broke."""
         ...
 
-    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed."""
         ...
 
 
 class CallerDialect(Protocol):
-    """One protocol of our own callers. Pure."""
+    """One protocol of our own callers. Pure. ``id_header`` is the header in which its SDKs look for an answer's id;
+    empty where there is none.
+    """
 
     name: str
+    id_header: str
 
     def decode(self, body: bytes) -> CallerRequest:
         """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with a path."""
@@ -165,6 +168,10 @@ class CallerDialect(Protocol):
 
     def error_body(self, error: RoadbedError) -> bytes:
         """The body of an error response, in the dialect's own shape."""
+        ...
+
+    def broken(self, error: RoadbedError) -> bytes:
+        """The end of a stream whose writer is not at hand: what `AnswerWriter.error` says, as far as it can be."""
         ...
 
 

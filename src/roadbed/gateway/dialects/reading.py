@@ -14,7 +14,7 @@ import msgspec
 from roadbed.gateway.errors import InvalidChatRequest
 from roadbed.kernel.errors import TooLarge
 
-REQUEST_BYTES_MAX = 64 * 1024 * 1024
+REQUEST_BYTES_MAX = 32 * 1024 * 1024
 DEPTH_MAX = 100
 GUARDED_DEPTH_MAX = 64
 """As deep as the guard reads (`masking.DEPTH_MAX`)."""

@@ -19,6 +19,7 @@ class ResponsesCaller:
     """The callers' dialect ``responses``."""
 
     name = DIALECT
+    id_header = "x-request-id"
 
     def decode(self, body: bytes) -> IncomingResponse:
         """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with a path."""
@@ -31,3 +32,9 @@ class ResponsesCaller:
     def error_body(self, error: RoadbedError) -> bytes:
         """The body of an error response: OpenAI's error object."""
         return msgspec.json.encode(error_object(error))
+
+    def broken(self, error: RoadbedError) -> bytes:
+        """The dialect's own event for errors, which ends a stream, too."""
+        said = error_object(error)["error"]
+        event = {"type": "error", "code": said["code"], "message": said["message"], "param": said["param"]}
+        return b"event: error\ndata: %b\n\n" % msgspec.json.encode(event)

@@ -129,7 +129,7 @@ class ResponseWriter:
                     pass
         return self._taken()
 
-    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The end of a whole stream, with what Roadbed says about the answer."""
         response = self._finish(answer, annotations, roadbed)
         self._event(f"response.{response['status']}", {"response": response})
@@ -149,7 +149,7 @@ class ResponseWriter:
         self._event("response.failed", {"response": response})
         return self._taken()
 
-    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed.
 
         `Answer` does not keep how reasoning and the rest took turns: reasoning comes first, then the text, the calls.
@@ -261,7 +261,7 @@ class ResponseWriter:
 
     # The end.
 
-    def _finish(self, answer: Answer, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, answer: Answer, annotations: list[dict[str, Any]], roadbed: Any) -> dict[str, Any]:
         """Close what is open; the response object."""
         if not self._items and answer.finish_reason in ("stop", None):
             self._message_piece("output_text", "")
