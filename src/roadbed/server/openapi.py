@@ -129,8 +129,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "OpenAI dialect",
         "Ask an app or a route in the shape of OpenAI's Responses API. With `stream: true` the answer comes as "
         "server-sent events.",
-        "a response object; an app's text has its citations as `annotations`, and `roadbed` holds what it does in a chat "
-        "completion",
+        "a response object; an app's text has its citations as `annotations`, and `roadbed` holds what it does in a "
+        "chat completion",
         request=RESPONSES_REQUEST,
     ),
     Operation(
@@ -398,7 +398,8 @@ def build_openapi() -> dict[str, Any]:
         "info": {
             "title": "Roadbed",
             "version": __version__,
-            "description": "/v1 speaks OpenAI's dialects and Anthropic's, /api is Roadbed's own. Errors: docs/reference/errors.md.",
+            "description": "/v1 speaks OpenAI's dialects and Anthropic's, /api is Roadbed's own. "
+            "Errors: docs/reference/errors.md.",
         },
         "security": [{"bearer": []}, {"apiKey": []}],
         "paths": paths,

@@ -1,5 +1,5 @@
-"""The JSON Schemas of the bodies that callers' dialects have, for the OpenAPI document: what `openapi.py` cannot take from
-a struct, because a codec reads them.
+"""The JSON Schemas of the bodies that callers' dialects have, for the OpenAPI document: what `openapi.py` cannot take
+from a struct, because a codec reads them.
 
 Only data. The invariant, held by ``tests/docs``: the fields named here are those that the codecs know.
 """
@@ -50,8 +50,8 @@ CHAT_REQUEST: Final[dict[str, Any]] = {
 RESPONSES_REQUEST: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["model", "input"],
-    "description": "OpenAI's Responses request. Nothing is kept: `store` is false when it is left out, and what needs an "
-    "earlier response is refused. Fields that are not listed are passed to endpoints that speak the same dialect.",
+    "description": "OpenAI's Responses request. Nothing is kept: `store` is false when it is left out, and what needs "
+    "an earlier response is refused. Fields that are not listed are passed to endpoints that speak the same dialect.",
     "properties": {
         "model": _MODEL,
         "input": {"description": "text, or a list of items"},
@@ -69,7 +69,7 @@ RESPONSES_REQUEST: Final[dict[str, Any]] = {
         "include": {"type": "array", "description": "`reasoning.encrypted_content` is given where there is any"},
         "metadata": {"type": "object"},
         "user": {"type": "string"},
-        "truncation": {"description": "disabled only"},
+        "truncation": {"description": "auto is for endpoints of the same dialect"},
         "store": {"type": "boolean", "description": "false only"},
         "background": {"type": "boolean", "description": "not supported"},
         "previous_response_id": {"type": "string", "description": "not supported: send the items again"},
@@ -81,8 +81,8 @@ RESPONSES_REQUEST: Final[dict[str, Any]] = {
 COUNT_REQUEST: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["model", "messages"],
-    "description": "Anthropic's Messages request. The header `anthropic-version` is accepted and not needed. Fields that "
-    "are not listed are passed to endpoints that speak the same dialect.",
+    "description": "Anthropic's Messages request. The header `anthropic-version` is accepted and not needed. Fields "
+    "that are not listed are passed to endpoints that speak the same dialect.",
     "properties": {
         "model": _MODEL,
         "messages": {"type": "array", "items": {"type": "object", "required": ["role", "content"]}},
