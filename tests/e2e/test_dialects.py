@@ -13,7 +13,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from anthropic.types import TextBlock, ToolUseBlock
+from anthropic.types import Message, TextBlock, ToolUseBlock
 
 from roadbed.testing.flaky_endpoint import refused_port
 from roadbed.testing.scripted_model import LoggedRequest, Rule
@@ -187,6 +187,7 @@ def test_parallel_tools_through_anthropics_sdk(
 ) -> None:
     tools: Any = [{"name": "weather", "input_schema": PARAMETERS}]
     asked: list[Any] = [{"role": "user", "content": "What is the weather?"}]
+    first: Message
     if is_stream:
         with claude.messages.stream(model=route, max_tokens=50, messages=asked, tools=tools) as stream:
             first = stream.get_final_message()
@@ -225,6 +226,52 @@ def test_dropped_fields_are_named(site: Site, *, is_stream: bool) -> None:
     assert site.post(RESPONSES, asked).headers["x-roadbed-dropped"] == "user"
     asked = {"model": "by-anthropic", "messages": SAY, "seed": 3, "stream": is_stream}
     assert site.post(CHAT, asked).headers["x-roadbed-dropped"] == "seed"
+
+
+THINKING = b"".join(
+    b"event: %b\ndata: %b\n\n" % (str(event["type"]).encode(), json.dumps(event).encode())
+    for event in (
+        {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm."}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "sig=="}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Yes."}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 4}},
+        {"type": "message_stop"},
+    )
+)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_sealed_reasoning_comes_and_goes_back_unchanged(
+    site: Site, claude: anthropic.Anthropic, gpt: openai.OpenAI, *, is_stream: bool
+) -> None:
+    site.model.model.posts[MESSAGES] = Reply(headers={"content-type": "text/event-stream"}, body=THINKING)
+    asked: list[Any] = [*SAY]
+    try:
+        given: Message
+        if is_stream:
+            with claude.messages.stream(model="by-anthropic", max_tokens=9, messages=asked) as stream:
+                given = stream.get_final_message()
+            with gpt.responses.stream(model="by-anthropic", input="Say something") as events:
+                reasoning: Any = events.get_final_response().output[0]
+        else:
+            given = claude.messages.create(model="by-anthropic", max_tokens=9, messages=asked)
+            reasoning = gpt.responses.create(model="by-anthropic", input="Say something").output[0]
+    finally:
+        del site.model.model.posts[MESSAGES]
+    blocks: list[Any] = [block.model_dump(include={"type", "thinking", "signature", "text"}) for block in given.content]
+    assert blocks == [{"type": "thinking", "thinking": "Hm.", "signature": "sig=="}, {"type": "text", "text": "Yes."}]
+    assert reasoning.encrypted_content
+    again: Any = [{"role": "assistant", "content": blocks}, {"role": "user", "content": "And now?"}]
+    claude.messages.create(model="by-anthropic", max_tokens=9, messages=[*asked, *again])
+    assert site.model.model.chats[-1].json["messages"][1]["content"] == blocks
+    items: Any = [*SAY, reasoning.model_dump(exclude_none=True), {"role": "assistant", "content": "Yes."}, *SAY]
+    gpt.responses.create(model="by-anthropic", input=items)
+    assert site.model.model.chats[-1].json["messages"][1]["content"] == blocks
 
 
 # Apps.

@@ -101,7 +101,7 @@ def test_a_conversation_with_tools() -> None:
                 ),
                 Message("tool", "found", tool_call_id="t1"),
                 Message("user", "Go on"),
-                Message("tool", "", tool_call_id="call/2"),
+                Message("tool", "", tool_call_id="call/2", is_error=True),
             ),
             tools=(LOOK, Tool("see", strict=True)),
             tool_choice="required",
@@ -162,7 +162,7 @@ def test_a_conversation_with_tools() -> None:
                 "role": "user",
                 "content": [
                     {"toolResult": {"toolUseId": "t1", "content": [{"text": "found"}]}},
-                    {"toolResult": {"toolUseId": other, "content": []}},
+                    {"toolResult": {"toolUseId": other, "content": [], "status": "error"}},
                     {"text": "Go on"},
                 ],
             },
