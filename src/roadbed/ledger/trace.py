@@ -85,28 +85,31 @@ class LateFacts(Protocol):
 class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970."""
 
-    __slots__ = (
-        "_answer", "_late", "_masked_count", "_question", "_spans", "_usage", "app", "attributes", "dropped_spans",
-        "duration_us", "error_code", "id", "model", "principal", "release", "rung", "started_ns", "started_us",
-        "status",
-    )  # fmt: skip
+    # Defaults on the class: setting all of them on each request would cost a microsecond.
+    rung = error_code = model = ""
+    status = OK
+    duration_us = dropped_spans = _masked_count = 0
+    _question: Guarded | None = None
+    _answer: Guarded | None = None
+    _late: list[LateFacts] | None = None
+    _attributes: dict[str, Attribute] | None = None
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
         self.app = app
         self.principal = principal
         self.release = release
-        self.started_us = time.time_ns() // 1000
+        self.started_us = started_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
-        self.id = new_id(self.started_us // 1000)
+        self.id = new_id(started_us // 1000)
         self._spans: list[Span] = []
         self._usage: list[Usage] = []
-        self._late: list[LateFacts] | None = None
-        self.rung = self.error_code = self.model = ""
-        self.status = OK
-        self.duration_us = self._masked_count = self.dropped_spans = 0
-        self._question: Guarded | None = None
-        self._answer: Guarded | None = None
-        self.attributes: dict[str, Attribute] = {}
+
+    @property
+    def attributes(self) -> dict[str, Attribute]:
+        """Facts about the whole request."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
 
     @property
     def started(self) -> datetime:
