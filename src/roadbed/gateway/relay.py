@@ -32,7 +32,7 @@ from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
 from roadbed.gateway.settlement import TEXT_EVENTS, AnsweredCall, AttemptMeter, commit
-from roadbed.gateway.splice import spliced
+from roadbed.gateway.splice import outgoing
 from roadbed.gateway.types import (
     CONTENT_EVENTS,
     NO_USAGE,
@@ -56,11 +56,15 @@ _DIALECT = OpenAIChat()
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """A first attempt that can be made at once: where it goes, with which bytes, until when."""
+    """A first attempt that can be made at once: where it goes, with which bytes, until when.
+
+    ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before.
+    """
 
     shared: Surroundings
     first: First
     body: bytes
+    texts: bytes
     is_stream: bool
     call: Call
 
@@ -75,10 +79,10 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
     if first is None:
         return None
     is_stream = incoming.stream or first.rungs_left > 0
-    sent = spliced(body, incoming, first.way.endpoint, stream=is_stream)
-    if sent is None:
+    sent = outgoing(body, incoming, first.way.endpoint, stream=is_stream)
+    if sent is None or call.deadline.has_passed():
         return None
-    return None if call.deadline.has_passed() else Opening(shared, first, sent, is_stream, call)
+    return Opening(shared, first, sent[0], sent[1], is_stream, call)
 
 
 class Relay(ABC):
