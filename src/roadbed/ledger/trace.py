@@ -119,19 +119,22 @@ class Trace:
     @property
     def spans(self) -> list[Span]:
         """The steps so far, in the order in which they began."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._spans
 
     @property
     def usage(self) -> list[Usage]:
         """What each call of a model used."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._usage
 
     @property
     def question(self) -> Guarded | None:
         """What was asked, as a record may hold it."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._question
 
     @question.setter
@@ -141,7 +144,8 @@ class Trace:
     @property
     def answer(self) -> Guarded | None:
         """What was answered, as a record may hold it."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._answer
 
     @answer.setter
@@ -151,7 +155,8 @@ class Trace:
     @property
     def masked_count(self) -> int:
         """How many values were masked on the way to a model or a record."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._masked_count
 
     @masked_count.setter
@@ -166,10 +171,9 @@ class Trace:
             self._late.append(facts)
 
     def _work_out(self) -> None:
-        if self._late is not None:
-            late, self._late = self._late, None
-            for facts in late:
-                facts.record(self)
+        late, self._late = self._late, None
+        for facts in late or ():
+            facts.record(self)
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""
