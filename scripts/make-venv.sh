@@ -7,11 +7,12 @@ set -eu
 venv=$1
 system_python=${SYSTEM_PYTHON:-/usr/bin/python3}
 
-# What a Python is, as "VERSION yes|no|unknown": its version and whether it was built with optimizations.
+# What a Python is, as "VERSION yes|no|unknown": its version and whether it was built with optimizations. Debian's
+# packaging runs the profile itself and strips the flag for it from what is recorded; any other build keeps it.
 describe() {
     "$1" -c 'import sys, sysconfig
-arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-is_optimized = ("yes" if "--enable-optimizations" in arguments else "no") if arguments else "unknown"
+arguments, flag = (sysconfig.get_config_var(name) or "" for name in ("CONFIG_ARGS", "PGO_PROF_USE_FLAG"))
+is_optimized = ("yes" if "--enable-optimizations" in arguments or not flag else "no") if arguments else "unknown"
 print("%d.%d.%d" % sys.version_info[:3], is_optimized)' 2>/dev/null || echo "missing unknown"
 }
 

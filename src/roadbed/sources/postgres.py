@@ -278,18 +278,23 @@ def _translated(name: str, raw: Any) -> Iterator[None]:
         raise SourceTimeout(f"the deadline passed while {name} was asked") from None
     except _LOST as error:
         raise SourceUnavailable(f"the connection to {name} was lost ({type(error).__name__})") from None
-    except asyncpg.PostgresError as error:
-        # Class 42, syntax and access, quotes the statement at most; 22 and others quote values of rows.
-        is_plain = (error.sqlstate or "").startswith("42") or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
-        text = error.args[0] if is_plain else type(error).__name__
-        raise QueryRefused(f"{name} refused the statement: {text} (SQLSTATE {error.sqlstate})") from None
-    except (asyncpg.InterfaceError, ValueError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         if raw.is_closed():
             raise SourceUnavailable(f"the connection to {name} was lost ({type(error).__name__})") from None
-        raise QueryRefused(
+        raise _refused(name, error) from None
+
+
+def _refused(name: str, error: Exception) -> QueryRefused:
+    # asyncpg's own complaint about an argument comes as a plain DataError, and quotes it.
+    if not isinstance(error, asyncpg.PostgresError) or type(error) is asyncpg.DataError:
+        return QueryRefused(
             f"the statement for {name} cannot be sent ({type(error).__name__})",
             hint="its arguments must fit the types of its parameters, $1 to $n",
-        ) from None
+        )
+    # Class 42, syntax and access, quotes the statement at most; 22 and others quote values of rows.
+    is_plain = (error.sqlstate or "").startswith("42") or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
+    text = error.args[0] if is_plain else type(error).__name__
+    return QueryRefused(f"{name} refused the statement: {text} (SQLSTATE {error.sqlstate})")
 
 
 def _column(attribute: Any) -> Column:

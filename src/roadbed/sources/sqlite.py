@@ -138,6 +138,7 @@ class SqliteDriver:
         finally:
             if not running.done():
                 connection.stop()
+                running.add_done_callback(_ended_unseen)
 
     async def tidy(self, connection: SqliteConnection) -> Tidied:
         """Wait until the work has ended; the pool bounds how long."""
@@ -240,6 +241,12 @@ def _column(name: str, values: Sequence[Any]) -> Column:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def _ended_unseen(running: asyncio.Future[Any]) -> None:
+    """Nobody waits any more for how it ended, and asyncio would complain of that."""
+    if not running.cancelled():
+        running.exception()
 
 
 def _close_late(opening: asyncio.Future[SqliteConnection]) -> None:
