@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.sources.errors import QueryRefused, ResultTooLarge, SourceBusy, SourceTimeout, SourceUnavailable
 from roadbed.sources.manifest import SqliteSource, TableConfig
 from roadbed.sources.registry import Sources
+from roadbed.sources.sqlite import SqliteDriver
 
 from .conftest import QUICK, until
 
@@ -151,8 +153,10 @@ async def _answers(sources: Sources) -> bool:
     return True
 
 
-async def test_a_locked_file_is_busy_until_it_is_not(sources: Sources, tmp_path: Path) -> None:
-    assert await _answers(sources)
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_a_locked_file_is_busy_until_it_is_not(sources: Sources, tmp_path: Path, is_open: bool) -> None:
+    if is_open:
+        assert await _answers(sources)
     with closing(sqlite3.connect(tmp_path / "db.sqlite", isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         with pytest.raises((SourceBusy, SourceTimeout)):
@@ -161,6 +165,37 @@ async def test_a_locked_file_is_busy_until_it_is_not(sources: Sources, tmp_path:
         await until(lambda: _is_in_use(sources))
         writer.execute("COMMIT")
         assert (await waiting).rows == ((1200,),)
+    pool = sources.states()[0].pool
+    assert pool is not None
+    assert (pool.phase, pool.last_failure) == ("closed", "")
+
+
+async def test_work_that_was_stopped_before_its_thread_began_ends_at_once(tmp_path: Path) -> None:
+    make(tmp_path / "db.sqlite")
+    driver = SqliteDriver("db", tmp_path / "db.sqlite", 1)
+    first, second = await driver.connect(), await driver.connect()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(raw: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    holding = asyncio.create_task(driver.run(first, hold, soon()))
+    waiting = asyncio.create_task(driver.run(second, lambda raw: raw.execute(ENDLESS).fetchall(), soon(60)))
+    await until(lambda: _is_set(begun))
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    go_on.set()
+    await holding
+    async with asyncio.timeout(10):
+        assert await driver.tidy(second) == "clean"
+    for connection in (first, second):
+        driver.abort(connection)
+    driver.end_threads()
+
+
+async def _is_set(event: threading.Event) -> bool:
+    return event.is_set()
 
 
 async def _is_in_use(sources: Sources) -> bool:

@@ -34,6 +34,7 @@ EMBEDDED = "embedded:"
 SEED_BYTES_MAX = 64 * 1024 * 1024
 SEED_TIMEOUT_S = 120.0
 SEED_CONNECT_S = 10.0
+READING_WAIT_S = 600.0
 DRAIN_S = 30.0
 CLOSE_S = 2.0
 
@@ -79,7 +80,7 @@ class SourceHealth:
 class _Open:
     """A system that was opened for what of its configuration is its ``target``.
 
-    Readings of whole tables take at most half of the connections, so that tools always find one.
+    Readings of whole tables take at most half of the connections, so that tools find one where there are two.
     """
 
     target: tuple[object, ...]
@@ -115,9 +116,8 @@ class Sources:
         config = self._declared.get(source)
         if not isinstance(config, PostgresSource | SqliteSource) or table not in config.tables:
             raise ConfigError(f"no source declares the table {source}.{table}")
-        deadline = Deadline.after(STATEMENT_TIMEOUT_S)
-        opened = await self._opened(source, deadline)
-        await opened.readings.enter(deadline)
+        opened = await self._opened(source, Deadline.after(STATEMENT_TIMEOUT_S))
+        await opened.readings.enter(Deadline.after(READING_WAIT_S))
         try:
             async with aclosing(opened.system.rows(table, config.tables[table])) as rows:
                 async for row in rows:

@@ -60,6 +60,10 @@ class SqliteConnection:
         self.running: asyncio.Future[Any] | None = None
         self._stop = threading.Event()
 
+    def allow(self) -> None:
+        """Take back a `stop`, before the next work is handed to a thread."""
+        self._stop.clear()
+
     def stop(self) -> None:
         """End the work that runs, from any thread."""
         self._stop.set()
@@ -67,14 +71,12 @@ class SqliteConnection:
 
     def work(self, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
         """Run a task until it ends, the deadline passes or `stop` is called; `sqlite3.Error`."""
-        self._stop.clear()
         self.raw.set_progress_handler(lambda: self._stop.is_set() or deadline.has_passed(), STEPS_PER_LOOK)
         for number in range(1, LOCK_TRIES_MAX + 1):
             try:
                 return task(self.raw)
             except sqlite3.OperationalError as error:
-                is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
-                if not is_locked or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
+                if not _is_locked(error) or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
                     raise
         raise AssertionError("the last try returns or raises")
 
@@ -100,7 +102,7 @@ class SqliteDriver:
     def _open(self) -> SqliteConnection:
         path = self._path.resolve()
         raw = sqlite3.connect(
-            f"{path.as_uri()}?mode=ro", uri=True, timeout=LOCK_WAIT_S, check_same_thread=False, isolation_level=None
+            f"{path.as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False, isolation_level=None
         )
         try:
             raw.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
@@ -108,10 +110,12 @@ class SqliteDriver:
             raw.execute("PRAGMA trusted_schema = OFF")
             raw.execute("PRAGMA query_only = ON")
             raw.execute("PRAGMA schema_version").fetchone()  # opening alone reads nothing of the file
-            return SqliteConnection(raw, _identity(path))
-        except (OSError, sqlite3.Error):
-            raw.close()
-            raise
+        except sqlite3.Error as error:
+            if not _is_locked(error):  # a lock says that the file is there; the statement waits for it
+                raw.close()
+                raise
+        raw.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000:.0f}")
+        return SqliteConnection(raw, _identity(path))
 
     def is_usable(self, connection: SqliteConnection) -> bool:
         """Always; `prepare` looks at the file, which may take its time."""
@@ -129,6 +133,7 @@ class SqliteDriver:
 
     async def run(self, connection: SqliteConnection, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
         """Run a task in a thread until the deadline; stop it when the caller leaves."""
+        connection.allow()
         running = asyncio.get_running_loop().run_in_executor(self._executor, connection.work, task, deadline)
         connection.running = running
         try:
@@ -236,6 +241,10 @@ def _column(name: str, values: Sequence[Any]) -> Column:
         return Column(name, "other", "null" if not kinds else "mixed")
     kind = _TYPES[kinds.pop()]
     return Column(name, kind, {"number": "real", "bytes": "blob"}.get(kind, kind))
+
+
+def _is_locked(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
 
 
 def _identity(path: Path) -> tuple[int, int]:
