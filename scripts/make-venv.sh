@@ -43,7 +43,7 @@ if [ -z "$python" ]; then
 fi
 
 if ! is_new_enough "$python"; then
-    echo "Roadbed needs Python 3.11 or newer; $python is $("$python" --version 2>&1). Say which with: make PYTHON=python3.12 ${GOALS:-}"
+    echo "Roadbed needs Python 3.11 or newer; $python is $("$python" --version 2>/dev/null || echo missing). Say which with: make PYTHON=python3.12 ${GOALS:-}"
     exit 1
 fi
 if ! has_venv "$python"; then

@@ -14,6 +14,7 @@ import pytest
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError, RoadbedError
+from roadbed.kernel.secrets import Secret
 from roadbed.sources.errors import (
     CredentialsRefused,
     QueryRefused,
@@ -24,6 +25,7 @@ from roadbed.sources.errors import (
 )
 from roadbed.sources.manifest import PostgresSource, SqliteSource, TableConfig
 from roadbed.sources.pool import PoolSettings, PoolState
+from roadbed.sources.postgres import PostgresDriver
 from roadbed.sources.registry import Sources
 from roadbed.store.embedded import EmbeddedPostgres
 
@@ -141,6 +143,18 @@ async def test_a_connection_is_in_a_read_only_transaction_and_is_left_clean(
             async with sources.connection("db", soon()):
                 raise RuntimeError("the caller's own error")
         assert (state(sources).in_use, state(sources).idle, state(sources).phase) == (0, 1, "closed")
+
+
+async def test_the_transaction_is_read_only_whatever_the_session_is(owner: Any, empty_dsn: str) -> None:
+    driver = PostgresDriver("db", lambda: Secret(empty_dsn))
+    connection = await driver.connect()
+    try:
+        await connection.raw.execute("SET default_transaction_read_only = off")
+        await driver.prepare(connection, soon())
+        with pytest.raises(QueryRefused, match="read-only"):
+            await connection.fetch("DELETE FROM parcels")
+    finally:
+        await driver.close(connection)
 
 
 async def test_the_pool_is_bounded_and_waiting_ends_at_the_deadline(tmp_path: Path, owner: Any, empty_dsn: str) -> None:
