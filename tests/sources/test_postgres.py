@@ -328,6 +328,7 @@ async def test_a_changed_manifest_drains_old_connections_and_opens_new_ones(
             await sources.use({"db": table})
             assert state(sources).in_use == 1, "other tables need no other connections"
             await sources.use({"db": replace_size(table, 3)})
+            assert sources.states()[0].pool is None, "the old ones are drained at once"
             async with sources.connection("db", soon()) as other:
                 assert await other.fetchval("SELECT pg_backend_pid()") != backend
             assert await connection.fetchval("SELECT 1") == 1, "what is in use gets time to end"
