@@ -224,19 +224,21 @@ def _server(running: dict[str, Any] | None) -> Iterator[Check]:
         return
     try:
         with urllib.request.urlopen(f"{running['url']}/readyz", timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310
-            parts = json.load(response)["parts"]
+            answer = json.load(response)
     except urllib.error.HTTPError as error:
         with error:
-            parts = json.load(error).get("parts", {})
+            answer = json.load(error)
     except (OSError, ValueError):
         message = f"process {running['pid']} does not answer at {running['url']}"
         yield Check("server", "wrong", message, "stop it and start it again; its log says more")
         return
+    parts, workers = answer.get("parts", {}), answer.get("workers", {}).get("running", 1)
     for name, state in parts.items():
         if state != "ok":
             yield Check(f"server: {name}", "wrong", state, "the log of `roadbed up` and postgres/server.log say more")
     if all(state == "ok" for state in parts.values()):
-        yield Check("server", "ok", f"{running['url']} is ready: {', '.join(parts)}")
+        serving = "1 worker" if workers == 1 else f"{workers} workers"
+        yield Check("server", "ok", f"{running['url']} is ready, {serving}: {', '.join(parts)}")
 
 
 def _embedding_model() -> Iterator[Check]:
