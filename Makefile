@@ -1,5 +1,6 @@
 # Roadbed. `make` alone prints its targets.
-PYTHON ?= python3
+# Which Python makes .venv; scripts/make-venv.sh chooses where it is not said.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 MODEL := $(VENV)/share/roadbed/models/minilm-l6-int8
@@ -13,10 +14,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Roadbed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing. Install it, then run make again:  apt-get install -y python3-venv"; exit 1; }
-	@echo "making the virtual environment in $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@PYTHON="$(PYTHON)" GOALS="$(MAKECMDGOALS)" sh scripts/make-venv.sh $(VENV)
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.python requirements.lock pyproject.toml

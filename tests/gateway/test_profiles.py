@@ -16,7 +16,7 @@ from roadbed.gateway.local_engines import FoundEngine, engine_endpoint
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.prices import shipped_prices
 from roadbed.gateway.profiles import OPENAI_PROFILE, PLAIN_PROFILE, PROFILES, ProfileName, azure_profile
-from roadbed.gateway.splice import spliced
+from roadbed.gateway.splice import outgoing
 from roadbed.gateway.types import ChatRequest, JsonSchema, Message, NamedTool, OtherPart, ReasoningPart, Tool, ToolCall
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
@@ -168,8 +168,8 @@ WITH_SEED = b'{"model":"m","messages":[{"role":"user","content":"x"}],"seed":7}'
 
 def test_a_callers_bytes_are_sent_only_where_no_row_would_change_them() -> None:
     for profile in PROFILES:
-        assert spliced(SIMPLE, decode_chat(SIMPLE), server(profile), stream=True) is not None, profile
-        body = spliced(WITH_SEED, decode_chat(WITH_SEED), server(profile), stream=True)
+        assert outgoing(SIMPLE, decode_chat(SIMPLE), server(profile), stream=True) is not None, profile
+        body = outgoing(WITH_SEED, decode_chat(WITH_SEED), server(profile), stream=True)
         assert (body is not None) == PROFILES[profile].is_faithful, profile
 
 

@@ -16,10 +16,12 @@ from roadbed.kernel.errors import Forbidden, InvalidRequest
 from roadbed.kernel.principal import ADMIN, Principal
 from roadbed.knowledge.documents import DocumentNotFound, document_id_of
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.knowledge.service import Knowledge
 from roadbed.knowledge.sync import loss_is_plausible
-from roadbed.sources.manifest import FilesSource, PostgresSource, TableConfig, UploadsSource
+from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, TableConfig, UploadsSource
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate
 
 SUPPORT = Principal(id="k1", team="support")
@@ -309,3 +311,32 @@ async def test_ingest_goes_on_where_it_was_when_postgresql_is_killed(
             assert [row["n"] for row in per_document] == [1] * 150
             assert await database.fetchval("SELECT count(*) FROM chunk_lex") == 150
             assert (await bench.search("number77")).hits[0].title == "77"
+
+
+async def test_a_process_that_only_serves_has_sources_listed_by_the_one_that_runs_jobs(
+    bench: Any, guard: Guard, tmp_path: Path
+) -> None:
+    """Two listings of a source at once would delete what the other has just found."""
+    sources: dict[str, SourceConfig] = {"docs": FilesSource(path="docs"), "inbox": UploadsSource()}
+    for i in range(30):
+        bench.write(f"{i}.txt", f"Text number {i} about stones.")
+    await bench.configure(sources)
+    nowhere = tmp_path / "nowhere"  # so that a listing made here would fail
+    serving = Knowledge(
+        bench.database, Jobs(bench.database), bench.objects, guard, bench.worker, bench.parser, workspace=nowhere
+    )
+    await serving.start()
+    try:
+        await serving.configure(sources, {"all": CollectionConfig(sources=list(sources))}, owns_ingest=False)
+        for i in range(25):
+            (bench.folder / "docs" / f"{i}.txt").unlink()
+        assert (await serving.sync_now("docs")).held == 25
+        assert (await serving.sync_now("docs", delete_held=True)).held == 0
+        document_id = await serving.add_document("inbox", "lamps.md", b"# Lamps\n\nLamps shine.", ADMINISTRATOR)
+        assert await bench.database.fetchval("SELECT state FROM document WHERE id = $1", document_id)
+        await bench.settle()
+        assert "Lamps" in await titles(bench, "lamps")
+        serving.note_watched(["docs"])
+        assert {state.name for state in await serving.source_states() if state.is_watched} == {"docs"}
+    finally:
+        await serving.aclose()

@@ -219,3 +219,32 @@ def test_metrics_are_prometheus_text() -> None:
     assert 'b_seconds_bucket{le="+Inf"} 1' in lines
     assert "b_seconds_sum 0.3" in lines
     assert "c 1.5" in lines
+
+
+async def test_what_ended_processes_left_on_disk_is_stored_by_the_owner(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    made = Ledger(database, folder / "unused", Metrics(), keep=timedelta(days=7), content="masked")
+    left, held = (encode_batch([lines_of(a_trace(made), keep_content=True)]) for _ in range(2))
+    ended = Spool(folder / "worker-1", is_shared=True)
+    ended.write(left)
+    (folder / "worker-1" / "torn.part").write_bytes(b"half")
+    ended.close()
+    living = Spool(folder / "worker-2", is_shared=True)
+    living.write(held)
+    async with running(database, tmp_path):
+        assert not (folder / "worker-1").exists()
+    assert await database.fetchval("SELECT count(*) FROM trace") == 1
+    assert len(living.batches()) == 1, "what a living process holds is its own"
+    async with running(database, tmp_path) as ledger:
+        living.close()
+        ledger.adopt_spools()
+    assert await database.fetchval("SELECT count(*) FROM trace") == 2
+    assert [path.name for path in folder.iterdir()] == ["unused"]
+
+
+def test_a_shared_spool_that_is_empty_leaves_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool" / "worker-1", is_shared=True)
+    assert Spool(tmp_path / "spool").adopt() == 0
+    assert (tmp_path / "spool" / "worker-1").exists()
+    spool.close()
+    assert not (tmp_path / "spool" / "worker-1").exists()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,18 @@ import pytest
 
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
+from roadbed.sources.errors import SourceMisdeclared, SourceUnavailable
 from roadbed.sources.manifest import PostgresSource, SqliteSource, TableConfig
-from roadbed.sources.postgres import PostgresRows
+from roadbed.sources.pool import PoolSettings
+from roadbed.sources.postgres import PostgresSystem
 from roadbed.sources.registry import Sources
-from roadbed.sources.rows import ROWS_PER_FETCH, RowReader, SourceMisdeclared, SourceRow, SourceUnavailable, shown
-from roadbed.sources.sqlite import SqliteRows
+from roadbed.sources.rows import ROWS_PER_FETCH, SourceRow, shown
+from roadbed.sources.sqlite import SqliteSystem
 from roadbed.store.embedded import EmbeddedPostgres
 
 TABLE = TableConfig(title="{id}", text="{street}")
+System = PostgresSystem | SqliteSystem
+SETTINGS = PoolSettings()
 SCHEMA = "CREATE TABLE parcels (id integer PRIMARY KEY, street text, changed text)"
 ROWS = 2 * ROWS_PER_FETCH + 3
 
@@ -33,29 +38,29 @@ def insert() -> str:
 
 
 @pytest.fixture(params=["postgres", "sqlite"])
-async def reader(request: pytest.FixtureRequest, tmp_path: Path, empty_dsn: str) -> AsyncIterator[RowReader]:
-    made: RowReader
+async def reader(request: pytest.FixtureRequest, tmp_path: Path, empty_dsn: str) -> AsyncIterator[System]:
+    made: System
     if request.param == "sqlite":
         path = tmp_path / "data.sqlite"
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute(SCHEMA)
             connection.execute(insert())
-        made = SqliteRows("registry", path)
+        made = SqliteSystem("registry", path, 1, SETTINGS)
     else:
         owner = await asyncpg.connect(empty_dsn)
         await owner.execute(SCHEMA)
         await owner.execute(insert())
         await owner.close()
-        made = PostgresRows("registry", Secret(empty_dsn))
+        made = PostgresSystem("registry", lambda: Secret(empty_dsn), 1, SETTINGS)
     yield made
-    await made.close()
+    await made.close(1.0)
 
 
-async def every(reader: RowReader, table: str = "parcels", config: TableConfig = TABLE) -> list[SourceRow]:
+async def every(reader: System, table: str = "parcels", config: TableConfig = TABLE) -> list[SourceRow]:
     return [row async for row in reader.rows(table, config)]
 
 
-async def test_all_rows_in_key_order_with_a_version_of_their_content(reader: RowReader) -> None:
+async def test_all_rows_in_key_order_with_a_version_of_their_content(reader: System) -> None:
     rows = await every(reader)
     assert [row.key for row in rows] == [str(number) for number in range(1, ROWS + 1)]
     assert rows[0].values["street"] == "Street 1"
@@ -63,7 +68,7 @@ async def test_all_rows_in_key_order_with_a_version_of_their_content(reader: Row
     assert [row.version for row in await every(reader)] == [row.version for row in rows]
 
 
-async def test_a_declared_column_is_the_version_and_rows_are_bounded(reader: RowReader) -> None:
+async def test_a_declared_column_is_the_version_and_rows_are_bounded(reader: System) -> None:
     config = TableConfig(title="{id}", text="{street}", updated="changed", rows_max=5)
     rows = await every(reader, config=config)
     assert [row.version for row in rows] == ["v1"] * 5
@@ -78,33 +83,36 @@ async def test_a_declared_column_is_the_version_and_rows_are_bounded(reader: Row
         ('parcels"; DROP TABLE parcels; --', TABLE),
     ],
 )
-async def test_what_is_not_there_is_named(reader: RowReader, table: str, config: TableConfig) -> None:
+async def test_what_is_not_there_is_named(reader: System, table: str, config: TableConfig) -> None:
     with pytest.raises(SourceMisdeclared):
         await every(reader, table, config)
     assert len(await every(reader)) == ROWS
 
 
-async def test_reading_that_is_given_up_holds_nothing(reader: RowReader) -> None:
+async def test_reading_that_is_given_up_holds_nothing(reader: System) -> None:
     rows = reader.rows("parcels", TABLE)
     assert (await anext(rows)).key == "1"
-    await rows.aclose()  # type: ignore[attr-defined]
+    await rows.aclose()
     assert len(await every(reader)) == ROWS
 
 
 async def test_postgresql_that_is_away_or_refuses_is_unavailable(empty_dsn: str) -> None:
     for dsn in ("postgresql://nobody@127.0.0.1:9/none", empty_dsn.replace("roadbed:", "roadbed:wrong"), "nonsense"):
+        system = PostgresSystem("registry", partial(Secret, dsn), 1, SETTINGS)
         with pytest.raises(SourceUnavailable) as away:
-            await every(PostgresRows("registry", Secret(dsn)))
+            await every(system)
         assert dsn not in away.value.message
+        await system.close(1.0)
 
 
 async def test_sqlite_that_is_missing_damaged_or_locked_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(SourceUnavailable):
-        await every(SqliteRows("registry", tmp_path / "nothing.sqlite"))
-    assert not (tmp_path / "nothing.sqlite").exists()
     (tmp_path / "damaged.sqlite").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
-    with pytest.raises(SourceUnavailable):
-        await every(SqliteRows("registry", tmp_path / "damaged.sqlite"))
+    for name in ("nothing.sqlite", "damaged.sqlite"):
+        system = SqliteSystem("registry", tmp_path / name, 1, SETTINGS)
+        with pytest.raises(SourceUnavailable):
+            await every(system)
+        await system.close(1.0)
+    assert not (tmp_path / "nothing.sqlite").exists()
 
 
 def test_values_are_shown_as_people_write_them() -> None:
@@ -171,6 +179,7 @@ async def test_dsn_references_are_resolved_late(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("ROADBED_TEST_DSN", "postgresql://nobody@127.0.0.1:9/none")
     with pytest.raises(SourceUnavailable):
         [row async for row in sources.rows("registry", "parcels")]
+    await sources.use({"x": embedded_source()})
     with pytest.raises(ConfigError, match="embedded"):
-        await Sources(tmp_path, None).reader("x", embedded_source())
+        [row async for row in sources.rows("x", "parcels")]
     await sources.close()

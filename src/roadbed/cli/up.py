@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 from roadbed.cli.logs import configure_logging, report_loop_failure
@@ -28,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--database", help="URL of a managed PostgreSQL with pgvector, or env:NAME (default: embedded)")
     parser.add_argument("--schema", default="", help="schema in it (default: from the workspace's name)")
     parser.add_argument("--migrate", choices=["auto", "check"], help="default: auto when embedded, else check")
-    parser.add_argument("--workers", type=int, default=1, help="serving processes (default: 1)")
+    parser.add_argument("--workers", type=int, default=1, help="serving processes (default: 1; at most 64)")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
     parser.add_argument("--tls-key", type=Path, help="its key, PEM")
     parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front ends TLS")
@@ -42,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     async def run_up() -> None:
         asyncio.get_running_loop().set_exception_handler(report_loop_failure)
-        await up(settings_of(arguments), lambda line: print(line, flush=True))
+        worker = [sys.executable, "-P", "-m", "roadbed.cli.serve_worker", "--log-level", arguments.log_level]
+        await up(settings_of(arguments), lambda line: print(line, flush=True), worker)
 
     configure_logging(arguments.log_level)
     asyncio.run(run_up())

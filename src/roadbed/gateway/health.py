@@ -129,7 +129,8 @@ class HealthBoard:
         """
         state.in_flight += 1
         state.requests += 1
-        state.retry_budget = retry.earn(state.retry_budget)
+        if state.retry_budget < retry.BUDGET_MAX:
+            state.retry_budget = retry.earn(state.retry_budget)
 
     def succeeded(self, state: EndpointHealth, first_event_s: float | None) -> None:
         """Give back a place: the endpoint answered."""

@@ -16,6 +16,7 @@ from roadbed.gateway.types import ChatRequest, ReasoningPart, TextPart, Usage
 TOKENS_PER_BYTE_SEED = 0.30
 RATIO_MIN, RATIO_MAX = 0.05, 1.0
 WEIGHT = 0.05
+LEARNED_EVERY = 8
 LEARNED_BYTES_MIN = 200
 MODELS_MAX = 1000
 
@@ -25,6 +26,7 @@ class TokenEstimator:
 
     def __init__(self) -> None:
         self._ratios: dict[str, float] = {}
+        self._settled = 0
 
     def tokens(self, model: str, byte_count: int) -> int:
         """An estimate of the tokens in so many bytes of text."""
@@ -45,7 +47,10 @@ class TokenEstimator:
     def settle(self, model: str, reported: Usage | None, bytes_in: int, bytes_out: int, *, is_complete: bool) -> Usage:
         """The usage of an attempt: as reported, or estimated where it is not, or broke off before it was."""
         if reported is not None and is_complete:
-            self.learn(model, bytes_in, reported.input_tokens)
+            # One in a few teaches as much: the ratio moves slowly.
+            self._settled = settled = self._settled + 1
+            if not settled % LEARNED_EVERY or model not in self._ratios:
+                self.learn(model, bytes_in, reported.input_tokens)
             return reported
         if reported is None:
             reported = Usage()

@@ -36,7 +36,7 @@ class Price:
     @property
     def is_free(self) -> bool:
         """Whether nothing is paid by the token."""
-        return not (self.input_uncached or self.output)
+        return not (self.input_uncached or self.output or self.cache_write_5m or self.cache_write_1h)
 
     def cost_picousd(self, usage: Usage) -> int:
         """The cost of a call."""

@@ -32,7 +32,7 @@ from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
 from roadbed.gateway.settlement import TEXT_EVENTS, AnsweredCall, AttemptMeter, commit
-from roadbed.gateway.splice import spliced
+from roadbed.gateway.splice import outgoing
 from roadbed.gateway.types import (
     CONTENT_EVENTS,
     NO_USAGE,
@@ -56,11 +56,15 @@ _DIALECT = OpenAIChat()
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """A first attempt that can be made at once: where it goes, with which bytes, until when."""
+    """A first attempt that can be made at once: where it goes, with which bytes, until when.
+
+    ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before.
+    """
 
     shared: Surroundings
     first: First
     body: bytes
+    texts: bytes
     is_stream: bool
     call: Call
 
@@ -75,35 +79,31 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
     if first is None:
         return None
     is_stream = incoming.stream or first.rungs_left > 0
-    sent = spliced(body, incoming, first.way.endpoint, stream=is_stream)
-    if sent is None:
+    sent = outgoing(body, incoming, first.way.endpoint, stream=is_stream)
+    if sent is None or call.deadline.has_passed():
         return None
-    return None if call.deadline.has_passed() else Opening(shared, first, sent, is_stream, call)
+    return Opening(shared, first, sent[0], sent[1], is_stream, call)
 
 
 class Relay(ABC):
     """One attempt under way, driven by its exchange. ``rung`` and ``usage`` are final when `on_finished` is called."""
 
-    __slots__ = (
-        "_body", "_bytes_out", "_deadline_s", "_decoder", "_end_by_s", "_exchange", "_first_by_s", "_has_reported",
-        "_held", "_is_committed", "_is_done", "_is_paused", "_is_stream", "_loop", "_opening", "_parser", "_started_s",
-        "_started_us", "finish_reason", "first_event_at_s", "head", "usage",
-    )  # fmt: skip
+    # Defaults on the class: setting all of them on each request would cost a microsecond.
+    head: ResponseHead | None = None
+    first_event_at_s: float | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage = NO_USAGE
+    _parser: SseParser | None = None
+    _decoder: OpenAIDecoder | None = None
+    _exchange: Exchange | None = None
+    _body: tuple[bytes, ...] = ()
+    _held: tuple[Event, ...] = ()
+    _is_stream = _is_committed = _is_done = _is_paused = _has_reported = False
+    _bytes_out = _started_us = 0
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         self._loop = opening.shared.client.loop
-        self._parser: SseParser | None = None
-        self._decoder: OpenAIDecoder | None = None
-        self._body: list[bytes] = []
-        self._held: list[Event] = []
-        self._exchange: Exchange | None = None
-        self._is_stream = self._is_committed = self._is_done = self._is_paused = self._has_reported = False
-        self._bytes_out = 0
-        self.head: ResponseHead | None = None
-        self.first_event_at_s: float | None = None
-        self.finish_reason: FinishReason | None = None
-        self.usage: Usage = NO_USAGE
 
     # What the class that extends it does with the answer. Called from the loop, never from inside `start`.
 
@@ -136,23 +136,34 @@ class Relay(ABC):
     def start(self) -> None:
         """Send the request. Of a body that comes whole, all of the answer's time may pass before its head."""
         opening = self._opening
-        first, shared = opening.first, opening.shared
+        first, shared, call = opening.first, opening.shared, opening.call
         way, rungs_left = first.way, first.rungs_left
         now_s = self._started_s = self._loop.time()
-        trace = opening.call.trace
-        self._started_us = trace.now_us() if trace is not None else 0
+        if call.trace is not None:
+            self._started_us = call.trace.now_us()
         # The loop's clock is the deadline's.
-        deadline_s = self._deadline_s = min(opening.call.deadline.at_s, now_s + way.route.deadline_s)
-        left_s = own_s = deadline_s - now_s
+        deadline_s, route_by_s = call.deadline.at_s, now_s + way.route.deadline_s
+        if route_by_s < deadline_s:
+            deadline_s = route_by_s
+        self._deadline_s = end_by_s = deadline_s
+        left_s = deadline_s - now_s
         if rungs_left:  # one that hangs leaves the others their time, as in `limits_for`
-            own_s = max(left_s - MIN_USEFUL_S * rungs_left, left_s / (rungs_left + 1))
-        end_by_s = self._end_by_s = now_s + own_s
-        first_by_s = self._first_by_s = min(now_s + way.endpoint.first_event_s, end_by_s)
-        connect_by_s = min(now_s + min(CONNECT_S_MAX, CONNECT_SHARE * left_s), end_by_s)
+            end_by_s = now_s + max(left_s - MIN_USEFUL_S * rungs_left, left_s / (rungs_left + 1))
+        self._end_by_s = end_by_s
+        first_by_s = now_s + way.endpoint.first_event_s
+        self._first_by_s = first_by_s = first_by_s if first_by_s < end_by_s else end_by_s
+        connect_s = CONNECT_SHARE * left_s
+        connect_by_s = now_s + (connect_s if connect_s < CONNECT_S_MAX else CONNECT_S_MAX)
         shared.health.take(way.state)
         request = UpstreamRequest(b"POST", way.url, b"", opening.body, way.trust, way.endpoint.name, way.rendered)
-        head_by_s = first_by_s if opening.is_stream else end_by_s
-        exchange = shared.client.send(request, self, connect_by_s, head_by_s, end_by_s, way.pool)
+        exchange = shared.client.send(
+            request,
+            self,
+            connect_by_s if connect_by_s < end_by_s else end_by_s,
+            first_by_s if opening.is_stream else end_by_s,
+            end_by_s,
+            way.pool,
+        )
         exchange.on_response = self.on_response
         self._exchange = exchange
 
@@ -214,10 +225,10 @@ class Relay(ABC):
             try:
                 if self._parser is not None:
                     self._take_stream(self._parser.finish())
+                    if not self._is_done:
+                        self._end()
                 else:
                     self._take_body(b"".join(self._body))
-                if not self._is_done:
-                    self._end()
             except Exception as error:
                 self._crash(error)
 
@@ -231,8 +242,6 @@ class Relay(ABC):
         self._exchange, self.head = None, head
         try:
             self._take_body(body)
-            if not self._is_done:
-                self._end()
         except Exception as error:
             self._crash(error)
 
@@ -256,7 +265,7 @@ class Relay(ABC):
                 return
             self._take_stream(sse_events)
             return
-        self._body.append(data)
+        self._body = (*self._body, data)
         if self.head is not None and self.head.status != 200 and sum(map(len, self._body)) > ERROR_BODY_BYTES_MAX:
             self._fail(failure_of_response(self.head, b"".join(self._body)))
 
@@ -271,9 +280,11 @@ class Relay(ABC):
             self._fail(failure_of_wire(error))
 
     def _take_body(self, body: bytes) -> None:
-        assert self.head is not None
-        if self.head.status != 200:
-            self._fail(failure_of_response(self.head, body))
+        """The whole body of a response that is no stream: the end, in any case."""
+        head = self.head
+        assert head is not None
+        if head.status != 200:
+            self._fail(failure_of_response(head, body))
             return
         whole = whole_text(body)
         if whole is None:
@@ -281,15 +292,17 @@ class Relay(ABC):
                 self._pass_on(_DIALECT.decode_body(body))
             except UpstreamError as error:
                 self._fail(error)
+            if not self._is_done:
+                self._end()
             return
-        text = whole.text
+        text, self.finish_reason, usage = whole
         self._bytes_out = len(text)
-        if whole.usage is not None:
-            self.usage, self._has_reported = whole.usage, True
-        self.finish_reason = whole.reason
+        if usage is not None:
+            self.usage, self._has_reported = usage, True
         self.first_event_at_s = self._loop.time()
         self._commit()
         self.on_whole(text)
+        self._end()
 
     def _take_stream(self, sse_events: list[SseEvent]) -> None:
         decoder = self._decoder
@@ -323,12 +336,12 @@ class Relay(ABC):
                 has_content = has_content or kind in CONTENT_EVENTS
                 is_progress = is_progress or kind is ReasoningDelta
         if not self._is_committed:
-            events = self._held + events if self._held else events
+            events = [*self._held, *events] if self._held else events
             if has_content or self.finish_reason is not None:
-                self._held = []
+                self._held = ()
                 self._commit()
             else:
-                self._held = events
+                self._held = tuple(events)
         if has_content or is_progress or self.finish_reason is not None:
             now_s = self._loop.time()
             if self.first_event_at_s is None and (has_content or is_progress):
@@ -358,9 +371,8 @@ class Relay(ABC):
     def _commit(self) -> None:
         self._is_committed = True
         opening = self._opening
-        trace = opening.call.trace
-        if trace is not None:
-            trace.model = opening.first.way.endpoint.name
+        if opening.call.trace is not None:
+            opening.call.trace.model = opening.first.way.endpoint.name
         self._end_by_s = self._deadline_s
 
     def _timeout(self) -> UpstreamError:

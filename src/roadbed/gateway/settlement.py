@@ -117,7 +117,7 @@ class AnsweredCall(msgspec.Struct, gc=False):
     def record(self, trace: Trace) -> None:
         """Add its span and usage."""
         endpoint, price = self.endpoint, self.endpoint.price
-        cost = price.cost_picousd(self.usage) if price is not None else 0
+        cost = 0 if price is None or price.is_free else price.cost_picousd(self.usage)
         span = trace.add_span(f"model {endpoint.name}", "model", self.start_us)
         record_call(
             trace, span, self.route, endpoint, self.usage, cost, 200, self.first_event_s, duration_us=self.duration_us

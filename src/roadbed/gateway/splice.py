@@ -22,14 +22,25 @@ _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _TEXT_VALUE = re.compile(rb'\s*:\s*("[^"\\]*")')
 
 
-def spliced(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool) -> bytes | None:
-    """The body for the endpoint, asking for a stream or not; None when it has to be written anew."""
+def outgoing(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool) -> tuple[bytes, bytes] | None:
+    """The body for the endpoint, asking for a stream or not, and the part of it that holds the caller's texts, which is
+    all of it where that is not known; None when it has to be written anew by the dialect.
+    """
+    if type(incoming) is PlainChat:  # known to its last field, so writing it is surer than cutting, and faster
+        profile = endpoint.profile
+        if incoming.max_tokens is not msgspec.UNSET and profile.limit_field != "max_tokens":
+            return None
+        return incoming.encoded(_encoded(endpoint.model), stream=stream, with_usage=profile.has_stream_usage)
+    assert isinstance(incoming, IncomingChat)
+    sent = spliced(body, incoming, endpoint, stream=stream)
+    return None if sent is None else (sent, sent)
+
+
+def spliced(body: bytes, incoming: IncomingChat, endpoint: Endpoint, *, stream: bool) -> bytes | None:
+    """The caller's own bytes, with our model for theirs."""
     profile, count = endpoint.profile, body.count
     if not incoming.is_plain or (incoming.limit_field and incoming.limit_field != profile.limit_field):
         return None
-    if type(incoming) is PlainChat:  # known to its last field, so writing it is surer than cutting, and faster
-        return incoming.encoded(endpoint.model, stream=stream, with_usage=profile.has_stream_usage)
-    assert isinstance(incoming, IncomingChat)
     messages = incoming.request.messages
     if not profile.is_faithful:
         return None

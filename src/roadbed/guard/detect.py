@@ -123,6 +123,9 @@ class Detector:
 
     def candidates(self, text: str) -> list[Finding]:
         """Every finding before merging, in no order; offsets into ``text``."""
+        if text.isascii():
+            hits = self._engine.hits(text)
+            return list(self._read(text, hits)) if hits else []
         view = fold(text)
         hits = self._engine.hits(view.text)
         if not hits:

@@ -172,6 +172,8 @@ class Guard:
 
     def _with_placeholders(self, text: str, label: Label, sink: str) -> Guarded:
         found = self.scan(text)
+        if not found and label is PUBLIC:
+            return make_guarded(text, PUBLIC, sink=sink)
         clean = label.without_category(PERSONAL)
         return make_guarded(mask_text(text, found), clean, sink=sink, masked_count=len(found))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +95,7 @@ class Knowledge:
         self._sync = Sync(database, jobs, self._ingest, parsers)
         self._builder = Builder(database, jobs, self._ingest, embedder)
         self._watchers = Watchers(self._sync)
+        self._owns_ingest = True
         self._live: dict[str, Generation] = {}
         self._live_wanted = 1  # counts what made them stale; they are fresh while it was read at this count
         self._live_read = 0
@@ -121,8 +122,10 @@ class Knowledge:
     ) -> None:
         """Take over the manifest's sources and collections; what is new or changed is put into motion.
 
-        ``owns_ingest=False`` is for processes that only serve: they learn the names and write nothing.
+        ``owns_ingest=False`` is for processes that only serve: they learn the names and have sources listed by the
+        process that runs jobs.
         """
+        self._owns_ingest = owns_ingest
         specs = self._specs(sources)
         _check_collections(specs, sources, collections)
         self._sync.use(specs)
@@ -141,6 +144,15 @@ class Knowledge:
     def watch(self) -> None:
         """Follow the folders and tables for changes; call it again after `configure`."""
         self._watchers.follow(self._sync.sources)
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The sources whose changes are noticed at once."""
+        return frozenset(self._watchers.watched)
+
+    def note_watched(self, sources: Iterable[str]) -> None:
+        """What another process watches, for a process that only serves."""
+        self._watchers.watched = set(sources)
 
     async def aclose(self) -> None:
         """Stop watching, and finish what is being written."""
@@ -234,7 +246,7 @@ class Knowledge:
         _require_admin(principal)
         source, connector = await self._uploads(target)
         key = await connector.add(name, data, media_type, groups)
-        await self._sync.list_source(source)
+        await self.sync_now(source)
         return document_id_of(source, key)
 
     async def delete_document(self, document_id: str, principal: Principal) -> None:
@@ -261,6 +273,8 @@ class Knowledge:
 
     async def sync_now(self, source: str, *, delete_held: bool = False) -> Listing:
         """List a source now; ``delete_held`` confirms a large loss. Reading goes on in jobs afterwards."""
+        if not self._owns_ingest:
+            return await self._sync.have_listed(source, delete_held=delete_held)
         return await self._sync.list_source(source, delete_held=delete_held)
 
     async def retry_failed(self, source: str, document_id: str | None = None) -> int:

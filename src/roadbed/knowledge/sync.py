@@ -28,6 +28,7 @@ from roadbed.knowledge.connectors.connector import (
     Listed,
     NotTaken,
     ReadRefused,
+    SourceAway,
 )
 from roadbed.knowledge.documents import document_id_of
 from roadbed.knowledge.ingest import Ingest, Reading, content_version
@@ -46,6 +47,8 @@ HELD_LOSS_SHARE = 0.1
 SMALL_SOURCE_DOCUMENTS = 20
 NOT_TAKEN_KEPT_MAX = 200
 PAGE_DOCUMENTS = 1_000
+LISTED_WAIT_S = 30.0
+LISTED_LOOK_S = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -136,10 +139,32 @@ class Sync:
         """Queue a listing of this source, unless one waits already."""
         await self._queue.enqueue(None, SYNC_JOB, {"source": source}, source)
 
+    async def have_listed(self, name: str, *, delete_held: bool = False) -> Listing:
+        """As `list_source`, by the process that runs jobs: one listing of a source at a time, or the later of two
+        would delete what the earlier had not seen. After `LISTED_WAIT_S` it goes on without the caller.
+        """
+        self._spec(name)
+        asked_at = await self._database.fetchval("SELECT clock_timestamp()")
+        payload: dict[str, Any] = {"source": name}
+        key = name
+        if delete_held:  # a plain listing that waits must not take its place
+            payload["delete_held"], key = True, f"{name} delete held"
+        await self._queue.enqueue(None, SYNC_JOB, payload, key)
+        sql = "SELECT state, message, listed_count, held_count FROM source WHERE name = $1 AND attempted_at >= $2"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LISTED_WAIT_S):
+                # Looked at rather than told: what ends a listing is a row, and its process may be another machine's.
+                while (row := await self._database.fetchrow(sql, name, asked_at)) is None:  # noqa: ASYNC110
+                    await asyncio.sleep(LISTED_LOOK_S)
+                if row["state"] == "failed":
+                    raise SourceAway(row["message"])
+                return Listing(name, listed=row["listed_count"], held=row["held_count"])
+        return Listing(name)
+
     async def _run_sync(self, job: Any) -> None:
         source = job.payload["source"]
         if source in self._sources:
-            await self.list_source(source)
+            await self.list_source(source, delete_held=job.payload.get("delete_held", False))
 
     async def _run_document(self, job: Any) -> None:
         await self.read_document(job.payload["document"])

@@ -23,7 +23,7 @@ from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics, observe_in
 from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
-from roadbed.ledger.spool import Spool, SpoolFull
+from roadbed.ledger.spool import SPOOL_BYTES_MAX, Spool, SpoolFull
 from roadbed.ledger.trace import OK, Trace
 from roadbed.store.database import Database
 
@@ -59,14 +59,27 @@ class _Tally(NamedTuple):
 
 
 class Ledger:
-    """The writing side of traces and usage. `start` starts the writer; `close` stores or spools what is left."""
+    """The writing side of traces and usage. `start` starts the writer; `close` stores or spools what is left.
+
+    One ledger of a deployment is its owner's: it sweeps old traces and takes over spools whose process has ended. The
+    others have a folder each below its, and a share of its bytes.
+    """
 
     def __init__(
-        self, database: Database, spool_folder: Path, metrics: Metrics, *, keep: timedelta, content: str
+        self,
+        database: Database,
+        spool_folder: Path,
+        metrics: Metrics,
+        *,
+        keep: timedelta,
+        content: str,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
+        is_owner: bool = True,
     ) -> None:
         self.metrics = metrics
         self._database = database
-        self._spool = Spool(spool_folder)
+        self._spool = Spool(spool_folder, spool_bytes_max, is_shared=not is_owner)
+        self._is_owner = is_owner
         self._keep = keep
         self._keep_content = content != "off"
         self._queue: deque[Trace] = deque()
@@ -88,13 +101,23 @@ class Ledger:
         metrics.gauge_from("roadbed_ledger_spool_bytes", "bytes waiting on disk", lambda: float(self._spool.size_bytes))
 
     def start(self) -> None:
-        """Start the writer and the sweep of old traces."""
-        self._tasks = [
-            asyncio.create_task(self._write_loop(), name="ledger-writer"),
-            asyncio.create_task(self._sweep_loop(), name="ledger-sweep"),
-        ]
+        """Start the writer and, in the owner, the sweep of old traces."""
+        self._tasks = [asyncio.create_task(self._write_loop(), name="ledger-writer")]
+        if self._is_owner:
+            self.adopt_spools()
+            self._tasks.append(asyncio.create_task(self._sweep_loop(), name="ledger-sweep"))
         for task in self._tasks:
             task.add_done_callback(_report_crash)
+
+    def adopt_spools(self) -> None:
+        """Take over what processes that have ended left on disk; in the owner alone."""
+        try:
+            count = self._spool.adopt()
+        except OSError as error:
+            log.error("spools of ended processes cannot be taken over: %s", error.strerror)
+        else:
+            if count:
+                log.info("%d spooled batches of ended processes were taken over", count)
 
     def configure(self, *, keep: timedelta, content: str) -> None:
         """Take a changed ``traces`` section into use."""
@@ -157,10 +180,12 @@ class Ledger:
         self._stopping = True
         self._wake.set()
         if self._tasks:
-            writer, sweep = self._tasks
-            sweep.cancel()
-            await asyncio.gather(writer, sweep, return_exceptions=True)
+            writer, *sweep = self._tasks
+            for task in sweep:
+                task.cancel()
+            await asyncio.gather(writer, *sweep, return_exceptions=True)
             self._tasks = []
+        self._spool.close()
 
     async def _write_loop(self) -> None:
         while True:

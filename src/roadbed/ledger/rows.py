@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
-from roadbed.ledger.trace import Span, Trace, Usage
+from roadbed.ledger.trace import Trace
 
 TRACE_COLUMNS: Final = (
     "id", "started", "app", "release", "principal", "team", "rung", "status", "error_code", "duration_us", "model",
@@ -24,7 +25,7 @@ SPAN_COLUMNS: Final = (
     "trace_id", "number", "parent", "started", "name", "kind", "start_us", "duration_us", "status", "attributes",
 )  # fmt: skip
 USAGE_COLUMNS: Final = (
-    "id", "at", "trace_id", "team", "principal", "app", "release", "route", "endpoint", "model", "input_uncached",
+    "id", "at", "trace_id", "principal", "team", "app", "release", "route", "endpoint", "model", "input_uncached",
     "cache_read", "cache_write", "output_tokens", "reasoning_tokens", "source", "cost_microusd",
 )  # fmt: skip
 TABLES: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
@@ -38,6 +39,7 @@ TABLES: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
 _NUL_IN_JSON = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
 _ESCAPES = str.maketrans({"\0": "\ufffd", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _US = 1_000_000
+NAMES_KEPT = 4096
 
 Lines = tuple[bytes, bytes, bytes]
 """The lines of one trace, for each of `TABLES`; each line ends with its line break."""
@@ -45,49 +47,43 @@ Lines = tuple[bytes, bytes, bytes]
 
 def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
     """The rows of one finished trace."""
-    question = _text(trace.question.text) if keep_content and trace.question is not None else "\\N"
-    answer = _text(trace.answer.text) if keep_content and trace.answer is not None else "\\N"
-    used = trace.usage
-    given, made, cost = 0, 0, 0
+    spans, used, asked, answered = trace.spans, trace.usage, trace.question, trace.answer
+    question = _text(asked.text) if keep_content and asked is not None else "\\N"
+    answer = _text(answered.text) if keep_content and answered is not None else "\\N"
+    given = made = cost = 0
     for usage in used:
         given += usage.input_uncached + usage.cache_read + usage.cache_write
         made += usage.output_tokens
         cost += usage.cost_microusd
-    app, release, principal, team, rung, model, code = _names(
-        trace.app, trace.release, trace.principal.id, trace.principal.team, trace.rung, trace.model, trace.error_code
-    )
-    started = _time(trace.started_us)
+    trace_id, started_us, principal = trace.id, trace.started_us, trace.principal
+    started = _time(started_us)
+    app_release, caller = _names((trace.app, trace.release)), _names((principal.id, principal.team))
+    outcome = _names((trace.rung, trace.status, trace.error_code))
     line = (
-        f"{trace.id}\t{started}\t{app}\t{release}\t{principal}\t{team}\t{rung}\t{trace.status}\t{code}\t"
-        f"{trace.duration_us}\t{model}\t{given}\t{made}\t{cost}\t{trace.masked_count}\t{question}\t{answer}\t"
-        f"{_json(trace.attributes)}\n"
+        f"{trace_id}\t{started}\t{app_release}\t{caller}\t{outcome}\t{trace.duration_us}\t{_names((trace.model,))}\t"
+        f"{given}\t{made}\t{cost}\t{trace.masked_count}\t{question}\t{answer}\t{_json(trace.attributes)}\n"
     )
-    spans = "".join([_span_line(trace, span) for span in trace.spans])
-    who = f"{trace.id}\t{team}\t{principal}\t{app}\t{release}"
-    usages = "".join([_usage_line(trace.id, started, who, number, usage) for number, usage in enumerate(used)])
-    return _bytes(line), _bytes(spans), _bytes(usages)
+    span_lines = usage_lines = ""
+    for span in spans:
+        start_us = span.start_us
+        span_lines += (
+            f"{trace_id}\t{span.number}\t{span.parent}\t{_time(started_us + start_us)}\t"
+            f"{_names((span.name, span.kind))}\t{start_us}\t{span.duration_us}\t{span.status}\t"
+            f"{_json(span.attributes)}\n"
+        )
+    for number, usage in enumerate(used):
+        usage_lines += (
+            f"{trace_id}-{number}\t{started}\t{trace_id}\t{caller}\t{app_release}\t"
+            f"{_names((usage.route, usage.endpoint, usage.model))}\t{usage.input_uncached}\t{usage.cache_read}\t"
+            f"{usage.cache_write}\t{usage.output_tokens}\t{usage.reasoning_tokens}\t{usage.source}\t{usage.cost_microusd}\n"
+        )
+    return _bytes(line), _bytes(span_lines), _bytes(usage_lines)
 
 
-def _span_line(trace: Trace, span: Span) -> str:
-    name, kind, _ = _names(span.name, span.kind, "")
-    return (
-        f"{trace.id}\t{span.number}\t{span.parent}\t{_time(trace.started_us + span.start_us)}\t{name}\t{kind}\t"
-        f"{span.start_us}\t{span.duration_us}\t{span.status}\t{_json(span.attributes)}\n"
-    )
-
-
-def _usage_line(trace_id: str, started: str, who: str, number: int, usage: Usage) -> str:
-    route, endpoint, model = _names(usage.route, usage.endpoint, usage.model)
-    return (
-        f"{trace_id}-{number}\t{started}\t{who}\t{route}\t{endpoint}\t{model}\t{usage.input_uncached}\t"
-        f"{usage.cache_read}\t{usage.cache_write}\t{usage.output_tokens}\t{usage.reasoning_tokens}\t{usage.source}\t"
-        f"{usage.cost_microusd}\n"
-    )
-
-
-def _names(*names: str) -> tuple[str, ...]:
-    """Names as fields; nearly always they are so already."""
-    return names if _is_plain("".join(names)) else tuple([_text(name) for name in names])
+@lru_cache(maxsize=NAMES_KEPT)
+def _names(names: tuple[str, ...]) -> str:
+    """Some names as fields beside each other. The same few come again and again."""
+    return "\t".join([_text(name) for name in names])
 
 
 def _is_plain(text: str) -> bool:

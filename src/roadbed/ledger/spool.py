@@ -4,10 +4,15 @@ One file per batch, written whole under a temporary name, synced, then renamed; 
 msgpack body, so that a file torn by a crash is recognised and set aside, never half read. Rows carry their own keys,
 so a batch that was stored but whose file outlived a crash is stored once all the same. The whole spool is bounded by
 `SPOOL_BYTES_MAX`; over it the newest batch is refused and counted, and nothing older is lost.
+
+Processes that share a state folder have a folder each below the owner's, which they hold by a kernel lock; what one
+left behind, the owner takes over (`adopt`). The invariant: no two processes ever touch one batch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import struct
 import zlib
@@ -19,6 +24,8 @@ from roadbed.kernel.ids import new_id
 SPOOL_BYTES_MAX = 1024 * 1024 * 1024
 _HEADER = struct.Struct(">4sII")
 _MAGIC = b"RBS2"
+_LOCK = "lock"
+_LOCK_ATTEMPTS_MAX = 10
 
 
 class SpoolFull(RoadbedError):
@@ -30,12 +37,13 @@ class SpoolFull(RoadbedError):
 
 
 class Spool:
-    """A folder of batches, oldest first."""
+    """A folder of batches, oldest first. ``is_shared``: it lies below another spool, so it is locked against it."""
 
-    def __init__(self, folder: Path, bytes_max: int = SPOOL_BYTES_MAX) -> None:
+    def __init__(self, folder: Path, bytes_max: int = SPOOL_BYTES_MAX, *, is_shared: bool = False) -> None:
         self._folder = folder
         self._bytes_max = bytes_max
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _take_lock(folder) if is_shared else None
         self._bytes = sum(path.stat().st_size for path in self.batches())
 
     @property
@@ -83,3 +91,70 @@ class Spool:
         size = path.stat().st_size
         path.unlink()
         self._bytes -= size
+
+    def adopt(self) -> int:
+        """Take over the batches in folders below whose process has ended; how many."""
+        adopted = 0
+        for folder in sorted(path for path in self._folder.iterdir() if path.is_dir() and not path.is_symlink()):
+            lock = _try_lock(folder)
+            if lock is None:
+                continue
+            try:
+                for path in sorted(folder.glob("*.batch")):
+                    size = path.stat().st_size
+                    path.rename(self._folder / path.name)
+                    self._bytes += size
+                    adopted += 1
+                for path in folder.glob("*.damaged"):
+                    path.rename(self._folder / path.name)
+                _remove_folder(folder)
+            finally:
+                os.close(lock)
+        return adopted
+
+    def close(self) -> None:
+        """Give a shared folder back: gone when it is empty, else left for `adopt`."""
+        if self._lock is not None:
+            if not self.batches():
+                _remove_folder(self._folder)
+            os.close(self._lock)
+            self._lock = None
+
+
+def _take_lock(folder: Path) -> int:
+    """The descriptor that holds the lock of a folder of our own. Raises `SpoolFull`."""
+    for _ in range(_LOCK_ATTEMPTS_MAX):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)
+        except FileNotFoundError:  # the owner took the fresh folder for one that was left
+            continue
+        except OSError as error:
+            raise SpoolFull(f"the spool cannot be written: {error.strerror}") from None
+    raise SpoolFull(f"the spool folder {folder.name} is removed again and again")
+
+
+def _try_lock(folder: Path) -> int | None:
+    """The descriptor that holds a folder's lock until it is closed; None when another process holds it."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder that holds no batch any more: its lock, and what a crash left half written."""
+    with contextlib.suppress(OSError):
+        for path in (*folder.glob("*.part"), folder / _LOCK):
+            path.unlink(missing_ok=True)
+        folder.rmdir()

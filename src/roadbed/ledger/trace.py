@@ -85,28 +85,31 @@ class LateFacts(Protocol):
 class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970."""
 
-    __slots__ = (
-        "_answer", "_late", "_masked_count", "_question", "_spans", "_usage", "app", "attributes", "dropped_spans",
-        "duration_us", "error_code", "id", "model", "principal", "release", "rung", "started_ns", "started_us",
-        "status",
-    )  # fmt: skip
+    # Defaults on the class: setting all of them on each request would cost a microsecond.
+    rung = error_code = model = ""
+    status = OK
+    duration_us = dropped_spans = _masked_count = 0
+    _question: Guarded | None = None
+    _answer: Guarded | None = None
+    _late: list[LateFacts] | None = None
+    _attributes: dict[str, Attribute] | None = None
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
         self.app = app
         self.principal = principal
         self.release = release
-        self.started_us = time.time_ns() // 1000
+        self.started_us = started_us = time.time_ns() // 1000
         self.started_ns = time.perf_counter_ns()
-        self.id = new_id(self.started_us // 1000)
+        self.id = new_id(started_us // 1000)
         self._spans: list[Span] = []
         self._usage: list[Usage] = []
-        self._late: list[LateFacts] | None = None
-        self.rung = self.error_code = self.model = ""
-        self.status = OK
-        self.duration_us = self._masked_count = self.dropped_spans = 0
-        self._question: Guarded | None = None
-        self._answer: Guarded | None = None
-        self.attributes: dict[str, Attribute] = {}
+
+    @property
+    def attributes(self) -> dict[str, Attribute]:
+        """Facts about the whole request."""
+        if self._attributes is None:
+            self._attributes = {}
+        return self._attributes
 
     @property
     def started(self) -> datetime:
@@ -116,19 +119,22 @@ class Trace:
     @property
     def spans(self) -> list[Span]:
         """The steps so far, in the order in which they began."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._spans
 
     @property
     def usage(self) -> list[Usage]:
         """What each call of a model used."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._usage
 
     @property
     def question(self) -> Guarded | None:
         """What was asked, as a record may hold it."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._question
 
     @question.setter
@@ -138,7 +144,8 @@ class Trace:
     @property
     def answer(self) -> Guarded | None:
         """What was answered, as a record may hold it."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._answer
 
     @answer.setter
@@ -148,7 +155,8 @@ class Trace:
     @property
     def masked_count(self) -> int:
         """How many values were masked on the way to a model or a record."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         return self._masked_count
 
     @masked_count.setter
@@ -163,10 +171,9 @@ class Trace:
             self._late.append(facts)
 
     def _work_out(self) -> None:
-        if self._late is not None:
-            late, self._late = self._late, None
-            for facts in late:
-                facts.record(self)
+        late, self._late = self._late, None
+        for facts in late or ():
+            facts.record(self)
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""

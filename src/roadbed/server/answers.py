@@ -130,12 +130,12 @@ class CallerAnswers:
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         return RouteTurn(request, incoming, route, call, trace, digest, self.teams.guard, self.ledger, self._go_on)
 
-    async def _look_at_large(self, turn: RouteTurn, body: bytes) -> None:
-        """Look at a body in a thread: it would hold up others."""
-        self._begin(turn, None, await asyncio.to_thread(turn.guard.scan_bytes, body))
+    async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
+        """Look at much text in a thread: it would hold up others."""
+        self._begin(turn, None, await asyncio.to_thread(turn.guard.scan_bytes, texts))
 
     def _begin(self, turn: RouteTurn, opening: Opening | None, found: frozenset[str]) -> None:
-        """``found`` is what the bytes to be sent hold: they go as they are where ``opening`` says how, or are masked on
+        """``found`` is what the texts to be sent hold: they go as they are where ``opening`` says how, or are masked on
         the ordinary way.
         """
         turn.is_clean = not found

@@ -36,15 +36,15 @@ class ChatCompletions(CallerAnswers):
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
         opening = self.gateway.relay(route, incoming, request.body, call)
-        body = opening.body if opening is not None else request.body
-        if len(body) <= LOOKED_AT_INLINE_BYTES_MAX:
-            self._begin(turn, opening, guard.scan_bytes(body))
+        texts = opening.texts if opening is not None else request.body
+        if len(texts) <= LOOKED_AT_INLINE_BYTES_MAX:
+            self._begin(turn, opening, guard.scan_bytes(texts))
         else:
-            request.create_task(self._look_at_large(turn, body))
+            request.create_task(self._look_at_large(turn, texts))
 
-    async def _look_at_large(self, turn: RouteTurn, body: bytes) -> None:
-        """Look at a body in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
-        found = await asyncio.to_thread(turn.guard.scan_bytes, body)
+    async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
+        """Look at much text in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
+        found = await asyncio.to_thread(turn.guard.scan_bytes, texts)
         incoming: Any = turn.incoming
         opening = self.gateway.relay(turn.route, incoming, turn.request.body, turn.call)
         self._begin(turn, opening, found)

@@ -103,15 +103,15 @@ class GoOn(Protocol):
 class HotAnswer(Relay):
     """One relay, and what the caller is sent of it."""
 
-    __slots__ = ("_answer", "_reply", "_texts", "_turn", "_whole")
+    _reply: Reply | None = None
+    _answer: Answer | None = None
+    _whole: str | None = None
+    _texts: tuple[str, ...] | list[str] = ()
 
     def __init__(self, opening: Opening, turn: RouteTurn) -> None:
-        super().__init__(opening)
+        self._opening = opening
+        self._loop = opening.shared.client.loop
         self._turn = turn
-        self._reply: Reply | None = None
-        self._answer: Answer | None = None
-        self._texts: list[str] = []
-        self._whole: str | None = None
 
     def begin(self) -> None:
         """Send the request, and stop when the caller leaves."""
@@ -122,7 +122,9 @@ class HotAnswer(Relay):
 
     def on_events(self, events: list[Event]) -> None:
         """Pass the events on."""
-        turn, texts = self._turn, self._texts
+        turn = self._turn
+        texts = self._texts if isinstance(self._texts, list) else []
+        self._texts = texts
         shown: list[Event] = []
         for event in events:
             if type(event) is TextDelta:

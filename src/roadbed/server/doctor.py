@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import urllib.error
 import urllib.request
@@ -73,11 +74,34 @@ def find_running(state: Path) -> dict[str, Any] | None:
 
 
 def _python() -> Iterator[Check]:
-    found = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= PYTHON_MIN:
-        yield Check("python", "ok", f"Python {found}")
-    else:
-        yield Check("python", "wrong", f"Python {found} is too old", "install Python 3.11 or newer; run `make setup`")
+    arguments, flag = (sysconfig.get_config_var(name) for name in ("CONFIG_ARGS", "PGO_PROF_USE_FLAG"))
+    yield python_check(sys.version_info[:3], is_optimized(arguments, flag))
+
+
+def python_check(version: tuple[int, ...], has_optimizations: bool | None) -> Check:
+    """What is to be said of the Python that runs; None for one that does not say how it was built."""
+    found = ".".join(map(str, version))
+    if version < PYTHON_MIN:
+        return Check("python", "wrong", f"Python {found} is too old", "install Python 3.11 or newer; run `make setup`")
+    if has_optimizations is False:
+        message = f"Python {found} was built without optimizations: 1.8 times slower"
+        fix = (
+            "use one built with --enable-optimizations, such as the system's (pyenv: set PYTHON_CONFIGURE_OPTS="
+            "--enable-optimizations and install it again), then `make clean` and `make setup`"
+        )
+        return Check("python", "note", message, fix)
+    return Check("python", "ok", f"Python {found}")
+
+
+def is_optimized(configure_arguments: str | None, profile_flag: str | None) -> bool | None:
+    """Whether a Python was built with profile-guided optimization; None where it does not say how it was built.
+
+    Debian's and its kin's are, without the argument: their packaging runs the profile itself, and then strips the
+    compiler's flag for it from what is recorded, where any other build keeps it.
+    """
+    if not configure_arguments:
+        return None
+    return "--enable-optimizations" in configure_arguments or not profile_flag
 
 
 def _workspace(settings: Settings) -> Iterator[Check]:
@@ -200,19 +224,21 @@ def _server(running: dict[str, Any] | None) -> Iterator[Check]:
         return
     try:
         with urllib.request.urlopen(f"{running['url']}/readyz", timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310
-            parts = json.load(response)["parts"]
+            answer = json.load(response)
     except urllib.error.HTTPError as error:
         with error:
-            parts = json.load(error).get("parts", {})
+            answer = json.load(error)
     except (OSError, ValueError):
         message = f"process {running['pid']} does not answer at {running['url']}"
         yield Check("server", "wrong", message, "stop it and start it again; its log says more")
         return
+    parts, workers = answer.get("parts", {}), answer.get("workers", {}).get("running", 1)
     for name, state in parts.items():
         if state != "ok":
             yield Check(f"server: {name}", "wrong", state, "the log of `roadbed up` and postgres/server.log say more")
     if all(state == "ok" for state in parts.values()):
-        yield Check("server", "ok", f"{running['url']} is ready: {', '.join(parts)}")
+        serving = "1 worker" if workers == 1 else f"{workers} workers"
+        yield Check("server", "ok", f"{running['url']} is ready, {serving}: {', '.join(parts)}")
 
 
 def _embedding_model() -> Iterator[Check]:

@@ -1,11 +1,13 @@
 """`Engines`: finds local model engines at the start and again while it runs, so that apps use one when it answers.
 
-Only wanted while the manifest declares no model; provider keys in the environment are reported, never used.
+With several serving processes their owner looks, and the others agree with it. Only wanted while the manifest declares
+no model; provider keys in the environment are reported, never used.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from roadbed.apps.registry import AppRegistry
@@ -33,6 +35,17 @@ class Engines:
             self._task = asyncio.create_task(self._watch.run(), name="engine-watch")
         elif not is_wanted:
             await self.close()
+
+    def all(self) -> list[FoundEngine]:
+        """The engines that answer, for the processes that do not look themselves."""
+        return list(self._watch.engines)
+
+    async def agree(self, engines: Iterable[FoundEngine]) -> None:
+        """Use what another process found, in place of looking."""
+        found = list(engines)
+        if found != self._watch.engines:
+            self._watch.engines = found
+            await self._changed(found)
 
     def found(self) -> list[dict[str, Any]]:
         """The engines that answer, with their models."""

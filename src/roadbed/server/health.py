@@ -17,13 +17,21 @@ from roadbed.server.services import Services
 
 def parts(services: Services) -> dict[str, str]:
     """Each part's state in a word or a sentence; ``ok`` when it is as it should be."""
+    running, wanted = workers(services)
     return {
         "server": "draining" if services.is_draining else "ok",
+        **({"workers": "ok" if running >= wanted else f"{running} of {wanted} serve just now"} if wanted > 1 else {}),
         "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
         "keys": "ok" if services.identity.is_ready else "not read yet",
         "releases": "ok" if services.registry.served.apps else "none serves yet",
         "workspace": "ok" if services.problem() is None else "the manifest on disk is not what serves",
     }
+
+
+def workers(services: Services) -> tuple[int, int]:
+    """How many processes serve, and how many shall."""
+    running = services.serving.deployment.running if services.serving is not None else 1
+    return running, services.settings.workers
 
 
 def is_ready(services: Services) -> bool:
@@ -39,10 +47,19 @@ def health_routes(services: Services) -> list[Route]:
 
     async def readyz(request: Request) -> Response:
         ready = is_ready(services)
-        body = {"ready": ready, "version": __version__, "parts": parts(services)}
+        running, wanted = workers(services)
+        answering = services.serving.number if services.serving is not None else 1
+        body = {
+            "ready": ready,
+            "version": __version__,
+            "workers": {"running": running, "wanted": wanted, "answering": answering},
+            "parts": parts(services),
+        }
         return JSONResponse(body, status_code=200 if ready else 503)
 
     async def metrics(request: Request) -> Response:
-        return PlainTextResponse(services.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        serving = services.serving
+        text = services.metrics.render() if serving is None else await serving.all_metrics()
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -364,7 +364,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ANYONE,
         "Operation",
         "Whether requests can be served; 503 and the part that is not ready when they cannot.",
-        "{ready, version, parts}",
+        "{ready, version, workers: {running, wanted, answering}, parts}",
     ),
     Operation(
         "GET",

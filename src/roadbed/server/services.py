@@ -2,16 +2,17 @@
 
 `open_services` is where the rooms are wired; no other file builds them. A step that fails leaves nothing running
 behind it. The order is: state lock, PostgreSQL, schema, guard and keys, ledger, knowledge, gateway, apps, releases,
-workspace follower.
+workspace follower. With ``--workers N`` the owner opens all of it and the others what `open_serving_services` says: no
+lock, no jobs, no parsers, no follower; `Services.agree` keeps them like their owner.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from roadbed.apps.registry import AppRegistry, ServedApp
@@ -22,23 +23,28 @@ from roadbed.guard.identity import Identity
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.ids import new_id
 from roadbed.knowledge.embed import EmbeddingWorker, MiniLmEmbedder
 from roadbed.knowledge.parse.pool import ParserPool
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
+from roadbed.ledger.spool import SPOOL_BYTES_MAX
 from roadbed.releases.aliases import Releases
 from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.engines import Engines
+from roadbed.server.link import Deployment
+from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.embedded_roles import CONNECTIONS_MAX
 from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate, schema_name
 from roadbed.store.objects import ObjectStore
@@ -47,13 +53,21 @@ from roadbed.wire.client import UpstreamClient
 
 log = logging.getLogger("roadbed.server")
 
-POOL_CONNECTIONS_MAX = 16
 ACTOR = "workspace"
 
 
 @dataclass(slots=True)
+class Serving:
+    """A process's place among those that serve beside each other: what its owner said last, and the metrics of all."""
+
+    number: int
+    deployment: Deployment
+    all_metrics: Callable[[], Awaitable[str]]
+
+
+@dataclass(slots=True)
 class Services:
-    """What runs. Built by `open_services` alone."""
+    """What runs. Built by `open_services` and `open_serving_services` alone."""
 
     settings: Settings
     workspace: Workspace
@@ -73,6 +87,7 @@ class Services:
     releases: Releases
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
+    serving: Serving | None = None
     is_draining: bool = False
 
     @property
@@ -94,6 +109,8 @@ class Services:
 
     def problem(self) -> str | None:
         """Why the manifest on disk is not what serves; None when it is."""
+        if self.serving is not None:
+            return self.serving.deployment.problem
         problem = self.follower.problem if self.follower is not None else None
         return str(problem) if problem is not None else None
 
@@ -121,90 +138,166 @@ class Services:
         for move in moves:
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
 
+    def deployment(self, running: int) -> Deployment:
+        """What the processes that serve have to agree on with their owner, of whom ``running`` run."""
+        return Deployment(
+            manifest=self.manifest,
+            engines=tuple(self.engines.all()),
+            watched=self.knowledge.watched,
+            problem=self.problem(),
+            running=running,
+        )
+
+    async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
+        """Serve what the owner took. Releases come by themselves, from the database."""
+        assert self.serving is not None
+        manifest = deployment.manifest
+        before, self.serving.deployment = self.serving.deployment, deployment
+        if is_first or manifest != before.manifest:
+            self.teams.take(manifest)
+            self.ledger.configure(
+                keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
+            )
+            await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
+            self.workspace = replace(self.workspace, manifest=manifest)
+        self.knowledge.note_watched(deployment.watched)
+        await self.engines.agree(deployment.engines)
+
 
 @asynccontextmanager
 async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterator[Services]:
     """Start everything but the HTTP server; stop it all when the block is left."""
-    manifest = workspace.manifest
     async with AsyncExitStack() as stack:
-        embedded, database = await _open_database(stack, settings, manifest)
-        metrics = Metrics()
-        guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
-        await asyncio.to_thread(guard.warm_up)
-        teams = Teams(guard)
-        teams.take(manifest)
-        identity = await stack.enter_async_context(Identity(database))
+        embedded, database = await _open_database(stack, settings, workspace.manifest)
+        services, sources = await _build(stack, settings, workspace, embedded, database)
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
-        made_admin_key = await identity.ensure_admin_key(admin_key)
-        ledger = _open_ledger(stack, settings, manifest, database, metrics)
-        client = UpstreamClient()
-        stack.push_async_callback(client.close)
-        gateway = Gateway(client, guard)
-        sources = Sources(workspace.folder, embedded)
-        stack.push_async_callback(sources.close)
-        embedder, knowledge = await _open_knowledge(stack, settings, workspace, database, teams, sources)
-        registry = AppRegistry(
-            searcher=knowledge,
-            gateway=gateway,
-            guard=lambda: teams.guard,
-            prices=shipped_prices(),
-            folder=workspace.folder,
-        )
-        engines = Engines(registry, client)
-        stack.push_async_callback(engines.close)
-        releases = Releases(database)
-        releases.on_change(registry.take)
-        services = Services(
-            settings=settings,
-            workspace=workspace,
-            metrics=metrics,
-            embedded=embedded,
-            database=database,
-            teams=teams,
-            identity=identity,
-            sessions=await Sessions.open(database, identity),
-            ledger=ledger,
-            reader=LedgerReader(database),
-            embedder=embedder,
-            knowledge=knowledge,
-            gateway=gateway,
-            engines=engines,
-            registry=registry,
-            releases=releases,
-            made_admin_key=made_admin_key,
-        )
+        services.made_admin_key = await services.identity.ensure_admin_key(admin_key)
         await services.take(workspace, sources)
-        await releases.start()
-        stack.push_async_callback(releases.close)
+        await services.releases.start()
+        stack.push_async_callback(services.releases.close)
         services.follower = WorkspaceFollower(workspace, lambda changed: services.take(changed, sources))
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
 
 
+@asynccontextmanager
+async def open_serving_services(settings: Settings, workspace: Workspace, serving: Serving) -> AsyncIterator[Services]:
+    """What a process needs that only serves, in a deployment that another one owns."""
+    async with AsyncExitStack() as stack:
+        assert settings.database is not None
+        dsn = settings.database.reveal()
+        database = await stack.enter_async_context(
+            await Database.open(dsn, settings.schema, max_size=divide_connections(settings.workers).worker)
+        )
+        services, _ = await _build(stack, settings, workspace, None, database, serving)
+        await services.agree(serving.deployment, is_first=True)
+        await services.releases.start()
+        stack.push_async_callback(services.releases.close)
+        yield services
+
+
+async def _build(
+    stack: AsyncExitStack,
+    settings: Settings,
+    workspace: Workspace,
+    embedded: EmbeddedPostgres | None,
+    database: Database,
+    serving: Serving | None = None,
+) -> tuple[Services, Sources]:
+    """The rooms over a database, the same whether this process owns the deployment or serves in it."""
+    manifest = workspace.manifest
+    metrics = Metrics()
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
+    await asyncio.to_thread(guard.warm_up)
+    teams = Teams(guard)
+    teams.take(manifest)
+    identity = await stack.enter_async_context(Identity(database))
+    ledger = _open_ledger(stack, settings, manifest, database, metrics, serving)
+    client = UpstreamClient()
+    stack.push_async_callback(client.close)
+    gateway = Gateway(client, guard)
+    sources = Sources(workspace.folder, embedded)
+    stack.push_async_callback(sources.close)
+    embedder, knowledge = await _open_knowledge(
+        stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
+    )
+    registry = AppRegistry(
+        searcher=knowledge,
+        gateway=gateway,
+        guard=lambda: teams.guard,
+        prices=shipped_prices(),
+        folder=workspace.folder,
+    )
+    engines = Engines(registry, client)
+    stack.push_async_callback(engines.close)
+    releases = Releases(database)
+    releases.on_change(registry.take)
+    services = Services(
+        settings=settings,
+        workspace=workspace,
+        metrics=metrics,
+        embedded=embedded,
+        database=database,
+        teams=teams,
+        identity=identity,
+        sessions=await Sessions.open(database, identity),
+        ledger=ledger,
+        reader=LedgerReader(database),
+        embedder=embedder,
+        knowledge=knowledge,
+        gateway=gateway,
+        engines=engines,
+        registry=registry,
+        releases=releases,
+        serving=serving,
+    )
+    return services, sources
+
+
+def schema_of(settings: Settings, manifest: Manifest) -> str:
+    """The schema that a workspace lives in."""
+    return settings.schema or schema_name(manifest.name)
+
+
 async def _open_database(
     stack: AsyncExitStack, settings: Settings, manifest: Manifest
 ) -> tuple[EmbeddedPostgres | None, Database]:
     """Lock the state folder, start PostgreSQL where it is ours, and bring the schema to this build's version."""
+    pools = divide_connections(settings.workers)
     lock = stack.enter_context(StateLock.acquire(settings.state))
     embedded = None
     if settings.database is None:
-        embedded = EmbeddedPostgres(settings.state, lock=lock)
+        connections = str(max(CONNECTIONS_MAX, pools.needed))
+        embedded = EmbeddedPostgres(settings.state, lock=lock, settings={"max_connections": connections})
         await stack.enter_async_context(embedded)
         dsn = embedded.dsn
     else:
         dsn = settings.database.reveal()
-    schema = settings.schema or schema_name(manifest.name)
-    database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=POOL_CONNECTIONS_MAX))
+    schema = schema_of(settings, manifest)
+    database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=pools.owner))
     await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
     return embedded, database
 
 
 def _open_ledger(
-    stack: AsyncExitStack, settings: Settings, manifest: Manifest, database: Database, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    manifest: Manifest,
+    database: Database,
+    metrics: Metrics,
+    serving: Serving | None,
 ) -> Ledger:
-    keep = timedelta(seconds=parse_duration_s(manifest.traces.keep))
-    ledger = Ledger(database, settings.state / "spool", metrics, keep=keep, content=manifest.traces.content)
+    spool = settings.state / "spool"
+    ledger = Ledger(
+        database,
+        spool if serving is None else spool / f"worker-{serving.number}-{new_id()}",
+        metrics,
+        keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)),
+        content=manifest.traces.content,
+        spool_bytes_max=SPOOL_BYTES_MAX // settings.workers,
+        is_owner=serving is None,
+    )
     ledger.start()
     stack.push_async_callback(ledger.close)
     return ledger
@@ -217,8 +310,10 @@ async def _open_knowledge(
     database: Database,
     teams: Teams,
     sources: Sources,
+    *,
+    runs_jobs: bool,
 ) -> tuple[EmbeddingWorker, Knowledge]:
-    """The embedder, the parsers, the documents, and the workers that read them."""
+    """The embedder, the parsers, the documents, and, in the owner, the jobs that read them."""
     embedder = EmbeddingWorker(MiniLmEmbedder())
     stack.push_async_callback(embedder.aclose)
     await embedder.warm()
@@ -236,10 +331,12 @@ async def _open_knowledge(
         passed_over=(settings.state,),
         rows=sources,
     )
-    knowledge.register_jobs()
+    if runs_jobs:
+        knowledge.register_jobs()
     await knowledge.start()
     stack.push_async_callback(knowledge.aclose)
-    await _run_jobs(stack, jobs)
+    if runs_jobs:
+        await _run_jobs(stack, jobs)
     return embedder, knowledge
 
 

@@ -18,6 +18,7 @@ from roadbed.kernel.secrets import Secret
 
 ADMIN_KEY_VARIABLE = "ROADBED_ADMIN_KEY"
 PORT_DEFAULT = 8400
+WORKERS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ def check_settings(settings: Settings) -> None:
     """Refuse combinations that would be unsafe or cannot work. Raises `ConfigError`."""
     if not 0 <= settings.port <= 65535:
         raise ConfigError(f"--port {settings.port} is not a port", hint="0 to 65535; 0 takes any free one")
-    if settings.workers != 1:
+    if not 1 <= settings.workers <= WORKERS_MAX:
         raise ConfigError(
-            f"--workers {settings.workers}: this version serves with one process",
-            hint="leave --workers out; one process answers thousands of requests a second",
+            f"--workers {settings.workers} is not a number of serving processes",
+            hint=f"1 to {WORKERS_MAX}; one for each core that is to serve, and 1 is enough for most",
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("--tls-cert and --tls-key go together")

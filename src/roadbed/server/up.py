@@ -9,37 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from roadbed import __version__
-from roadbed.console.pages import console_routes
 from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
-from roadbed.server.app import build_app, build_hot_table, contained
-from roadbed.server.console import console_services
+from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, open_services
 from roadbed.server.settings import Settings, check_settings
+from roadbed.server.workers import Workers
 from roadbed.store.state import write_private_file
-from roadbed.wire.server import Drain, HotServer, ServerTls, bind, make_server
+from roadbed.wire.server import bind
 
 log = logging.getLogger("roadbed.server")
 
 CLI_KEY_NAME = "command line of this state folder"
 CLI_TEAM = "admin"
 PROGRESS_INTERVAL_S = 0.25
-DRAIN_S = 30.0
 QUESTIONS_SHOWN = 3
-GC_THRESHOLDS = (10_000, 20, 50)
 Say = Callable[[str], None]
 
 
@@ -51,13 +48,27 @@ class Address:
     api: str
 
 
-async def up(settings: Settings, say: Say) -> None:
-    """Serve a workspace until a signal comes. Raises typed errors for everything that keeps it from starting."""
+class Serves(Protocol):
+    """What serves the listening socket: this process itself, or `Workers`."""
+
+    ready: asyncio.Event
+
+    async def serve(self) -> None:
+        """Serve until `stop`, and finish what is under way."""
+
+    def stop(self) -> None:
+        """Begin the drain; a second call ends it at once."""
+
+
+async def up(settings: Settings, say: Say, worker_command: Sequence[str] = ()) -> None:
+    """Serve a workspace until a signal comes. Raises typed errors for everything that keeps it from starting.
+
+    ``worker_command`` starts one serving process, where there are to be several.
+    """
     check_settings(settings)
     workspace = await asyncio.to_thread(load_workspace, settings.workspace)
-    tls = ServerTls(str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert else None
     listener = bind(settings.host, settings.port)
-    started: HotServer | None = None
+    started: Serves | None = None
     this = asyncio.current_task()
     assert this is not None
 
@@ -71,19 +82,13 @@ async def up(settings: Settings, say: Say) -> None:
         try:
             async with open_services(settings, workspace) as services:
                 say(f"{workspace.manifest.name}: database ready, {len(workspace.manifest.sources)} sources declared")
-
-                def begin_drain() -> None:
-                    services.is_draining = True
-
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
-                address = Address(url, f"{url}/v1")
-                app = contained(build_app(services, console_routes(console_services(services, url))))
-                drain = Drain(finish_s=DRAIN_S, on_begin=begin_drain)
-                started = make_server(
-                    app, build_hot_table(services), listener, tls=tls, drain=drain, handle_signals=False
-                )
-                await _serve(services, started, address, say)
+                if settings.workers == 1:
+                    started = build_server(services, listener, url)
+                else:
+                    started = Workers(services, listener, url, worker_command)
+                await _serve(services, started, Address(url, f"{url}/v1"), say)
         except asyncio.CancelledError:
             if started is not None:
                 raise
@@ -103,7 +108,7 @@ def _signals(on_signal: Callable[[], None]):  # type: ignore[no-untyped-def]
             loop.remove_signal_handler(number)
 
 
-async def _serve(services: Services, server: HotServer, address: Address, say: Say) -> None:
+async def _serve(services: Services, server: Serves, address: Address, say: Say) -> None:
     serving = asyncio.create_task(server.serve(), name="http-server")
     ready = asyncio.create_task(server.ready.wait(), name="http-ready")
     await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +116,7 @@ async def _serve(services: Services, server: HotServer, address: Address, say: S
     if serving.done():
         serving.result()
         return
-    _settle_memory()
+    settle_memory()
     record = await _write_cli_file(services, address)
     try:
         await _announce(services, address, say)
@@ -126,17 +131,6 @@ async def _serve(services: Services, server: HotServer, address: Address, say: S
         with contextlib.suppress(RoadbedError):
             await services.identity.revoke_key(record.id)
         say("stopped")
-
-
-def _settle_memory() -> None:
-    """Leave what the start made out of garbage collection, and collect less often.
-
-    A finished trace waits for the next batch, so it outlives several of Python's usual collections: a tenth of all CPU
-    under load went there.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _write_cli_file(services: Services, address: Address) -> KeyRecord:

@@ -7,7 +7,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+CONNECTIONS_MAX = 4
+
 Labels = Annotated[list[str], Meta(description="classification of everything in it, for example [internal]")]
+ConnectionsMax = Annotated[int, Meta(ge=1, le=32, description="most connections held to it at once")]
 VisibleTo = Annotated[list[str] | None, Meta(description="teams that may see it; everyone with a key when left out")]
 
 
@@ -45,6 +48,7 @@ class PostgresSource(_Source, frozen=True, tag="postgres"):
     dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME, file:PATH, embedded:NAME")]
     tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
     seed: Annotated[str, Meta(description="SQL file run once when an embedded database is new")] = ""
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
 class SqliteSource(_Source, frozen=True, tag="sqlite"):
@@ -52,6 +56,7 @@ class SqliteSource(_Source, frozen=True, tag="sqlite"):
 
     path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
     tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
 class UploadsSource(_Source, frozen=True, tag="uploads"):

@@ -1,28 +1,42 @@
-"""`Sources`: opens the row readers that a manifest declares, and makes and seeds ``embedded:`` databases.
+"""`Sources`: the connections to every data system that a manifest declares, shared by ``knowledge/`` and ``tools/``.
 
-An embedded database belongs to an owner role that only seeds it; reading uses its read-only role.
+It opens a source at its first use, drains it when the manifest changed it, and makes and seeds ``embedded:`` databases
+(an owner role seeds, the read-only role reads). Pools, breakers and queues are each source's own. The invariant:
+nothing that one source does, or fails to do, holds up another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import asyncpg
 
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret, resolve_secret
+from roadbed.sources.bulkhead import Bulkhead
+from roadbed.sources.errors import SourceUnavailable
 from roadbed.sources.manifest import PostgresSource, SourceConfig, SqliteSource
-from roadbed.sources.postgres import PostgresRows
-from roadbed.sources.rows import CONNECT_TIMEOUT_S, RowReader, SourceUnavailable
-from roadbed.sources.sqlite import SqliteRows
+from roadbed.sources.pool import WAITING_MAX, PoolSettings, PoolState
+from roadbed.sources.postgres import PostgresSystem, ReadConnection
+from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, ResultBounds
+from roadbed.sources.rights import Warned, rights_warning
+from roadbed.sources.rows import STATEMENT_TIMEOUT_S
+from roadbed.sources.sqlite import SqliteSystem
 
 EMBEDDED = "embedded:"
 SEED_BYTES_MAX = 64 * 1024 * 1024
 SEED_TIMEOUT_S = 120.0
+SEED_CONNECT_S = 10.0
+READING_WAIT_S = 600.0
+DRAIN_S = 30.0
+CLOSE_S = 2.0
 
 
 class EmbeddedDatabase(Protocol):
@@ -47,54 +61,150 @@ class EmbeddedServer(Protocol):
         ...
 
 
-class Sources:
-    """Row readers by source name, for one workspace."""
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """How one declared source with connections is. ``pool`` is None until it is first used."""
 
-    def __init__(self, folder: Path, embedded: EmbeddedServer | None) -> None:
+    name: str
+    type: str
+    pool: PoolState | None
+    warnings: tuple[Warned, ...]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether its breaker lets callers through."""
+        return self.pool is None or self.pool.phase in ("closed", "recovering")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A system that was opened for what of its configuration is its ``target``.
+
+    Readings of whole tables take at most half of the connections, so that tools find one where there are two.
+    """
+
+    target: tuple[object, ...]
+    system: PostgresSystem | SqliteSystem
+    readings: Bulkhead
+
+
+class Sources:
+    """Connections by source name, for one workspace. Each source has its own pool, breaker and queue."""
+
+    def __init__(self, folder: Path, embedded: EmbeddedServer | None, settings: PoolSettings | None = None) -> None:
         self._folder = folder
         self._embedded = embedded
-        self._readers: dict[str, tuple[SourceConfig, RowReader]] = {}
+        self._settings = settings or PoolSettings()
         self._declared: Mapping[str, SourceConfig] = {}
-        self._opening = asyncio.Lock()
+        self._open: dict[str, _Open] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def use(self, sources: Mapping[str, SourceConfig]) -> None:
-        """Take over the manifest's sources; readers of those that are gone are closed."""
+        """Take over the manifest's sources. Connections of those that changed or are gone are drained meanwhile."""
         self._declared = dict(sources)
-        await self.close(keep=sources)
+        for name in list(self._open):
+            config = sources.get(name)
+            if config is None or self._open[name].target != _target(config):
+                self._drain(name, DRAIN_S)
 
     async def rows(self, source: str, table: str) -> AsyncIterator[tuple[str, Mapping[str, Any], str]]:
-        """(key, columns, version) of every row of a declared table, in key order. As `RowReader.rows`."""
+        """(key, columns, version) of every row of a declared table, in key order, at most its ``rows_max``.
+
+        `ConfigError`, `SourceMisdeclared`, `SourceUnavailable`.
+        """
         config = self._declared.get(source)
         if not isinstance(config, PostgresSource | SqliteSource) or table not in config.tables:
             raise ConfigError(f"no source declares the table {source}.{table}")
-        async with self._opening:
-            reader = await self.reader(source, config)
-        async for row in reader.rows(table, config.tables[table]):
-            yield row.key, row.values, row.version
+        opened = await self._opened(source, Deadline.after(STATEMENT_TIMEOUT_S))
+        await opened.readings.enter(Deadline.after(READING_WAIT_S))
+        try:
+            async with aclosing(opened.system.rows(table, config.tables[table])) as rows:
+                async for row in rows:
+                    yield row.key, row.values, row.version
+        finally:
+            opened.readings.leave()
 
-    async def reader(self, name: str, config: SourceConfig) -> RowReader:
-        """The reader of a source with tables; made once per configuration. `ConfigError`, `SourceUnavailable`."""
-        known = self._readers.get(name)
-        if known is not None and known[0] == config:
-            return known[1]
-        if known is not None:
-            await known[1].close()
-        match config:
-            case PostgresSource():
-                reader: RowReader = PostgresRows(name, await self._dsn(name, config))
-            case SqliteSource():
-                reader = SqliteRows(name, self._path(config.path))
-            case _:
-                raise ConfigError(f"the source {name} has no tables")
-        self._readers[name] = (config, reader)
-        return reader
+    @asynccontextmanager
+    async def connection(self, name: str, deadline: Deadline) -> AsyncIterator[ReadConnection]:
+        """A connection to a PostgreSQL source, in one read-only transaction that ends with the block.
+
+        `SourceUnavailable`, `SourceBusy`, `SourceTimeout`, `ConfigError`.
+        """
+        system = (await self._opened(name, deadline)).system
+        if not isinstance(system, PostgresSystem):
+            raise ConfigError(f"the source {name} is not a PostgreSQL database")
+        async with system.connection(deadline) as connection:
+            yield connection
+
+    async def query(
+        self,
+        name: str,
+        sql: str,
+        args: Sequence[Any] = (),
+        *,
+        deadline: Deadline,
+        rows_max: int = ROWS_MAX,
+        bytes_max: int = RESULT_BYTES_MAX,
+    ) -> QueryResult:
+        """Rows of one reading statement, with ``$1`` (PostgreSQL) or ``?1`` (SQLite) for its arguments.
+
+        As `connection`, and `QueryRefused`, `ResultTooLarge`. Cancelling the caller stops the statement in the source.
+        """
+        system = (await self._opened(name, deadline)).system
+        return await system.query(sql, args, deadline, ResultBounds(rows_max, bytes_max))
+
+    def states(self) -> list[SourceHealth]:
+        """The health of every declared source that has connections, by name. Asks nobody."""
+        found = []
+        for name, config in sorted(self._declared.items()):
+            if isinstance(config, PostgresSource | SqliteSource):
+                opened = self._open.get(name)
+                found.append(_health(name, config, opened.system if opened else None))
+        return found
+
+    async def _opened(self, name: str, deadline: Deadline) -> _Open:
+        """The system of a declared source, opened at its first use. `ConfigError`, `SourceUnavailable`."""
+        deadline.check(f"asking {name}")
+        try:
+            async with asyncio.timeout(deadline.remaining_s()):
+                return await self._open_once(name)
+        except TimeoutError:
+            raise SourceUnavailable(f"the source {name} was not opened before the deadline") from None
+
+    async def _open_once(self, name: str) -> _Open:
+        async with self._opening.setdefault(name, asyncio.Lock()):
+            config = self._declared.get(name)
+            known = self._open.get(name)
+            if known is not None and config is not None and known.target == _target(config):
+                return known
+            match config:
+                case PostgresSource():
+                    credential = await self._credential(name, config)
+                    system: PostgresSystem | SqliteSystem = PostgresSystem(
+                        name, credential, config.connections_max, self._settings
+                    )
+                case SqliteSource():
+                    system = SqliteSystem(name, self._path(config.path), config.connections_max, self._settings)
+                case _:
+                    raise ConfigError(f"no source with connections is called {name}")
+            if name in self._open:  # the manifest changed while another caller opened it
+                self._drain(name, DRAIN_S)
+            places = max(1, config.connections_max // 2)
+            self._open[name] = _Open(_target(config), system, Bulkhead(name, places, WAITING_MAX))
+            return self._open[name]
 
     def _path(self, text: str) -> Path:
         return self._folder / Path(text).expanduser()
 
-    async def _dsn(self, name: str, config: PostgresSource) -> Secret:
-        if not config.dsn.startswith(EMBEDDED):
-            return resolve_secret(config.dsn, base=self._folder, where=f"sources.{name}.dsn")
+    async def _credential(self, name: str, config: PostgresSource) -> Callable[[], Secret]:
+        """How to get the connection string: looked up at every connect, so that a new secret needs no restart."""
+        if config.dsn.startswith(EMBEDDED):
+            made = await self._embedded_dsn(name, config)
+            return lambda: made
+        return lambda: resolve_secret(config.dsn, base=self._folder, where=f"sources.{name}.dsn")
+
+    async def _embedded_dsn(self, name: str, config: PostgresSource) -> Secret:
         if self._embedded is None:
             raise ConfigError(
                 f"sources.{name}: {config.dsn} needs the embedded database, and --database names another",
@@ -110,7 +220,7 @@ class Sources:
         sql = _read_seed(name, path)
         digest = hashlib.sha256(sql.encode()).hexdigest()
         try:
-            connection = await asyncpg.connect(database.owner_dsn, timeout=CONNECT_TIMEOUT_S)
+            connection = await asyncpg.connect(database.owner_dsn, timeout=SEED_CONNECT_S)
             try:
                 async with connection.transaction():
                     await connection.execute("CREATE TABLE IF NOT EXISTS roadbed_seed (digest text PRIMARY KEY)")
@@ -118,7 +228,7 @@ class Sources:
                         await connection.execute(sql, timeout=SEED_TIMEOUT_S)
                         await connection.execute("INSERT INTO roadbed_seed VALUES ($1)", digest)
             finally:
-                await connection.close(timeout=CONNECT_TIMEOUT_S)
+                await connection.close(timeout=SEED_CONNECT_S)
         except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
             raise SourceUnavailable(
                 f"the embedded database of {name} cannot be seeded ({type(error).__name__})"
@@ -126,10 +236,38 @@ class Sources:
         except asyncpg.PostgresError as error:
             raise ConfigError(f"the seed {path.name} of {name} failed: {error.args[0]}") from None
 
-    async def close(self, keep: Mapping[str, SourceConfig] | None = None) -> None:
-        """Close the readers of sources that are not in ``keep``."""
-        for name in [name for name in self._readers if keep is None or name not in keep]:
-            await self._readers.pop(name)[1].close()
+    def _drain(self, name: str, drain_s: float) -> None:
+        task = asyncio.create_task(self._open.pop(name).system.close(drain_s), name=f"source {name}: drain")
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    async def close(self) -> None:
+        """Close every connection, after what is in use got `CLOSE_S` to end."""
+        for name in list(self._open):
+            self._drain(name, CLOSE_S)
+        if self._draining:
+            await asyncio.wait(self._draining)
+
+
+def _target(config: SourceConfig) -> tuple[object, ...]:
+    """What makes the connections of a source; its tables and labels may change without new ones."""
+    match config:
+        case PostgresSource():
+            return ("postgres", config.dsn, config.seed, config.connections_max)
+        case SqliteSource():
+            return ("sqlite", config.path, config.connections_max)
+        case _:
+            return ()
+
+
+def _health(
+    name: str, config: PostgresSource | SqliteSource, system: PostgresSystem | SqliteSystem | None
+) -> SourceHealth:
+    warning = None
+    if isinstance(system, PostgresSystem) and system.rights is not None:
+        warning = rights_warning(system.rights, list(config.tables))
+    kind = "postgres" if isinstance(config, PostgresSource) else "sqlite"
+    return SourceHealth(name, kind, system.state() if system else None, (warning,) if warning else ())
 
 
 def _read_seed(name: str, path: Path) -> str:

@@ -1,38 +1,23 @@
-"""Rows of declared tables, read-only, in key order, whatever the system: what ``knowledge/`` turns into documents.
+"""Rows of declared tables, whatever the system: what ``knowledge/`` turns into documents. Pure.
 
-A `RowReader` reads one source. Reading never holds more than `ROWS_PER_FETCH` rows in memory and never writes:
-PostgreSQL runs a read-only transaction as the least-privileged role, SQLite opens the file read-only.
+A row has a key and a version, which changes when the row does. `ROWS_PER_FETCH` bounds how many rows a reading holds in
+memory, `STATEMENT_TIMEOUT_S` how long the source may take for each such page.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
-from roadbed.kernel.errors import RoadbedError, Unavailable
+from roadbed.sources.errors import SourceMisdeclared
 from roadbed.sources.manifest import TableConfig
 
 ROWS_PER_FETCH = 500
 STATEMENT_TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 10.0
-
-
-class SourceUnavailable(Unavailable):
-    """A source does not answer; what was read from it before stays searchable."""
-
-    code = "sources.unavailable"
-    hint = "check that the database runs and that the manifest's dsn or path is right"
-
-
-class SourceMisdeclared(RoadbedError):
-    """A declared table or column does not exist in the source, or the role may not read it."""
-
-    code = "sources.misdeclared"
-    http_status = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +27,6 @@ class SourceRow:
     key: str
     values: Mapping[str, Any]
     version: str
-
-
-class RowReader(Protocol):
-    """Reads the tables of one source."""
-
-    def rows(self, table: str, config: TableConfig) -> AsyncIterator[SourceRow]:
-        """All rows of a table in key order. Raises `SourceUnavailable`, `SourceMisdeclared`."""
-        ...
-
-    async def close(self) -> None:
-        """Give connections back."""
-        ...
 
 
 def row_of(values: Mapping[str, Any], table: str, config: TableConfig) -> SourceRow:

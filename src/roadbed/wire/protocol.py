@@ -185,27 +185,26 @@ class HotProtocol(HttpToolsProtocol):
             return False
         end, length = found
         self._since = since = self.loop.time()
-        self._parts = []
-        self._route = route
-        self._message_done = False
-        self._body_bytes = 0
-        self._body_bytes_max = route.body_bytes_max
-        hot = self._hot = HotRequest(
+        hot = HotRequest(
             self, known.method, known.path, known.query, known.headers, known.index, self.client, since, True, True
         )
         hot.known = known
-        body = data[end:]
-        if len(body) == length:
+        self._hot = hot
+        self._route = route
+        if len(data) - end == length:
             self._state = _WAIT
-            hot.body = body
+            hot.body = data[end:]
             self._answer(route, hot)
             return True
-        self.expect_100_continue = False
+        self._parts = []
+        self._message_done = self.expect_100_continue = False
+        self._body_bytes = 0
+        self._body_bytes_max = route.body_bytes_max
         self._state = _COUNTED
         self._body_left = length
         self._body_since = since
-        if body:
-            self._consume(body)
+        if len(data) > end:
+            self._consume(data[end:])
         return True
 
     def _consume_head(self, data: bytes) -> bytes:

@@ -4,7 +4,7 @@ request.
 A drain: say not ready, wait for load balancers to see it, stop accepting, finish what is under way, let streams end
 until the drain's time is over, tell those that are left, close. It installs signal handlers explicitly (a background
 start inherits SIGINT ignored), logs no access lines and configures no logging. Several processes may serve one
-socket: bind it once and inherit it.
+socket: bind it once, inherit it, and give each a `Seat`.
 The invariant: after ``serve`` returned, no connection of its server is open.
 """
 
@@ -26,6 +26,7 @@ from typing import Any
 import uvicorn
 
 from roadbed.kernel.errors import RoadbedError
+from roadbed.wire.acceptor import Seats, SharedAcceptor
 from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
 from roadbed.wire.hot import HotTable
 from roadbed.wire.protocol import HotProtocol, hot_protocol
@@ -81,6 +82,14 @@ class ServerTls:
         return context
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One process's place among those that share a listening socket."""
+
+    seats: Seats
+    index: int
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to ``host:port`` (port 0: a free one) that processes may share. Raises ``PortInUse`` or
     ``BindFailed``.
@@ -116,8 +125,11 @@ class HotServer(uvicorn.Server):
         tls: ServerTls | None,
         drain: Drain,
         handle_signals: bool,
+        seat: Seat | None = None,
     ) -> None:
         super().__init__(config)
+        self._seat = seat
+        self._acceptor: SharedAcceptor | None = None
         self._listener = listener
         self._tls = tls
         self._tls_context = tls.make_context() if tls is not None else None
@@ -146,19 +158,33 @@ class HotServer(uvicorn.Server):
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        server = await asyncio.get_running_loop().create_server(
-            make_protocol,
-            sock=self._listener,
-            ssl=self._tls_context,
-            ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls_context is not None else None,
-            backlog=BACKLOG,
-        )
-        self.servers = [server]
+        if self._seat is not None:
+            self._acceptor = SharedAcceptor(
+                self._listener,
+                make_protocol,
+                lambda: len(self.server_state.connections),
+                self._seat.seats,
+                self._seat.index,
+                tls=self._tls_context,
+                tls_handshake_s=TLS_HANDSHAKE_S,
+            )
+            self.servers = []
+        else:
+            server = await asyncio.get_running_loop().create_server(
+                make_protocol,
+                sock=self._listener,
+                ssl=self._tls_context,
+                ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls_context is not None else None,
+                backlog=BACKLOG,
+            )
+            self.servers = [server]
         self.started = True
         self.ready.set()
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's beat (0.1 s): also look for changed certificates."""
+        if self._acceptor is not None:
+            self._acceptor.publish()
         if self._tls is not None and self._tls_context is not None and counter % _CERTIFICATE_CHECK_TICKS == 0:
             modified_at = self._tls.modified_at()
             if modified_at > self._tls_read_at:
@@ -176,6 +202,8 @@ class HotServer(uvicorn.Server):
         await self._wait(drain.lead_s, lambda: False)
         for server in self.servers:
             server.close()
+        if self._acceptor is not None:
+            await self._acceptor.close(TLS_HANDSHAKE_S)
         for connection in list(state.connections):
             connection.shutdown()
         await self._wait(drain.finish_s, lambda: not state.connections and not state.tasks)
@@ -221,9 +249,10 @@ def make_server(
     tls: ServerTls | None = None,
     drain: Drain | None = None,
     handle_signals: bool = True,
+    seat: Seat | None = None,
 ) -> HotServer:
     """A server for ``app`` (ASGI) and the hot paths of ``table`` on a bound socket. Run it with ``await
-    server.serve()``.
+    server.serve()``. ``seat`` is given where other processes serve the same socket.
     """
     config = uvicorn.Config(
         app,
@@ -234,7 +263,7 @@ def make_server(
         proxy_headers=False,
         backlog=BACKLOG,
     )
-    return HotServer(config, listener, tls, drain or Drain(), handle_signals)
+    return HotServer(config, listener, tls, drain or Drain(), handle_signals, seat)
 
 
 async def serve(

@@ -377,16 +377,8 @@ class OpenAIDecoder:
         return Finished(reason)
 
 
-class WholeText(msgspec.Struct, frozen=True, gc=False):
-    """An answer that is one text: what most answers are."""
-
-    text: str
-    reason: FinishReason
-    usage: Usage | None
-
-
-def whole_text(body: bytes) -> WholeText | None:
-    """The answer in a body that was not streamed, where it is one text and nothing else; None leaves it to
+def whole_text(body: bytes) -> tuple[str, FinishReason, Usage | None] | None:
+    """The answer in a body that was not streamed, where it is one text and nothing else, as most are; None leaves it to
     `OpenAIChat.decode_body`, which says what is wrong with it, if anything.
     """
     try:
@@ -394,27 +386,29 @@ def whole_text(body: bytes) -> WholeText | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     choices = chunk.choices
-    if chunk.error is not None or chunk.object == "error" or choices is None or len(choices) != 1:
+    if choices is None or len(choices) != 1 or chunk.error is not None or chunk.object == "error":
         return None
     choice = choices[0]
     message = choice.message
-    if choice.index or choice.delta is not None or message is None or not message.content:
+    if message is None or choice.index or choice.delta is not None:
         return None
-    if message.tool_calls or message.refusal or message.reasoning_content or message.reasoning:
+    text = message.content
+    if not text or message.tool_calls or message.refusal or message.reasoning_content or message.reasoning:
         return None
     reason = FINISH_REASONS.get(choice.finish_reason or "")
     if reason is None:
         return None
-    return WholeText(message.content, reason, _usage(chunk.usage) if chunk.usage is not None else None)
+    return text, reason, _usage(chunk.usage) if chunk.usage is not None else None
 
 
 def _usage(usage: _Usage) -> Usage:
-    prompt = max(usage.prompt_tokens or 0, 0)
-    completion = max(usage.completion_tokens or 0, 0)
-    inside = usage.prompt_tokens_details
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    inside, outside = usage.prompt_tokens_details, usage.completion_tokens_details
+    if inside is None and outside is None and prompt >= 0 and completion >= 0:
+        return Usage(prompt, 0, 0, 0, completion)
+    prompt, completion = max(prompt, 0), max(completion, 0)
     cached = min(max(inside.cached_tokens or 0, 0), prompt) if inside else 0
     written = min(max(inside.cache_write_tokens or 0, 0), prompt - cached) if inside else 0
-    outside = usage.completion_tokens_details
     reasoning = min(max(outside.reasoning_tokens or 0, 0), completion) if outside else 0
     return Usage(
         input_uncached=prompt - cached - written,

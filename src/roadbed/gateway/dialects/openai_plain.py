@@ -64,37 +64,26 @@ class PlainChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fals
         """The last text of the user; empty where there is none."""
         return next((turn.content for turn in reversed(self.messages) if turn.role == "user"), "")
 
-    def encoded(self, model: str, *, stream: bool, with_usage: bool) -> bytes:
-        """The body for an endpoint of the same dialect, written anew: it holds what was read, and each field once."""
-        return _encode(
-            _Outgoing(
-                model,
-                self.messages,
-                stream or _UNSET,
-                _WITH_USAGE if stream and with_usage else _UNSET,
-                self.max_tokens,
-                self.temperature,
-                self.top_p,
-            )
-        )
+    def encoded(self, model: bytes, *, stream: bool, with_usage: bool) -> tuple[bytes, bytes]:
+        """The body for an endpoint of the same dialect, written anew: it holds what was read, and each field once.
 
-
-class _StreamOptions(msgspec.Struct, frozen=True):
-    include_usage: bool = True
-
-
-class _Outgoing(msgspec.Struct, frozen=True, gc=False):
-    model: str
-    messages: list[PlainTurn]
-    stream: bool | msgspec.UnsetType
-    stream_options: _StreamOptions | msgspec.UnsetType
-    max_tokens: int | msgspec.UnsetType
-    temperature: float | msgspec.UnsetType
-    top_p: float | msgspec.UnsetType
+        ``model`` is its JSON. Beside the body stands the part of it that holds the caller's texts.
+        """
+        turns = _encode(self.messages)
+        if not stream:
+            options = b""
+        else:
+            options = b',"stream":true,"stream_options":{"include_usage":true}' if with_usage else b',"stream":true'
+        if self.max_tokens is not _UNSET:
+            options += b',"max_tokens":%d' % self.max_tokens
+        if self.temperature is not _UNSET:
+            options += b',"temperature":%b' % _encode(self.temperature)
+        if self.top_p is not _UNSET:
+            options += b',"top_p":%b' % _encode(self.top_p)
+        return b'{"model":%b,"messages":%b%b}' % (model, turns, options), turns
 
 
 _UNSET = msgspec.UNSET
-_WITH_USAGE = _StreamOptions()
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(PlainChat).decode
 
