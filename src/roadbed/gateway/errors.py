@@ -27,8 +27,12 @@ from roadbed.kernel.errors import (
     Unavailable,
 )
 
-FailureClass = Literal["client", "context", "auth", "quota", "rate", "overload", "fault", "timeout"]
+FailureClass = Literal[
+    "client", "context", "auth", "quota", "rate", "overload", "fault", "timeout", "filtered", "invalid"
+]
 FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
+
+SILENT = "it fell silent in its answer"
 
 BREAKER_FAILURES = frozenset({"overload", "fault", "timeout"})
 """Classes that count against an endpoint's health."""

@@ -17,6 +17,8 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.policy import PLAIN
+from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
@@ -74,13 +76,22 @@ class Gateway:
         raise UnknownRoute(f"there is no model {name!r}", hint=nearest(name, self.routes) or f"known models: {known}")
 
     def stream(
-        self, route: str | Route, request: ChatRequest, call: Call, first_try: FirstTry | None = None
+        self,
+        route: str | Route,
+        request: ChatRequest,
+        call: Call,
+        first_try: FirstTry | None = None,
+        *,
+        is_whole: bool = False,
     ) -> AnswerStream:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
-        ``first_try`` is a relay's failed attempt, from which the walk goes on.
+        ``first_try`` is a relay's failed attempt, from which the walk goes on; ``is_whole`` says that the caller waits
+        for all of the answer.
         """
         found = self.find(route) if isinstance(route, str) else route
+        if found.policy is not PLAIN:
+            return PolicyStream(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -92,7 +103,8 @@ class Gateway:
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""
         found = self.find(route) if isinstance(route, str) else route
-        async with AnswerStream(self._shared, found, request, call, is_buffered=True) as stream:
+        kind = AnswerStream if found.policy is PLAIN else PolicyStream
+        async with kind(self._shared, found, request, call, is_buffered=True) as stream:
             return await stream.answer(), stream.outcome
 
     def health(self) -> list[EndpointHealth]:

@@ -6,11 +6,13 @@ invariant: what an `Admission` took (a slot, maybe the one probe) it gives back 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
+from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
 
@@ -34,9 +36,19 @@ class EndpointHealth:
     failures: int = 0
     last_failure: str = ""
     last_failure_s: float = 0.0
-    first_event_ms: float | None = None
+    first_events: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
     successes: int = 0
+
+    @property
+    def first_event_ms(self) -> float | None:
+        """How long the last answer's first token took; None before the first."""
+        return self.first_events[-1] * 1000.0 if self.first_events else None
+
+    def first_event_s(self, share: float, *, samples_min: int = 1) -> float | None:
+        """The time within which this share of its latest answers began; None while fewer are known."""
+        return quantile(self.first_events, share) if len(self.first_events) >= samples_min else None
 
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now."""
@@ -78,6 +90,16 @@ class HealthBoard:
         """All that is known, by name."""
         return [self._states[name] for name in sorted(self._states)]
 
+    def note_pace(self, name: str, seconds: float, tokens: int) -> None:
+        """An answer of so many tokens took so long."""
+        state = self.of(name)
+        state.pace = noted(state.pace, seconds, tokens, self.monotonic_s())
+
+    def load(self, endpoint: Endpoint) -> float:
+        """What one more request would wait for a token at the endpoint."""
+        state = self.of(endpoint.name)
+        return state.pace.load(state.in_flight)
+
     def admit(self, name: str, *, has_alternative: bool) -> Admission | None:
         """A place for one attempt; None when the endpoint rests or, with an alternative, is being brought back
         slowly.
@@ -105,7 +127,7 @@ class HealthBoard:
     def succeeded(self, state: EndpointHealth, first_event_s: float | None) -> None:
         """Give back a place: the endpoint answered."""
         if first_event_s is not None:
-            state.first_event_ms = first_event_s * 1000.0
+            state.first_events.append(first_event_s)
         breaker, now_s = state.breaker, self.monotonic_s()
         if breaker.phase != "closed" or breaker.failures_in_a_row:
             self.give_back(state, "success")

@@ -121,6 +121,8 @@ class ChatCompletions:
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        if route.policy.header_names:
+            call.headers = headers_of(request, route)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
         opening = self.gateway.relay(route, incoming, request.body, call)
         texts = opening.texts if opening is not None else request.body
@@ -153,7 +155,9 @@ class ChatCompletions:
         trace, reply = turn.trace, Reply(turn.request, turn.incoming, turn.trace, turn.release)
         answer = Answer()
         status, code = CANCELLED, "client_left"
-        stream = self.gateway.stream(turn.route, turn.incoming.request, turn.call, first_try)
+        stream = self.gateway.stream(
+            turn.route, turn.incoming.request, turn.call, first_try, is_whole=not turn.incoming.stream
+        )
         try:
             async with stream:
                 async for event in stream:
@@ -172,7 +176,14 @@ class ChatCompletions:
         finally:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
-        reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
+        outcome = stream.outcome
+        reply.finished(answer, [], turn.facts(outcome.missing, outcome.endpoint, outcome.continued), outcome.dropped)
+
+
+def headers_of(request: HotRequest, route: Route) -> dict[str, str]:
+    """The request's headers that the route's rules read."""
+    found = {name: request.get(name.encode("latin-1")) for name in route.policy.header_names}
+    return {name: value.decode("latin-1") for name, value in found.items() if value is not None}
 
 
 def label_of(guard: Guard, incoming: Incoming) -> Label:
