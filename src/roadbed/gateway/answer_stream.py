@@ -55,7 +55,7 @@ class Surroundings:
     health: HealthBoard
     estimator: TokenEstimator
     ways: Ways
-    hedges: HedgeBudget = field(default_factory=HedgeBudget)
+    hedges: HedgeBudget
 
 
 @dataclass(frozen=True, slots=True)

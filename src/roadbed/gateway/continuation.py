@@ -21,6 +21,9 @@ CONTINUATIONS_MAX = 2
 OVERLAP_MIN = 16
 """So many characters repeated at a seam are taken for a repetition, not for the text."""
 
+ECHO_MIN = 3
+"""So many characters that are all of what was sent are taken for a new beginning when they come again."""
+
 HELD_CHARACTERS_MAX = 48
 
 
@@ -72,7 +75,8 @@ class Seam:
     def _join(self) -> str:
         self._is_open = True
         text, self._held = self._held, ""
-        if len(text) >= OVERLAP_MIN and self._sent.startswith(text[:OVERLAP_MIN]):
+        begin = self._sent[:OVERLAP_MIN]
+        if len(begin) >= ECHO_MIN and text.startswith(begin):
             raise broken("begins anew")
         own = text.removeprefix(self._blanks)
         if len(own) >= HELD_CHARACTERS_MAX and own[:HELD_CHARACTERS_MAX] in self._sent:

@@ -16,6 +16,7 @@ from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.policy_stream import PolicyStream
@@ -49,7 +50,10 @@ class Gateway:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
         self._health = HealthBoard(clock.monotonic_s, chance, breaker)
-        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health, client))
+        self.hedges = HedgeBudget()
+        self._shared = Surroundings(
+            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges
+        )
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
