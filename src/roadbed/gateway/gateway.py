@@ -32,6 +32,7 @@ from roadbed.kernel.label import PUBLIC, Label
 from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
+SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Gateway:
@@ -49,7 +50,7 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
-        self._health = HealthBoard(clock.monotonic_s, chance, breaker)
+        self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
         self.hedges = HedgeBudget()
         self._shared = Surroundings(
             client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges
@@ -61,6 +62,7 @@ class Gateway:
         Endpoints of the same name keep their health.
         """
         self.routes = dict(routes)
+        self._health.groups = groups_of(self.routes)
         shared = self._shared
         self._shared = replace(
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
@@ -136,6 +138,8 @@ class Gateway:
                     "is_local": endpoint.is_local,
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
+                    "in_flight": state.in_flight,
+                    "first_token_ms": first_token_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
                 }
             )
@@ -153,3 +157,14 @@ class Gateway:
             }
             for name, route in sorted(self.routes.items())
         ]
+
+
+def groups_of(routes: Mapping[str, Route]) -> tuple[tuple[str, ...], ...]:
+    """The endpoints of each route, as peers of each other."""
+    return tuple(tuple(dict.fromkeys(endpoint.name for endpoint in route.endpoints)) for route in routes.values())
+
+
+def first_token_ms(state: EndpointHealth) -> dict[str, float]:
+    """How long its latest answers took to begin: the median and the tail; empty before the first."""
+    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
+    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWEEP_S, WINDOW_S, Results, Tally, outliers
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
@@ -34,12 +35,14 @@ class EndpointHealth:
     in_flight: int = 0
     requests: int = 0
     failures: int = 0
+    faults: int = 0
     last_failure: str = ""
     last_failure_s: float = 0.0
     first_events: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
     successes: int = 0
+    tally: Tally = field(default_factory=Tally)
 
     @property
     def first_event_ms(self) -> float | None:
@@ -70,6 +73,8 @@ class HealthBoard:
     monotonic_s: Callable[[], float]
     chance: Callable[[], float]
     settings: breakers.BreakerSettings = breakers.DEFAULT_SETTINGS
+    groups: tuple[tuple[str, ...], ...] = ()
+    _next_sweep_s: float = 0.0
     _states: dict[str, EndpointHealth] = field(default_factory=dict)
 
     def of(self, name: str) -> EndpointHealth:
@@ -99,6 +104,28 @@ class HealthBoard:
         """What one more request would wait for a token at the endpoint."""
         state = self.of(endpoint.name)
         return state.pace.load(state.in_flight)
+
+    def sweep(self) -> None:
+        """Put those to rest that fail clearly more often than their peers in ``groups``; at most every `SWEEP_S`."""
+        now_s = self.monotonic_s()
+        if now_s < self._next_sweep_s:
+            return
+        self._next_sweep_s = now_s + SWEEP_S
+        grouped = {name for group in self.groups for name in group}
+        states = [state for name, state in self._states.items() if name in grouped]
+        counted = {state.name: Results(state.requests - state.in_flight, state.faults) for state in states}
+        results = {state.name: state.tally.results(counted[state.name]) for state in states}
+        is_out = {state.name for state in states if state.why_unavailable(now_s)}
+        ejected = outliers(self.groups, results, is_out)
+        for state in states:
+            tally = state.tally
+            if state.name in ejected:
+                tally.ejections = min(EJECTIONS_MAX, tally.ejections + 1)
+                _rest(state, now_s, EJECTION_S * tally.ejections, "failing more than its peers")
+            elif results[state.name].count >= RESULTS_MIN and not results[state.name].faults:
+                tally.ejections = max(0, tally.ejections - 1)
+            if state.name in ejected or now_s - tally.since_s >= WINDOW_S:
+                tally.base, tally.since_s = counted[state.name], now_s
 
     def admit(self, name: str, *, has_alternative: bool) -> Admission | None:
         """A place for one attempt; None when the endpoint rests or, with an alternative, is being brought back
@@ -191,7 +218,9 @@ class Admission:
         if error.failure not in BREAKER_FAILURES or (error.failure == "overload" and not error.was_sent):
             self._close("ignored")
         else:
+            state.faults += 1
             self._close("failure" if error.was_sent else "connect_failure")
+            self.board.sweep()
 
     def _close(self, result: breakers.Result) -> None:
         if not self.is_open:
