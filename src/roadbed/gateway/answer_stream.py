@@ -26,6 +26,7 @@ from roadbed.gateway.errors import (
     UpstreamError,
 )
 from roadbed.gateway.failure import Failure, ladder_spent, rejected
+from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import Admission, EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
@@ -56,6 +57,7 @@ class Surroundings:
     estimator: TokenEstimator
     ways: Ways
     hedges: HedgeBudget
+    gates: Gates
 
 
 @dataclass(frozen=True, slots=True)

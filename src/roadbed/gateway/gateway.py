@@ -15,6 +15,7 @@ from typing import Any
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
+from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.meter import TokenEstimator
@@ -52,8 +53,9 @@ class Gateway:
         self._clock = clock
         self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
         self.hedges = HedgeBudget()
+        self.gates = Gates()
         self._shared = Surroundings(
-            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges
+            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
         )
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:

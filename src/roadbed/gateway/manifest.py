@@ -97,6 +97,12 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="what becomes of an answer that breaks off: told, continued, or made anew while buffered"),
     ] = "error"
     hedge: Annotated[bool, Meta(description="ask a second endpoint too when the first is slower than usual")] = False
+    queue: Annotated[
+        int, Meta(ge=0, le=10_000, description="how many requests may wait for it, fairly between teams; 0 queues none")
+    ] = 0
+    priority: Annotated[
+        Literal["interactive", "batch"], Meta(description="batch is refused first while the server is behind")
+    ] = "interactive"
     judge: Annotated[str, Meta(description="the route that chooses among the answers of best-of")] = ""
 
     def endpoints(self) -> list[str]:

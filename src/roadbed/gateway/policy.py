@@ -66,7 +66,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything of a route but its ladder. ``reserve`` are endpoints that only rules and outcomes lead to."""
+    """Everything of a route but its ladder. ``queue`` is how many may wait for it, 0 for a route without admission;
+    ``reserve`` are endpoints that only rules and outcomes lead to."""
 
     strategy: Strategy = "ordered"
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +75,8 @@ class Policy:
     on: Mapping[str, str] = field(default_factory=dict)
     on_cut: OnCut = "error"
     is_hedged: bool = False
+    queue: int = 0
+    is_batch: bool = False
     reserve: tuple[Endpoint, ...] = ()
 
     @property

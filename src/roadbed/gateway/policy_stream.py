@@ -19,6 +19,7 @@ from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, NoCandidate, StreamCut, UnsupportedFeature, UpstreamError
 from roadbed.gateway.failure import Failure, ladder_spent, rejected
+from roadbed.gateway.gate import Place
 from roadbed.gateway.health import Admission
 from roadbed.gateway.hedge import fire_after_s
 from roadbed.gateway.json_schema import why_unfit
@@ -80,6 +81,7 @@ class PolicyStream(AnswerStream):
         self._racing: list[Running] = []
         self._hedge_failures: list[Failure] = []
         self._seam: Seam | None = None
+        self._place_held: Place | None = None
         self._is_continuable = (
             route.policy.on_cut == "continue" and not request.tools and request.response_format is None
         )
@@ -90,6 +92,28 @@ class PolicyStream(AnswerStream):
             self._drop(running)
         self._racing = []
         super().close()
+        self._leave(is_complete=False)
+
+    async def open(self) -> None:
+        """As `AnswerStream.open`, after the wait for a place where the route queues.
+
+        Raises `RouteOverloaded` and `TeamQueueFull` besides.
+        """
+        if self._is_open:
+            return
+        gates, route = self._shared.gates, self._whole_route
+        gates.shed(route)
+        if route.policy.queue:
+            self._place_held = await gates.of(route).enter(route, self._call.principal.team, self._deadline)
+        try:
+            await super().open()
+        except BaseException:
+            self._leave(is_complete=False)
+            raise
+
+    def _leave(self, *, is_complete: bool) -> None:
+        if self._place_held is not None:
+            self._place_held.leave(is_complete=is_complete)
 
     # Choosing.
 
@@ -162,7 +186,7 @@ class PolicyStream(AnswerStream):
         return True
 
     def _jump(self, name: str) -> None:
-        endpoint = next((item for item in self._whole_route.endpoints if item.name == name), None)
+        endpoint = self._endpoint_of(name)
         if endpoint is None or name in self._tried:
             return
         for candidate in self._queue:
@@ -217,9 +241,31 @@ class PolicyStream(AnswerStream):
         return super()._start(endpoint, encoded, rungs_left, admission)
 
     def _complete(self, running: Running) -> None:
+        in_flight = running.admission.state.in_flight
         super()._complete(running)
         record = running.meter.record
         self._shared.health.note_pace(record.endpoint, record.ended_s - record.started_s, record.usage.output_tokens)
+        endpoint = self._endpoint_of(record.endpoint)
+        if self._place_held is not None and endpoint is not None:
+            self._shared.gates.limits.answered(endpoint, record.first_event_s, in_flight)
+        self._leave(is_complete=True)
+
+    def _give_up(self, running: Running, failure: UpstreamError) -> None:
+        super()._give_up(running, failure)
+        endpoint = self._endpoint_of(running.meter.record.endpoint)
+        if self._place_held is not None and endpoint is not None:
+            self._shared.gates.limits.failed(endpoint, failure, self._shared.health.monotonic_s())
+
+    def _why_unavailable(self, endpoint: Endpoint) -> str:
+        reason = super()._why_unavailable(endpoint)
+        if reason or self._place_held is None:
+            return reason
+        slots = self._shared.gates.limits.of(endpoint).slots
+        is_full = self._shared.health.of(endpoint.name).in_flight >= slots
+        return f"all of its {slots} learned slots are taken" if is_full else ""
+
+    def _endpoint_of(self, name: str) -> Endpoint | None:
+        return next((endpoint for endpoint in self._whole_route.endpoints if endpoint.name == name), None)
 
     def _pass_on(self, running: Running, event: Event) -> None:
         if self._seam is not None:
@@ -310,6 +356,12 @@ class PolicyStream(AnswerStream):
     # Going on after a cut.
 
     async def _recovered(self, running: Running, cut: StreamCut) -> bool:
+        if await self._goes_on(running):
+            return True
+        self._leave(is_complete=False)
+        return False
+
+    async def _goes_on(self, running: Running) -> bool:
         prefix = "".join(running.texts)
         failed = self.outcome.endpoint
         if (

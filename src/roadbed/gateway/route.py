@@ -166,6 +166,8 @@ def _policy(
         on,
         model.on_cut,
         model.hedge,
+        model.queue,
+        model.priority == "batch",
         tuple(dict.fromkeys(item for item in used if item not in ladder)),
     )
     return PLAIN if policy == replace(PLAIN, on=policy.on) and model.on == OnConfig() else policy
