@@ -63,11 +63,11 @@ class Figures:
     def line(self, name: str, seconds: float, peak: float) -> str:
         goodput = len(self.seconds) / seconds
         told = ", ".join(f"{code} {count}" for code, count in self.refused.most_common())
+        times = [quantile(self.seconds, 0.5), quantile(self.seconds, 0.99), quantile(self.refusal_seconds, 0.5)]
         return (
-            f"{name}: offered {self.offered / seconds:.1f}/s, goodput {goodput:.1f}/s = {goodput / peak:.0%} of the peak "
-            f"{peak:.1f}/s; admitted p50 {quantile(self.seconds, 0.5):.3f} s, p99 {quantile(self.seconds, 0.99):.3f} s; "
-            f"refused after p50 {quantile(self.refusal_seconds, 0.5):.3f} s ({told or 'none'}); "
-            f"by team {dict(sorted(self.teams.items()))}"
+            f"{name}: offered {self.offered / seconds:.1f}/s, goodput {goodput:.1f}/s = {goodput / peak:.0%} of the "
+            f"peak {peak:.1f}/s; admitted p50 {times[0]:.3f} s, p99 {times[1]:.3f} s; refused after p50 "
+            f"{times[2]:.3f} s ({told or 'none'}); by team {dict(sorted(self.teams.items()))}"
         )
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.openai_server import Incoming
+from roadbed.gateway.ensemble import EnsembleStream
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.meter import TokenEstimator
-from roadbed.gateway.policy import PLAIN
+from roadbed.gateway.policy import ENSEMBLES, PLAIN
 from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
@@ -99,7 +100,8 @@ class Gateway:
         """
         found = self.find(route) if isinstance(route, str) else route
         if found.policy is not PLAIN:
-            return PolicyStream(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
+            return kind(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -111,7 +113,9 @@ class Gateway:
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""
         found = self.find(route) if isinstance(route, str) else route
-        kind = AnswerStream if found.policy is PLAIN else PolicyStream
+        kind: type[AnswerStream] = AnswerStream
+        if found.policy is not PLAIN:
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
         async with kind(self._shared, found, request, call, is_buffered=True) as stream:
             return await stream.answer(), stream.outcome
 
