@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.ensemble import EnsembleStream
 from roadbed.gateway.errors import NoModel, UnknownRoute
+from roadbed.gateway.explain import explain_choice
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.meter import TokenEstimator
-from roadbed.gateway.policy import ENSEMBLES, PLAIN
+from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
 from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
@@ -150,6 +153,11 @@ class Gateway:
                 }
             )
         return rows
+
+    def explain_choice(self, name: str, asked: Asked) -> dict[str, Any]:
+        """Which endpoint of a route would take a request like this one now, and why not the others."""
+        route = self.find(name)
+        return explain_choice(route, structs.replace(asked, label=asked.label.join(route.label)), self._health)
 
     def model_objects(self, created_s: int) -> list[dict[str, Any]]:
         """The routes as ``/v1/models`` lists them."""
