@@ -11,6 +11,7 @@ from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
 Price = Annotated[float, Meta(ge=0)]
+Tokens = Annotated[int, Meta(ge=1)]
 Target = Annotated[str, Meta(max_length=200)]
 Strategy = Literal[
     "ordered", "weighted", "least-loaded", "cheapest", "sticky", "first-valid", "majority", "best-of"
@@ -38,9 +39,9 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_event: Annotated[Duration, Meta(description="longest wait for the first token")] = "20s"
     stall: Annotated[Duration, Meta(description="longest silence between two tokens")] = "15s"
     max_connections: Annotated[int, Meta(ge=1, le=1024, description="most connections to it at a time")] = 64
-    context: Annotated[
-        int | None, Meta(ge=256, description="the model's window in tokens; not checked when left out")
-    ] = None
+    context: Annotated[Tokens | None, Meta(description="the model's window in tokens; not checked when left out")] = (
+        None
+    )
     continues: Annotated[
         bool | Literal["vllm"],
         Meta(description="whether it goes on from a last assistant turn; `vllm` for its continue_final_message"),
@@ -55,7 +56,7 @@ class WhenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     use: Annotated[list[str], Meta(min_length=1, description="endpoints or provider/model, best first")]
     label: Annotated[str, Meta(description="the data's label is this one, or higher")] = ""
     team: Annotated[str, Meta(description="the caller's team")] = ""
-    tokens_over: Annotated[int | None, Meta(ge=0, description="the prompt is longer than this, as estimated")] = None
+    tokens_over: Annotated[Tokens | None, Meta(description="the prompt is longer than this, as estimated")] = None
     header: Annotated[dict[str, str], Meta(max_length=HEADERS_MAX, description="request headers and their values")] = {}
     hours: Annotated[str, Meta(description="a time of day in UTC, for example 22:00-06:00")] = ""
 

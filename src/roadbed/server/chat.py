@@ -18,6 +18,7 @@ from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.openai_server import Incoming, decode_chat
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
@@ -121,7 +122,7 @@ class ChatCompletions:
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
-        if route.policy.header_names:
+        if route.policy is not PLAIN:
             call.headers = headers_of(request, route)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
         opening = self.gateway.relay(route, incoming, request.body, call)
