@@ -16,7 +16,7 @@ from roadbed.gateway.policy import Policy
 from roadbed.gateway.types import ChatRequest, Event, Finished, JsonSchema, Outcome, TextDelta, Tool
 from roadbed.guard.vault import Vault
 from roadbed.testing.scripted_model import Rule, ScriptedModel
-from roadbed.testing.scripted_reply import Prompt, Reply
+from roadbed.testing.scripted_reply import Prompt, Reply, failing
 
 from .conftest import MakeGateway, ask, call, endpoint
 
@@ -199,6 +199,37 @@ async def test_personal_data_stays_masked_outside_and_whole_for_the_caller_over_
             parts.append(event)
     assert text_of(parts) == f"Write to {EMAIL} before noon today, to {EMAIL} only"
     assert EMAIL.encode() not in second.chats[0].body
+
+
+async def test_a_token_that_was_held_back_at_the_cut_is_restored(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    """The restorer holds a token back until it is sure that it has ended; the cut must not swallow it."""
+
+    def begin(prompt: Prompt) -> Reply:
+        token = prompt.last_user_text.removeprefix("Who is ").removesuffix("?")
+        assert token.startswith("EMAIL_")
+        return Reply(text=f"Write to {token} before noon", cut_after=3)
+
+    first.script(Rule("", begin))
+    second.script(Rule("", Reply(text=" before noon")))
+    ladder = [endpoint(n, m.url, is_local=False, continues=True) for n, m in (("a", first), ("b", second))]
+    parts = []
+    gateway = gateway_of(*ladder, policy=POLICY)
+    async with gateway.stream("smart", ask(f"Who is {EMAIL}?"), call(vault=Vault())) as stream:
+        async for event in stream:
+            parts.append(event)
+    assert text_of(parts) == f"Write to {EMAIL} before noon"
+
+
+async def test_the_rung_is_the_lowest_that_had_a_part(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    first.script(Rule("", failing(500), times=2), Rule("", going_on))
+    second.script(Rule("", Reply(text=TEXT, cut_after=4)))
+    ladder = endpoint("a", first.url, continues=True), endpoint("b", second.url)
+    events, outcome = await read(gateway_of(*ladder, policy=POLICY))
+    assert (text_of(events), outcome.endpoint, outcome.rung) == (TEXT, "a", "fallback")
 
 
 @st.composite

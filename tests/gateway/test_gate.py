@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 
 import pytest
 
-from roadbed.gateway.errors import EndpointsFailed, EndpointsOverloaded, RouteOverloaded, StreamCut, TeamQueueFull
+from roadbed.gateway.errors import (
+    EndpointsFailed,
+    EndpointsOverloaded,
+    RouteOverloaded,
+    StreamCut,
+    TeamQueueFull,
+    UpstreamError,
+)
 from roadbed.gateway.gate import LAG_S_MAX
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.limiter import Limit
@@ -18,7 +26,7 @@ from roadbed.testing.scripted_reply import Reply, failing, throttled
 
 from .conftest import MakeGateway, ask, call, endpoint
 
-CLOSE_S_MAX = 5.0
+MINUTES = itertools.count(60, 60)
 
 
 def queueing(gateway_of: MakeGateway, model: ScriptedModel, length: int = 4) -> Gateway:
@@ -51,9 +59,10 @@ async def test_the_queue_is_bounded_and_says_when_to_come_again(gateway_of: Make
         await answered(gateway)
     assert raised.value.http_status == 429
     assert raised.value.retry_after_s is not None
-    for task in reversed(tasks):
+    for task, left in zip(reversed(tasks), (1, 0), strict=True):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(task, return_exceptions=True)
+        assert (out(gateway), gateway.gates.of(gateway.find("smart")).queue.waiting) == (left, 0)
     assert (out(gateway), gateway.gates.of(gateway.find("smart")).queue.waiting) == (0, 0)
 
 
@@ -109,6 +118,23 @@ async def test_limits_follow_what_endpoints_say(
     own = gateway.find("smart").ladder[1]
     assert limits.of(own).base_s is not None
     assert limits.capacity((cloud, own)) == 11 + 16
+
+
+async def test_an_endpoint_at_its_learned_limit_is_passed_over(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    first.script(Rule("", Reply(hang=True)))
+    gateway = gateway_of(endpoint("a", first.url), endpoint("b", second.url), policy=Policy(queue=4))
+    ladder = gateway.find("smart").ladder
+    while gateway.gates.limits.of(ladder[0]).slots > 1:
+        gateway.gates.limits.failed(ladder[0], UpstreamError("rate", "scripted"), float(next(MINUTES)))
+    task = asyncio.create_task(answered(gateway))
+    await first.wait_for_request()
+    async with gateway.stream("smart", ask(), call()) as stream:
+        await stream.answer()
+    assert (stream.outcome.endpoint, stream.outcome.skipped) == ("b", ["a: all of its 1 learned slots are taken"])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_batch_work_is_refused_while_the_loop_is_behind(gateway_of: MakeGateway, first: ScriptedModel) -> None:

@@ -279,3 +279,15 @@ async def test_a_caller_who_leaves_a_race_stops_both(
     for request in requests:
         await asyncio.wait_for(request.closed.wait(), CLOSE_S_MAX)
     assert [gateway.health_of(name).in_flight for name in "ab"] == [0, 0]
+
+
+async def test_the_wait_for_a_first_token_is_cut_to_what_it_usually_needs(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    first.script(Rule("", Reply(hang=True)))
+    ladder = endpoint("a", first.url, first_event_s=9.0), endpoint("b", second.url)
+    gateway = gateway_of(*ladder, policy=Policy(on={"timeout": "b"}))
+    usually(gateway, "a", 0.05)
+    async with asyncio.timeout(5.0):
+        _, outcome = await answered(gateway)
+    assert (outcome.endpoint, outcome.missing) == ("b", ["a: timeout"])

@@ -25,7 +25,7 @@ from roadbed.gateway.hedge import fire_after_s
 from roadbed.gateway.json_schema import why_unfit
 from roadbed.gateway.masking import guard_request
 from roadbed.gateway.policy import Asked, Policy, what_happened
-from roadbed.gateway.route import Candidate, Plan, Route, may_take, plan
+from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
     Call,
@@ -386,8 +386,6 @@ class PolicyStream(AnswerStream):
     async def _continue(self, candidate: Candidate, broken: Running, prefix: str) -> bool:
         """Ask one endpoint for the rest. True when its text joins."""
         endpoint, shared = candidate.endpoint, self._shared
-        if not may_take(endpoint, self._label):
-            return False
         tokens = shared.estimator.tokens(self.outcome.model, len(prefix.encode("utf-8", "replace")))
         request = continued(self._request, prefix, tokens)
         guarded = guard_request(shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault)
