@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from dataclasses import replace
 
-from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Running, Surroundings
+from roadbed.gateway.answer_stream import FirstTry, Running, Surroundings
 from roadbed.gateway.attempt import MIN_USEFUL_S
 from roadbed.gateway.continuation import CONTINUATIONS_MAX, Seam, continued, told_to_continue
 from roadbed.gateway.dialects.base import EncodedRequest
@@ -21,10 +21,10 @@ from roadbed.gateway.errors import InvalidChatRequest, NoCandidate, StreamCut, U
 from roadbed.gateway.failure import Failure, ladder_spent, rejected
 from roadbed.gateway.gate import Place
 from roadbed.gateway.health import Admission
-from roadbed.gateway.hedge import fire_after_s
 from roadbed.gateway.json_schema import why_unfit
 from roadbed.gateway.masking import guard_request
 from roadbed.gateway.policy import Asked, Policy, what_happened
+from roadbed.gateway.racing_stream import RacingStream
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
@@ -57,7 +57,7 @@ def buffers(policy: Policy, request: ChatRequest) -> bool:
     return policy.on_cut == "restart" or is_checked
 
 
-class PolicyStream(AnswerStream):
+class PolicyStream(RacingStream):
     """As `AnswerStream`. ``is_whole`` says that the caller does not stream, so that the route may buffer."""
 
     def __init__(
@@ -76,10 +76,6 @@ class PolicyStream(AnswerStream):
         self._whole_route = route
         self._policy = route.policy
         self._asked = self._describe()
-        self._queue: deque[Candidate] = deque()
-        self._tried: set[str] = set()
-        self._racing: list[Running] = []
-        self._hedge_failures: list[Failure] = []
         self._seam: Seam | None = None
         self._place_held: Place | None = None
         self._is_continuable = (
@@ -87,10 +83,7 @@ class PolicyStream(AnswerStream):
         )
 
     def close(self) -> None:
-        """Stop, as `AnswerStream.close`; attempts that race are stopped too."""
-        for running in self._racing:
-            self._drop(running)
-        self._racing = []
+        """Stop, as `AnswerStream.close`, and give back the place in the route's queue."""
         super().close()
         self._leave(is_complete=False)
 
@@ -277,81 +270,6 @@ class PolicyStream(AnswerStream):
             elif isinstance(event, _NOT_CONTINUED):
                 self._is_continuable = False
         super()._pass_on(running, event)
-
-    # Hedging.
-
-    async def _try(
-        self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
-    ) -> UpstreamError | None:
-        after_s = fire_after_s(admission.state) if self._policy.is_hedged and not self.outcome.hedged else None
-        if after_s is None:
-            return await super()._try(candidate, encoded, rungs_left, admission)
-        first = self._start(candidate.endpoint, encoded, rungs_left, admission)
-        self._racing = [first]
-        racing = {asyncio.ensure_future(self._begin(first, rungs_left)): (candidate, first)}
-        failure: UpstreamError | None = None
-        try:
-            done, _ = await asyncio.wait(racing, timeout=after_s)
-            second = self._second() if not done else None
-            if second is not None:
-                self._racing.append(second[1])
-                racing[asyncio.ensure_future(self._begin(second[1], rungs_left))] = second
-            while racing:
-                done, _ = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-                task = next(task for task in racing if task in done)
-                entrant, running = racing.pop(task)
-                self._racing.remove(running)
-                error = task.result()
-                if error is None:
-                    self._win(entrant, running)
-                    return None
-                self._give_up(running, error)
-                if running is first:
-                    failure = error
-                else:
-                    self._hedge_failures.append((entrant.endpoint.name, error))
-            return failure
-        finally:
-            for task, (_, running) in racing.items():
-                task.cancel()
-                self._drop(running)
-            self._racing = []
-            await asyncio.gather(*racing, return_exceptions=True)
-
-    def _second(self) -> tuple[Candidate, Running] | None:
-        """Begin at the next endpoint that is whole, if the budgets have room."""
-        shared = self._shared
-        for candidate in self._queue:
-            endpoint = candidate.endpoint
-            state = shared.health.of(endpoint.name)
-            if state.breaker.phase != "closed" or self._why_unavailable(endpoint):
-                continue
-            try:
-                encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
-            except (UnsupportedFeature, InvalidChatRequest):
-                continue
-            if not shared.hedges.spend(self._route.name, state):
-                return None
-            admission = shared.health.admit(endpoint.name, has_alternative=True)
-            if admission is None:
-                return None
-            self._tried.add(endpoint.name)
-            self.outcome.hedged = True
-            return candidate, self._start(endpoint, encoded, 0, admission)
-        return None
-
-    def _win(self, candidate: Candidate, running: Running) -> None:
-        """The first content is this one's: the answer is its own from here on."""
-        self._running = running
-        self._pending = running.pending
-        self.outcome.finish_reason = running.finish_reason
-        self._adopt(candidate, running)
-
-    def _drop(self, running: Running) -> None:
-        """An attempt that is not needed any more: it told nothing of its endpoint, and is paid for."""
-        running.attempt.abort()
-        running.admission.told_nothing()
-        running.meter.settle(self._shared.estimator, None, is_complete=False)
 
     # Going on after a cut.
 
