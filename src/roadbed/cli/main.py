@@ -36,6 +36,7 @@ COMMANDS = {
     "search": "search the documents",
     "ingest": "read changed documents now, with progress",
     "models": "list models, or add a provider to the manifest",
+    "routes": "say which endpoint a route would ask, and why",
     "keys": "create, list and revoke API keys",
     "releases": "list releases and their history",
     "promote": "make a release live",

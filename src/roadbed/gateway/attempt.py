@@ -19,7 +19,7 @@ import msgspec
 from roadbed.gateway.dialects.base import AnswerFormat, EncodedRequest, StreamDecoder, cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.errors import UpstreamError
+from roadbed.gateway.errors import SILENT, UpstreamError
 from roadbed.gateway.types import CONTENT_EVENTS, Event, Finished, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
@@ -321,7 +321,7 @@ class Attempt:
         elif self.first_event_at_s is None or self._is_paused:
             self._arm(min(now_s + self._limits.stall_s, self._end_by_s))
         elif now_s >= self._progress_s + self._limits.stall_s:
-            self._end(UpstreamError("timeout", "it fell silent in its answer"))
+            self._end(UpstreamError("timeout", SILENT))
         else:
             self._arm(min(self._progress_s + self._limits.stall_s, self._end_by_s))
 

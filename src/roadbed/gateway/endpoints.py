@@ -52,7 +52,8 @@ LOADING_S = 120.0
 class Endpoint:
     """One model at one server. ``url`` is the base address; ``price`` is None when nobody knows it.
 
-    ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
+    ``context_tokens`` is its window, None when not declared; ``continues`` says whether and how it goes on from a
+    prefix of its answer. ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
     """
 
     name: str
@@ -67,6 +68,8 @@ class Endpoint:
     first_event_s: float = 20.0
     stall_s: float = 15.0
     max_connections: int = 64
+    context_tokens: int | None = None
+    continues: bool | Literal["vllm"] = False
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
@@ -151,6 +154,8 @@ def endpoint_from_config(
         first_event_s=_first_event_s(config),
         stall_s=parse_duration_s(config.stall),
         max_connections=config.max_connections,
+        context_tokens=config.context,
+        continues=config.continues,
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,

@@ -12,14 +12,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.embeddings import Embeddings, EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.dialects.rerank import Ranking, RerankRequest
+from roadbed.gateway.ensemble import EnsembleStream
 from roadbed.gateway.errors import NoModel, UnknownRoute, WrongTask
+from roadbed.gateway.explain import explain_choice
+from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator, text_bytes
+from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
+from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
@@ -35,6 +43,7 @@ from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
 ADDRESSES: dict[Task, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings", "rerank": "/v1/rerank"}
+SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Gateway:
@@ -52,8 +61,12 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
-        self._health = HealthBoard(clock.monotonic_s, chance, breaker)
-        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health, client))
+        self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
+        self.hedges = HedgeBudget()
+        self.gates = Gates()
+        self._shared = Surroundings(
+            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
+        )
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
@@ -61,6 +74,7 @@ class Gateway:
         Endpoints of the same name keep their health.
         """
         self.routes = dict(routes)
+        self._health.groups = groups_of(self.routes)
         shared = self._shared
         self._shared = replace(
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
@@ -80,13 +94,23 @@ class Gateway:
         raise UnknownRoute(f"there is no model {name!r}", hint=nearest(name, self.routes) or f"known models: {known}")
 
     def stream(
-        self, route: str | Route, request: ChatRequest, call: Call, first_try: FirstTry | None = None
+        self,
+        route: str | Route,
+        request: ChatRequest,
+        call: Call,
+        first_try: FirstTry | None = None,
+        *,
+        is_whole: bool = False,
     ) -> AnswerStream:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
-        ``first_try`` is a relay's failed attempt, from which the walk goes on.
+        ``first_try`` is a relay's failed attempt, from which the walk goes on; ``is_whole`` says that the caller waits
+        for all of the answer.
         """
         found = self._for_task(route, "chat")
+        if found.policy is not PLAIN:
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
+            return kind(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -98,7 +122,10 @@ class Gateway:
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""
         found = self._for_task(route, "chat")
-        async with AnswerStream(self._shared, found, request, call, is_buffered=True) as stream:
+        kind: type[AnswerStream] = AnswerStream
+        if found.policy is not PLAIN:
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
+        async with kind(self._shared, found, request, call, is_buffered=True) as stream:
             return await stream.answer(), stream.outcome
 
     async def embed(self, route: str | Route, asked: EmbeddingsRequest, call: Call) -> tuple[Embeddings, Outcome]:
@@ -148,10 +175,17 @@ class Gateway:
                     "is_local": endpoint.is_local,
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
+                    "in_flight": state.in_flight,
+                    "first_token_ms": first_token_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
                 }
             )
         return rows
+
+    def explain_choice(self, name: str, asked: Asked) -> dict[str, Any]:
+        """Which endpoint of a route would take a request like this one now, and why not the others."""
+        route = self.find(name)
+        return explain_choice(route, structs.replace(asked, label=asked.label.join(route.label)), self._health)
 
     def model_objects(self, created_s: int) -> list[dict[str, Any]]:
         """The routes as ``/v1/models`` lists them."""
@@ -169,3 +203,14 @@ class Gateway:
             }
             for name, route in sorted(self.routes.items())
         ]
+
+
+def groups_of(routes: Mapping[str, Route]) -> tuple[tuple[str, ...], ...]:
+    """The endpoints of each route, as peers of each other."""
+    return tuple(tuple(dict.fromkeys(endpoint.name for endpoint in route.endpoints)) for route in routes.values())
+
+
+def first_token_ms(state: EndpointHealth) -> dict[str, float]:
+    """How long its latest answers took to begin: the median and the tail; empty before the first."""
+    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
+    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}

@@ -6,11 +6,14 @@ invariant: what an `Admission` took (a slot, maybe the one probe) it gives back 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWEEP_S, WINDOW_S, Results, Tally, outliers
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
+from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
 
@@ -34,11 +37,23 @@ class EndpointHealth:
     in_flight: int = 0
     requests: int = 0
     failures: int = 0
+    faults: int = 0
     last_failure: str = ""
     last_failure_s: float = 0.0
-    first_event_ms: float | None = None
+    first_events: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
     successes: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def first_event_ms(self) -> float | None:
+        """How long the last answer's first token took; None before the first."""
+        return self.first_events[-1] * 1000.0 if self.first_events else None
+
+    def first_event_s(self, share: float, *, samples_min: int = 1) -> float | None:
+        """The time within which this share of its latest answers began; None while fewer are known."""
+        return quantile(self.first_events, share) if len(self.first_events) >= samples_min else None
 
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now."""
@@ -60,6 +75,8 @@ class HealthBoard:
     monotonic_s: Callable[[], float]
     chance: Callable[[], float]
     settings: breakers.BreakerSettings = breakers.DEFAULT_SETTINGS
+    groups: tuple[tuple[str, ...], ...] = ()
+    _next_sweep_s: float = 0.0
     _states: dict[str, EndpointHealth] = field(default_factory=dict)
 
     def of(self, name: str) -> EndpointHealth:
@@ -79,6 +96,38 @@ class HealthBoard:
     def states(self) -> list[EndpointHealth]:
         """All that is known, by name."""
         return [self._states[name] for name in sorted(self._states)]
+
+    def note_pace(self, name: str, seconds: float, tokens: int) -> None:
+        """An answer of so many tokens took so long."""
+        state = self.of(name)
+        state.pace = noted(state.pace, seconds, tokens, self.monotonic_s())
+
+    def load(self, endpoint: Endpoint) -> float:
+        """What one more request would wait for a token at the endpoint."""
+        state = self.of(endpoint.name)
+        return state.pace.load(state.in_flight)
+
+    def sweep(self) -> None:
+        """Put those to rest that fail clearly more often than their peers in ``groups``; at most every `SWEEP_S`."""
+        now_s = self.monotonic_s()
+        if now_s < self._next_sweep_s:
+            return
+        self._next_sweep_s = now_s + SWEEP_S
+        grouped = {name for group in self.groups for name in group}
+        states = [state for name, state in self._states.items() if name in grouped]
+        counted = {state.name: Results(state.requests - state.in_flight, state.faults) for state in states}
+        results = {state.name: state.tally.results(counted[state.name]) for state in states}
+        is_out = {state.name for state in states if state.why_unavailable(now_s)}
+        ejected = outliers(self.groups, results, is_out)
+        for state in states:
+            tally = state.tally
+            if state.name in ejected:
+                tally.ejections = min(EJECTIONS_MAX, tally.ejections + 1)
+                _rest(state, now_s, EJECTION_S * tally.ejections, "failing more than its peers")
+            elif results[state.name].count >= RESULTS_MIN and not results[state.name].faults:
+                tally.ejections = max(0, tally.ejections - 1)
+            if state.name in ejected or now_s - tally.since_s >= WINDOW_S:
+                tally.base, tally.since_s = counted[state.name], now_s
 
     def admit(self, name: str, *, has_alternative: bool) -> Admission | None:
         """A place for one attempt; None when the endpoint rests or, with an alternative, is being brought back
@@ -135,7 +184,7 @@ class HealthBoard:
     def succeeded(self, state: EndpointHealth, first_event_s: float | None) -> None:
         """Give back a place: the endpoint answered."""
         if first_event_s is not None:
-            state.first_event_ms = first_event_s * 1000.0
+            state.first_events.append(first_event_s)
         breaker, now_s = state.breaker, self.monotonic_s()
         if breaker.phase != "closed" or breaker.failures_in_a_row:
             self.give_back(state, "success")
@@ -199,7 +248,9 @@ class Admission:
         if error.failure not in BREAKER_FAILURES or (error.failure == "overload" and not error.was_sent):
             self._close("ignored")
         else:
+            state.faults += 1
             self._close("failure" if error.was_sent else "connect_failure")
+            self.board.sweep()
 
     def _close(self, result: breakers.Result) -> None:
         if not self.is_open:

@@ -14,6 +14,15 @@ Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
 Price = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=1)]
 Task = Literal["chat", "embeddings", "rerank"]
+Target = Annotated[str, Meta(max_length=200)]
+Strategy = Literal[
+    "ordered", "weighted", "least-loaded", "cheapest", "sticky", "first-valid", "majority", "best-of"
+]  # fmt: skip
+OnCut = Literal["error", "continue", "restart"]
+HOURS_PATTERN = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+HEADER_PATTERN = r"^[A-Za-z0-9-]{1,100}$"
+RULES_MAX = 32
+HEADERS_MAX = 8
 
 
 class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +61,43 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context_tokens: Annotated[
         Tokens | None, Meta(description="for type ollama: the window that the model is loaded with")
     ] = None
+    context: Annotated[Tokens | None, Meta(description="the model's window in tokens; not checked when left out")] = (
+        None
+    )
+    continues: Annotated[
+        bool | Literal["vllm"],
+        Meta(description="whether it goes on from a last assistant turn; `vllm` for its continue_final_message"),
+    ] = False
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
+
+
+class WhenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rule of a route: for requests that meet all of its conditions, these endpoints in place of the ladder."""
+
+    use: Annotated[list[str], Meta(min_length=1, description="endpoints or provider/model, best first")]
+    label: Annotated[str, Meta(description="the data's label is this one, or higher")] = ""
+    team: Annotated[str, Meta(description="the caller's team")] = ""
+    tokens_over: Annotated[Tokens | None, Meta(description="the prompt is longer than this, as estimated")] = None
+    header: Annotated[dict[str, str], Meta(max_length=HEADERS_MAX, description="request headers and their values")] = {}
+    hours: Annotated[str, Meta(description="a time of day in UTC, for example 22:00-06:00")] = ""
+
+
+class OnConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a request goes on after an outcome: `next`, `fail`, or the name of an endpoint to ask next."""
+
+    timeout: Annotated[Target, Meta(description="no first token in time")] = "next"
+    stall: Annotated[Target, Meta(description="it fell silent before its answer was whole")] = "next"
+    rate_limit: Annotated[Target, Meta(description="it throttled us (429)")] = "next"
+    server_error: Annotated[Target, Meta(description="it failed or was overloaded (5xx), or could not be reached")] = (
+        "next"
+    )
+    content_filter: Annotated[Target, Meta(description="its filter stopped the request or all of the answer")] = "fail"
+    context_length: Annotated[Target, Meta(description="the prompt is longer than its window")] = "fail"
+    invalid_json: Annotated[
+        Target,
+        Meta(description="the whole answer does not fit the JSON schema that was asked for; not checked if `fail`"),
+    ] = "fail"
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,3 +107,29 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Annotated[Task, Meta(description="what its endpoints are asked for")] = "chat"
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     labels: Annotated[list[str], Meta(description="labels of what callers send to it directly")] = []
+    strategy: Annotated[Strategy, Meta(description="which endpoint of the ladder is asked first")] = "ordered"
+    weights: Annotated[
+        dict[str, Annotated[float, Meta(ge=0)]],
+        Meta(description="shares for weighted, least-loaded and sticky; 1 when left out, 0 takes an endpoint out"),
+    ] = {}
+    when: Annotated[
+        list[WhenConfig], Meta(max_length=RULES_MAX, description="rules; the first that applies holds")
+    ] = []
+    on: Annotated[OnConfig, Meta(description="where a request goes on after an outcome")] = OnConfig()
+    on_cut: Annotated[
+        OnCut,
+        Meta(description="what becomes of an answer that breaks off: told, continued, or made anew while buffered"),
+    ] = "error"
+    hedge: Annotated[bool, Meta(description="ask a second endpoint too when the first is slower than usual")] = False
+    queue: Annotated[
+        int, Meta(ge=0, le=10_000, description="how many requests may wait for it, fairly between teams; 0 queues none")
+    ] = 0
+    priority: Annotated[
+        Literal["interactive", "batch"], Meta(description="batch is refused first while the server is behind")
+    ] = "interactive"
+    judge: Annotated[str, Meta(description="the route that chooses among the answers of best-of")] = ""
+
+    def endpoints(self) -> list[str]:
+        """Every endpoint that the route may ask, once each."""
+        targets = [target for target in msgspec.structs.astuple(self.on) if target not in ("next", "fail")]
+        return list(dict.fromkeys([*self.ladder, *(name for rule in self.when for name in rule.use), *targets]))

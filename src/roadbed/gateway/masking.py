@@ -137,18 +137,20 @@ _Key = tuple[type[Event], int]
 
 
 class Unmasker:
-    """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on."""
+    """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on;
+    ``is_needed`` says whether there is anything to restore.
+    """
 
     def __init__(self, guard: Guard, vault: Vault, principal: Principal) -> None:
         self._guard = guard
         self._vault = vault
         self._principal = principal
-        self._is_needed = len(vault) > 0 and guard.may_unmask(principal)
+        self.is_needed = len(vault) > 0 and guard.may_unmask(principal)
         self._streams: dict[_Key, StreamUnmasker] = {}
 
     def feed(self, event: Event) -> list[Event]:
         """The event restored, after what had been held back before it."""
-        if not self._is_needed:
+        if not self.is_needed:
             return [event]
         match event:
             case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):

@@ -7,6 +7,7 @@ dialect counts a token twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -257,7 +258,7 @@ class Call(msgspec.Struct):
 
     ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data
     (the guard's); None makes a fresh one. ``trace`` takes the spans of the attempts (the ledger's); None records
-    none.
+    none. ``headers`` are those of the request that the route's rules read.
     """
 
     principal: Principal
@@ -265,6 +266,7 @@ class Call(msgspec.Struct):
     label: Label = PUBLIC
     trace: Trace | None = None
     vault: Vault | None = None
+    headers: Mapping[str, str] = {}
 
     def label_of(self, request: ChatRequest) -> Label:
         """The call's label with what the request's parts add to it."""
@@ -307,6 +309,8 @@ class Outcome:
     is_complete: bool = False
     cut_by: str = ""
     dropped: tuple[str, ...] = ()
+    continued: int = 0
+    hedged: bool = False
 
     @property
     def cost_microusd(self) -> int:

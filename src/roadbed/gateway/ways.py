@@ -13,6 +13,7 @@ from roadbed.gateway.attempt import address_of
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Candidate, Route, may_take, plan
 from roadbed.gateway.types import Rung
 from roadbed.kernel.errors import ConfigError
@@ -68,6 +69,8 @@ class Ways:
             way = only.way
             is_allowed = way.takes_public if label is PUBLIC else may_take(way.endpoint, label.join(route.label))
             return only if is_allowed and self._is_free(way) else None
+        if route.policy is not PLAIN:
+            return None
         if len(route.ladder) == 1:
             made = self._way(route, Candidate(route.ladder[0], 0))
             if made is None:

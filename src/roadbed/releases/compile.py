@@ -43,7 +43,9 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
 
 
 def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:
-    entries = {entry for name in names for entry in manifest.models[name].ladder}
+    judges = [manifest.models[name].judge for name in names]
+    names = list(dict.fromkeys([*names, *(judge for judge in judges if judge in manifest.models)]))
+    entries = {entry for name in names for entry in manifest.models[name].endpoints()}
     return {
         "routes": {name: msgspec.to_builtins(manifest.models[name]) for name in names},
         "endpoints": {

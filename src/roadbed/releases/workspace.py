@@ -192,8 +192,8 @@ def _check_models(manifest: Manifest, document: Document) -> Iterator[ConfigErro
         yield from _check_labels(document, endpoint.labels, ("endpoints", name, "labels"))
     for name, model in manifest.models.items():
         yield from _check_labels(document, model.labels, ("models", name, "labels"))
-        for i, entry in enumerate(model.ladder):
-            path = ("models", name, "ladder", i)
+        for entry in model.endpoints():
+            path = ("models", name, "ladder", model.ladder.index(entry)) if entry in model.ladder else ("models", name)
             if entry in manifest.models:
                 yield document.error(f"`{entry}` is a model; a ladder names endpoints or provider/model", path)
             elif "/" not in entry:

@@ -17,10 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed import __version__
+from roadbed.gateway.policy import Asked
 from roadbed.gateway.providers import describe_environment
 from roadbed.guard.keys import KeyRecord
+from roadbed.kernel.clock import SYSTEM_CLOCK
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
+from roadbed.kernel.label import parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import SourceState, states_for
@@ -32,6 +35,7 @@ from roadbed.server.services import Services
 
 RANGE_DEFAULT = "24h"
 FAILURES_SHOWN = 50
+TOKENS_DIGITS_MAX = 9
 
 
 class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +95,7 @@ def admin_routes(services: Services) -> list[Route]:
         route("/api/releases/{app}/promote", calls.promote, ADMIN, "POST"),
         route("/api/releases/{app}/rollback", calls.rollback, ADMIN, "POST"),
         route("/api/models", calls.models, AUDITOR),
+        route("/api/routes/{name}/explain", calls.explain_route, AUDITOR),
         route("/api/sign-in-links", calls.sign_in_link, ADMIN, "POST"),
     ]
 
@@ -245,6 +250,27 @@ class AdminCalls:
                 {"provider": key.provider, "variable": key.variable, "hint": key.hint} for key in describe_environment()
             ],
         }
+
+    async def explain_route(self, request: Request, admission: Admission) -> Any:
+        """Which endpoint of a route would take a request like this one, and why not the others."""
+        given = request.query_params
+        try:
+            label = parse_label((word for word in given.get("label", "").split(",") if word), where="label")
+        except ConfigError as error:
+            raise InvalidRequest(error.message, hint=error.hint, param="label") from None
+        tokens = given.get("tokens", "0")
+        if not (tokens.isascii() and tokens.isdigit() and len(tokens) <= TOKENS_DIGITS_MAX):
+            raise InvalidRequest(f"tokens: {tokens[:20]!r} is no number of tokens", param="tokens")
+        name, _, value = given.get("header", "").partition("=")
+        now = SYSTEM_CLOCK.wall()
+        asked = Asked(
+            label,
+            given.get("team", admission.principal.team),
+            int(tokens),
+            headers={name.lower(): value} if name else {},
+            minute=now.hour * 60 + now.minute,
+        )
+        return self._services.gateway.explain_choice(request.path_params["name"], asked)
 
     async def sign_in_link(self, request: Request, admission: Admission) -> Any:
         """A link that signs this key in to the console, once, within 15 minutes."""

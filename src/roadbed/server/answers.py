@@ -19,6 +19,7 @@ from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.base import CallerDialect, CallerRequest
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
@@ -128,6 +129,8 @@ class CallerAnswers:
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        if route.policy is not PLAIN:
+            call.headers = headers_of(request, route)
         return RouteTurn(request, incoming, route, call, trace, digest, self.teams.guard, self.ledger, self._go_on)
 
     async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
@@ -155,7 +158,9 @@ class CallerAnswers:
         answer = Answer()
         status, code = CANCELLED, "client_left"
         try:
-            stream = self.gateway.stream(turn.route, turn.incoming.request, turn.call, first_try)
+            stream = self.gateway.stream(
+                turn.route, turn.incoming.request, turn.call, first_try, is_whole=not turn.incoming.stream
+            )
             async with stream:
                 async for event in stream:
                     answer.add(event)
@@ -172,8 +177,15 @@ class CallerAnswers:
             return
         finally:
             turn.finish(answer.text, status, code)
-        answer.usage = stream.outcome.usage
-        reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
+        outcome = stream.outcome
+        answer.usage = outcome.usage
+        reply.finished(answer, [], turn.facts(outcome.missing, outcome.endpoint, outcome.continued), outcome.dropped)
+
+
+def headers_of(request: HotRequest, route: Route) -> dict[str, str]:
+    """The request's headers that the route's rules read."""
+    found = {name: request.get(name.encode("latin-1")) for name in route.policy.header_names}
+    return {name: value.decode("latin-1") for name, value in found.items() if value is not None}
 
 
 def label_of(guard: Guard, incoming: CallerRequest) -> Label:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from roadbed.gateway.dialects.base import CallerDialect
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call
 from roadbed.kernel.label import PUBLIC
 from roadbed.server.admission import Admission
-from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, CallerAnswers
+from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, CallerAnswers, headers_of
 from roadbed.server.chat_hot import RouteTurn
 from roadbed.server.http import CHAT
 from roadbed.wire.request import HotRequest
@@ -34,6 +35,8 @@ class ChatCompletions(CallerAnswers):
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        if route.policy is not PLAIN:
+            call.headers = headers_of(request, route)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
         opening = self.gateway.relay(route, incoming, request.body, call)
         texts = opening.texts if opening is not None else request.body

@@ -36,14 +36,15 @@ PASSED_OVER = frozenset({PRIVATE_IP})
 """Findings that are kept from no endpoint, and so from no short way."""
 
 
-class RouteFacts(msgspec.Struct, frozen=True):
-    """The ``roadbed`` object of a route's answer."""
+class RouteFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The ``roadbed`` object of a route's answer; ``continued`` where it broke off and went on so many times."""
 
     rung: str
     degraded: list[str]
     release: str
     trace: str
     endpoint: str
+    continued: int = 0
 
 
 class RouteRecord(msgspec.Struct, gc=False):
@@ -88,9 +89,9 @@ class RouteTurn(msgspec.Struct):
         trace.add_late(RouteRecord(self.guard, self.incoming.question(), answer_text, self.is_clean))
         self.ledger.finish(trace, status=status, error_code=code)
 
-    def facts(self, degraded: list[str], endpoint: str) -> RouteFacts:
+    def facts(self, degraded: list[str], endpoint: str, continued: int = 0) -> RouteFacts:
         """What Roadbed says about the answer."""
-        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint)
+        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint, continued)
 
 
 class GoOn(Protocol):

@@ -125,7 +125,7 @@ def _endpoint_keys(workspace: Workspace) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("models", "wrong", str(error), "mend the manifest; `roadbed check` validates it")
         return
-    for endpoint in {endpoint.name: endpoint for route in routes.values() for endpoint in route.ladder}.values():
+    for endpoint in {endpoint.name: endpoint for route in routes.values() for endpoint in route.endpoints}.values():
         if endpoint.fault:
             fix = "set it where `roadbed up` runs, and start it again"
             yield Check("models", "wrong", f"{endpoint.name} cannot be used: {endpoint.fault}", fix)

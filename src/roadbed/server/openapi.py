@@ -349,6 +349,21 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "{routes, engines, unused_provider_keys}",
     ),
     Operation(
+        "GET",
+        "/api/routes/{name}/explain",
+        AUDITOR,
+        "Operation",
+        "Which endpoint of a route would take a request like this one now, and why not the others.",
+        "{route, label, tokens, strategy, by_chance, on_cut, rule, would_ask, order: [{endpoint, rung, weight, "
+        "in_flight, seconds_per_token, continues}], left_out: [reason], refused}",
+        query=(
+            Query("label", "the data's label: a level and categories, with commas between"),
+            Query("tokens", "the prompt's length in tokens", "integer"),
+            Query("team", "the caller's team; the key's own when left out"),
+            Query("header", "a request header that the route's rules read, as name=value"),
+        ),
+    ),
+    Operation(
         "POST",
         "/api/sign-in-links",
         ADMIN,
