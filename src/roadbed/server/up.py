@@ -163,10 +163,9 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
     if app:
         questions = apps[app].config.examples[:QUESTIONS_SHOWN]
         key = services.made_admin_key or "$ROADBED_API_KEY"
-        if questions:
-            say("\n  try")
-            for question in questions:
-                say(f'    roadbed ask{_state_option(services.settings)} "{question}"')
+        say("\n  try")
+        for question in questions or ["..."]:
+            say(f'    roadbed ask{_state_option(services.settings)} "{question}"')
         body = json.dumps(
             {"model": app, "messages": [{"role": "user", "content": (questions or ["What is this about?"])[0]}]}
         )
