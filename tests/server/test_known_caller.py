@@ -14,8 +14,9 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.store.database import Database
 from roadbed.testing.scripted_model import ScriptedModel
+from roadbed.testing.scripted_reply import Reply
 
-from .test_chat_hot import WORDS, Reply, Site, chat, endpoint, site_of
+from .test_chat_hot import WORDS, Site, chat, endpoint, site_of
 
 PATIENCE_S = 5.0
 
