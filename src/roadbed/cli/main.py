@@ -94,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"roadbed {__version__}")
         return EXIT_OK
     name = words[0]
+    if name.startswith("-"):
+        print(f"roadbed: {name} comes after a command, as in `roadbed COMMAND {name}`", file=sys.stderr)
+        return EXIT_USAGE
     if name not in COMMANDS:
         import difflib
 

@@ -21,6 +21,7 @@ from roadbed.gateway.types import (
     ImagePart,
     JsonSchema,
     Message,
+    NamedTool,
     Part,
     ReasoningDelta,
     ReasoningPart,
@@ -71,13 +72,13 @@ class _Masker:
         return guarded.text
 
     def tree(self, value: Any, depth: int = 0) -> Any:
-        """Every string value in plain JSON data; keys stay."""
+        """Every string in plain JSON data, keys too."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict | list) and depth >= DEPTH_MAX:
             raise InvalidChatRequest(f"the request holds JSON nested deeper than {DEPTH_MAX}")
         if isinstance(value, dict):
-            return {key: self.tree(item, depth + 1) for key, item in value.items()}
+            return {self.text(key): self.tree(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
             return [self.tree(item, depth + 1) for item in value]
         return value
@@ -115,16 +116,35 @@ class _Masker:
         description, parameters = self.text(tool.description), self.tree(tool.parameters)
         return Tool(tool.name, description, parameters, tool.strict, self.tree(tool.hints))
 
+    def identifiers(self, message: Message) -> Message:
+        """The ids of calls, alike in a call and in its answer; a name that must not be sent ends the request."""
+        if not message.tool_calls and not message.tool_call_id:
+            return message
+        for call in message.tool_calls:
+            self.name(call.name)
+        calls = tuple(msgspec.structs.replace(call, id=self.text(call.id)) for call in message.tool_calls)
+        return msgspec.structs.replace(message, tool_calls=calls, tool_call_id=self.text(message.tool_call_id))
+
+    def name(self, name: str) -> str:
+        """A name that comes back in the answer, so that it cannot be replaced."""
+        if self.text(name) != name:
+            raise InvalidChatRequest("the name of a tool or schema holds a secret or personal data")
+        return name
+
 
 def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault) -> GuardedRequest:
     """The request as endpoints of one kind may see it: secrets replaced, and for those not local personal data
     tokenised.
     """
     masker = _Masker(guard, label, is_local, vault)
-    wanted = request.response_format
+    wanted, choice = request.response_format, request.tool_choice
+    for name in (*(tool.name for tool in request.tools), wanted.name if wanted else ""):
+        masker.name(name)
+    if isinstance(choice, NamedTool):
+        masker.name(choice.name)
     guarded = msgspec.structs.replace(
         request,
-        messages=tuple(masker.message(message) for message in request.messages),
+        messages=tuple(masker.identifiers(masker.message(message)) for message in request.messages),
         tools=tuple(masker.tool(tool) for tool in request.tools),
         stop=tuple(masker.text(text) for text in request.stop),
         response_format=JsonSchema(masker.tree(wanted.schema), wanted.name, wanted.strict) if wanted else None,

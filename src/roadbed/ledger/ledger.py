@@ -192,7 +192,6 @@ class Ledger:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), FLUSH_INTERVAL_S)
             self._wake.clear()
-            self._count()
             await self._store_queue()
             if self._database.is_available:
                 await self._store_spool()
@@ -202,8 +201,12 @@ class Ledger:
                 return
 
     async def _store_queue(self) -> None:
-        while self._queue:
-            left = self._in_hand = min(len(self._queue), BATCH_TRACES_MAX)
+        """Store what waits now. What comes meanwhile waits for the next turn, so that the spool gets one under load."""
+        due = len(self._queue)
+        while due:
+            self._count()
+            left = self._in_hand = min(due, BATCH_TRACES_MAX)
+            due -= left
             batch: list[Lines] = []
             try:
                 while left:
@@ -230,7 +233,10 @@ class Ledger:
             return None
 
     async def _store_spool(self) -> None:
+        """Store what waits on disk, until as much waits in memory: a long spool must not fill the queue."""
         for path in self._spool.batches():
+            if len(self._queue) >= BATCH_TRACES_MAX:
+                return
             try:
                 body = await asyncio.to_thread(self._spool.read, path)
                 if body is None:

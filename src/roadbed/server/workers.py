@@ -142,7 +142,10 @@ class Workers:
     async def _keep(self, slot: _Slot) -> None:
         """Keep a process in this place until the stop."""
         while not self._stopping.is_set():
-            code = await self._run_one(slot)
+            try:
+                code = await self._run_one(slot)
+            except OSError as error:  # no memory, no process, no descriptor: perhaps there is in a moment
+                code, slot.failure = -1, f"it cannot be started: {error.strerror}"
             self._settle(slot)
             if self._stopping.is_set():
                 return
@@ -256,7 +259,10 @@ class Workers:
         """Have one more process than serve, with its program loaded: most of what a start takes."""
         if self._spare is None or not self._spare.is_running:
             self._spare_at = asyncio.get_running_loop().time()
-            self._spare = await WorkerProcess.start(self._command, self._listener, self._seats.descriptor)
+            try:
+                self._spare = await WorkerProcess.start(self._command, self._listener, self._seats.descriptor)
+            except OSError as error:
+                log.warning("no process can be started to stand ready: %s", error.strerror)
 
     async def _end_spare(self) -> None:
         spare, self._spare = self._spare, None
