@@ -224,7 +224,7 @@ def test_metrics_are_prometheus_text() -> None:
 async def test_what_ended_processes_left_on_disk_is_stored_by_the_owner(database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     made = Ledger(database, folder / "unused", Metrics(), keep=timedelta(days=7), content="masked")
-    left, held = (encode_batch(rows_of(a_trace(made), keep_content=True)) for _ in range(2))
+    left, held = (encode_batch([lines_of(a_trace(made), keep_content=True)]) for _ in range(2))
     ended = Spool(folder / "worker-1", is_shared=True)
     ended.write(left)
     (folder / "worker-1" / "torn.part").write_bytes(b"half")
