@@ -29,6 +29,7 @@ from roadbed.knowledge.parse.document import Block
 from roadbed.knowledge.states import CollectionStats, Failure, SourceState
 from roadbed.ledger.queries import NoSuchTrace, SpanRow, TraceDetail, TraceRow, UsageTotal
 from roadbed.releases.aliases import AliasMove, AppReleases
+from roadbed.sources.registry import SourceHealth
 
 NOW = datetime.now(UTC)
 TEXT = "# Rates\n\nThe rate is 12 % until June.\n\nAfter that it is 14 %."
@@ -376,6 +377,7 @@ class Deployment:
         self.apps: dict[str, ServedApp] = {"helpdesk": served("helpdesk"), "search": served("search", "search")}
         self.parts = {"server": "ok", "database": "ok"}
         self.problem: str | None = None
+        self.connections: list[SourceHealth] = []
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
         services = ConsoleServices(
@@ -394,6 +396,7 @@ class Deployment:
             parts=lambda: self.parts,
             problem=lambda: self.problem,
             engines=list,
+            connections=lambda: self.connections,
         )
         self.app = Starlette(routes=console_routes(services))
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from roadbed.guard.keys import KeyRecord
 from roadbed.knowledge.states import SourceState
+from roadbed.sources.registry import SourceHealth
 
 Tone = Literal["good", "warn", "bad", "plain"]
 
@@ -69,6 +70,15 @@ def source_pill(state: SourceState) -> Pill:
             return Pill("plain", "–", "empty")
         return Pill("warn", "!", f"{state.failed} not readable") if state.failed else Pill("good", "✓", "up to date")
     return _SOURCES.get(state.state, Pill("plain", "–", state.state))
+
+
+def connection_pill(found: SourceHealth) -> Pill:
+    """How a data system is reached. Green only once a connection was made."""
+    if found.pool is None:
+        return Pill("plain", "…", "not asked yet")
+    if not found.is_well:
+        return Pill("bad", "×", "away" if found.pool.phase == "open" else "being tried again")
+    return Pill("warn", "!", "may do too much") if found.warnings else Pill("good", "✓", "reached")
 
 
 def document_pill(state: str) -> Pill:

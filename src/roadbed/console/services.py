@@ -21,6 +21,7 @@ from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummar
 from roadbed.knowledge.states import CollectionStats, SourceState
 from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
 from roadbed.releases.aliases import AliasMove, AppReleases
+from roadbed.sources.registry import SourceHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ class ConsoleServices:
 
     ``parts`` gives each part's state, ``ok`` when it is as it should be; ``problem`` why the manifest on disk is not
     the one that serves; ``apps`` what serves, in the order in which people should see it; ``may_use`` whether a
-    caller's key and team may call an app; ``engines`` the local model engines that answer.
+    caller's key and team may call an app; ``engines`` the local model engines that answer; ``connections`` how the
+    declared data systems are reached.
     """
 
     name: str
@@ -203,3 +205,4 @@ class ConsoleServices:
     parts: Callable[[], Mapping[str, str]]
     problem: Callable[[], str | None]
     engines: Callable[[], Sequence[Mapping[str, Any]]]
+    connections: Callable[[], Sequence[SourceHealth]]

@@ -17,6 +17,7 @@ import msgspec
 from roadbed.gateway.local_engines import FoundEngine
 from roadbed.kernel.errors import RoadbedError
 from roadbed.releases.manifest import Manifest
+from roadbed.sources.registry import SourceHealth
 
 FRAME_BYTES_MAX = 32 * 1024 * 1024
 UNSENT_BYTES_MAX = 64 * 1024 * 1024
@@ -76,6 +77,12 @@ class MetricsText(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
+class SourcesSeen(msgspec.Struct, frozen=True, tag=True):
+    """How the owner's connections to the declared data systems are."""
+
+    states: tuple[SourceHealth, ...]
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Requests are served from now on."""
 
@@ -86,7 +93,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Message: TypeAlias = Start | Deployment | Drain | GiveMetrics | MetricsText | Ready | Failed
+Message: TypeAlias = Start | Deployment | SourcesSeen | Drain | GiveMetrics | MetricsText | Ready | Failed
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _encoder = msgspec.msgpack.Encoder()
 

@@ -169,16 +169,19 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "Operation",
         "What runs: version, parts, apps, models, sources.",
-        "{name, version, ready, parts, problem, apps, models, sources}",
+        "{name, version, ready, parts, problem, apps, models, sources, connections}",
     ),
     Operation(
         "GET",
         "/api/sources",
         MEMBER,
         "Documents",
-        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons.",
+        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons, "
+        "and how the data system behind it is reached.",
         "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
-        "watched, problem, failures: [{document_id, document, reason, message}]}]",
+        "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
+        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, "
+        "warnings: [{message, fix}]}}]",
     ),
     Operation(
         "POST",

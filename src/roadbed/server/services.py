@@ -41,7 +41,7 @@ from roadbed.server.link import Deployment
 from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
-from roadbed.sources.registry import Sources
+from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.embedded_roles import CONNECTIONS_MAX
@@ -58,11 +58,15 @@ ACTOR = "workspace"
 
 @dataclass(slots=True)
 class Serving:
-    """A process's place among those that serve beside each other: what its owner said last, and the metrics of all."""
+    """A process's place among those that serve beside each other: what its owner said last, and the metrics of all.
+
+    ``sources`` are the owner's connections, which reads the documents.
+    """
 
     number: int
     deployment: Deployment
     all_metrics: Callable[[], Awaitable[str]]
+    sources: tuple[SourceHealth, ...] = ()
 
 
 @dataclass(slots=True)
@@ -85,6 +89,7 @@ class Services:
     engines: Engines
     registry: AppRegistry
     releases: Releases
+    sources: Sources
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
     serving: Serving | None = None
@@ -114,7 +119,11 @@ class Services:
         problem = self.follower.problem if self.follower is not None else None
         return str(problem) if problem is not None else None
 
-    async def take(self, workspace: Workspace, sources: Sources) -> None:
+    def source_connections(self) -> list[SourceHealth]:
+        """How the connections to the declared data systems are. Asks nobody."""
+        return list(self.serving.sources) if self.serving is not None else self.sources.states()
+
+    async def take(self, workspace: Workspace) -> None:
         """Make a valid workspace what serves: guard and teams, sources, releases."""
         manifest = workspace.manifest
         if manifest.name != self.manifest.name:
@@ -127,7 +136,7 @@ class Services:
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
-        await sources.use(manifest.sources)
+        await self.sources.use(manifest.sources)
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
@@ -169,13 +178,13 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
     """Start everything but the HTTP server; stop it all when the block is left."""
     async with AsyncExitStack() as stack:
         embedded, database = await _open_database(stack, settings, workspace.manifest)
-        services, sources = await _build(stack, settings, workspace, embedded, database)
+        services = await _build(stack, settings, workspace, embedded, database)
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
         services.made_admin_key = await services.identity.ensure_admin_key(admin_key)
-        await services.take(workspace, sources)
+        await services.take(workspace)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
-        services.follower = WorkspaceFollower(workspace, lambda changed: services.take(changed, sources))
+        services.follower = WorkspaceFollower(workspace, services.take)
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
@@ -190,7 +199,7 @@ async def open_serving_services(settings: Settings, workspace: Workspace, servin
         database = await stack.enter_async_context(
             await Database.open(dsn, settings.schema, max_size=divide_connections(settings.workers).worker)
         )
-        services, _ = await _build(stack, settings, workspace, None, database, serving)
+        services = await _build(stack, settings, workspace, None, database, serving)
         await services.agree(serving.deployment, is_first=True)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
@@ -204,7 +213,7 @@ async def _build(
     embedded: EmbeddedPostgres | None,
     database: Database,
     serving: Serving | None = None,
-) -> tuple[Services, Sources]:
+) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
     manifest = workspace.manifest
     metrics = Metrics()
@@ -233,7 +242,7 @@ async def _build(
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    services = Services(
+    return Services(
         settings=settings,
         workspace=workspace,
         metrics=metrics,
@@ -250,9 +259,9 @@ async def _build(
         engines=engines,
         registry=registry,
         releases=releases,
+        sources=sources,
         serving=serving,
     )
-    return services, sources
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:
