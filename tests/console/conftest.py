@@ -17,7 +17,9 @@ from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import Answered, AnswerEvent, Citation, Cited, Delta
 from roadbed.console.pages import console_routes
 from roadbed.console.services import AskedTurn, ConsoleServices
+from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
+from roadbed.gateway.view import EndpointView, FailureView
 from roadbed.guard.keys import KeyRecord, KeyRefused
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.errors import NotFound, Unavailable
@@ -253,6 +255,12 @@ class FakeReader:
     rows: list[TraceRow] = field(default_factory=lambda: [trace_row()])
     spans: list[SpanRow] = field(default_factory=lambda: list(SPANS))
     asked: list[dict[str, Any]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def spend_by_endpoint(self, since: datetime) -> dict[str, int]:
+        if self.error is not None:
+            raise self.error
+        return {"openai": 1_250_000}
 
     async def traces(self, **options: Any) -> list[TraceRow]:
         if options["limit"] > 1:  # the menu asks for one
@@ -300,6 +308,10 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.routes: Mapping[str, Any] = {}
+        self.views: list[EndpointView] = []
+
+    def endpoints(self) -> list[EndpointView]:
+        return self.views
 
     def explain(self, name: str) -> list[dict[str, Any]]:
         return [
@@ -313,6 +325,29 @@ class FakeGateway:
                 "unavailable": "resting after failures",
             }
         ]
+
+
+def view(name: str = "openai", **changes: Any) -> EndpointView:
+    """An endpoint that answered twice and failed once."""
+    values: dict[str, Any] = {
+        "endpoint": name,
+        "model": "gpt-5-mini",
+        "dialect": "openai",
+        "address": "https://api.openai.com",
+        "is_local": False,
+        "routes": ("smart",),
+        "unavailable": "",
+        "breaker": "closed",
+        "open_for_s": 0.0,
+        "is_drained": False,
+        "in_flight": 3,
+        "connections_max": 64,
+        "requests": 2,
+        "failures": 1,
+        "first_token_ms": 412.3,
+        "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
+    }
+    return EndpointView(**{**values, **changes})
 
 
 QUOTE = TEXT[slice(*CITED)]
@@ -378,6 +413,8 @@ class Deployment:
         self.parts = {"server": "ok", "database": "ok"}
         self.problem: str | None = None
         self.connections: list[SourceHealth] = []
+        self.orders: list[tuple[str, str, str]] = []
+        self.process = (1, 1)
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
         services = ConsoleServices(
@@ -397,8 +434,13 @@ class Deployment:
             problem=lambda: self.problem,
             engines=list,
             connections=lambda: self.connections,
+            order_endpoint=self.order_endpoint,
+            process=lambda: self.process,
         )
         self.app = Starlette(routes=console_routes(services))
+
+    def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        self.orders.append((endpoint, name, actor))
 
     def client(self, key: str | None = "admin-key") -> TestClient:
         """A browser without scripts, signed in with a key."""

@@ -29,6 +29,7 @@ class Entry:
 OVERVIEW = Entry("Overview", "/console", "o")
 ASK = Entry("Ask", "/console/ask", "a")
 DOCUMENTS = Entry("Documents", "/console/documents", "d", "Build")
+MODELS = Entry("Models", "/console/models", "m", "Build")
 RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
@@ -56,6 +57,8 @@ class Menu:
         if await self._documents():
             shown.append(DOCUMENTS)
         if is_auditor(principal):
+            if services.gateway.routes:
+                shown.append(MODELS)
             if services.apps():
                 shown.append(RELEASES)
             if await self._traces():

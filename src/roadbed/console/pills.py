@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.knowledge.states import SourceState
 from roadbed.sources.registry import SourceHealth
@@ -94,6 +95,17 @@ def part_pill(text: str) -> Pill:
 def endpoint_pill(unavailable: str) -> Pill:
     """Whether an endpoint would be asked now. Ready is not green: nothing was checked by looking."""
     return Pill("warn", "!", unavailable) if unavailable else Pill("plain", "→", "ready to ask")
+
+
+def health_pill(view: EndpointView) -> Pill:
+    """How an endpoint stands. Green only for one that answered and whose breaker is closed."""
+    if view.is_drained:
+        return Pill("warn", "–", "drained")
+    if view.unavailable:
+        return Pill("warn" if view.breaker == "closed" else "bad", "!", view.unavailable)
+    if view.breaker != "closed":
+        return Pill("warn", "…", "coming back slowly")
+    return Pill("good", "✓", "answering") if view.first_token_ms is not None else Pill("plain", "→", "ready to ask")
 
 
 def support_pill(supported: int | None, sentences: int | None) -> Pill | None:

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
+from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
+from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.principal import Principal
@@ -114,6 +116,10 @@ class TraceReader(Protocol):
         """One trace with its steps."""
         ...
 
+    async def spend_by_endpoint(self, since: datetime) -> dict[str, int]:
+        """What each endpoint cost since a time."""
+        ...
+
     async def usage_by_app(self, within: timedelta) -> list[UsageTotal]:
         """Totals of each app."""
         ...
@@ -175,8 +181,20 @@ class Routes(Protocol):
         """The routes that serve."""
         ...
 
+    def endpoints(self) -> list[EndpointView]:
+        """Every endpoint with what this process knows of it."""
+        ...
+
     def explain(self, name: str) -> list[dict[str, Any]]:
         """Each endpoint of a route and whether it would be asked now."""
+        ...
+
+
+class OrderEndpoint(Protocol):
+    """Tells an endpoint something by hand, in every process that serves."""
+
+    def __call__(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        """`UnknownEndpoint`, a `NotFound`."""
         ...
 
 
@@ -187,7 +205,7 @@ class ConsoleServices:
     ``parts`` gives each part's state, ``ok`` when it is as it should be; ``problem`` why the manifest on disk is not
     the one that serves; ``apps`` what serves, in the order in which people should see it; ``may_use`` whether a
     caller's key and team may call an app; ``engines`` the local model engines that answer; ``connections`` how the
-    declared data systems are reached.
+    declared data systems are reached; ``process`` which serving process this is, of how many.
     """
 
     name: str
@@ -206,3 +224,5 @@ class ConsoleServices:
     problem: Callable[[], str | None]
     engines: Callable[[], Sequence[Mapping[str, Any]]]
     connections: Callable[[], Sequence[SourceHealth]]
+    order_endpoint: OrderEndpoint
+    process: Callable[[], tuple[int, int]]

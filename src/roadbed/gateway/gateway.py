@@ -17,9 +17,11 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.orders import EndpointOrder, obey
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
+from roadbed.gateway.view import EndpointView, endpoint_views
 from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
@@ -102,6 +104,14 @@ class Gateway:
     def health_of(self, endpoint: str) -> EndpointHealth:
         """What is known of one endpoint."""
         return self._health.of(endpoint)
+
+    def endpoints(self) -> list[EndpointView]:
+        """Every endpoint that serves, with what this process knows of it, by name."""
+        return endpoint_views(self.routes, self._health)
+
+    def obey(self, order: EndpointOrder) -> None:
+        """Carry out what an operator told an endpoint."""
+        obey(self._health, order)
 
     def explain(self, name: str, label: Label = PUBLIC) -> list[dict[str, Any]]:
         """Each endpoint of a route in order, and whether it would take a request with this label now, or why not."""

@@ -6,6 +6,7 @@ shown once (`POST /api/keys`) or never.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -20,7 +21,7 @@ from roadbed import __version__
 from roadbed.gateway.providers import describe_environment
 from roadbed.guard.keys import KeyRecord
 from roadbed.kernel.config import parse_duration_s
-from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
+from roadbed.kernel.errors import ConfigError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import states_for
@@ -250,11 +251,24 @@ class AdminCalls:
         services = self._services
         return {
             "routes": {name: services.gateway.explain(name) for name in sorted(services.gateway.routes)},
+            "endpoints": await self._endpoints(),
             "engines": services.engines.found(),
             "unused_provider_keys": [
                 {"provider": key.provider, "variable": key.variable, "hint": key.hint} for key in describe_environment()
             ],
         }
+
+    async def _endpoints(self) -> list[dict[str, Any]]:
+        """Every endpoint as the process that answers knows it, and what it cost since midnight (UTC)."""
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            spent: dict[str, int] | None = await self._services.reader.spend_by_endpoint(midnight)
+        except (Unavailable, DeadlineExceeded):
+            spent = None
+        return [
+            {**dataclasses.asdict(view), "spent_today_microusd": None if spent is None else spent.get(view.endpoint, 0)}
+            for view in self._services.gateway.endpoints()
+        ]
 
     async def sign_in_link(self, request: Request, admission: Admission) -> Any:
         """A link that signs this key in to the console, once, within 15 minutes."""

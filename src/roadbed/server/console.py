@@ -40,6 +40,9 @@ def console_services(services: Services, url: str) -> ConsoleServices:
     def apps() -> Mapping[str, ServedApp]:
         return dict(services.apps_in_order())
 
+    def process() -> tuple[int, int]:
+        return (services.serving.number if services.serving is not None else 1), services.settings.workers
+
     return ConsoleServices(
         name=services.manifest.name,
         version=__version__,
@@ -57,4 +60,6 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         problem=services.problem,
         engines=services.engines.found,
         connections=services.source_connections,
+        order_endpoint=services.order_endpoint,
+        process=process,
     )

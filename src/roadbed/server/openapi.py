@@ -330,8 +330,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/models",
         AUDITOR,
         "Operation",
-        "Routes with their endpoints' health, local engines found, and provider keys that are set and not used.",
-        "{routes, engines, unused_provider_keys}",
+        "Routes with their ladders, every endpoint's health, spend and last failures, local engines found, and "
+        "provider keys that are set and not used. Health is of the process that answers.",
+        "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
+        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, recent_failures: [{failure, "
+        "reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
         "POST",

@@ -12,11 +12,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.orders import EndpointOrder, OrderName
 from roadbed.gateway.prices import shipped_prices
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
@@ -36,6 +37,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.link import Deployment
 from roadbed.server.restarts import divide_connections
@@ -66,6 +68,7 @@ class Serving:
     number: int
     deployment: Deployment
     all_metrics: Callable[[], Awaitable[str]]
+    order: Callable[[EndpointOrder], None]
     sources: tuple[SourceHealth, ...] = ()
 
 
@@ -94,6 +97,7 @@ class Services:
     follower: WorkspaceFollower | None = None
     serving: Serving | None = None
     is_draining: bool = False
+    orders: EndpointOrders = field(default_factory=EndpointOrders)
 
     @property
     def manifest(self) -> Manifest:
@@ -122,6 +126,17 @@ class Services:
     def source_connections(self) -> list[SourceHealth]:
         """How the connections to the declared data systems are. Asks nobody."""
         return list(self.serving.sources) if self.serving is not None else self.sources.states()
+
+    def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        """Tell an endpoint something by hand, in every process that serves. `UnknownEndpoint`."""
+        if not any(found.name == endpoint for route in self.gateway.routes.values() for found in route.ladder):
+            raise UnknownEndpoint(f"there is no endpoint {endpoint[:200]!r}")
+        order = EndpointOrder(endpoint, name)
+        log.warning("endpoint %s: %s, by %s", endpoint, name, actor)
+        if self.serving is not None:
+            self.serving.order(order)
+        else:
+            self.gateway.obey(order)
 
     async def take(self, workspace: Workspace) -> None:
         """Make a valid workspace what serves: guard and teams, sources, releases."""
@@ -155,6 +170,7 @@ class Services:
             watched=self.knowledge.watched,
             problem=self.problem(),
             running=running,
+            orders=self.orders.all(),
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -169,6 +185,7 @@ class Services:
             )
             await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
+        self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
         self.knowledge.note_watched(deployment.watched)
         await self.engines.agree(deployment.engines)
 

@@ -21,6 +21,7 @@ from roadbed.server.link import (
     Drain,
     Failed,
     GiveMetrics,
+    GiveOrder,
     Link,
     Message,
     MetricsText,
@@ -206,6 +207,8 @@ class Workers:
                         waiting.set_result(None)
                 case GiveMetrics(number):
                     self._answer(link, number)
+                case GiveOrder(order):
+                    self._services.orders.add(order)
                 case Failed(text):
                     slot.failure = text
                 case _:
