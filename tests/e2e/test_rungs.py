@@ -180,3 +180,19 @@ def test_a_follow_up_question_is_searched_with_what_it_follows(desk: Desk) -> No
     response = desk.server.post("/v1/chat/completions", {"model": "modelless", "messages": messages})
     facts = response.json()["roadbed"]
     assert any("ninety days" in citation["quote"] for citation in facts["citations"]), response.text
+
+
+def test_the_command_line_shows_what_each_endpoint_did(desk: Desk) -> None:
+    desk.first.script(Rule("", Reply(text="Well.")))
+    body = {"model": "smart", "messages": [{"role": "user", "content": "Say something"}]}
+    assert desk.server.post("/v1/chat/completions", body).status_code == 200
+    body["model"] = "nobody"
+    assert desk.server.post("/v1/chat/completions", body).status_code >= 500
+    shown = desk.server.cli("models", "list").stdout
+    (first,) = [line for line in shown.splitlines() if line.startswith("first ")]
+    assert "closed" in first
+    assert " ms " in first
+    assert any(line.startswith("dead ") and "fault" in line for line in shown.splitlines()), shown
+    endpoints = json.loads(desk.server.cli("models", "list", "--json").stdout)["endpoints"]
+    assert {row["endpoint"] for row in endpoints} == {"first", "second", "house", "dead"}
+    assert next(row for row in endpoints if row["endpoint"] == "first")["requests"] >= 1

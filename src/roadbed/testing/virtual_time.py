@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+BEGAN_S = 1000.0
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -26,7 +27,7 @@ class _NoWaiting(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now_s = 0.0
+        self.now_s = BEGAN_S
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Nothing, ever: the time moves on by ``timeout`` instead."""
@@ -44,7 +45,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Virtual seconds; a loop begins at `BEGAN_S`."""
         return self._virtual.now_s
 
     def monotonic_s(self) -> float:
