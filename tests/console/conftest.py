@@ -16,7 +16,7 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import Answered, AnswerEvent, Citation, Cited, Delta
 from roadbed.console.pages import console_routes
-from roadbed.console.services import AskedTurn, ConsoleServices
+from roadbed.console.services import AskedTurn, ConsoleServices, TriedRoute
 from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
 from roadbed.gateway.view import EndpointView, FailureView
@@ -415,6 +415,7 @@ class Deployment:
         self.connections: list[SourceHealth] = []
         self.orders: list[tuple[str, str, str]] = []
         self.process = (1, 1)
+        self.tried: list[tuple[str, str, str]] = []
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
         services = ConsoleServices(
@@ -435,9 +436,19 @@ class Deployment:
             engines=list,
             connections=lambda: self.connections,
             order_endpoint=self.order_endpoint,
+            try_route=self.try_route,
             process=lambda: self.process,
         )
         self.app = Starlette(routes=console_routes(services))
+
+    async def try_route(self, name: str, prompt: str, principal: Principal) -> AsyncGenerator[str | TriedRoute, None]:
+        self.tried.append((name, prompt, principal.id))
+        yield f"{name} says"
+        yield " <well>"
+        error = Unavailable("no endpoint answered", hint="try later") if name == "broken" else None
+        yield TriedRoute(
+            name, f"{name} says <well>", "01TRACE", "full", "openai", 0.25, 1.5, 12, 34, 5_600, name != "free", error
+        )
 
     def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
         self.orders.append((endpoint, name, actor))

@@ -18,6 +18,7 @@ from roadbed.gateway.types import Message
 from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.guard.sessions import Sessions
+from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummary, DocumentView
 from roadbed.knowledge.states import CollectionStats, SourceState
@@ -190,6 +191,32 @@ class Routes(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TriedRoute:
+    """What became of one prompt at one route. ``first_s`` is the time to its first text; None when none came."""
+
+    route: str
+    text: str
+    trace_id: str
+    rung: str
+    endpoint: str
+    first_s: float | None
+    total_s: float
+    input_tokens: int
+    output_tokens: int
+    cost_microusd: int
+    is_priced: bool
+    error: RoadbedError | None
+
+
+class TryRoute(Protocol):
+    """Sends one prompt to one route: text as it comes, then a `TriedRoute`. Closing it stops the model."""
+
+    def __call__(self, name: str, prompt: str, principal: Principal) -> AsyncGenerator[str | TriedRoute, None]:
+        """`AppNotAllowed` when the caller may not use the route."""
+        ...
+
+
 class OrderEndpoint(Protocol):
     """Tells an endpoint something by hand, in every process that serves."""
 
@@ -225,4 +252,5 @@ class ConsoleServices:
     engines: Callable[[], Sequence[Mapping[str, Any]]]
     connections: Callable[[], Sequence[SourceHealth]]
     order_endpoint: OrderEndpoint
+    try_route: TryRoute
     process: Callable[[], tuple[int, int]]

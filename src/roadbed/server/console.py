@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from roadbed import __version__
 from roadbed.apps.registry import ServedApp
@@ -15,6 +16,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.server.admission import may_call, require_app
 from roadbed.server.health import parts
 from roadbed.server.services import Services
+from roadbed.server.tries import try_route
 from roadbed.server.turns import begin_turn, run_turn
 
 
@@ -61,5 +63,6 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         engines=services.engines.found,
         connections=services.source_connections,
         order_endpoint=services.order_endpoint,
+        try_route=partial(try_route, services),
         process=process,
     )
