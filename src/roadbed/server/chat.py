@@ -35,6 +35,7 @@ from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts
 from roadbed.wire.request import HotRequest
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
+TRACEPARENT_HEADER = b"traceparent"
 LOOKED_AT_INLINE_BYTES_MAX = 128 * 1024
 
 
@@ -90,6 +91,7 @@ class ChatCompletions:
     async def _app(self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp) -> None:
         deadline = admission.deadline(served.deadline_s)
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
+        turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
         reply = Reply(request, incoming, turn.trace, turn.release.digest)
         answered: Answered | None = None
         try:
@@ -119,6 +121,7 @@ class ChatCompletions:
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
+        trace.take_parent(request.get(TRACEPARENT_HEADER))
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)

@@ -30,6 +30,7 @@ from roadbed.knowledge.parse.pool import ParserPool
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.otlp import OtlpExporter
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.spool import SPOOL_BYTES_MAX
 from roadbed.releases.aliases import Releases
@@ -39,7 +40,9 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
+from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
+from roadbed.server.measures import Measures
 from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -93,6 +96,7 @@ class Services:
     registry: AppRegistry
     releases: Releases
     sources: Sources
+    exporter: OtlpExporter
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
     serving: Serving | None = None
@@ -151,6 +155,7 @@ class Services:
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
+        self.exporter.configure(collector_of(manifest, workspace.folder))
         await self.sources.use(manifest.sources)
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
@@ -183,6 +188,7 @@ class Services:
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
+            self.exporter.configure(collector_of(manifest, self.workspace.folder))
             await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
         self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
@@ -243,6 +249,10 @@ async def _build(
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
+    stack.callback(Measures(metrics, gateway).close)
+    exporter = open_exporter(client, gateway, metrics, manifest.name)
+    stack.push_async_callback(exporter.close)
+    ledger.export_to(exporter.offer)
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
@@ -277,6 +287,7 @@ async def _build(
         registry=registry,
         releases=releases,
         sources=sources,
+        exporter=exporter,
         serving=serving,
     )
 
