@@ -112,7 +112,8 @@ class OtlpExporter:
     async def _run(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), INTERVAL_S)
+                async with asyncio.timeout(INTERVAL_S):  # `wait_for` of Python 3.11 can swallow a cancellation
+                    await self._wake.wait()
             self._wake.clear()
             while self._queue:
                 await self._send_batch()
