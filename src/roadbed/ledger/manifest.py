@@ -29,4 +29,4 @@ class TracesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     content: Annotated[Literal["off", "masked"], Meta(description="whether masked text of requests is kept")] = "masked"
     keep: Annotated[str, Meta(pattern=DURATION_PATTERN, description="how long traces are kept")] = "7d"
-    otlp: OtlpConfig | None = None
+    otlp: Annotated[OtlpConfig | None, Meta(description="an OpenTelemetry collector that gets every trace")] = None
