@@ -22,7 +22,7 @@ from roadbed.gateway.dialects import anthropic_incoming, embeddings, openai_serv
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reference import manifest_schema, manifest_sections
-from roadbed.server import admin, turns
+from roadbed.server import admin, source_objects, turns
 from roadbed.server.app import CALLER_PATHS, build_app, build_hot_table
 from roadbed.server.openapi import ANYONE, OPERATIONS, Operation, build_openapi, request_structs
 from roadbed.server.request_schemas import (
@@ -182,7 +182,8 @@ def keys_of(function: Callable[..., object]) -> set[str]:
     ("function", "operation"),
     [
         (admin.hit_object, "post_api_search"),
-        (admin.source_object, "get_api_sources"),
+        (source_objects.source_object, "get_api_sources"),
+        (source_objects.connection_object, "get_api_sources"),
         (admin.key_object, "post_api_keys"),
         (turns.facts_of, "post_v1_chat_completions"),
     ],

@@ -329,3 +329,20 @@ def test_a_shared_spool_that_is_empty_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "spool" / "worker-1").exists()
     spool.close()
     assert not (tmp_path / "spool" / "worker-1").exists()
+
+
+async def test_calls_cuts_and_callers_who_left_are_counted(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        for failure, first_ms in (("", 120.0), ("timeout", None)):
+            trace = ledger.start_trace("helpdesk", Principal(id="key-1", team="office"))
+            span = trace.open_span("model cloud", "model")
+            span.set(endpoint="cloud", model="m", failure=failure, first_token_ms=first_ms)
+            trace.close_span(span)
+            ledger.finish(trace, status=FAILED, error_code="gateway.stream_cut")
+        ledger.finish(ledger.start_trace("helpdesk", Principal(id="key-1", team="office")), status="cancelled")
+        value = ledger.metrics.value
+        assert value("roadbed_attempts_total", ("cloud", "ok")) == 1
+        assert value("roadbed_attempts_total", ("cloud", "timeout")) == 1
+        assert value("roadbed_stream_cuts_total", ("helpdesk",)) == 2
+        assert value("roadbed_client_gone_total", ("helpdesk",)) == 1
+        assert 'roadbed_attempt_ttft_seconds_count{endpoint="cloud"} 1' in ledger.metrics.render()

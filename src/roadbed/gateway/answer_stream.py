@@ -57,11 +57,14 @@ class Surroundings:
 
 @dataclass(frozen=True, slots=True)
 class FirstTry:
-    """An attempt that was made already, with its failure: the walk begins as if it had made it itself."""
+    """An attempt that was made already, with its failure: the walk begins as if it had made it itself, and ends when
+    it would have, at ``deadline_s`` of the deadline's clock.
+    """
 
     endpoint: str
     failure: UpstreamError
     outcome: Outcome
+    deadline_s: float
 
 
 @dataclass(slots=True)
@@ -102,7 +105,11 @@ class AnswerStream:
         self._call = call
         self._is_buffered = is_buffered
         self._vault = call.vault if call.vault is not None else Vault()
-        self._deadline = earlier(call.deadline, route.deadline_s)
+        self._deadline = (
+            earlier(call.deadline, route.deadline_s)
+            if first_try is None
+            else Deadline(first_try.deadline_s, call.deadline.clock)
+        )
         self._guarded: dict[bool, GuardedRequest] = {}
         self._pending: deque[Event] = deque()
         self._running: Running | None = None

@@ -47,7 +47,7 @@ MIN_USEFUL_S = 1.5
 """What a rung needs to be worth trying: so much is kept back for each one that is left."""
 
 TRAILER_S = 2.0
-"""How long usage may still come after the answer was finished."""
+"""How long usage may still come after the answer was finished, and never past the attempt's end."""
 
 QUEUED_EVENTS_MAX = 512
 ADDRESSES_KEPT = 1024
@@ -281,7 +281,7 @@ class Attempt:
             self._events.append(event)
             if isinstance(event, Finished):
                 self.finished = event
-                self._arm(self._loop.time() + TRAILER_S)
+                self._arm(min(self._loop.time() + TRAILER_S, self._end_by_s))
             elif isinstance(event, (*CONTENT_EVENTS, ReasoningDelta)):
                 self._progress_s = self._loop.time()
                 if self.first_event_at_s is None:

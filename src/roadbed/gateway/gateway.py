@@ -26,12 +26,14 @@ from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator, text_bytes
+from roadbed.gateway.orders import EndpointOrder, obey
 from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
 from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
+from roadbed.gateway.view import EndpointView, endpoint_views
 from roadbed.gateway.ways import Ways
 from roadbed.gateway.whole_call import WholeCall
 from roadbed.guard.gate import Guard
@@ -157,6 +159,14 @@ class Gateway:
     def health_of(self, endpoint: str) -> EndpointHealth:
         """What is known of one endpoint."""
         return self._health.of(endpoint)
+
+    def endpoints(self) -> list[EndpointView]:
+        """Every endpoint that serves, with what this process knows of it, by name."""
+        return endpoint_views(self.routes, self._health)
+
+    def obey(self, order: EndpointOrder) -> None:
+        """Carry out what an operator told an endpoint."""
+        obey(self._health, order)
 
     def explain(self, name: str, label: Label = PUBLIC) -> list[dict[str, Any]]:
         """Each endpoint of a route in order, and whether it would take a request with this label now, or why not."""

@@ -6,6 +6,7 @@ invariant: what an `Admission` took (a slot, maybe the one probe) it gives back 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,16 @@ RATE_REST_S = 1.0
 REST_S_MAX = 3600.0
 RATE_WAIT_S_MAX = 1.0
 """The longest wait for a throttling endpoint while another one could be asked instead."""
+RECENT_FAILURES_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFailure:
+    """One failed attempt: when, its class, and our own words for it; never a provider's."""
+
+    at_s: float
+    failure: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -55,12 +66,23 @@ class EndpointHealth:
         """The time within which this share of its latest answers began; None while fewer are known."""
         return quantile(self.first_events, share) if len(self.first_events) >= samples_min else None
 
+    recent: deque[SeenFailure] = field(default_factory=lambda: deque(maxlen=RECENT_FAILURES_MAX))
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether somebody told it to take no new requests; `orders` does and undoes it."""
+        return self.resting_until_s == math.inf
+
     def unavailable_for_s(self, now_s: float) -> float:
-        """Seconds until it may be asked again; zero when it may be now."""
+        """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""
+        if self.is_drained:
+            return 0.0
         return max(self.resting_until_s - now_s, self.breaker.retry_after_s(now_s), 0.0)
 
     def why_unavailable(self, now_s: float) -> str:
         """Why it may not be asked now; empty when it may."""
+        if self.is_drained:
+            return self.resting_for
         if now_s < self.resting_until_s:
             return f"resting after {self.resting_for}"
         if not breakers.is_available(self.breaker, now_s):
@@ -237,6 +259,7 @@ class Admission:
         state.failures += 1
         state.last_failure = f"{error.failure}: {error.reason}"
         state.last_failure_s = now_s
+        state.recent.append(SeenFailure(now_s, error.failure, error.reason))
         if error.failure == "quota":
             _rest(state, now_s, QUOTA_REST_S, "its quota was spent")
         elif error.failure == "auth":

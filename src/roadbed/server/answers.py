@@ -37,6 +37,7 @@ from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts
 from roadbed.wire.request import HotRequest
 
 LOOKED_AT_INLINE_BYTES_MAX = 128 * 1024
+TRACEPARENT_HEADER = b"traceparent"
 
 
 class _Admitted(msgspec.Struct, frozen=True):
@@ -92,6 +93,7 @@ class CallerAnswers:
     async def _app(self, request: HotRequest, admission: Admission, incoming: CallerRequest, served: ServedApp) -> None:
         deadline = admission.deadline(served.deadline_s)
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
+        turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
         answered: Answered | None = None
         try:
@@ -128,6 +130,7 @@ class CallerAnswers:
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
+        trace.take_parent(request.get(TRACEPARENT_HEADER))
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         if route.policy is not PLAIN:
             call.headers = headers_of(request, route)

@@ -16,7 +16,7 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call
 from roadbed.kernel.label import PUBLIC
 from roadbed.server.admission import Admission
-from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, CallerAnswers, headers_of
+from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, TRACEPARENT_HEADER, CallerAnswers, headers_of
 from roadbed.server.chat_hot import RouteTurn
 from roadbed.server.http import CHAT
 from roadbed.wire.request import HotRequest
@@ -33,6 +33,7 @@ class ChatCompletions(CallerAnswers):
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
+        trace.take_parent(request.get(TRACEPARENT_HEADER))
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         if route.policy is not PLAIN:

@@ -187,16 +187,19 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "Operation",
         "What runs: version, parts, apps, models, sources.",
-        "{name, version, ready, parts, problem, apps, models, sources}",
+        "{name, version, ready, parts, problem, apps, models, sources, connections}",
     ),
     Operation(
         "GET",
         "/api/sources",
         MEMBER,
         "Documents",
-        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons.",
+        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons, "
+        "and how the data system behind it is reached.",
         "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
-        "watched, problem, failures: [{document_id, document, reason, message}]}]",
+        "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
+        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, "
+        "warnings: [{message, fix}]}}]",
     ),
     Operation(
         "POST",
@@ -345,8 +348,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/models",
         AUDITOR,
         "Operation",
-        "Routes with their endpoints' health, local engines found, and provider keys that are set and not used.",
-        "{routes, engines, unused_provider_keys}",
+        "Routes with their ladders, every endpoint's health, spend and last failures, local engines found, and "
+        "provider keys that are set and not used. Health is of the process that answers.",
+        "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
+        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, recent_failures: [{failure, "
+        "reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
         "GET",
