@@ -151,10 +151,16 @@ class KeyStore(Protocol):
         team: str,
         roles: Iterable[str] = ...,
         apps: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        networks: Iterable[str] = (),
         name: str = "",
         expires: datetime | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
+        ...
+
+    async def rotate_key(self, key_id: str, overlap: timedelta = ...) -> tuple[KeyRecord, str]:
+        """Give a key a new value."""
         ...
 
     async def list_keys(self) -> list[KeyRecord]:
@@ -203,3 +209,4 @@ class ConsoleServices:
     parts: Callable[[], Mapping[str, str]]
     problem: Callable[[], str | None]
     engines: Callable[[], Sequence[Mapping[str, Any]]]
+    behind_proxy: bool = False

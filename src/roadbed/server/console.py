@@ -56,4 +56,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         parts=lambda: parts(services),
         problem=services.problem,
         engines=services.engines.found,
+        behind_proxy=services.settings.behind_proxy,
     )
