@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
+from roadbed.gateway.cached_stream import AnswerCache, CachedStream
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
@@ -46,6 +47,7 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
+        self._cache = AnswerCache(clock.monotonic_s)
         self._health = HealthBoard(clock.monotonic_s, chance, breaker)
         self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health, client))
 
@@ -75,18 +77,22 @@ class Gateway:
 
     def stream(
         self, route: str | Route, request: ChatRequest, call: Call, first_try: FirstTry | None = None
-    ) -> AnswerStream:
+    ) -> AnswerStream | CachedStream:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
         ``first_try`` is a relay's failed attempt, from which the walk goes on.
         """
         found = self.find(route) if isinstance(route, str) else route
+        if found.cache is not None:
+            return CachedStream(self._cache, found.cache, self._shared, found, request, call)
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
         """What a `Relay` needs to send a caller's bytes as they are, where nothing in them must be masked (the server
         has looked). None when the request has to go the ordinary way, by `stream`.
         """
+        if route.cache is not None:
+            return None
         return open_relay(self._shared, route, incoming, body, call)
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:

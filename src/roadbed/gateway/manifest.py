@@ -10,6 +10,7 @@ from msgspec import Meta
 from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
+OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
 Price = Annotated[float, Meta(ge=0)]
 
 
@@ -33,9 +34,28 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
 
 
+class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which answers are given again instead of asking an endpoint. Off unless it is written."""
+
+    exact: Annotated[
+        str, Meta(pattern=OPTIONAL_DURATION_PATTERN, description="how long an answer is given again to equal requests")
+    ] = ""
+    stale: Annotated[
+        str,
+        Meta(
+            pattern=OPTIONAL_DURATION_PATTERN,
+            description="how old an answer may be that is given when no endpoint answers",
+        ),
+    ] = ""
+    any_temperature: Annotated[
+        bool, Meta(description="whether answers are kept of requests whose temperature is not 0, too")
+    ] = False
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A route: a public model name with its ladder of endpoints."""
 
     ladder: Annotated[list[str], Meta(min_length=1, description="endpoints or provider/model, best first")]
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     labels: Annotated[list[str], Meta(description="labels of what callers send to it directly")] = []
+    cache: Annotated[CacheConfig | None, Meta(description="answers that are given again; none when left out")] = None

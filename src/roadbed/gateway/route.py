@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.gateway.cache import CacheRule, cache_rule
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig
@@ -27,12 +28,16 @@ from roadbed.kernel.label import PUBLIC, Label, parse_label
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public model name: its ladder, best first, and the longest time for one answer."""
+    """A public model name: its ladder, best first, and the longest time for one answer.
+
+    ``cache`` is set where its answers may be given again.
+    """
 
     name: str
     ladder: tuple[Endpoint, ...]
     deadline_s: float = 60.0
     label: Label = PUBLIC
+    cache: CacheRule | None = None
 
     def rung(self, position: int) -> Rung:
         """What kind of answer the endpoint at ``position`` gives: ``local`` only where it replaced one that is not."""
@@ -96,8 +101,12 @@ def build_routes(
     *,
     prices: PriceTable,
     base: Path | None = None,
+    release: str = "",
 ) -> dict[str, Route]:
-    """The routes of a manifest. Raises `ConfigError` for a ladder entry that names nothing."""
+    """The routes of a manifest. Raises `ConfigError` for a ladder entry that names nothing.
+
+    ``release`` is the digest of what serves them: answers are kept under it.
+    """
     built = {name: endpoint_from_config(name, config, prices=prices, base=base) for name, config in endpoints.items()}
     routes = {}
     for name, model in models.items():
@@ -111,5 +120,7 @@ def build_routes(
                 hint = nearest(entry, built) or "name one of `endpoints`, or provider/model"
                 raise ConfigError(f"models.{name}.ladder: there is no endpoint {entry!r}", hint=hint)
         label = parse_label(model.labels, where=f"models.{name}.labels")
-        routes[name] = Route(name, tuple(ladder), parse_duration_s(model.deadline), label)
+        routes[name] = Route(
+            name, tuple(ladder), parse_duration_s(model.deadline), label, cache_rule(model.cache, release)
+        )
     return routes

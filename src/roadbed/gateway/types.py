@@ -21,7 +21,7 @@ from roadbed.ledger.trace import Trace
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-Rung = Literal["full", "fallback", "local"]
+Rung = Literal["full", "fallback", "local", "cached"]
 
 
 class TextPart(msgspec.Struct, frozen=True):
@@ -261,7 +261,10 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a call; filled while its stream runs and final when the stream has ended."""
+    """What became of a call; filled while its stream runs and final when the stream has ended.
+
+    ``age_s`` is how old an answer is that was given again; None for others.
+    """
 
     route: str = ""
     endpoint: str = ""
@@ -276,6 +279,7 @@ class Outcome:
     is_complete: bool = False
     cut_by: str = ""
     dropped: tuple[str, ...] = ()
+    age_s: float | None = None
 
     @property
     def cost_microusd(self) -> int:

@@ -29,7 +29,7 @@ from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
 from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, check_credentials, require_app
-from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteFacts, RouteTurn
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.teams import Teams
 from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts_of, run_turn
@@ -179,7 +179,10 @@ class ChatCompletions:
         finally:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
-        reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
+        facts: RouteFacts = turn.facts(stream.outcome.missing, stream.outcome.endpoint)
+        if stream.outcome.age_s is not None:
+            facts = facts.aged(stream.outcome.age_s)
+        reply.finished(answer, [], facts, stream.outcome.dropped)
 
 
 def label_of(guard: Guard, incoming: Incoming) -> Label:

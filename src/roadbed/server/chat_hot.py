@@ -43,6 +43,16 @@ class RouteFacts(msgspec.Struct, frozen=True):
     trace: str
     endpoint: str
 
+    def aged(self, age_s: float) -> CachedFacts:
+        """The same, of an answer that was given before."""
+        return CachedFacts(self.rung, self.degraded, self.release, self.trace, self.endpoint, round(age_s, 1))
+
+
+class CachedFacts(RouteFacts, frozen=True):
+    """The ``roadbed`` object of an answer that was given before, ``age_s`` ago."""
+
+    age_s: float
+
 
 class RouteRecord(msgspec.Struct, gc=False):
     """Question and answer on their way through the guard into the record. ``is_clean`` when the question's body held no
