@@ -50,6 +50,7 @@ OPENAI_PROFILE = Profile(limit_field="max_completion_tokens", has_developer_role
 class Endpoint:
     """One model at one server. ``url`` is the base address; ``price`` is None when nobody knows it.
 
+    ``key`` is its key; ``keys`` is filled where it has several, of which ``key`` is the first.
     ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
     """
 
@@ -68,6 +69,7 @@ class Endpoint:
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
+    keys: tuple[Secret, ...] = ()
 
     @property
     def address(self) -> str:
@@ -113,7 +115,8 @@ def endpoint_from_config(
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
     is_local = is_local_address(url) if config.local is None else config.local
-    key, fault = _key(name, config.key, base)
+    keys, fault = _keys(name, config.key_references, base)
+    key = keys[0] if keys else None
     provider = KEYS_BY_HOST.get(host_of(url))
     if key is None and not fault and provider is not None:
         fault = f"no key: set endpoints.{name}.key, for example env:{provider.key_name}"
@@ -138,6 +141,7 @@ def endpoint_from_config(
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,
+        keys=keys if len(keys) > 1 else (),
     )
 
 
@@ -168,6 +172,18 @@ def endpoint_from_provider(entry: str, *, prices: PriceTable) -> Endpoint:
 def profile_of(provider: Provider) -> Profile:
     """The quirks of a known provider."""
     return OPENAI_PROFILE if provider.name == "openai" else PLAIN_PROFILE
+
+
+def _keys(name: str, references: list[str], base: Path | None) -> tuple[tuple[Secret, ...], str]:
+    """The keys that can be read. Where some can, the others are left out, and are no fault of the endpoint."""
+    found, faults = [], []
+    for reference in references:
+        key, fault = _key(name, reference, base)
+        if key is not None and not any(key.equals(other.reveal()) for other in found):
+            found.append(key)
+        if fault:
+            faults.append(fault)
+    return tuple(found), "" if found else "; ".join(faults)
 
 
 def _key(name: str, reference: str, base: Path | None) -> tuple[Secret | None, str]:

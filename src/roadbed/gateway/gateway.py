@@ -127,6 +127,7 @@ class Gateway:
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
                     "unavailable": reason or state.why_unavailable(now_s),
+                    **({"keys": state.keys.states(now_s)} if state.keys is not None else {}),
                 }
             )
         return rows

@@ -14,13 +14,19 @@ OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
 Price = Annotated[float, Meta(ge=0)]
 
 
+KEYS_MAX = 32
+
+
 class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One reachable model server."""
 
     type: Annotated[Literal["openai", "anthropic"], Meta(description="the dialect that the server speaks")]
     model: Annotated[str, Meta(min_length=1, description="the model's name as the server knows it")]
     url: Annotated[str, Meta(description="base address, for example http://10.0.0.5:8000/v1")] = ""
-    key: Annotated[str, Meta(description="reference to the key: env:NAME or file:PATH")] = ""
+    key: Annotated[
+        str | Annotated[list[str], Meta(max_length=KEYS_MAX)],
+        Meta(description="reference to the key: env:NAME or file:PATH; or a list of them, used in turn"),
+    ] = ""
     local: Annotated[
         bool | None, Meta(description="whether it runs inside your house; by its address when left out")
     ] = None
@@ -32,6 +38,12 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[int, Meta(ge=1, le=1024, description="most connections to it at a time")] = 64
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
+
+    @property
+    def key_references(self) -> list[str]:
+        """The references to its keys, however many there are."""
+        given = [self.key] if isinstance(self.key, str) else self.key
+        return [reference for reference in dict.fromkeys(given) if reference]
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
