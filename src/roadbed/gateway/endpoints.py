@@ -176,7 +176,8 @@ def profile_of(provider: Provider) -> Profile:
 
 def _keys(name: str, references: list[str], base: Path | None) -> tuple[tuple[Secret, ...], str]:
     """The keys that can be read. Where some can, the others are left out, and are no fault of the endpoint."""
-    found, faults = [], []
+    found: list[Secret] = []
+    faults: list[str] = []
     for reference in references:
         key, fault = _key(name, reference, base)
         if key is not None and not any(key.equals(other.reveal()) for other in found):
