@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 
 from roadbed.gateway.cache import CacheRule
+from roadbed.gateway.dialects.openai_server import decode_chat
 from roadbed.gateway.errors import EndpointsFailed, GatewayDeadline, RejectedByEndpoint
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
@@ -15,6 +17,7 @@ from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
+from roadbed.kernel.secrets import Secret
 from roadbed.ledger.trace import Trace
 from roadbed.testing.scripted_model import Rule, ScriptedModel
 from roadbed.testing.scripted_reply import Reply, ScriptedCall
@@ -153,6 +156,26 @@ async def test_a_reader_whose_time_is_longer_goes_on_alone(place: Place) -> None
     assert answer.text == "late but whole"
     with pytest.raises(GatewayDeadline):
         await short
+
+
+async def test_without_exact_each_request_makes_its_own_call(place: Place) -> None:
+    place.use(CacheRule(stale_s=3600.0, release="r1"))
+    place.model.script(Rule("", Reply(text="one", first_delay_s=0.05)))
+    await asyncio.gather(*(place.ask(question()) for _ in range(3)))
+    assert len(place.model.chats) == 3
+
+
+async def test_only_a_route_without_cache_and_with_one_key_goes_the_short_way(place: Place) -> None:
+    body = b'{"model":"smart","messages":[{"role":"user","content":"hello"}]}'
+    several = (Secret("a"), Secret("b"))
+    keyed = dataclasses.replace(place.endpoint, name="keyed", key=several[0], keys=several)
+    for route, is_short in (
+        (Route("smart", (place.endpoint,)), True),
+        (Route("smart", (place.endpoint,), cache=RULE), False),
+        (Route("smart", (keyed,)), False),
+    ):
+        opening = place.gateway.relay(route, decode_chat(body), body, place.call())
+        assert (opening is not None) is is_short
 
 
 async def test_an_old_answer_stands_in_when_every_endpoint_fails(place: Place) -> None:

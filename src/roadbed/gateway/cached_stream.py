@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
+import msgspec
+
 from roadbed.gateway.answer_stream import AnswerStream, Surroundings, earlier
 from roadbed.gateway.cache import CachedAnswer, CacheRule, ExactCache, exact_key, is_repeatable, keepable
 from roadbed.gateway.errors import GatewayDeadline, StreamCut
@@ -145,7 +147,7 @@ class CachedStream:
         self._is_begun = True
         cache, rule = self._cache, self._rule
         self._key = cache.key_of(rule, self._shared, self._route, self._request, self._call)
-        if self._key:
+        if self._key and rule.exact_s:
             found = cache.answers.get(self._key, cache.monotonic_s(), rule.exact_s)
             if found is not None:
                 self._give(found)
@@ -161,10 +163,10 @@ class CachedStream:
     def _fly(self) -> None:
         call = self._call
         carrier = Trace(self._route.name, call.principal)
-        own = Call(call.principal, call.deadline, call.label, carrier, call.vault)
+        own = msgspec.structs.replace(call, trace=carrier)
         stream = AnswerStream(self._shared, self._route, self._request, own)
         flight = Flight(stream, self._deadline, carrier, self._ended)
-        if self._key:
+        if self._key and self._rule.exact_s:
             self._cache.flights.setdefault(self._key, flight)
         self._board(flight)
 

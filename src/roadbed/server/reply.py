@@ -76,13 +76,13 @@ class Reply:
 
     def _start(self, piece: bytes) -> None:
         rung = (self._trace.rung or "full").encode("ascii")
-        headers = b"%b%bx-roadbed-rung: %b\r\n%b" % (SSE_HEADERS, self._headers, rung, self._age())
+        headers = b"%b%bx-roadbed-rung: %b\r\n" % (SSE_HEADERS, self._headers, rung)
+        if rung == b"cached":
+            headers += self._age()
         self._request.start_stream(200, headers, self._stream().head() + piece)
 
     def _age(self) -> bytes:
         """How old an answer is that was given again, in whole seconds."""
-        if self._trace.rung != "cached":
-            return b""
         return b"x-roadbed-age: %d\r\n" % int(float(self._trace.attributes.get("cache_age_s") or 0.0))
 
     async def drained(self) -> None:
@@ -113,7 +113,9 @@ class Reply:
                 self._id, self._created_s, self._incoming.model, answer, annotations=annotations, roadbed=facts
             )
             rung = (self._trace.rung or "full").encode("ascii")
-            headers = b"%b%bx-roadbed-rung: %b\r\n%b" % (JSON_HEADER, self._headers, rung, self._age())
+            headers = b"%b%bx-roadbed-rung: %b\r\n" % (JSON_HEADER, self._headers, rung)
+            if rung == b"cached":
+                headers += self._age()
             self._request.send(200, headers, body)
             return
         chunks = self._stream()
