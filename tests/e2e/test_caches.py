@@ -26,6 +26,7 @@ collections:
   company: {sources: [handbook]}
 apps:
   helpdesk: {kind: copilot, model: plain, knowledge: [company], cache: {exact: 10m, any_temperature: true}}
+  deskhelp: {kind: copilot, model: fast, knowledge: [company]}
 """
 
 
@@ -93,6 +94,16 @@ def test_an_app_checks_a_kept_answer_against_its_documents_again(server: Server,
     assert again["choices"][0]["message"]["content"] == first["choices"][0]["message"]["content"]
     assert again["roadbed"]["citations"] == first["roadbed"]["citations"] != []
     assert len(model.model.chats) == 1
+
+
+def test_an_app_without_a_cache_of_its_own_has_its_route_s(server: Server, model: ModelThread) -> None:
+    model.script()
+    asked = chat("What does a rush order cost?", model="deskhelp")
+    rungs = [server.post("/v1/chat/completions", asked).json()["roadbed"]["rung"] for _ in range(2)]
+    assert rungs == ["full", "cached"]
+    key = server.new_key("staff")["key"]
+    assert server.post("/v1/chat/completions", asked, key=key).json()["roadbed"]["rung"] == "full"
+    assert len(model.model.chats) == 2
 
 
 def test_an_old_answer_is_better_than_none(server: Server, model: ModelThread) -> None:

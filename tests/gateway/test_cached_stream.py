@@ -15,6 +15,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.guard.gate import Guard
+from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.kernel.secrets import Secret
@@ -176,6 +177,38 @@ async def test_only_a_route_without_cache_and_with_one_key_goes_the_short_way(pl
     ):
         opening = place.gateway.relay(route, decode_chat(body), body, place.call())
         assert (opening is not None) is is_short
+
+
+async def test_a_call_that_ends_too_soon_is_not_joined(place: Place) -> None:
+    place.model.script(Rule("", Reply(hang=True), times=1), Rule("", Reply(text="one")))
+    short = asyncio.create_task(place.ask(question(), place.call(4.0)))
+    await place.model.wait_for_request()
+    async with asyncio.timeout(3.0):
+        assert (await place.ask(question(), place.call(30.0)))[0].text == "one"
+    short.cancel()
+    await asyncio.wait([short])
+
+
+async def test_an_answer_with_a_caller_s_own_tokens_is_not_kept(place: Place) -> None:
+    place.model.script(Rule("", Reply(text="one")))
+    for _ in range(2):
+        own = Call(CALLER, Deadline.after(10.0), trace=Trace("smart", CALLER), vault=Vault())
+        await place.ask(question(), own)
+    assert len(place.model.chats) == 2
+
+
+async def test_nothing_is_asked_again_after_the_last_reader_left(place: Place) -> None:
+    place.model.script(Rule("", Reply(status=429, headers={"retry-after": "30"})))
+    asking = asyncio.create_task(place.ask(question(), place.call(60.0)))
+    request = await place.model.wait_for_request()
+    await request.answered.wait()
+    while place.gateway.health_of("a").in_flight:  # noqa: ASYNC110 - the answer is on its way through the socket
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    async with asyncio.timeout(5.0):
+        while any(task.get_name() == "flight" for task in asyncio.all_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def test_an_old_answer_stands_in_when_every_endpoint_fails(place: Place) -> None:
