@@ -50,6 +50,7 @@ class FakeKeys:
     def __init__(self) -> None:
         self.made: list[dict[str, Any]] = []
         self.revoked: list[str] = []
+        self.rotated: list[tuple[str, timedelta]] = []
 
     def authenticate(self, presented: bytes | str | None) -> Principal:
         key = presented.decode() if isinstance(presented, bytes) else presented or ""
@@ -75,6 +76,10 @@ class FakeKeys:
             *(NOW, order["expires"], None, None),
         )
         return record, "rbk_k-new_PLAINTEXT"
+
+    async def rotate_key(self, key_id: str, overlap: timedelta = timedelta()) -> tuple[KeyRecord, str]:
+        self.rotated.append((key_id, overlap))
+        return next(record for record in await self.list_keys() if record.id == key_id), "rbk_rotated_PLAINTEXT"
 
     async def list_keys(self) -> list[KeyRecord]:
         return [

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import timedelta
+from ipaddress import ip_network
+
+import pytest
 from starlette.testclient import TestClient
 
-from .conftest import DIGEST, Deployment, form_token
+from .conftest import DIGEST, KEYS, Deployment, form_token
 
 
 def test_releases_show_aliases_and_hide_what_is_inner(admin: TestClient) -> None:
@@ -88,3 +93,24 @@ def test_revoking_is_confirmed(deployment: Deployment, admin: TestClient) -> Non
     assert deployment.keys.revoked == ["k-member"]
     assert admin.get("/console/keys/k-member/revoke").status_code == 404
     assert "revoked" in admin.get("/console/keys").text
+
+
+def test_rotating_shows_the_new_value_once(deployment: Deployment, admin: TestClient) -> None:
+    assert "The value before ends" in admin.get("/console/keys/k-member/rotate").text
+    assert not deployment.keys.rotated
+    answer = admin.post("/console/keys/k-member/rotate", data={"form_token": form_token(admin), "overlap": "24"})
+    assert "rbk_rotated_PLAINTEXT" in answer.text
+    assert deployment.keys.rotated == [("k-member", timedelta(hours=24))]
+    assert "PLAINTEXT" not in admin.get("/console/keys").text
+
+
+def test_a_key_can_be_bound_to_addresses(deployment: Deployment, admin: TestClient) -> None:
+    admin.post("/console/keys", data={"form_token": form_token(admin), "team": "a", "ip": "10.0.0.0/8, 192.0.2.1"})
+    assert deployment.keys.made[0]["networks"] == ["10.0.0.0/8", "192.0.2.1"]
+
+
+def test_a_session_holds_only_where_its_key_does(monkeypatch: pytest.MonkeyPatch, admin: TestClient) -> None:
+    assert admin.get("/console/keys").status_code == 200
+    bound = dataclasses.replace(KEYS["admin-key"], networks=(ip_network("10.0.0.0/8"),))
+    monkeypatch.setitem(KEYS, "admin-key", bound)
+    assert admin.get("/console/keys").status_code == 403

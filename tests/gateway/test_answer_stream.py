@@ -8,6 +8,7 @@ import json
 import pytest
 
 from roadbed.gateway.answer_stream import AnswerStream
+from roadbed.gateway.cached_stream import CachedStream
 from roadbed.gateway.errors import NoCandidate, StreamCut
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.types import Answer, ChatRequest, Event, Finished, ImagePart, Message, Outcome, TextDelta, TextPart
@@ -24,7 +25,7 @@ CLOSE_S_MAX = 5.0
 async def until_cut(gateway: Gateway, seconds: float = 10.0) -> tuple[list[Event], Outcome, StreamCut]:
     events: list[Event] = []
 
-    async def read(stream: AnswerStream) -> None:
+    async def read(stream: AnswerStream | CachedStream) -> None:
         async for event in stream:
             events.append(event)
 

@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from roadbed.gateway.answer_stream import AnswerStream
+from roadbed.gateway.cached_stream import CachedStream
 from roadbed.gateway.continuation import HELD_CHARACTERS_MAX, OVERLAP_MIN, Seam
 from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.gateway import Gateway
@@ -123,7 +124,7 @@ async def test_what_does_not_join_is_an_honest_cut(
     ladder = endpoint("a", first.url, stall_s=0.1), endpoint("b", second.url, continues=True, first_event_s=0.2)
     events: list[Event] = []
 
-    async def read_on(stream: AnswerStream) -> None:
+    async def read_on(stream: AnswerStream | CachedStream) -> None:
         async for event in stream:
             events.append(event)
 

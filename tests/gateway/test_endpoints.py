@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,18 @@ def test_a_missing_key_is_a_fault_of_one_endpoint_and_not_of_the_manifest(tmp_pa
     assert (found.key.reveal(), found.fault) == ("sk-1", "")
     assert found.profile.limit_field == "max_completion_tokens"
     assert "sk-1" not in repr(found)
+
+
+def test_of_several_keys_those_that_can_be_read_are_used(tmp_path: Path) -> None:
+    for name, value in (("one", "sk-1"), ("two", "sk-2"), ("same", "sk-1")):
+        (tmp_path / name).write_text(value)
+    values: dict[str, Any] = {"base": tmp_path, "type": "openai", "model": "m", "url": "http://x"}
+    found = built(key=["file:one", "file:gone", "file:two", "file:same"], **values)
+    assert ([key.reveal() for key in found.keys], found.fault) == (["sk-1", "sk-2"], "")
+    assert found.key is found.keys[0]
+    alone = built(key=["file:one", "file:gone"], **values)
+    assert (alone.key is not None, alone.keys, alone.fault) == (True, (), "")
+    assert "gone" in built(key=["file:gone"], **values).fault
 
 
 def test_prices_by_table_by_manifest_and_none() -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from roadbed.gateway.answer_stream import AnswerStream
+from roadbed.gateway.cached_stream import CachedStream
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
@@ -29,7 +30,7 @@ def port_of(model: ScriptedModel) -> int:
     return int(model.root.rpartition(":")[2])
 
 
-async def read(stream: AnswerStream, events: list[Event]) -> None:
+async def read(stream: AnswerStream | CachedStream, events: list[Event]) -> None:
     """Keep what comes until it breaks."""
     async for event in stream:
         events.append(event)

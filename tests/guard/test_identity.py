@@ -219,3 +219,50 @@ class TestAdminKey:
         async with Identity(database) as one, Identity(database) as other:
             made = await asyncio.gather(one.ensure_admin_key(), other.ensure_admin_key())
         assert sum(key is not None for key in made) == 1
+
+
+async def test_a_key_calls_what_its_apps_and_models_name(identity: Identity) -> None:
+    record, key = await identity.create_key(team="a", apps=["helpdesk"], models=["fast"], networks=["10.1.2.3/8"])
+    assert (record.models, record.networks) == (frozenset({"fast"}), ("10.0.0.0/8",))
+    caller = identity.authenticate(key)
+    assert caller.apps == frozenset({"helpdesk", "fast"})
+    assert [str(network) for network in caller.networks] == ["10.0.0.0/8"]
+    _, key = await identity.create_key(team="a", models=["fast"])
+    assert identity.authenticate(key).apps == frozenset({"fast"})
+
+
+async def test_a_rotated_key_is_the_same_with_another_value(database: Database) -> None:
+    clock = HandClock()
+    async with Identity(database, clock=clock) as identity:
+        record, old = await identity.create_key(team="a", expires=clock.now + timedelta(days=30))
+        assert identity.may_expire(identity.authenticate(old))
+        clock.now += timedelta(days=20)
+        rotated, new = await identity.rotate_key(record.id, timedelta(hours=1))
+        assert rotated.id == record.id
+        assert rotated.previous_until == clock.now + timedelta(hours=1)
+        assert rotated.expires is not None
+        assert abs(rotated.expires - clock.now - timedelta(days=30)) < timedelta(minutes=1)
+        assert identity.authenticate(old) == identity.authenticate(new)
+        clock.now += timedelta(hours=2)
+        assert is_refused(identity, old)
+        assert identity.authenticate(new).id == record.id
+        with pytest.raises(KeyNotFound):
+            await identity.rotate_key("nobody")
+
+
+async def test_a_key_rotated_without_overlap_ends_its_old_value_at_once(identity: Identity) -> None:
+    record, old = await identity.create_key(team="a")
+    assert not identity.may_expire(identity.authenticate(old))
+    _, new = await identity.rotate_key(record.id)
+    assert is_refused(identity, old)
+    assert identity.authenticate(new).id == record.id
+    await identity.rotate_key(record.id, timedelta(hours=1))
+    assert identity.may_expire(identity.authenticate(new)), "its old value is not to be remembered with a connection"
+    await identity.revoke_key(record.id)
+    assert is_refused(identity, new)
+
+
+async def test_the_first_admin_key_is_not_rotated(identity: Identity) -> None:
+    await identity.ensure_admin_key("a" * 30)
+    with pytest.raises(KeyRequestInvalid):
+        await identity.rotate_key("admin")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from roadbed.guard.networks import AddressNotAllowed
 from roadbed.kernel.errors import ConfigError, InvalidRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.kernel.secrets import Secret
@@ -15,6 +17,7 @@ from roadbed.server.admission import (
     RoleMissing,
     TwoKeys,
     admit,
+    check_credentials,
     presented_key,
     require_app,
     require_role,
@@ -55,6 +58,34 @@ def test_two_different_keys_are_refused() -> None:
     with pytest.raises(TwoKeys) as refused:
         presented_key(b"Bearer rbk_x", b"rbk_y")
     assert refused.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_fine"),
+    [
+        ([(b"authorization", b"Bearer rbk_x"), (b"x-api-key", b"rbk_x")], True),
+        ([(b"authorization", b"Bearer rbk_x"), (b"authorization", b"bearer rbk_x")], True),
+        ([(b"authorization", b"Bearer rbk_x"), (b"x-api-key", b"rbk_y")], False),
+        ([(b"authorization", b"Basic abc"), (b"x-api-key", b"rbk_y")], False),
+        ([(b"authorization", b"Bearer rbk_x"), (b"authorization", b"Bearer rbk_y")], False),
+        ([(b"x-api-key", b"rbk_x"), (b"x-api-key", b"rbk_y")], False),
+    ],
+)
+def test_which_of_two_credentials_was_meant_is_not_guessed(headers: list[tuple[bytes, bytes]], is_fine: bool) -> None:
+    if is_fine:
+        check_credentials(headers)
+    else:
+        with pytest.raises(TwoKeys):
+            check_credentials(headers)
+
+
+def test_a_key_bound_to_addresses_is_refused_elsewhere() -> None:
+    identity: Any = OneKey()
+    identity.authenticate = lambda presented: Principal("key", "staff", networks=(ip_network("10.0.0.0/8"),))
+    assert admit(identity, b"Bearer k", None, None, "10.1.2.3").principal.id == "key"
+    for elsewhere in ("192.0.2.1", ""):
+        with pytest.raises(AddressNotAllowed):
+            admit(identity, b"Bearer k", None, None, elsewhere)
 
 
 def test_a_deadline_is_bounded_and_checked() -> None:

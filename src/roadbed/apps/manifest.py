@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from roadbed.gateway.manifest import CacheConfig
 from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
@@ -31,3 +32,6 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     examples: Annotated[list[str], Meta(max_length=12, description="questions to try, shown to people")] = []
     description: Annotated[str, Meta(description="what it is for, shown to people")] = ""
+    cache: Annotated[
+        CacheConfig | None, Meta(description="answers of its model that are given again; none when left out")
+    ] = None

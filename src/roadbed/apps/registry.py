@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -20,6 +19,7 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher
 from roadbed.apps.search import SearchApp
 from roadbed.apps.types import App
+from roadbed.gateway.cache import cache_rule
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig
 from roadbed.gateway.prices import PriceTable
@@ -102,7 +102,7 @@ class AppRegistry:
         routes_release = live.get(ROUTES)
         if routes_release is not None and routes_release is not self.served.routes_release:
             try:
-                self._declared = self._routes(routes_release.document)
+                self._declared = self._routes(routes_release)
             except (ConfigError, msgspec.ValidationError) as error:
                 log.error("the routes cannot serve: %s", error)
                 routes_release = self.served.routes_release  # what serves is named, not what was meant to
@@ -121,17 +121,26 @@ class AppRegistry:
     def _default_route(self) -> Route | None:
         return next(iter(self._local.values()), None) if not self._declared else None
 
-    def _routes(self, document: Mapping[str, Any]) -> dict[str, Route]:
+    def _routes(self, release: Release) -> dict[str, Route]:
+        document = release.document
         endpoints = msgspec.convert(document["endpoints"], dict[str, EndpointConfig])
         models = msgspec.convert(document["routes"], dict[str, ModelConfig])
-        return build_routes(endpoints, models, prices=self._prices, base=self._folder)
+        return build_routes(endpoints, models, prices=self._prices, base=self._folder, release=release.digest)
 
     def _build(self, name: str, release: Release) -> ServedApp:
         config = msgspec.convert(release.document["settings"], AppConfig)
-        pinned = self._routes(release.document).get(config.model)
+        uses_knowledge = bool(config.knowledge)
+        rule = cache_rule(config.cache, release.digest, uses_knowledge=uses_knowledge)
+        declared = self._routes(release).get(config.model)
+        if config.cache is None and declared is not None and declared.cache is not None:
+            rule = msgspec.structs.replace(declared.cache, uses_knowledge=uses_knowledge)
+        pinned = replace(declared, cache=rule) if declared is not None else None
 
         def route() -> Route | None:
-            return pinned if pinned is not None else self._default_route()
+            if pinned is not None:
+                return pinned
+            found = self._default_route()
+            return replace(found, cache=rule) if found is not None and rule is not None else found
 
         if config.kind == "search":
             app: App = SearchApp(config, searcher=self._searcher, guard=self._guard)

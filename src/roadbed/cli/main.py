@@ -5,7 +5,8 @@ parse, call and print; they hold no logic. Errors become one line on standard er
 exit codes:
 
     0 done · 1 it failed · 2 wrong usage · 3 the workspace or a setting is not valid · 4 no server runs · 5 not allowed
-    6 the answer is `not in these documents` (ask) or nothing was found (search) · 130 stopped by Ctrl-C
+    6 the answer is `not in these documents` (ask) or nothing was found (search) · 7 not all carried over (import)
+    130 stopped by Ctrl-C
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ EXIT_CONFIG = 3
 EXIT_NO_SERVER = 4
 EXIT_NOT_ALLOWED = 5
 EXIT_NOTHING_FOUND = 6
+EXIT_PARTLY = 7
 EXIT_INTERRUPTED = 130
 
-# command -> what it does. The file is roadbed/cli/<command>.py.
+# command -> what it does. The file is roadbed/cli/<command>.py, but for those in FILES.
 COMMANDS = {
     "up": "run everything: database, ingest, API, console",
     "init": "write a commented roadbed.yaml for a folder",
+    "import": "make a manifest of another gateway's configuration",
     "check": "validate a workspace, with line numbers",
     "ask": "ask an app a question",
     "search": "search the documents",
@@ -47,6 +50,7 @@ COMMANDS = {
     "docs": "generate the reference pages",
 }
 HIDDEN = {"docs"}
+FILES = {"import": "import_config"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def command_parser(name: str) -> argparse.ArgumentParser:
     """The parser of one command, with its example."""
-    module = importlib.import_module(f"roadbed.cli.{name}")
+    module = importlib.import_module(f"roadbed.cli.{FILES.get(name, name)}")
     parser = argparse.ArgumentParser(
         prog=f"roadbed {name}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

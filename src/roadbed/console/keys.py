@@ -1,6 +1,6 @@
-"""Keys: which exist, what they may do, when they were used; admins make and revoke them.
+"""Keys: which exist, what they may do, when they were used; admins make, rotate and revoke them.
 
-A new key is shown once, on the page that answers its form, and is never stored or shown again.
+A new value is shown once, on the page that answers its form, and is never stored or shown again.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 
 KEYS_SHOWN = 200
 LIFETIMES = {"": "never", "30": "in 30 days", "90": "in 90 days", "365": "in a year"}
+OVERLAPS = {"0": "at once", "1": "in an hour", "24": "in a day", "168": "in a week"}
 ROLES = {
     MEMBER: "asks apps, searches, reads documents that it may see",
     AUDITOR: "also reads traces, keys and releases",
@@ -29,6 +30,8 @@ def key_routes(console: Console) -> list[Route]:
     return [
         *console.page("/console/keys", keys, role=AUDITOR),
         *console.action("/console/keys", create, role=ADMIN),
+        *console.page("/console/keys/{id}/rotate", confirm_rotation, role=ADMIN),
+        *console.action("/console/keys/{id}/rotate", rotate, role=ADMIN),
         *console.page("/console/keys/{id}/revoke", confirm, role=ADMIN),
         *console.action("/console/keys/{id}/revoke", revoke, role=ADMIN),
     ]
@@ -67,6 +70,7 @@ async def create(visit: Visit) -> Page:
             team=visit.text("team").strip(),
             roles=sorted({MEMBER, role}),
             apps=apps or None,
+            networks=visit.text("ip").replace(",", " ").split(),
             name=visit.text("name").strip(),
             expires=expires,
         )
@@ -77,11 +81,33 @@ async def create(visit: Visit) -> Page:
 
 async def confirm(visit: Visit) -> Page:
     """Ask before a key is ended."""
+    record = await _live(visit)
+    context = {"record": record, "is_own": record.id == visit.principal.id}
+    return Page("key_revoke.html", "Revoke a key", context, record)
+
+
+async def confirm_rotation(visit: Visit) -> Page:
+    """Ask how long the value before stays good."""
+    record = await _live(visit)
+    return Page("key_rotate.html", "Rotate a key", {"record": record, "overlaps": OVERLAPS}, record)
+
+
+async def rotate(visit: Visit) -> Page:
+    """Give a key a new value and show it, this once."""
+    hours = visit.text("overlap", "0")
+    overlap = timedelta(hours=int(hours)) if hours in OVERLAPS else timedelta()
+    try:
+        made = await visit.services.identity.rotate_key(visit.request.path_params["id"], overlap)
+    except KeyRequestInvalid as error:
+        return await _page(visit, error=error)
+    return await _page(visit, made)
+
+
+async def _live(visit: Visit) -> KeyRecord:
     key_id = visit.request.path_params["id"]
     for record in await visit.services.identity.list_keys():
         if record.id == key_id and record.revoked is None:
-            context = {"record": record, "is_own": record.id == visit.principal.id}
-            return Page("key_revoke.html", "Revoke a key", context, record)
+            return record
     raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
 
 

@@ -159,10 +159,16 @@ class KeyStore(Protocol):
         team: str,
         roles: Iterable[str] = ...,
         apps: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        networks: Iterable[str] = (),
         name: str = "",
         expires: datetime | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
+        ...
+
+    async def rotate_key(self, key_id: str, overlap: timedelta = ...) -> tuple[KeyRecord, str]:
+        """Give a key a new value."""
         ...
 
     async def list_keys(self) -> list[KeyRecord]:
@@ -254,3 +260,4 @@ class ConsoleServices:
     order_endpoint: OrderEndpoint
     try_route: TryRoute
     process: Callable[[], tuple[int, int]]
+    behind_proxy: bool = False

@@ -23,6 +23,7 @@ from roadbed.console.csp import protect
 from roadbed.console.menu import Menu, is_auditor
 from roadbed.console.rendering import Templates, link
 from roadbed.console.services import ConsoleServices
+from roadbed.guard.networks import caller_address, require_address
 from roadbed.guard.sessions import SESSION_COOKIE, SessionRefused
 from roadbed.kernel.errors import Forbidden, InvalidRequest, RoadbedError
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
@@ -157,9 +158,13 @@ class Console:
     # -- the parts ----------------------------------------------------------------------------------------------------
 
     def visit(self, request: Request, role: str) -> Visit:
-        """The caller's visit. `SessionRefused`, `PageForbidden`."""
+        """The caller's visit. `SessionRefused`, `AddressNotAllowed`, `PageForbidden`."""
         cookie = request.cookies.get(cookie_name(request, self.services), "")
         principal = self.services.sessions.principal_of(cookie)
+        if principal.networks:
+            forwarded_for = request.headers.getlist("x-forwarded-for")
+            last = forwarded_for[-1].encode("latin-1") if forwarded_for else None
+            require_address(principal, caller_address(request.client, last, behind_proxy=self.services.behind_proxy))
         if (role == ADMIN and not principal.is_admin) or (role == AUDITOR and not is_auditor(principal)):
             raise PageForbidden(f"this page needs a key with the role {role}")
         return Visit(request, self.services, principal, cookie)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
@@ -27,6 +27,7 @@ from roadbed.gateway.failure import Failure, deadline_passed, ladder_spent, reje
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import Admission, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
+from roadbed.gateway.key_ring import KEY_FAILURES
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.route import Candidate, Plan, Route, plan
@@ -229,6 +230,8 @@ class AnswerStream:
                     self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                     return False
                 failure = await self._try(candidate, encoded, rungs_left, admission)
+                if failure is not None and endpoint.keys:
+                    failure = await self._try_other_keys(candidate, encoded, rungs_left, failures, failure)
             if failure is None:
                 return True
             failures.append((endpoint.name, failure))
@@ -244,6 +247,29 @@ class AnswerStream:
         if self._deadline.has_passed():
             raise deadline_passed(self._route.name, failures)
         return False
+
+    async def _try_other_keys(
+        self,
+        candidate: Candidate,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        failures: list[Failure],
+        failure: UpstreamError,
+    ) -> UpstreamError | None:
+        """Go on with the endpoint's next key while one is refused or throttled; each at most once."""
+        endpoint = candidate.endpoint
+        for _ in range(len(endpoint.keys) - 1):
+            if failure.failure not in KEY_FAILURES or self._deadline.has_passed():
+                return failure
+            admission = self._shared.health.admit(endpoint.name, has_alternative=False)
+            if admission is None:
+                return failure
+            failures.append((endpoint.name, failure))
+            next_failure = await self._try(candidate, encoded, rungs_left, admission)
+            if next_failure is None:
+                return None
+            failure = next_failure
+        return failure
 
     async def _try(
         self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
@@ -308,6 +334,9 @@ class AnswerStream:
     def _start(self, endpoint: Endpoint, encoded: EncodedRequest, rungs_left: int, admission: Admission) -> Running:
         call, shared, loop = self._call, self._shared, asyncio.get_running_loop()
         limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
+        if endpoint.keys:
+            keyed = replace(endpoint, key=shared.health.key_of(endpoint, admission))
+            encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, keyed)
         attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
         meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop)
         attempt.start(shared.client, encoded)

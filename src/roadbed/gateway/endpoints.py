@@ -54,6 +54,7 @@ class Endpoint:
 
     ``context_tokens`` is its window, None when not declared; ``continues`` says whether and how it goes on from a
     prefix of its answer. ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
+    ``key`` is its key; ``keys`` is filled where it has several, of which ``key`` is the first.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Endpoint:
     fault: str = ""
     aws: AwsCredentials | None = None
     region: str = ""
+    keys: tuple[Secret, ...] = ()
 
     @property
     def address(self) -> str:
@@ -127,7 +129,8 @@ def endpoint_from_config(
     is_local = config.local
     if is_local is None:
         is_local = is_local_address(url) and not config.model.endswith(REMOTE_SUFFIXES)
-    key, fault = _key(name, config.key, base)
+    keys, fault = _keys(name, config.key_references, base)
+    key = keys[0] if keys else None
     aws: AwsCredentials | None = None
     if is_bedrock and not config.key:
         aws, fault = aws_credentials(name, config, base)
@@ -161,6 +164,7 @@ def endpoint_from_config(
         fault=fault,
         aws=aws,
         region=region,
+        keys=keys if len(keys) > 1 else (),
     )
 
 
@@ -211,6 +215,19 @@ def _first_event_s(config: EndpointConfig) -> float:
     if config.first_event is not None:
         return parse_duration_s(config.first_event)
     return LOADING_S if config.type == "ollama" else FIRST_EVENT_S
+
+
+def _keys(name: str, references: list[str], base: Path | None) -> tuple[tuple[Secret, ...], str]:
+    """The keys that can be read. Where some can, the others are left out, and are no fault of the endpoint."""
+    found: list[Secret] = []
+    faults: list[str] = []
+    for reference in references:
+        key, fault = _key(name, reference, base)
+        if key is not None and not any(key.equals(other.reveal()) for other in found):
+            found.append(key)
+        if fault:
+            faults.append(fault)
+    return tuple(found), "" if found else "; ".join(faults)
 
 
 def _key(name: str, reference: str, base: Path | None) -> tuple[Secret | None, str]:

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
+from roadbed.gateway.cached_stream import AnswerCache, CachedStream
 from roadbed.gateway.dialects.embeddings import Embeddings, EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.dialects.rerank import Ranking, RerankRequest
@@ -63,6 +64,7 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
+        self._cache = AnswerCache(clock.monotonic_s)
         self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
         self.hedges = HedgeBudget()
         self.gates = Gates()
@@ -103,22 +105,35 @@ class Gateway:
         first_try: FirstTry | None = None,
         *,
         is_whole: bool = False,
-    ) -> AnswerStream:
+    ) -> AnswerStream | CachedStream:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
         ``first_try`` is a relay's failed attempt, from which the walk goes on; ``is_whole`` says that the caller waits
         for all of the answer.
         """
         found = self._for_task(route, "chat")
-        if found.policy is not PLAIN:
-            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
-            return kind(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
-        return AnswerStream(self._shared, found, request, call, first_try=first_try)
+        if found.cache is not None:
+
+            def fetch(own: Call) -> AnswerStream:
+                return self._walk(found, request, own, None, is_whole=is_whole)
+
+            return CachedStream(self._cache, found.cache, self._shared, found, request, call, fetch)
+        return self._walk(found, request, call, first_try, is_whole=is_whole)
+
+    def _walk(
+        self, route: Route, request: ChatRequest, call: Call, first_try: FirstTry | None, *, is_whole: bool
+    ) -> AnswerStream:
+        if route.policy is PLAIN:
+            return AnswerStream(self._shared, route, request, call, first_try=first_try)
+        kind = EnsembleStream if route.policy.strategy in ENSEMBLES else PolicyStream
+        return kind(self._shared, route, request, call, first_try=first_try, is_whole=is_whole)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
         """What a `Relay` needs to send a caller's bytes as they are, where nothing in them must be masked (the server
         has looked). None when the request has to go the ordinary way, by `stream`.
         """
+        if route.cache is not None:
+            return None
         return open_relay(self._shared, route, incoming, body, call)
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
@@ -188,6 +203,7 @@ class Gateway:
                     "in_flight": state.in_flight,
                     "first_token_ms": first_token_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
+                    **({"keys": state.keys.states(now_s)} if state.keys is not None else {}),
                 }
             )
         return rows

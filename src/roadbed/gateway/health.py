@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWEEP_S, WINDOW_S, Results, Tally, outliers
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
+from roadbed.gateway.key_ring import KEY_FAILURES, KeyRing
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
+from roadbed.kernel.secrets import Secret
 
 QUOTA_REST_S = 600.0
 CREDENTIAL_REST_S = 30.0
@@ -38,7 +40,10 @@ class SeenFailure:
 
 @dataclass(slots=True)
 class EndpointHealth:
-    """One endpoint's state. ``resting_until_s`` is a rest that it asked for (throttling) or that its key needs."""
+    """One endpoint's state. ``resting_until_s`` is a rest that it asked for (throttling) or that its key needs.
+
+    ``keys`` is set for an endpoint with several keys, each of which then rests by itself.
+    """
 
     name: str
     breaker: breakers.Breaker = breakers.CLOSED
@@ -56,6 +61,7 @@ class EndpointHealth:
     successes_second: int = 0
     successes: int = 0
     tally: Tally = field(default_factory=Tally)
+    keys: KeyRing | None = None
 
     @property
     def first_event_ms(self) -> float | None:
@@ -77,7 +83,8 @@ class EndpointHealth:
         """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""
         if self.is_drained:
             return 0.0
-        return max(self.resting_until_s - now_s, self.breaker.retry_after_s(now_s), 0.0)
+        keys_s = self.keys.resting_for_s(now_s) if self.keys is not None else 0.0
+        return max(self.resting_until_s - now_s, self.breaker.retry_after_s(now_s), keys_s, 0.0)
 
     def why_unavailable(self, now_s: float) -> str:
         """Why it may not be asked now; empty when it may."""
@@ -85,6 +92,8 @@ class EndpointHealth:
             return self.resting_for
         if now_s < self.resting_until_s:
             return f"resting after {self.resting_for}"
+        if self.keys is not None and self.keys.resting_for_s(now_s) > 0.0:
+            return "all its keys rest"
         if not breakers.is_available(self.breaker, now_s):
             return "resting after failures" if self.breaker.phase == "open" else "being probed after failures"
         return ""
@@ -107,6 +116,14 @@ class HealthBoard:
         if state is None:
             state = self._states[name] = EndpointHealth(name)
         return state
+
+    def key_of(self, endpoint: Endpoint, admission: Admission) -> Secret:
+        """The key for an admitted attempt at an endpoint with several."""
+        state = self.of(endpoint.name)
+        if state.keys is None or not state.keys.holds(endpoint.keys):
+            state.keys = KeyRing(endpoint.keys)
+        number = admission.key = state.keys.choose(self.monotonic_s())
+        return endpoint.keys[number or 0]
 
     def why_unavailable(self, endpoint: Endpoint) -> str:
         """Why the endpoint may not be asked now; empty when it may."""
@@ -240,11 +257,14 @@ class Admission:
     board: HealthBoard
     state: EndpointHealth
     is_open: bool = True
+    key: int | None = None
 
     def succeeded(self, first_event_s: float | None) -> None:
         """The endpoint answered."""
         if self.is_open:
             self.is_open = False
+            if self.key is not None and self.state.keys is not None:
+                self.state.keys.succeeded(self.key)
             self.board.succeeded(self.state, first_event_s)
 
     def told_nothing(self) -> None:
@@ -260,7 +280,9 @@ class Admission:
         state.last_failure = f"{error.failure}: {error.reason}"
         state.last_failure_s = now_s
         state.recent.append(SeenFailure(now_s, error.failure, error.reason))
-        if error.failure == "quota":
+        if self.key is not None and state.keys is not None and error.failure in KEY_FAILURES:
+            state.keys.failed(self.key, error, now_s)
+        elif error.failure == "quota":
             _rest(state, now_s, QUOTA_REST_S, "its quota was spent")
         elif error.failure == "auth":
             _rest(state, now_s, CREDENTIAL_REST_S, "it refused our key")

@@ -11,6 +11,7 @@ from roadbed.gateway.profiles import ProfileName
 from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
+OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
 Price = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=1)]
 Task = Literal["chat", "embeddings", "rerank"]
@@ -25,6 +26,9 @@ RULES_MAX = 32
 HEADERS_MAX = 8
 
 
+KEYS_MAX = 32
+
+
 class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One reachable model server."""
 
@@ -34,7 +38,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
     model: Annotated[str, Meta(min_length=1, description="the model's name as the server knows it")]
     url: Annotated[str, Meta(description="base address, for example http://10.0.0.5:8000/v1")] = ""
-    key: Annotated[str, Meta(description="reference to the key: env:NAME or file:PATH")] = ""
+    key: Annotated[
+        str | Annotated[list[str], Meta(max_length=KEYS_MAX)],
+        Meta(description="reference to the key: env:NAME or file:PATH; or a list of them, used in turn"),
+    ] = ""
     region: Annotated[str, Meta(description="AWS region of an endpoint of type bedrock")] = ""
     access_key: Annotated[str, Meta(description="reference to an AWS access key's id, for type bedrock")] = ""
     secret_key: Annotated[str, Meta(description="reference to the AWS secret access key that goes with it")] = ""
@@ -70,6 +77,30 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
+
+    @property
+    def key_references(self) -> list[str]:
+        """The references to its keys, however many there are."""
+        given = [self.key] if isinstance(self.key, str) else self.key
+        return [reference for reference in dict.fromkeys(given) if reference]
+
+
+class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which answers are given again instead of asking an endpoint. Off unless it is written."""
+
+    exact: Annotated[
+        str, Meta(pattern=OPTIONAL_DURATION_PATTERN, description="how long an answer is given again to equal requests")
+    ] = ""
+    stale: Annotated[
+        str,
+        Meta(
+            pattern=OPTIONAL_DURATION_PATTERN,
+            description="how old an answer may be that is given when no endpoint answers",
+        ),
+    ] = ""
+    any_temperature: Annotated[
+        bool, Meta(description="whether answers are kept of requests whose temperature is not 0, too")
+    ] = False
 
 
 class WhenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,3 +164,5 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Every endpoint that the route may ask, once each."""
         targets = [target for target in msgspec.structs.astuple(self.on) if target not in ("next", "fail")]
         return list(dict.fromkeys([*self.ladder, *(name for rule in self.when for name in rule.use), *targets]))
+
+    cache: Annotated[CacheConfig | None, Meta(description="answers that are given again; none when left out")] = None

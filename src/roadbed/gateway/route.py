@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.gateway.cache import CacheRule, cache_rule
 from roadbed.gateway.dialects.registry import BY_TASK
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
@@ -30,7 +31,10 @@ from roadbed.kernel.label import PUBLIC, Label, parse_label
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public model name: its ladder, best first, the longest time for one answer, and what it is asked for."""
+    """A public model name: its ladder, best first, the longest time for one answer, and what it is asked for.
+
+    ``cache`` is set where its answers may be given again.
+    """
 
     name: str
     ladder: tuple[Endpoint, ...]
@@ -39,6 +43,7 @@ class Route:
     task: Task = "chat"
     policy: Policy = PLAIN
     judge: Route | None = None
+    cache: CacheRule | None = None
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -107,8 +112,12 @@ def build_routes(
     *,
     prices: PriceTable,
     base: Path | None = None,
+    release: str = "",
 ) -> dict[str, Route]:
-    """The routes of a manifest. Raises `ConfigError` for a ladder entry that names nothing."""
+    """The routes of a manifest. Raises `ConfigError` for a ladder entry that names nothing.
+
+    ``release`` is the digest of what serves them: answers are kept under it.
+    """
     built = {name: endpoint_from_config(name, config, prices=prices, base=base) for name, config in endpoints.items()}
 
     def endpoint(entry: str, where: str) -> Endpoint:
@@ -125,7 +134,8 @@ def build_routes(
         label = parse_label(model.labels, where=f"models.{name}.labels")
         policy = _policy(name, model, ladder, endpoint)
         _check_task(name, model.task, (*ladder, *policy.reserve))
-        routes[name] = Route(name, ladder, parse_duration_s(model.deadline), label, model.task, policy)
+        cache = cache_rule(model.cache, release)
+        routes[name] = Route(name, ladder, parse_duration_s(model.deadline), label, model.task, policy, cache=cache)
     return {name: _with_judge(route, models[name].judge, routes) for name, route in routes.items()}
 
 

@@ -22,7 +22,7 @@ from roadbed.ledger.trace import Trace
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
-Rung = Literal["full", "fallback", "local"]
+Rung = Literal["full", "fallback", "local", "cached"]
 
 
 Hints = dict[str, Any] | None
@@ -294,7 +294,10 @@ class AttemptRecord:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a call; filled while its stream runs and final when the stream has ended."""
+    """What became of a call; filled while its stream runs and final when the stream has ended.
+
+    ``age_s`` is how old an answer is that was given again; None for others.
+    """
 
     route: str = ""
     endpoint: str = ""
@@ -311,6 +314,7 @@ class Outcome:
     dropped: tuple[str, ...] = ()
     continued: int = 0
     hedged: bool = False
+    age_s: float | None = None
 
     @property
     def cost_microusd(self) -> int:

@@ -97,13 +97,13 @@ class Ways:
         )
 
     def _way(self, route: Route, candidate: Candidate) -> Way | None:
-        """None for an endpoint of another dialect, or one that cannot be used."""
+        """None for an endpoint of another dialect or with several keys, or one that cannot be used."""
         identity = (id(route), candidate.position)
         known = self._known.get(identity)
         if known is not None and known.route is route:  # a way holds its route, so no identity is used again
             return known
         endpoint = candidate.endpoint
-        if endpoint.dialect != "openai" or endpoint.fault or route.task != "chat":
+        if endpoint.dialect != "openai" or endpoint.fault or endpoint.keys or route.task != "chat":
             return None
         try:
             url, trust = address_of(endpoint.url + PATH, endpoint.ca_file, endpoint.client_cert)

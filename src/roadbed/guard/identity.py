@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
@@ -32,7 +32,9 @@ from roadbed.guard.keys import (
     check_key_request,
     digest_of,
     new_key,
+    new_value,
 )
+from roadbed.guard.networks import check_networks
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
@@ -43,6 +45,7 @@ POLL_S: Final = 5.0
 LAST_USED_EVERY_S: Final = 60.0
 STOP_S: Final = 5.0
 KEYS_LISTED_MAX: Final = 10_000
+OVERLAP_MAX: Final = timedelta(days=30)
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +53,14 @@ logger = logging.getLogger(__name__)
 class _Entry:
     """A live key as `authenticate` needs it."""
 
-    __slots__ = ("digest", "expires", "principal")
+    __slots__ = ("digest", "expires", "may_change", "principal")
 
-    def __init__(self, digest: bytes, record: KeyRecord) -> None:
+    def __init__(self, digest: bytes, record: KeyRecord, principal: Principal, until: datetime | None) -> None:
         self.digest = digest
-        self.expires = record.expires
-        self.principal = record.principal()
+        self.expires = until
+        # Which of its two values a caller showed is not kept, so both are taken for one that ends.
+        self.may_change = record.expires is not None or record.previous_until is not None
+        self.principal = principal
 
 
 class Identity:
@@ -137,7 +142,7 @@ class Identity:
     def may_expire(self, principal: Principal) -> bool:
         """Whether the caller's key has a time at which it ends, or is no longer known."""
         entry = self._by_id.get(principal.id)
-        return entry is None or entry.expires is not None
+        return entry is None or entry.may_change
 
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
@@ -166,25 +171,56 @@ class Identity:
         team: str,
         roles: Iterable[str] = (MEMBER,),
         apps: Iterable[str] | None = None,
+        models: Iterable[str] | None = None,
+        networks: Iterable[str] = (),
         name: str = "",
         expires: datetime | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`."""
-        granted = frozenset(roles)
-        check_key_request(team, granted, name)
+        granted, ranges = frozenset(roles), check_networks(networks)
+        called_apps = sorted(apps) if apps is not None else None
+        called_models = sorted(models) if models is not None else None
+        check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())))
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
             raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
         key_id, plaintext = new_key()
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-                " RETURNING *",
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
-                *(sorted(apps) if apps is not None else None, expires),
+                *(called_apps, expires, called_models, ranges),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
         logger.info("key %s was created for team %s", key_id, team)
+        return _record(row), plaintext
+
+    async def rotate_key(self, key_id: str, overlap: timedelta = timedelta()) -> tuple[KeyRecord, str]:
+        """Give a key a new value, shown this once; the one before it stays good for ``overlap``.
+
+        Everything else stays: its id, and with it budgets, permissions and sessions. A key that expires lives on as
+        long as it did at first. `KeyNotFound`, `KeyRequestInvalid`.
+        """
+        if key_id == ADMIN_KEY_ID:
+            hint = "change ROADBED_ADMIN_KEY, or make another admin key and revoke this one"
+            raise KeyRequestInvalid("the first admin key is not rotated", hint=hint, param="id")
+        if not timedelta() <= overlap <= OVERLAP_MAX:
+            raise KeyRequestInvalid(f"an overlap is at most {OVERLAP_MAX.days} days", param="overlap")
+        now, plaintext = self._clock.wall(), new_value(key_id)
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                "UPDATE api_key SET digest = $2, previous_digest = CASE WHEN $4 THEN digest END, previous_until ="
+                " CASE WHEN $4 THEN least($5, expires) END, expires = $3 + (expires - coalesce(rotated, created)),"
+                " rotated = $3"
+                " WHERE id = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $3) RETURNING *",
+                *(key_id, digest_of(plaintext.encode()), now, overlap > timedelta(), now + overlap),
+            )
+            if row is None:
+                raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
+            await self._database.notify(CHANNEL, key_id, connection=connection)
+        await self.refresh()
+        logger.info("key %s was rotated", key_id)
         return _record(row), plaintext
 
     async def list_keys(self) -> list[KeyRecord]:
@@ -246,8 +282,15 @@ class Identity:
         """Read the live keys now. `StoreUnavailable`."""
         async with self._refreshing:
             rows = await self._database.fetch("SELECT * FROM api_key WHERE revoked IS NULL")
-            entries = {bytes(row["digest"]): _Entry(bytes(row["digest"]), _record(row)) for row in rows}
-            self._by_id = {entry.principal.id: entry for entry in entries.values()}
+            entries: dict[bytes, _Entry] = {}
+            by_id: dict[str, _Entry] = {}
+            for row in rows:
+                record, digest, previous = _record(row), bytes(row["digest"]), row["previous_digest"]
+                principal = record.principal()
+                by_id[record.id] = entries[digest] = _Entry(digest, record, principal, record.expires)
+                if previous is not None:
+                    entries[bytes(previous)] = _Entry(bytes(previous), record, principal, record.previous_until)
+            self._by_id = by_id
             self._by_digest = entries
 
     async def _try_refresh(self) -> None:
@@ -315,4 +358,8 @@ def _record(row: Any) -> KeyRecord:
         expires=row["expires"],
         revoked=row["revoked"],
         last_used=row["last_used"],
+        models=frozenset(row["models"]) if row["models"] is not None else None,
+        networks=tuple(row["networks"]),
+        previous_until=row["previous_until"],
+        rotated=row["rotated"],
     )

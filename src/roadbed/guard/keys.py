@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Final
 
 from roadbed.kernel.errors import ConfigError, Conflict, InvalidRequest, NotFound, Unauthorized, Unavailable
@@ -79,7 +81,11 @@ class AdminKeyWeak(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key as lists show it: everything but its secret. ``apps is None`` means all apps and routes."""
+    """A key as lists show it: everything but its secret.
+
+    ``apps`` and ``models`` name what it may call: their union; all apps and routes when both are None. ``networks`` are
+    IP ranges, none for all. Until ``previous_until`` the value before the last rotation is good too.
+    """
 
     id: str
     name: str
@@ -90,21 +96,44 @@ class KeyRecord:
     expires: datetime | None
     revoked: datetime | None
     last_used: datetime | None
+    models: frozenset[str] | None = None
+    networks: tuple[str, ...] = ()
+    previous_until: datetime | None = None
+    rotated: datetime | None = None
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything at ``now``."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
+    @property
+    def callable_names(self) -> frozenset[str] | None:
+        """The apps and routes that it may call; None for all."""
+        if self.apps is None and self.models is None:
+            return None
+        return (self.apps or frozenset()) | (self.models or frozenset())
+
     def principal(self) -> Principal:
         """The caller that presents this key."""
-        return Principal(id=self.id, team=self.team, roles=self.roles, apps=self.apps, name=self.name)
+        return Principal(
+            id=self.id,
+            team=self.team,
+            roles=self.roles,
+            apps=self.callable_names,
+            name=self.name,
+            networks=tuple(ip_network(network) for network in self.networks),
+        )
 
 
 def new_key() -> tuple[str, str]:
     """A fresh ``(id, plaintext)``."""
     key_id = "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+    return key_id, new_value(key_id)
+
+
+def new_value(key_id: str) -> str:
+    """A fresh plaintext for the key of this id."""
     secret = "".join(secrets.choice(_BASE62) for _ in range(_SECRET_LENGTH))
-    return key_id, f"{KEY_PREFIX}{key_id}_{secret}"
+    return f"{KEY_PREFIX}{key_id}_{secret}"
 
 
 def digest_of(presented: bytes) -> bytes:
@@ -122,7 +151,7 @@ def check_admin_key(value: str) -> str:
     return value
 
 
-def check_key_request(team: str, roles: frozenset[str], name: str) -> None:
+def check_key_request(team: str, roles: frozenset[str], name: str, names: Iterable[str] = ()) -> None:
     """`KeyRequestInvalid` for a key that cannot be."""
     if not roles or not roles <= ROLES:
         wrong = ", ".join(sorted(roles - ROLES)) or "none"
@@ -131,3 +160,5 @@ def check_key_request(team: str, roles: frozenset[str], name: str) -> None:
         raise KeyRequestInvalid("a key belongs to a team, whose name is printable", param="team")
     if len(name) > NAME_CHARACTERS_MAX or not (name.isprintable() or not name):
         raise KeyRequestInvalid(f"name: at most {NAME_CHARACTERS_MAX} printable characters", param="name")
+    if any(not 0 < len(called) <= NAME_CHARACTERS_MAX or not called.isprintable() for called in names):
+        raise KeyRequestInvalid("apps and models are names", hint="`roadbed models list` shows them", param="apps")

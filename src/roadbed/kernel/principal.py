@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 from roadbed.kernel.label import Level
 
@@ -11,11 +12,14 @@ MEMBER = "member"
 AUDITOR = "auditor"
 EVERYONE = "everyone"
 
+Network = IPv4Network | IPv6Network
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
 
+    ``networks`` are the addresses that its key may be used from; none means all of them.
     ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``, ``key:ID``.
     """
 
@@ -26,6 +30,7 @@ class Principal:
     region: str = "local"
     clearance: Level = Level.RESTRICTED
     name: str = ""
+    networks: tuple[Network, ...] = ()
 
     @property
     def is_admin(self) -> bool:

@@ -213,6 +213,16 @@ class Trace:
             self.dropped_spans += 1
         return span
 
+    def absorb(self, other: Trace) -> None:
+        """Take over the steps and the usage of a call that was recorded apart, and is over."""
+        after_us = (other.started_ns - self.started_ns) // 1000
+        for span in other.spans:
+            own = self.add_span(span.name, span.kind, span.start_us + after_us)
+            own.duration_us, own.status, own.attributes = span.duration_us, span.status, span.attributes
+        self.usage.extend(other.usage)
+        self.masked_count += other.masked_count
+        self.model = other.model or self.model
+
     def close_span(self, span: Span, status: str = OK, **attributes: Attribute) -> None:
         """End a span."""
         span.duration_us = self.now_us() - span.start_us

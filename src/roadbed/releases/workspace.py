@@ -177,7 +177,7 @@ def _check_collection(
 
 def _check_models(manifest: Manifest, document: Document) -> Iterator[ConfigError]:
     for name, endpoint in manifest.endpoints.items():
-        if endpoint.key and not is_reference(endpoint.key):
+        if not all(is_reference(reference) for reference in endpoint.key_references):
             yield document.error(
                 "`key` must be a reference, not the key itself",
                 ("endpoints", name, "key"),

@@ -21,6 +21,7 @@ from roadbed import __version__
 from roadbed.gateway.policy import Asked
 from roadbed.gateway.providers import describe_environment
 from roadbed.guard.keys import KeyRecord
+from roadbed.guard.networks import NETWORKS_MAX
 from roadbed.kernel.clock import SYSTEM_CLOCK
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
@@ -57,13 +58,21 @@ class IngestOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``."""
+    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``; ``ip`` are addresses or ranges."""
 
     team: Annotated[str, Meta(min_length=1, max_length=63)]
     name: Annotated[str, Meta(max_length=200)] = ""
     apps: list[str] | None = None
     roles: list[Literal["member", "auditor", "admin"]] = []
     expires: str | None = None
+    models: list[str] | None = None
+    ip: Annotated[list[str], Meta(max_length=NETWORKS_MAX)] = []
+
+
+class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/keys/{id}/rotate``. For ``overlap``, a duration such as ``1h``, the value before is good too."""
+
+    overlap: str | None = None
 
 
 class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +102,7 @@ def admin_routes(services: Services) -> list[Route]:
         route("/api/keys", calls.keys, ADMIN),
         route("/api/keys", calls.create_key, ADMIN, "POST"),
         route("/api/keys/{id}", calls.revoke_key, ADMIN, "DELETE"),
+        route("/api/keys/{id}/rotate", calls.rotate_key, ADMIN, "POST"),
         route("/api/releases", calls.releases, AUDITOR),
         route("/api/releases/{app}", calls.release, AUDITOR),
         route("/api/releases/{app}/promote", calls.promote, ADMIN, "POST"),
@@ -207,9 +217,22 @@ class AdminCalls:
         if order.expires is not None:
             expires = datetime.now(UTC) + timedelta(seconds=_duration(order.expires, "expires"))
         record, plaintext = await self._services.identity.create_key(
-            team=order.team, roles=order.roles or ("member",), apps=order.apps, name=order.name, expires=expires
+            team=order.team,
+            roles=order.roles or ("member",),
+            apps=order.apps,
+            models=order.models,
+            networks=order.ip,
+            name=order.name,
+            expires=expires,
         )
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
+
+    async def rotate_key(self, request: Request, admission: Admission) -> Any:
+        """Give a key a new value and show it once."""
+        order = await json_of(request, RotateOrder)
+        overlap = timedelta(seconds=_duration(order.overlap, "overlap")) if order.overlap else timedelta()
+        record, plaintext = await self._services.identity.rotate_key(request.path_params["id"], overlap)
+        return Json({**key_object(record, datetime.now(UTC)), "key": plaintext})
 
     async def revoke_key(self, request: Request, admission: Admission) -> Any:
         """End a key, everywhere."""
@@ -340,8 +363,12 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "team": record.team,
         "roles": sorted(record.roles),
         "apps": sorted(record.apps) if record.apps is not None else None,
+        "models": sorted(record.models) if record.models is not None else None,
+        "ip": list(record.networks),
         "state": state,
         "created": record.created,
         "expires": record.expires,
         "last_used": record.last_used,
+        "rotated": record.rotated,
+        "previous_until": record.previous_until,
     }

@@ -6,9 +6,12 @@ that `admit` did not name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from roadbed.guard.identity import Identity
+from roadbed.guard.networks import require_address
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
@@ -16,13 +19,6 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 DEADLINE_HEADER = b"x-roadbed-deadline-ms"
 DEADLINE_MS_MIN = 50
 DEADLINE_DIGITS_MAX = 18
-
-
-class TwoKeys(InvalidRequest):
-    """The request carries two different keys, in ``Authorization`` and in ``x-api-key``."""
-
-    code = "auth.two_keys"
-    hint = "send one of the two headers; an SDK may fill the other one from the environment"
 
 
 class AppNotAllowed(Forbidden):
@@ -37,6 +33,13 @@ class RoleMissing(Forbidden):
 
     code = "auth.role_missing"
     hint = "use a key with the role that the documentation names; `roadbed keys create --role admin` makes one"
+
+
+class TwoKeys(InvalidRequest):
+    """The request carries two different credentials: which one was meant is not guessed."""
+
+    code = "auth.two_keys"
+    hint = "send one `Authorization: Bearer` header, or one `x-api-key`"
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -63,11 +66,31 @@ def presented_key(authorization: bytes | None, api_key: bytes | None) -> bytes:
     return key
 
 
+def check_credentials(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a request with two different credentials, in one header sent twice or in two. Raises `TwoKeys`."""
+    found = set()
+    for name, value in headers:
+        if name == b"authorization":
+            found.add(presented_key(value, None) or value)
+        elif name == b"x-api-key":
+            found.add(value)
+    if len(found) > 1:
+        raise TwoKeys("the request carries two different keys")
+
+
 def admit(
-    identity: Identity, authorization: bytes | None, api_key: bytes | None, deadline_ms: bytes | None
+    identity: Identity,
+    authorization: bytes | None,
+    api_key: bytes | None,
+    deadline_ms: bytes | None,
+    address: str = "",
 ) -> Admission:
-    """Let a request in. Raises `Unauthorized`, `TwoKeys`, or `InvalidRequest` for a deadline that is no number."""
+    """Let a request in, which comes from ``address`` (empty when that is not known).
+
+    Raises `Unauthorized`, `TwoKeys`, `AddressNotAllowed`, or `InvalidRequest` for a deadline that is no number.
+    """
     principal = identity.authenticate(presented_key(authorization, api_key))
+    require_address(principal, address)
     if deadline_ms is None:
         return Admission(principal, None)
     is_number = deadline_ms.isdigit() and len(deadline_ms) <= DEADLINE_DIGITS_MAX

@@ -25,11 +25,12 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
+from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_app
+from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, check_credentials, require_app
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.teams import Teams
@@ -57,6 +58,7 @@ class CallerAnswers:
     gateway: Gateway
     ledger: Ledger
     dialect: CallerDialect
+    behind_proxy: bool = False
 
     def handle(self, request: HotRequest) -> None:
         """Admit, decode, and answer in a task of the request's own."""
@@ -75,7 +77,7 @@ class CallerAnswers:
 
     def _admit(self, request: HotRequest) -> Admission:
         """`admit`, remembered with a head that its connection sends again: while the keys are the same, so is the
-        answer.
+        answer, as the caller's address is a matter of connection and head too.
         """
         known, keys = request.known, self.identity.keys_version
         if known is not None:
@@ -83,8 +85,13 @@ class CallerAnswers:
             if isinstance(memo, _Admitted) and memo.keys is keys:
                 self.identity.note_used(memo.admission.principal)
                 return memo.admission
+        check_credentials(request.headers)
         admission = admit(
-            self.identity, request.get(b"authorization"), request.get(b"x-api-key"), request.get(DEADLINE_HEADER)
+            self.identity,
+            request.get(b"authorization"),
+            request.get(b"x-api-key"),
+            request.get(DEADLINE_HEADER),
+            caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
         )
         if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
@@ -182,7 +189,10 @@ class CallerAnswers:
             turn.finish(answer.text, status, code)
         outcome = stream.outcome
         answer.usage = outcome.usage
-        reply.finished(answer, [], turn.facts(outcome.missing, outcome.endpoint, outcome.continued), outcome.dropped)
+        facts = turn.facts(outcome.missing, outcome.endpoint, outcome.continued)
+        if outcome.age_s is not None:
+            facts = facts.aged(outcome.age_s)
+        reply.finished(answer, [], facts, outcome.dropped)
 
 
 def headers_of(request: HotRequest, route: Route) -> dict[str, str]:

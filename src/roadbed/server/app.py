@@ -124,10 +124,11 @@ def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
     table = HotTable(refuse=_refusal, fail=_failure)
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
-    table.add("POST", CHAT_PATH, ChatCompletions(*parts), REQUEST_BYTES_MAX)
+    behind_proxy = services.settings.behind_proxy
+    table.add("POST", CHAT_PATH, ChatCompletions(*parts, behind_proxy=behind_proxy), REQUEST_BYTES_MAX)
     # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
-    table.add("POST", RESPONSES_PATH, CallerAnswers(*parts, RESPONSES), 2 * REQUEST_BYTES_MAX)
-    table.add("POST", MESSAGES_PATH, CallerAnswers(*parts, MESSAGES), 2 * REQUEST_BYTES_MAX)
+    table.add("POST", RESPONSES_PATH, CallerAnswers(*parts, RESPONSES, behind_proxy), 2 * REQUEST_BYTES_MAX)
+    table.add("POST", MESSAGES_PATH, CallerAnswers(*parts, MESSAGES, behind_proxy), 2 * REQUEST_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):

@@ -45,6 +45,11 @@ class RouteFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: str
     endpoint: str
     continued: int = 0
+    age_s: float | None = None
+
+    def aged(self, age_s: float) -> RouteFacts:
+        """The same, of an answer that was given before, ``age_s`` ago."""
+        return msgspec.structs.replace(self, age_s=round(age_s, 1))
 
 
 class RouteRecord(msgspec.Struct, gc=False):

@@ -15,9 +15,10 @@ from roadbed.gateway.dialects.anthropic_server import AnthropicCallers
 from roadbed.gateway.dialects.base import CallerDialect
 from roadbed.gateway.dialects.openai_caller import ChatCallers
 from roadbed.gateway.dialects.responses_server import ResponsesCaller
+from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import MEMBER
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_role
+from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, check_credentials, require_role
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -80,11 +81,13 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
 
     async def call(request: Request) -> Response:
         try:
+            check_credentials(request.headers.raw)
             admission = admit(
                 services.identity,
                 _header(request, "authorization"),
                 _header(request, "x-api-key"),
                 _header(request, DEADLINE_HEADER.decode()),
+                address_of(request, behind_proxy=services.settings.behind_proxy),
             )
             require_role(admission.principal, role)
             answer = await handler(request, admission)
@@ -95,6 +98,14 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
         return answer if isinstance(answer, Response) else Json(answer)
 
     return call
+
+
+def address_of(request: Request, *, behind_proxy: bool) -> str:
+    """Where a request comes from, as `caller_address`."""
+    forwarded_for = request.headers.getlist("x-forwarded-for")
+    return caller_address(
+        request.client, forwarded_for[-1].encode("latin-1") if forwarded_for else None, behind_proxy=behind_proxy
+    )
 
 
 def error_response(error: RoadbedError, request: Request) -> Response:

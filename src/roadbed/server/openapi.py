@@ -16,7 +16,7 @@ import msgspec
 
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
-from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, SearchQuery
+from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.documents import TextDocument
 from roadbed.server.http import MESSAGES, dialect_of
 from roadbed.server.openai import VectorStoreQuery
@@ -91,7 +91,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "OpenAI dialect",
         "Ask an app or a route. With `stream: true` the answer comes as server-sent events.",
         "a chat completion; an app's `choices[0].message.annotations` holds its citations, and `roadbed` holds "
-        "{rung, degraded, release, trace, app, abstained, confidence, sentences, supported, "
+        "{rung, age_s, degraded, release, trace, app, abstained, confidence, sentences, supported, "
         "unsupported: [{start, end}], citations}",
         request=CHAT_REQUEST,
     ),
@@ -302,9 +302,18 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ADMIN,
         "Keys",
         "Make a key. Its value is in this answer and nowhere else.",
-        "{id, name, team, roles, apps, state, created, expires, last_used, key}",
+        "{id, name, team, roles, apps, models, ip, state, created, expires, last_used, rotated, previous_until, key}",
         request=KeyOrder,
         status=201,
+    ),
+    Operation(
+        "POST",
+        "/api/keys/{id}/rotate",
+        ADMIN,
+        "Keys",
+        "Give a key a new value; the one before it stays good for `overlap`.",
+        "as when a key is made",
+        request=RotateOrder,
     ),
     Operation(
         "DELETE", "/api/keys/{id}", ADMIN, "Keys", "Revoke a key, everywhere, within a second.", "nothing", status=204

@@ -81,7 +81,13 @@ class Reply:
     def _head(self, kind: bytes, dropped: tuple[str, ...]) -> bytes:
         rung = (self._trace.rung or "full").encode("ascii")
         headers = b"%b%bx-roadbed-rung: %b\r\n" % (kind, self._headers, rung)
+        if rung == b"cached":
+            headers += self._age()
         return headers + f"x-roadbed-dropped: {dropped_value(dropped)}\r\n".encode("ascii") if dropped else headers
+
+    def _age(self) -> bytes:
+        """How old an answer is that was given again, in whole seconds."""
+        return b"x-roadbed-age: %d\r\n" % int(float(self._trace.attributes.get("cache_age_s") or 0.0))
 
     async def drained(self) -> None:
         """Wait until the client reads again."""

@@ -66,8 +66,10 @@ async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn) -> AsyncGenera
 
 def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
     """The ``roadbed`` object of an answer."""
+    age = {"age_s": turn.trace.attributes.get("cache_age_s")} if answered.rung == "cached" else {}
     return {
         "rung": answered.rung,
+        **age,
         "degraded": list(answered.degraded),
         "release": turn.release.digest,
         "trace": turn.trace.id,

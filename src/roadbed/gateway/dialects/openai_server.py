@@ -14,6 +14,7 @@ import msgspec
 
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX, PlainChat, decode_plain
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid
+from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names, half_character
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     Answer,
@@ -159,6 +160,9 @@ def decode_chat(body: bytes) -> Incoming:
     except RecursionError:
         raise InvalidChatRequest("the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
+        path = half_character(body)
+        if path is not None:
+            raise InvalidChatRequest(f"{path}: it holds half of a character", param=path) from None
         raise InvalidChatRequest("the body is not valid JSON") from None
     return chat_from_object(raw)
 
@@ -173,6 +177,7 @@ def chat_from_object(raw: Any) -> IncomingChat:
         raise invalid(error) from None
     _check_bounds(wire)
     _refuse_unsupported(wire)
+    _check_contradictions(wire, raw)
     messages = tuple([_message(message, number) for number, message in enumerate(wire.messages)])
     limit = wire.max_tokens if wire.max_completion_tokens is None else wire.max_completion_tokens
     stop = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
@@ -230,6 +235,20 @@ def _check_bounds(wire: _Request) -> None:
         raise InvalidChatRequest(f"stop: more than {STOP_MAX}", param="stop")
 
 
+def _check_contradictions(wire: _Request, raw: dict[str, Any]) -> None:
+    """What no endpoint should be asked, since each would refuse it in its own words, or none would notice."""
+    limits = ("max_tokens", wire.max_tokens), ("max_completion_tokens", wire.max_completion_tokens)
+    check_limits(*limits)
+    tools = [(f"tools[{number}].function", tool.function) for number, tool in enumerate(wire.tools or ())]
+    check_tool_names((f"{path}.name", function.name) for path, function in tools if function is not None)
+    for path, function in tools:
+        if function is not None:
+            check_depth(f"{path}.parameters", function.parameters)
+    for name, value in raw.items():
+        if name not in _HANDLED or name == "response_format":
+            check_depth(name, value)
+
+
 def _refuse_unsupported(wire: _Request) -> None:
     if wire.n is not None and wire.n != 1:
         raise UnsupportedFeature("n: only one choice is given", hint="ask again for another answer", param="n")
@@ -254,6 +273,8 @@ def _message(message: _Message, number: int) -> Message:
     elif isinstance(message.content, str):
         content = message.content
     else:
+        if not message.content and message.role != "assistant":
+            raise InvalidChatRequest(f"{where}.content: it is empty", param=f"{where}.content")
         content = tuple(_part(part, f"{where}.content[{n}]") for n, part in enumerate(message.content))
     return Message(message.role, content, message.name or "", calls, message.tool_call_id or "")
 
@@ -277,6 +298,7 @@ def _part(part: dict[str, Any], where: str) -> Part:
             message = f"{where}.image_url.url: it must be an http, https or data: address"
             raise InvalidChatRequest(message, param=f"{where}.image_url.url")
         return ImagePart(url, detail or "")
+    check_depth(where, part)
     return OtherPart("openai", part)
 
 

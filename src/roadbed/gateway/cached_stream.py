@@ -1,0 +1,249 @@
+"""An answer of a route that keeps answers: given again, shared with equal requests under way, or fetched and kept.
+
+`CachedStream` has the surface of `AnswerStream`, so that callers need not know. What it gives again has the rung
+``cached`` and its age. When every endpoint fails it gives an older answer, where the route allows that. The invariant:
+an answer is given again only under the key of its own request (`exact_key`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+import msgspec
+
+from roadbed.gateway.answer_stream import AnswerStream, Surroundings, earlier
+from roadbed.gateway.cache import CachedAnswer, CacheRule, ExactCache, exact_key, is_repeatable, keepable
+from roadbed.gateway.errors import GatewayDeadline, StreamCut
+from roadbed.gateway.flight import Flight
+from roadbed.gateway.masking import guard_request
+from roadbed.gateway.route import Route
+from roadbed.gateway.types import Answer, Call, ChatRequest, Event, Outcome
+from roadbed.guard.vault import Vault
+from roadbed.kernel.errors import DeadlineExceeded, RateLimited, RoadbedError, Unavailable
+from roadbed.ledger.trace import Trace
+
+JOIN_SHARE = 0.5
+"""A flight is joined that has at least this share of the time that its new reader has."""
+
+LATE_S = 0.25
+"""How much longer than its deadline a reader waits: the flight's own limits speak first, and say more."""
+
+ENDPOINTS_GONE = (Unavailable, RateLimited, DeadlineExceeded)
+"""Errors that say that no endpoint answered, and nothing about the request."""
+
+
+class AnswerCache:
+    """What the cached routes of a gateway share: the answers, the flights, and the key of the masked form's tokens."""
+
+    def __init__(self, monotonic_s: Callable[[], float], answers: ExactCache | None = None) -> None:
+        self.monotonic_s = monotonic_s
+        self.answers = answers if answers is not None else ExactCache()
+        self.flights: dict[bytes, Flight] = {}
+        self._token_key = secrets.token_bytes(32)
+
+    def key_of(self, rule: CacheRule, shared: Surroundings, route: Route, request: ChatRequest, call: Call) -> bytes:
+        """The key of a request; empty for one whose answer may not be given again."""
+        if not is_repeatable(rule, request) or call.vault is not None:
+            return b""
+        label = call.label_of(request).join(route.label)
+        masked = guard_request(shared.guard, request, label, is_local=False, vault=Vault(self._token_key))
+        model = [route.name, *(f"{endpoint.name} {endpoint.model}" for endpoint in route.endpoints)]
+        model += [f"{name}: {value}" for name, value in sorted(call.headers.items())]  # the route's rules read them
+        may_unmask = shared.guard.may_unmask(call.principal)
+        return exact_key(rule, model, masked.request, call.principal, label, may_unmask=may_unmask) or b""
+
+
+class CachedStream:
+    """An async iterator of events and an async context manager, as `AnswerStream`; ``fetch`` makes one for a call."""
+
+    def __init__(
+        self,
+        cache: AnswerCache,
+        rule: CacheRule,
+        shared: Surroundings,
+        route: Route,
+        request: ChatRequest,
+        call: Call,
+        fetch: Callable[[Call], AnswerStream],
+    ) -> None:
+        self.outcome = Outcome(route=route.name)
+        self._cache = cache
+        self._rule = rule
+        self._shared = shared
+        self._route = route
+        self._request = request
+        self._call = call
+        self._fetch = fetch
+        self._deadline = earlier(call.deadline, route.deadline_s)
+        self._key = b""
+        self._given: deque[Event] | None = None
+        self._flight: Flight | None = None
+        self._number = 0
+        self._is_begun = False
+
+    @property
+    def trace(self) -> Trace | None:
+        """The caller's trace."""
+        return self._call.trace
+
+    def __aiter__(self) -> CachedStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        if not self._is_begun:
+            self._begin()
+        while self._flight is not None:
+            try:
+                event = await self._read(self._flight)
+            except asyncio.CancelledError:
+                self.close()
+                raise
+            except RoadbedError as error:
+                self._recover(error)
+                continue
+            if event is None:
+                self._leave()
+                break
+            self._number += 1
+            return event
+        if self._given:
+            return self._given.popleft()
+        raise StopAsyncIteration
+
+    async def __aenter__(self) -> CachedStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """As `close`."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop. The upstream connection is closed when nobody else reads along. Safe to call at any time."""
+        self._is_begun = True
+        self._given = None
+        self._leave()
+
+    async def open(self) -> None:
+        """As `AnswerStream.open`: afterwards ``outcome`` names endpoint and rung."""
+        if self._is_begun:
+            return
+        event = await anext(self, None)
+        if self._flight is not None:
+            self._number -= 1
+        elif event is not None and self._given is not None:
+            self._given.appendleft(event)
+
+    async def answer(self) -> Answer:
+        """The whole answer."""
+        answer = Answer()
+        async for event in self:
+            answer.add(event)
+        answer.usage = self.outcome.usage
+        return answer
+
+    # Inside.
+
+    def _begin(self) -> None:
+        self._is_begun = True
+        cache, rule = self._cache, self._rule
+        self._key = cache.key_of(rule, self._shared, self._route, self._request, self._call)
+        if self._key and rule.exact_s:
+            found = cache.answers.get(self._key, cache.monotonic_s(), rule.exact_s)
+            if found is not None:
+                self._give(found)
+                return
+            flight = cache.flights.get(self._key)
+            if flight is not None and flight.deadline.remaining_s() >= JOIN_SHARE * self._deadline.remaining_s():
+                self._board(flight)
+                if self.trace is not None:
+                    self.trace.attributes["shared_call"] = True
+                return
+        self._fly()
+
+    def _fly(self) -> None:
+        call = self._call
+        carrier = Trace(self._route.name, call.principal)
+        own = msgspec.structs.replace(call, trace=carrier)
+        stream = self._fetch(own)
+        flight = Flight(stream, self._deadline, carrier, self._ended)
+        if self._key and self._rule.exact_s:
+            self._cache.flights.setdefault(self._key, flight)
+        self._board(flight)
+
+    def _board(self, flight: Flight) -> None:
+        flight.join(self)
+        self._flight, self._number = flight, 0
+        self.outcome = flight.outcome
+
+    def _leave(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.leave(self)
+
+    def _ended(self, flight: Flight) -> None:
+        """Called for the flight that this stream began, even when this stream has left it."""
+        cache, key = self._cache, self._key
+        if cache.flights.get(key) is flight:
+            del cache.flights[key]
+        if not key or flight.error is not None:
+            return
+        answer = Answer()
+        for event in flight.events:
+            answer.add(event)
+        kept = keepable(answer, flight.outcome, cache.monotonic_s())
+        if kept is not None:
+            cache.answers.put(key, kept, self._rule.keep_s)
+
+    async def _read(self, flight: Flight) -> Event | None:
+        if self._number < len(flight.events) or flight.is_over:
+            return await flight.read(self._number)
+        try:
+            async with asyncio.timeout(max(self._deadline.remaining_s(), 0.0) + LATE_S):
+                return await flight.read(self._number)
+        except TimeoutError:
+            if self._number:
+                raise StreamCut(f"the answer of {self.outcome.endpoint} broke off: the deadline passed") from None
+            raise GatewayDeadline(f"the deadline passed before the route {self._route.name!r} answered") from None
+
+    def _recover(self, error: RoadbedError) -> None:
+        """Go on after a flight's failure: alone, when only its first reader's time was over; with an older answer.
+
+        Raises the error where there is nothing to go on with.
+        """
+        is_own = self._flight is not None and self._flight.deadline is self._deadline
+        failed = self.outcome
+        self._leave()
+        if self._number or not isinstance(error, ENDPOINTS_GONE):
+            raise error
+        if not is_own and isinstance(error, DeadlineExceeded) and not self._deadline.has_passed():
+            self._fly()
+            return
+        rule, cache = self._rule, self._cache
+        found = cache.answers.get(self._key, cache.monotonic_s(), rule.stale_s) if self._key else None
+        if found is None:
+            raise error
+        self._give(found, failed)
+
+    def _give(self, found: CachedAnswer, failed: Outcome | None = None) -> None:
+        age_s = max(0.0, self._cache.monotonic_s() - found.made_s)
+        outcome = self.outcome = Outcome(route=self._route.name, endpoint=found.endpoint, model=found.model)
+        outcome.rung, outcome.age_s = "cached", age_s
+        outcome.finish_reason, outcome.is_complete = "stop", True
+        if failed is not None:
+            outcome.attempts, outcome.skipped = failed.attempts, failed.skipped
+        trace = self.trace
+        if trace is not None:
+            trace.model = found.endpoint
+            trace.attributes["cache_age_s"] = round(age_s, 1)
+            span = trace.open_span("cache", "cache")
+            trace.close_span(span, age_s=round(age_s, 1), endpoint=found.endpoint, is_stale=failed is not None)
+        self._given = deque(found.events())

@@ -1,0 +1,357 @@
+"""From a LiteLLM proxy's ``config.yaml`` to a manifest: what carries over, and for all else why not.
+
+Pure: a decoded configuration in, a manifest's data and a report out; no file, no environment, no network. Deployments
+become endpoints, model groups routes whose ladders hold their deployments and then those of their fallbacks. The
+invariants: every setting of the file is carried over or stands in the report; a key written in clear gets into
+neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from roadbed.gateway.providers import PROVIDERS
+from roadbed.kernel.errors import ConfigError
+from roadbed.releases.litellm_notes import ELSEWHERE, MODES, OPENAI_HOSTS, SERVERS, SETTINGS, UNSUPPORTED
+
+NAME_CHARACTERS_MAX = 63
+FALLBACKS_MAX = 1000
+_ENVIRONMENT = "os.environ/"
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/\S*)?$")
+_SPANS = {"1d": "day", "24h": "day", "30d": "month", "1mo": "month", "7d": "week", "1w": "week"}
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A setting that did not carry over as it was: where it stands, why, and what to do."""
+
+    path: str
+    why: str
+
+
+@dataclass(slots=True)
+class Imported:
+    """The manifest's data in the manifest's order, and the report."""
+
+    manifest: dict[str, Any]
+    left: list[Left] = field(default_factory=list)
+
+
+def import_litellm(config: Any, name: str) -> Imported:
+    """The manifest of a configuration. Raises `ConfigError` for what is none."""
+    if not isinstance(config, Mapping) or not isinstance(config.get("model_list"), list):
+        raise ConfigError("this is no LiteLLM configuration: it has no `model_list`", hint="name a proxy's config.yaml")
+    return _Import(config, name).run()
+
+
+class _Import:
+    """One import under way."""
+
+    def __init__(self, config: Mapping[str, Any], name: str) -> None:
+        self.config = config
+        self.name = name
+        self.left: list[Left] = []
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self.groups: dict[str, list[tuple[int, str]]] = {}
+        self.names: dict[str, str] = {}
+        self.deadlines: dict[str, float] = {}
+        aliases = self._section("router_settings").get("model_group_alias")
+        groups = [entry.get("model_name") for entry in config["model_list"] if isinstance(entry, Mapping)]
+        self.reserved = {_slug(str(name)) for name in [*groups, *(aliases if isinstance(aliases, Mapping) else ())]}
+
+    def run(self) -> Imported:
+        """All of it."""
+        for number, entry in enumerate(self.config["model_list"]):
+            self._deployment(entry, f"model_list[{number}]")
+        router, settings = self._section("router_settings"), self._section("litellm_settings")
+        models = self._models(router, settings)
+        teams = dict(self._teams(settings))
+        for section in ("router_settings", "litellm_settings", "general_settings"):
+            self._rest(section)
+        for key in self.config:
+            if key not in ("model_list", "router_settings", "litellm_settings", "general_settings"):
+                self._leave(str(key), SETTINGS.get(str(key), "no counterpart"))
+        if self._section("general_settings").get("database_url") or self._section("general_settings").get("master_key"):
+            self._leave("(its database)", ELSEWHERE)
+        manifest: dict[str, Any] = {"name": self.name, "endpoints": self.endpoints, "models": models, "teams": teams}
+        return Imported({key: value for key, value in manifest.items() if value}, self.left)
+
+    def _leave(self, path: str, why: str) -> None:
+        self.left.append(Left(path, why))
+
+    def _section(self, name: str) -> Mapping[str, Any]:
+        found = self.config.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    # -- deployments --------------------------------------------------------------------------------------------------
+
+    def _deployment(self, entry: Any, path: str) -> None:
+        group = entry.get("model_name") if isinstance(entry, Mapping) else None
+        given = entry.get("litellm_params") if isinstance(entry, Mapping) else None
+        if not isinstance(group, str) or not isinstance(given, Mapping) or not isinstance(given.get("model"), str):
+            self._leave(path, "it needs model_name and litellm_params.model")
+            return
+        params: dict[str, Any] = dict(given)
+        info = entry.get("model_info")
+        info = dict(info) if isinstance(info, Mapping) else {}
+        mode = str(info.pop("mode", "chat"))
+        if "*" in group or "*" in params["model"]:
+            self._leave(path, "wildcards: name each model, so that it is known what may be asked")
+            return
+        if mode not in MODES:
+            self._leave(f"{path}.model_info.mode", f"{mode}: routes answer chats alone")
+            return
+        endpoint = self._server(params, path)
+        if endpoint is None:
+            return
+        name = self._endpoint_name(group)
+        self._limits(endpoint, params, info, group, path)
+        self.endpoints[name] = endpoint
+        order = params.pop("order", 0)
+        self.groups.setdefault(group, []).append((order if isinstance(order, int) else 0, name))
+        for key in params:
+            self._leave(f"{path}.litellm_params.{key}", SETTINGS.get(key, "no counterpart; callers may send it"))
+        for key in info:
+            if key not in ("id", "base_model"):
+                self._leave(f"{path}.model_info.{key}", SETTINGS.get(key, "no counterpart"))
+
+    def _server(self, params: dict[str, Any], path: str) -> dict[str, Any] | None:
+        """Dialect, model, address and key; None, and a line in the report, where there is no counterpart."""
+        prefix, slash, model = str(params.pop("model")).partition("/")
+        provider = str(params.pop("custom_llm_provider", "") or (prefix if slash else ""))
+        if not slash or prefix != provider:
+            model = prefix + slash + model
+        if not model:
+            self._leave(f"{path}.litellm_params.model", "it names no model")
+            return None
+        base = self._text(params.pop("api_base", params.pop("base_url", None)), f"{path}.litellm_params.api_base")
+        if base is not None and _ADDRESS.match(base) is None:
+            self._leave(f"{path}.litellm_params.api_base", "it is no http or https address")
+            return None
+        if not provider:
+            provider = "anthropic" if model.startswith("claude") else "openai"
+        found: dict[str, Any]
+        if provider == "anthropic":
+            found = {"type": "anthropic", **({"url": base} if base else {}), "model": model}
+            variable = "ANTHROPIC_API_KEY"
+        elif provider in OPENAI_HOSTS or provider in PROVIDERS:
+            known = PROVIDERS.get(provider)
+            url, variable = (known.url, known.key_name) if known is not None else OPENAI_HOSTS[provider]
+            found = {"type": "openai", "url": base or url, "model": model}
+        elif provider in SERVERS:
+            if base is None and not SERVERS[provider]:
+                self._leave(f"{path}.litellm_params.api_base", f"{provider}: an endpoint needs its address in clear")
+                return None
+            url, variable = base or SERVERS[provider], ""
+            is_ollama = provider.startswith("ollama") and not url.rstrip("/").endswith("/v1")
+            found = {"type": "openai", "url": url.rstrip("/") + ("/v1" if is_ollama else ""), "model": model}
+        else:
+            why = UNSUPPORTED.get(provider, "its dialect is not spoken; a server that speaks OpenAI's is")
+            self._leave(f"{path}.litellm_params.model", f"{provider}: {why}")
+            return None
+        key = self._key(params, variable, path)
+        if key:
+            found["key"] = key
+        return found
+
+    def _key(self, params: dict[str, Any], variable: str, path: str) -> str:
+        """A reference to the key. One in clear is not taken over: it belongs into a variable."""
+        given = params.pop("api_key", None)
+        if given is None:
+            return f"env:{variable}" if variable else ""
+        if isinstance(given, str) and given.startswith(_ENVIRONMENT):
+            return f"env:{given.removeprefix(_ENVIRONMENT)}"
+        if isinstance(given, str) and given.lower() in (
+            "",
+            "none",
+            "null",
+            "dummy",
+            "fake",
+            "no-key",
+            "empty",
+            "ollama",
+        ):
+            return ""
+        wanted = variable or f"ENDPOINT_{len(self.endpoints) + 1}_KEY"
+        self._leave(f"{path}.litellm_params.api_key", f"a key in clear: put it into {wanted}")
+        return f"env:{wanted}"
+
+    def _text(self, value: Any, path: str) -> str | None:
+        """A text, looked up where it names a variable that the file itself sets."""
+        if not isinstance(value, str):
+            return None
+        if not value.startswith(_ENVIRONMENT):
+            return value
+        name = value.removeprefix(_ENVIRONMENT)
+        found = self._section("environment_variables").get(name)
+        if isinstance(found, str):
+            return found
+        self._leave(path, f"it is read from {name}: write the address in clear")
+        return None
+
+    def _limits(
+        self, endpoint: dict[str, Any], params: dict[str, Any], info: dict[str, Any], group: str, path: str
+    ) -> None:
+        parallel = params.pop("max_parallel_requests", None)
+        if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel >= 1:
+            endpoint["max_connections"] = min(parallel, 1024)
+        first = _seconds(params.pop("stream_timeout", None))
+        if first is not None:
+            endpoint["first_event"] = _duration(first)
+        whole = _seconds(params.pop("timeout", None))
+        if whole is not None:
+            self.deadlines[group] = max(whole, self.deadlines.get(group, 0.0))
+        for side in ("input", "output"):
+            name = f"{side}_cost_per_token"
+            cost = params.pop(name, info.pop(name, None))
+            info.pop(name, None)
+            if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0:
+                endpoint[f"price_{side}"] = round(cost * 1_000_000, 6)
+            elif cost is not None:
+                self._leave(f"{path}.{name}", "a price is a number")
+
+    def _endpoint_name(self, group: str) -> str:
+        """A name that no endpoint has and no route will have."""
+        base, number = _slug(group)[: NAME_CHARACTERS_MAX - 7], 1
+        while f"{base}-{number}" in self.endpoints or f"{base}-{number}" in self.reserved:
+            number += 1
+        return f"{base}-{number}"
+
+    # -- routes -------------------------------------------------------------------------------------------------------
+
+    def _models(self, router: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+        fallbacks = dict(self._fallbacks(router, "router_settings"))
+        for group, others in self._fallbacks(settings, "litellm_settings"):
+            fallbacks.setdefault(group, others)
+        default = router.get("default_fallbacks", settings.get("default_fallbacks"))
+        default = [item for item in default if isinstance(item, str)] if isinstance(default, list) else []
+        deadline = _seconds(router.get("timeout", settings.get("request_timeout")))
+        cache = self._cache(settings)
+        models: dict[str, Any] = {}
+        for group in self.groups:
+            ladder = self._own(group)
+            for other in fallbacks.get(group, default):
+                if other in self.groups:
+                    ladder += [name for name in self._own(other) if name not in ladder]
+                elif other != group:
+                    self._leave(f"fallbacks.{group}", f"{other}: no route of this name carried over")
+            name = self._model_name(group, models)
+            models[name] = {"ladder": ladder}
+            whole = self.deadlines.get(group, deadline)
+            if whole is not None:
+                models[name]["deadline"] = _duration(whole)
+            if cache is not None:
+                models[name]["cache"] = cache
+        self._aliases(router, models)
+        return models
+
+    def _own(self, group: str) -> list[str]:
+        return [name for _, name in sorted(self.groups[group], key=lambda pair: pair[0])]
+
+    def _model_name(self, group: str, models: Mapping[str, Any]) -> str:
+        name = _slug(group)
+        if name != group:
+            self._leave(f"model_name {group}", f"renamed to {name}: names are letters, digits, - and _")
+        number = 1
+        while name in models or name in self.endpoints:
+            number += 1
+            name = f"{_slug(group)[: NAME_CHARACTERS_MAX - 7]}-x{number}"
+        self.names[group] = name
+        return name
+
+    def _fallbacks(self, section: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[str]]]:
+        listed = section.get("fallbacks")
+        for entry in listed[:FALLBACKS_MAX] if isinstance(listed, list) else []:
+            for group, others in entry.items() if isinstance(entry, Mapping) else ():
+                names = [other for other in others if isinstance(other, str)] if isinstance(others, list) else []
+                if not isinstance(others, list) or len(names) != len(others):
+                    self._leave(f"{where}.fallbacks.{group}", "only names of models carry over")
+                if group not in self.groups:
+                    self._leave(f"{where}.fallbacks.{group}", "no route of this name carried over")
+                yield str(group), names
+
+    def _aliases(self, router: Mapping[str, Any], models: dict[str, Any]) -> None:
+        aliases = router.get("model_group_alias")
+        for alias, target in aliases.items() if isinstance(aliases, Mapping) else ():
+            group = target.get("model") if isinstance(target, Mapping) else target
+            if isinstance(group, str) and group in self.names and _slug(str(alias)) not in models:
+                models[self._model_name(str(alias), models)] = dict(models[self.names[group]])
+            else:
+                self._leave(f"router_settings.model_group_alias.{alias}", "no route of its target's name carried over")
+
+    def _cache(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        if settings.get("cache") is not True:
+            return None
+        params = settings.get("cache_params")
+        params = params if isinstance(params, Mapping) else {}
+        if "semantic" in str(params.get("type", "")):
+            self._leave("litellm_settings.cache_params.type", "answers to similar questions are not given again")
+            return None
+        for key in params:
+            if key not in ("ttl", "type"):
+                self._leave(f"litellm_settings.cache_params.{key}", "the cache is in each process's memory")
+        return {"exact": _duration(_seconds(params.get("ttl")) or 3600.0), "any_temperature": True}
+
+    # -- the rest -----------------------------------------------------------------------------------------------------
+
+    def _teams(self, settings: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        listed = settings.get("default_team_settings")
+        for number, entry in enumerate(listed if isinstance(listed, list) else []):
+            path = f"litellm_settings.default_team_settings[{number}]"
+            if not isinstance(entry, Mapping) or not entry.get("team_id"):
+                self._leave(path, "it has no team_id")
+                continue
+            team: dict[str, Any] = {}
+            values = {key: value for key, value in entry.items() if key != "team_id"}
+            budget, span = values.pop("max_budget", None), str(values.pop("budget_duration", "30d"))
+            if isinstance(budget, int | float) and span in _SPANS:
+                team["budget"] = f"{budget:g} USD/{_SPANS[span]}"
+            elif budget is not None:
+                self._leave(f"{path}.budget_duration", f"{span}: budgets are by day, week or month")
+            rate = values.pop("rpm_limit", None)
+            if isinstance(rate, int):
+                team["rate"] = f"{rate}/min"
+            models = values.pop("models", None)
+            if isinstance(models, list):
+                team["apps"] = [self.names[model] for model in models if model in self.names]
+            for key in values:
+                self._leave(f"{path}.{key}", SETTINGS.get(key, "no counterpart"))
+            yield _slug(str(entry["team_id"])), team
+
+    def _rest(self, section: str) -> None:
+        carried = {
+            "router_settings": {"fallbacks", "default_fallbacks", "timeout", "model_group_alias"},
+            "litellm_settings": {
+                *(
+                    "fallbacks",
+                    "default_fallbacks",
+                    "request_timeout",
+                    "cache",
+                    "cache_params",
+                    "default_team_settings",
+                ),
+            },
+        }.get(section, set())
+        for key in self._section(section):
+            if key not in carried:
+                self._leave(f"{section}.{key}", SETTINGS.get(str(key), "no counterpart"))
+
+
+def _slug(text: str) -> str:
+    """A name that a manifest takes."""
+    words = re.sub(r"[^a-zA-Z0-9_-]+", "-", text).strip("-")
+    return (words if words[:1].isalpha() else f"m-{words}".rstrip("-"))[:NAME_CHARACTERS_MAX]
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, str) and re.fullmatch(r"\d{1,9}(\.\d{1,3})?", value):
+        value = float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < 1e8 else None
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:g}s" if seconds < 1e6 else f"{int(seconds)}s"

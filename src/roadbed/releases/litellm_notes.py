@@ -1,0 +1,104 @@
+"""What is known of a LiteLLM configuration's providers and settings, and why some have no counterpart.
+
+Tables for `litellm.py` alone. A setting that is missing here is reported too, in general words.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MODES: Final = frozenset({"chat", "completion", "responses"})
+
+OPENAI_HOSTS: Final = {
+    "together_ai": ("https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
+    "fireworks_ai": ("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "xai": ("https://api.x.ai/v1", "XAI_API_KEY"),
+    "perplexity": ("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
+    "cerebras": ("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    "deepinfra": ("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    "nvidia_nim": ("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
+}
+"""Providers that speak OpenAI's dialect: address, and the variable of the key."""
+
+SERVERS: Final = {
+    "ollama": "http://localhost:11434",
+    "ollama_chat": "http://localhost:11434",
+    "hosted_vllm": "",
+    "vllm": "",
+    "lm_studio": "",
+    "llamafile": "http://localhost:8080/v1",
+    "litellm_proxy": "",
+    "openai_like": "",
+    "custom_openai": "",
+}
+"""Servers of one's own that speak OpenAI's dialect, with their usual address if there is one."""
+
+UNSUPPORTED: Final = {
+    "azure": "deployments in Azure have addresses of their own; its v1 address speaks OpenAI's dialect: type openai",
+    "azure_ai": "write its OpenAI-compatible address as an endpoint of type openai",
+    "bedrock": "no endpoint type for it in this importer",
+    "vertex_ai": "no endpoint type for it in this importer",
+    "gemini": "its OpenAI-compatible address can be an endpoint of type openai",
+    "sagemaker": "no endpoint type for it",
+    "huggingface": "write the server's OpenAI-compatible address as an endpoint of type openai",
+    "replicate": "no endpoint type for it",
+    "cohere": "its OpenAI-compatible address can be an endpoint of type openai",
+}
+
+ELSEWHERE: Final = (
+    "virtual keys, users, teams and budgets made by its API are not in this file: list teams under `teams`, "
+    "make keys with `roadbed keys create`"
+)
+
+_OWN_BREAKER = "not set: each endpoint has a breaker, and asks to wait are honoured"
+_OWN_LOGS = "not sent: traces are kept here, metrics at /metrics"
+_NO_REDIS = "not needed: processes share PostgreSQL"
+_DEFAULT = "not set for callers: it is theirs to send"
+
+SETTINGS: Final = {
+    "rpm": "endpoints are asked until they throttle, and then rest",
+    "tpm": "endpoints are asked until they throttle, and then rest",
+    "weight": "a ladder asks in order",
+    "routing_strategy": "a ladder asks in order, best first",
+    "routing_strategy_args": "a ladder asks in order, best first",
+    "num_retries": "not set: an attempt is repeated once where that helps, then the next endpoint is asked",
+    "max_retries": "not set: an attempt is repeated once where that helps, then the next endpoint is asked",
+    "retry_policy": _OWN_BREAKER,
+    "retry_after": _OWN_BREAKER,
+    "allowed_fails": _OWN_BREAKER,
+    "allowed_fails_policy": _OWN_BREAKER,
+    "cooldown_time": _OWN_BREAKER,
+    "disable_cooldowns": _OWN_BREAKER,
+    "enable_pre_call_checks": "always done: labels, keys and limits are checked before an endpoint is asked",
+    "context_window_fallbacks": "a request that is too long is refused; use a route with a larger window",
+    "content_policy_fallbacks": "a refusal is an answer, and is given",
+    "redis_host": _NO_REDIS,
+    "redis_port": _NO_REDIS,
+    "redis_password": _NO_REDIS,
+    "redis_url": _NO_REDIS,
+    "drop_params": "always: what only changes quality is dropped and named, what changes meaning is refused",
+    "modify_params": "always: what only changes quality is dropped and named, what changes meaning is refused",
+    "set_verbose": "logs hold no prompt and no key; see `roadbed traces`",
+    "json_logs": "logs hold no prompt and no key; see `roadbed traces`",
+    "callbacks": _OWN_LOGS,
+    "success_callback": _OWN_LOGS,
+    "failure_callback": _OWN_LOGS,
+    "service_callback": _OWN_LOGS,
+    "turn_off_message_logging": "set `traces: {content: off}`",
+    "master_key": "set ROADBED_ADMIN_KEY for the server",
+    "database_url": "set --database for the server; it begins with an empty schema",
+    "store_model_in_db": "the manifest in the workspace is the only desired state",
+    "max_budget": "budgets belong to teams: `teams: {NAME: {budget: ...}}`",
+    "budget_duration": "budgets belong to teams: `teams: {NAME: {budget: ...}}`",
+    "tpm_limit": "limits of tokens are not carried over by this importer",
+    "max_parallel_requests": "set max_connections of each endpoint",
+    "alerting": "see /metrics",
+    "guardrails": "the guard is always on: secrets are replaced, personal data is tokenised for endpoints outside",
+    "environment_variables": "set them where `roadbed up` runs",
+    "temperature": _DEFAULT,
+    "top_p": _DEFAULT,
+    "max_tokens": _DEFAULT,
+    "seed": _DEFAULT,
+    "extra_headers": "no counterpart",
+    "organization": "no counterpart; a key belongs to one",
+}

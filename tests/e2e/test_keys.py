@@ -1,0 +1,83 @@
+"""Keys of teams and apps over real HTTP: what they may call, from where, until when; and two keys in one request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .serving import Server, serving, temporary_folder, write_files
+
+MANIFEST = """
+name: keys
+endpoints:
+  lab: {type: openai, url: "http://127.0.0.1:9/v1", model: m}
+models:
+  fast: {ladder: [lab], deadline: 2s}
+  slow: {ladder: [lab], deadline: 2s}
+"""
+CHAT = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with temporary_folder() as folder:
+        workspace = write_files(folder / "keys", {"roadbed.yaml": MANIFEST})
+        with serving(workspace, folder / "state", "--behind-proxy") as running:
+            yield running
+
+
+def made(server: Server, *words: str) -> dict[str, Any]:
+    done = server.cli("keys", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def code_of(response: Any) -> str:
+    body = response.json()
+    return str(body["error"]["code"] if "error" in body else body["code"])
+
+
+def test_a_key_is_bound_to_models_and_addresses(server: Server) -> None:
+    key = made(server, "create", "--team", "sales", "--models", "fast,other", "--expires", "30d", "--ip", "10.0.0.0/8")
+    assert (key["models"], key["ip"]) == (["fast", "other"], ["10.0.0.0/8"])
+    assert next(k for k in server.get("/api/keys") if k["id"] == key["id"])["ip"] == ["10.0.0.0/8"]
+    with server.client(key["key"]) as client:
+        for _ in range(3):  # one connection, whose head is remembered
+            inside = client.post("/v1/chat/completions", json=CHAT, headers={"x-forwarded-for": "1.2.3.4, 10.9.9.9"})
+            assert code_of(inside) == "gateway.endpoints_failed"
+        for spoofed in ("10.9.9.9, 1.2.3.4", "1.2.3.4"):
+            outside = client.post("/v1/chat/completions", json=CHAT, headers={"x-forwarded-for": spoofed})
+            assert (outside.status_code, code_of(outside)) == (403, "auth.address_not_allowed")
+        assert client.get("/v1/models", headers={"x-forwarded-for": "10.0.0.1"}).status_code == 200
+        assert client.get("/v1/models", headers={"x-forwarded-for": "11.0.0.1"}).status_code == 403
+        assert client.get("/v1/models").status_code == 403
+        other = client.post(
+            "/v1/chat/completions", json={**CHAT, "model": "slow"}, headers={"x-forwarded-for": "10.0.0.1"}
+        )
+        assert (other.status_code, code_of(other)) == (403, "auth.app_not_allowed")
+
+
+def test_a_rotated_key_has_two_values_for_a_while(server: Server) -> None:
+    key = made(server, "create", "--team", "sales")
+    with server.client(key["key"]) as client:
+        assert client.get("/v1/models").status_code == 200
+        rotated = made(server, "rotate", key["id"], "--overlap", "1h")
+        assert rotated["id"] == key["id"]
+        assert client.get("/v1/models").status_code == 200
+        again = made(server, "rotate", key["id"])
+        assert client.get("/v1/models").status_code == 401
+    for value, status in ((rotated["key"], 401), (again["key"], 200)):
+        with server.client(value) as client:
+            assert client.get("/v1/models").status_code == status
+
+
+def test_two_keys_in_one_request_are_refused(server: Server) -> None:
+    with server.client() as client:
+        for call in (
+            client.post("/v1/chat/completions", json=CHAT, headers={"x-api-key": "rbk_another"}),
+            client.get("/api/keys", headers={"x-api-key": "rbk_another"}),
+        ):
+            assert (call.status_code, code_of(call)) == (400, "auth.two_keys")
