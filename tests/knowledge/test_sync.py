@@ -21,6 +21,7 @@ from roadbed.knowledge.sync import loss_is_plausible
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, TableConfig, UploadsSource
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.errors import StoreUnavailable
 from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate
 
@@ -302,8 +303,14 @@ async def test_ingest_goes_on_where_it_was_when_postgresql_is_killed(
                         kills += 1
                         await database.wait_until_available(20)
                     await asyncio.sleep(0.002)
-            await database.wait_until_available(20)
-            await bench.settle()
+            async with asyncio.timeout(60):
+                while True:
+                    await database.wait_until_available(20)
+                    try:  # what was killed a moment ago may not be known to be away yet
+                        await bench.settle()
+                        break
+                    except StoreUnavailable:
+                        await asyncio.sleep(0.002)
 
             (state,) = await bench.knowledge.source_states()
             assert (state.indexed, state.failed, state.pending) == (150, 0, 0)
