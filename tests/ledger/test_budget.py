@@ -135,7 +135,7 @@ class Leases(RuleBasedStateMachine):
         if not hasattr(self, "bank"):
             return
         for period, row in self.bank.rows.items():
-            assert 0 <= row.leased
+            assert row.leased >= 0
             assert row.settled + row.leased <= CAP
             paid = sum(self.spent[id_] for id_, lease in self.bank.leases.items() if lease.period == period)
             under_way = sum(
@@ -153,13 +153,13 @@ class Leases(RuleBasedStateMachine):
         for id_, lease in self.bank.leases.items():
             assert self.spent[id_] <= (lease.spent if lease.state == "returned" else lease.granted)
         for holder in self.holders:
-            lease = holder.account.lease
-            assert lease.room == lease.granted - lease.spent - lease.reserved
-            assert lease.room >= 0 or lease.overrun
-            if lease.room and self._now(holder) < lease.use_until_s:
-                known = self.bank.leases[lease.id]
+            held = holder.account.lease
+            assert held.room == held.granted - held.spent - held.reserved
+            assert held.room >= 0 or held.overrun
+            if held.room and self._now(holder) < held.use_until_s:
+                known = self.bank.leases[held.id]
                 assert known.state == "open", "a lease is in use that the bank has charged"
-                assert known.granted >= lease.granted
+                assert known.granted >= held.granted
 
     def teardown(self) -> None:
         """When all is quiet and everybody has returned what they had, settled is what was paid, but for crashes."""

@@ -120,7 +120,9 @@ class AwayBank(PostgresBank):
             raise StoreUnavailable("away")
         await super().give_back(lease_id, spent)
 
-    async def grant(self, budget: Budget, lease_id: str, holder: str, spent: int, need: int, want: int) -> Granted | Denied:
+    async def grant(
+        self, budget: Budget, lease_id: str, holder: str, spent: int, need: int, want: int
+    ) -> Granted | Denied:
         if self.is_away:
             raise StoreUnavailable("away")
         return await super().grant(budget, lease_id, holder, spent, need, want)
@@ -155,7 +157,9 @@ async def test_a_spent_budget_says_when_it_resets(database: Database, tmp_path: 
     purse = budgets.purse([TEAM])
     seen: list[int] = []
     budgets.on_used = lambda account, percent: seen.append(percent)
-    with pytest.raises(BudgetExceeded, match=r"the budget of team support \(1 USD/month\).*it resets in \d+ h") as caught:
+    with pytest.raises(
+        BudgetExceeded, match=r"the budget of team support \(1 USD/month\).*it resets in \d+ h"
+    ) as caught:
         await purse.obtain(1_000_001)
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s > 0

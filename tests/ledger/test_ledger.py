@@ -224,7 +224,7 @@ def test_metrics_are_prometheus_text() -> None:
 async def test_what_ended_processes_left_on_disk_is_stored_by_the_owner(database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     made = Ledger(database, folder / "unused", Metrics(), keep=timedelta(days=7), content="masked")
-    left, held = (encode_batch(rows_of(a_trace(made), keep_content=True)) for _ in range(2))
+    left, held = (encode_batch([lines_of(a_trace(made), keep_content=True)]) for _ in range(2))
     ended = Spool(folder / "worker-1", is_shared=True)
     ended.write(left)
     (folder / "worker-1" / "torn.part").write_bytes(b"half")
@@ -248,3 +248,17 @@ def test_a_shared_spool_that_is_empty_leaves_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "spool" / "worker-1").exists()
     spool.close()
     assert not (tmp_path / "spool" / "worker-1").exists()
+
+
+async def test_a_batch_that_was_spooled_before_tags_were_kept_is_stored(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        old, new = a_trace(ledger), a_trace(ledger)
+        new.tags = "project-x,q3"
+        lines = lines_of(old, keep_content=True)
+        before = (*lines[:2], lines[2].removesuffix(b"\t{}\n") + b"\n")
+        Spool(tmp_path / "spool").write(encode_batch([before]))
+        ledger.finish(new)
+        await ledger.flush()
+        await ledger.flush()
+    rows = await database.fetch("SELECT trace_id, tags FROM usage ORDER BY trace_id")
+    assert {row["trace_id"]: row["tags"] for row in rows} == {old.id: [], new.id: ["project-x", "q3"]}

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 
+from roadbed.gateway.affording import UNAFFORDABLE, hold_for, limited, unpaid
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
@@ -37,6 +38,8 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel import retry
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
+from roadbed.kernel.errors import RoadbedError
+from roadbed.ledger.budget import Reservation
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
@@ -94,7 +97,8 @@ class AnswerStream:
         self._first_try = first_try
         self._shared = shared
         self._route = route
-        self._request = request
+        self._request = limited(request, call.trace)
+        self._unaffordable: list[RoadbedError] = []
         self._call = call
         self._is_buffered = is_buffered
         self._vault = call.vault if call.vault is not None else Vault()
@@ -184,6 +188,8 @@ class AnswerStream:
                 return
         if unsupported is not None and not failures:
             raise unsupported
+        if (no_money := unpaid(self._unaffordable)) is not None and not failures:
+            raise no_money
         raise ladder_spent(self._route.name, failures, self.outcome.skipped, self._wait_s())
 
     # The walk.
@@ -200,11 +206,19 @@ class AnswerStream:
             else:
                 if self._deadline.has_passed():
                     raise self._late(failures)
+                try:
+                    hold = await hold_for(self._call.trace, endpoint, encoded.body, self._request)
+                except UNAFFORDABLE as error:
+                    self._unaffordable.append(error)
+                    self.outcome.skipped.append(f"{endpoint.name}: {error.code}")
+                    return False
                 admission = self._shared.health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
                 if admission is None:
+                    if hold is not None:
+                        hold.settle(0)
                     self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                     return False
-                failure = await self._try(candidate, encoded, rungs_left, admission)
+                failure = await self._try(candidate, encoded, rungs_left, admission, hold)
             if failure is None:
                 return True
             failures.append((endpoint.name, failure))
@@ -219,10 +233,16 @@ class AnswerStream:
         return False
 
     async def _try(
-        self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
+        self,
+        candidate: Candidate,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None = None,
     ) -> UpstreamError | None:
         """One attempt up to its commit. None when it is answering."""
         running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission)
+        running.meter.hold = hold
         try:
             while True:
                 event = await running.attempt.next()

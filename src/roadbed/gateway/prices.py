@@ -7,7 +7,7 @@ does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib import resources
@@ -32,6 +32,12 @@ class Price:
     cache_read: int
     cache_write_5m: int
     cache_write_1h: int
+    input_max: int = field(init=False)
+    """The dearest class of input."""
+
+    def __post_init__(self) -> None:
+        dearest = max(self.input_uncached, self.cache_read, self.cache_write_5m, self.cache_write_1h)
+        object.__setattr__(self, "input_max", dearest)
 
     @property
     def is_free(self) -> bool:

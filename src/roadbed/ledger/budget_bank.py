@@ -24,7 +24,8 @@ WITH held AS MATERIALIZED (
     SELECT starts, state, greatest($5::bigint - spent, 0) AS news FROM budget_lease WHERE id = $1::text FOR UPDATE
 ), told AS (
     SELECT coalesce((SELECT news FROM held), 0) AS news,
-        greatest(1, (SELECT count(DISTINCT holder) FROM budget_lease WHERE budget_id = $2 AND state = 'open')) AS holders
+        greatest(1, (SELECT count(DISTINCT holder) FROM budget_lease WHERE budget_id = $2 AND state = 'open'))
+            AS holders
 ), granted AS (
     INSERT INTO budget AS b (id, starts, ends, cap, leased, granted)
     SELECT $2, {_PERIOD}, {_ENDS}, $3::bigint, g, g

@@ -168,7 +168,7 @@ class HotAnswer(Relay):
             self._replying().finished(answer, [], turn.facts(self.missing, way.endpoint.name))
         turn.finish(text, OK, "")
 
-    def on_failed(self, tried: FirstTry) -> None:
+    def on_failed(self, tried: FirstTry | None) -> None:
         """Nothing was written: the ordinary way goes on from here."""
         self._turn.request.on_disconnect(None)
         self._turn.go_on(self._turn, tried)
