@@ -31,3 +31,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     examples: Annotated[list[str], Meta(max_length=12, description="questions to try, shown to people")] = []
     description: Annotated[str, Meta(description="what it is for, shown to people")] = ""
+    budget: Annotated[str, Meta(description="a spending cap over all callers, such as `50 USD/day`")] = ""
+    rate: Annotated[str, Meta(description="most requests, such as `600/min` over all callers")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[int | None, Meta(ge=1, le=100_000, description="most requests at a time")] = None

@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--name", default="", help="what it is for")
     create.add_argument("--app", action="append", help="an app or route that it may call (default: the team's)")
     create.add_argument("--role", action="append", choices=["member", "auditor", "admin"], help="default: member")
+    create.add_argument("--budget", default="", help="what it may spend, for example '5 USD/day' (default: no own cap)")
     create.add_argument("--expires", help="for example 90d (default: never)")
     add_arguments(create)
     add_arguments(actions.add_parser("list", help="list keys, never their values"))
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             "apps": arguments.app,
             "roles": arguments.role or ["member"],
             "expires": arguments.expires,
+            "budget": arguments.budget,
         }
         made = server.call("POST", "/api/keys", body)
         if arguments.json:

@@ -153,6 +153,7 @@ class KeyStore(Protocol):
         apps: Iterable[str] | None = None,
         name: str = "",
         expires: datetime | None = None,
+        budget: str = "",
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
         ...

@@ -33,9 +33,7 @@ class PriceUnknown(Refused):
     """A budget applies, and nobody knows what the route's endpoints cost."""
 
     code = "gateway.price_unknown"
-    hint = (
-        "declare `price_input` and `price_output` of the endpoint (0 for an engine of your own), or a row of `prices`"
-    )
+    hint = "declare `price_input` and `price_output` of the endpoint (0 for your own engine), or a row of `prices`"
 
 
 UNAFFORDABLE = (BudgetExceeded, BudgetUnavailable, PriceUnknown)

@@ -16,6 +16,7 @@ from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import NoModel, UnknownRoute
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.limits import Gauge
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
@@ -59,6 +60,13 @@ class Gateway:
         self._shared = replace(
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
         )
+
+    def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
+        """Ask these endpoints no oftener from now on, and the others as often as before."""
+        for state in self._health.states():
+            state.gauge = None
+        for name, gauge in gauges.items():
+            self._health.of(name).gauge = gauge
 
     def find(self, name: str) -> Route:
         """The route of this name.

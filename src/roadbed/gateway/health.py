@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
+from roadbed.gateway.limits import Gauge
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
 
@@ -37,6 +38,7 @@ class EndpointHealth:
     first_event_ms: float | None = None
     successes_second: int = 0
     successes: int = 0
+    gauge: Gauge | None = None
 
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now."""
@@ -46,6 +48,8 @@ class EndpointHealth:
         """Why it may not be asked now; empty when it may."""
         if now_s < self.resting_until_s:
             return f"resting after {self.resting_for}"
+        if self.gauge is not None and self.gauge.wait_s(now_s, 1.0) > 1e-9:
+            return "its rate is used up"
         if not breakers.is_available(self.breaker, now_s):
             return "resting after failures" if self.breaker.phase == "open" else "being probed after failures"
         return ""
@@ -99,6 +103,8 @@ class HealthBoard:
         """
         state.in_flight += 1
         state.requests += 1
+        if state.gauge is not None:
+            state.gauge.take(self.monotonic_s(), 1.0)
         if state.retry_budget < retry.BUDGET_MAX:
             state.retry_budget = retry.earn(state.retry_budget)
 

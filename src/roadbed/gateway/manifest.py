@@ -31,6 +31,18 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[int, Meta(ge=1, le=1024, description="most connections to it at a time")] = 64
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
+    rate: Annotated[str, Meta(description="most attempts, such as `600/min`; over it the next is asked")] = ""
+
+
+class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a provider's model costs, in USD per million tokens, in place of the shipped table's row."""
+
+    input: Annotated[Price, Meta(description="fresh input")]
+    output: Annotated[Price, Meta(description="output, reasoning too")]
+    cache_read: Annotated[Price | None, Meta(description="input read from the cache; as fresh input when left out")] = (
+        None
+    )
+    cache_write: Annotated[Price | None, Meta(description="input written to it; as fresh input when left out")] = None
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,3 +51,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ladder: Annotated[list[str], Meta(min_length=1, description="endpoints or provider/model, best first")]
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     labels: Annotated[list[str], Meta(description="labels of what callers send to it directly")] = []
+    rate: Annotated[str, Meta(description="most requests, such as `600/min` over all callers")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[int | None, Meta(ge=1, le=100_000, description="most requests at a time")] = None

@@ -7,6 +7,7 @@ does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -14,6 +15,7 @@ from importlib import resources
 
 import msgspec
 
+from roadbed.gateway.manifest import PriceConfig
 from roadbed.gateway.types import Usage
 
 PICOUSD_PER_USD_PER_MILLION = 1_000_000
@@ -107,6 +109,20 @@ class PriceTable:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def with_rows(self, declared: Mapping[str, PriceConfig]) -> PriceTable:
+        """The table with the manifest's rows, by ``provider/model``, before its own."""
+        if not declared:
+            return self
+        rows = dict(self._rows)
+        for name, price in declared.items():
+            provider, _, model = name.partition("/")
+            read = price.input if price.cache_read is None else price.cache_read
+            write = _pico(price.input if price.cache_write is None else price.cache_write)
+            rows[provider, model] = Price(
+                f"prices.{name}", _pico(price.input), _pico(price.output), _pico(read), write, write
+            )
+        return PriceTable(self.date, rows)
 
 
 def parse_price_table(data: bytes) -> PriceTable:

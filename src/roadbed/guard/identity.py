@@ -35,6 +35,7 @@ from roadbed.guard.keys import (
 )
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
+from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
@@ -139,6 +140,11 @@ class Identity:
         entry = self._by_id.get(principal.id)
         return entry is None or entry.expires is not None
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether some live key has a budget of its own."""
+        return any(entry.principal.budget for entry in self._by_id.values())
+
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
         self._used.add(principal.id)
@@ -168,8 +174,11 @@ class Identity:
         apps: Iterable[str] | None = None,
         name: str = "",
         expires: datetime | None = None,
+        budget: str = "",
     ) -> tuple[KeyRecord, str]:
-        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`."""
+        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`, `ConfigError` for its budget."""
+        if budget:
+            parse_budget("key:new", budget)
         granted = frozenset(roles)
         check_key_request(team, granted, name)
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
@@ -177,10 +186,10 @@ class Identity:
         key_id, plaintext = new_key()
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires) VALUES ($1, $2, $3, $4, $5, $6, $7)"
-                " RETURNING *",
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, budget)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
-                *(sorted(apps) if apps is not None else None, expires),
+                *(sorted(apps) if apps is not None else None, expires, budget),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
@@ -315,4 +324,5 @@ def _record(row: Any) -> KeyRecord:
         expires=row["expires"],
         revoked=row["revoked"],
         last_used=row["last_used"],
+        budget=row["budget"],
     )

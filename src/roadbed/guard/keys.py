@@ -90,6 +90,7 @@ class KeyRecord:
     expires: datetime | None
     revoked: datetime | None
     last_used: datetime | None
+    budget: str = ""
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything at ``now``."""
@@ -97,7 +98,9 @@ class KeyRecord:
 
     def principal(self) -> Principal:
         """The caller that presents this key."""
-        return Principal(id=self.id, team=self.team, roles=self.roles, apps=self.apps, name=self.name)
+        return Principal(
+            id=self.id, team=self.team, roles=self.roles, apps=self.apps, name=self.name, budget=self.budget
+        )
 
 
 def new_key() -> tuple[str, str]:

@@ -16,7 +16,8 @@ EVERYONE = "everyone"
 class Principal:
     """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
 
-    ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``, ``key:ID``.
+    ``budget`` is a spending cap of the key alone. ``groups`` are the names that document permissions are written in:
+    ``everyone``, ``team:NAME``, ``key:ID``.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Principal:
     region: str = "local"
     clearance: Level = Level.RESTRICTED
     name: str = ""
+    budget: str = ""
 
     @property
     def is_admin(self) -> bool:

@@ -7,6 +7,7 @@ facts (names, counts, durations, codes), never text of a prompt, document or ans
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,9 @@ class Ticket(Protocol):
 
     def close(self, trace: Trace) -> None:
         """The request is over."""
+
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """A task of the request ended, maybe before its first step."""
 
 
 class Trace:

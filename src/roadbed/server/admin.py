@@ -57,6 +57,7 @@ class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     apps: list[str] | None = None
     roles: list[Literal["member", "auditor", "admin"]] = []
     expires: str | None = None
+    budget: Annotated[str, Meta(max_length=40)] = ""
 
 
 class AliasOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,7 +191,12 @@ class AdminCalls:
         if order.expires is not None:
             expires = datetime.now(UTC) + timedelta(seconds=_duration(order.expires, "expires"))
         record, plaintext = await self._services.identity.create_key(
-            team=order.team, roles=order.roles or ("member",), apps=order.apps, name=order.name, expires=expires
+            team=order.team,
+            roles=order.roles or ("member",),
+            apps=order.apps,
+            name=order.name,
+            expires=expires,
+            budget=order.budget,
         )
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
 
@@ -293,6 +299,7 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "created": record.created,
         "expires": record.expires,
         "last_used": record.last_used,
+        "budget": record.budget or None,
     }
 
 

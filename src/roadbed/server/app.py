@@ -112,7 +112,14 @@ def contained(app: ASGIApp) -> ASGIApp:
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
     table = HotTable(refuse=_refusal, fail=_failure)
-    chat = ChatCompletions(services.identity, services.teams, services.registry, services.gateway, services.ledger)
+    chat = ChatCompletions(
+        services.identity,
+        services.teams,
+        services.registry,
+        services.gateway,
+        services.ledger,
+        services.money.entrance,
+    )
     table.add("POST", CHAT_PATH, chat, BODY_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)

@@ -8,8 +8,10 @@ it is an honest status code; after it a failure is an error event without ``[DON
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -18,6 +20,7 @@ from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.openai_server import Incoming, decode_chat
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.limits import Pass
 from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
@@ -27,8 +30,9 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_app
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, require_app
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.teams import Teams
 from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts_of, run_turn
@@ -54,6 +58,7 @@ class ChatCompletions:
     registry: AppRegistry
     gateway: Gateway
     ledger: Ledger
+    entrance: Entrance | NoLimits = NO_LIMITS
 
     def handle(self, request: HotRequest) -> None:
         """Admit, decode, and answer in a task of the request's own."""
@@ -62,13 +67,18 @@ class ChatCompletions:
             incoming = decode_chat(request.body)
             target = self.registry.find(incoming.model)
             require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
+            ticket, entrance = None, self.entrance
+            if entrance.is_on:
+                ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)
         except RoadbedError as error:
             send_error(request, error)
             return
         if isinstance(target, ServedApp):
-            request.create_task(self._app(request, admission, incoming, target))
+            task = request.create_task(self._app(request, admission, incoming, target, ticket))
+            if ticket is not None:
+                task.add_done_callback(ticket.task_ended)
         else:
-            self._route(request, admission, incoming, target)
+            self._route(request, admission, incoming, target, ticket)
 
     def _admit(self, request: HotRequest) -> Admission:
         """`admit`, remembered with a head that its connection sends again: while the keys are the same, so is the
@@ -81,15 +91,24 @@ class ChatCompletions:
                 self.identity.note_used(memo.admission.principal)
                 return memo.admission
         admission = admit(
-            self.identity, request.get(b"authorization"), request.get(b"x-api-key"), request.get(DEADLINE_HEADER)
+            self.identity,
+            request.get(b"authorization"),
+            request.get(b"x-api-key"),
+            request.get(DEADLINE_HEADER),
+            request.get(TAG_HEADER),
         )
         if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
         return admission
 
-    async def _app(self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp) -> None:
+    async def _app(
+        self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp, ticket: Pass | None
+    ) -> None:
         deadline = admission.deadline(served.deadline_s)
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
+        turn.trace.tags = admission.tags
+        if ticket is not None:
+            ticket.join(turn.trace)
         reply = Reply(request, incoming, turn.trace, turn.release.digest)
         answered: Answered | None = None
         try:
@@ -114,11 +133,17 @@ class ChatCompletions:
         answer.finish_reason = Finished(answered.finish_reason).reason
         reply.finished(answer, annotations, facts_of(turn, answered))
 
-    def _route(self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route) -> None:
+    def _route(
+        self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route, ticket: Pass | None
+    ) -> None:
         """By the short way where nothing in the body must be masked, else by the ordinary one."""
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
+        if admission.tags:
+            trace.tags = admission.tags
+        if ticket is not None:
+            ticket.join(trace)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
@@ -127,7 +152,7 @@ class ChatCompletions:
         if len(texts) <= LOOKED_AT_INLINE_BYTES_MAX:
             self._begin(turn, opening, guard.scan_bytes(texts))
         else:
-            request.create_task(self._look_at_large(turn, texts))
+            _run(turn, self._look_at_large(turn, texts))
 
     async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
         """Look at much text in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
@@ -146,7 +171,7 @@ class ChatCompletions:
         self._go_on(turn, None)
 
     def _go_on(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
-        turn.request.create_task(self._walk(turn, first_try))
+        _run(turn, self._walk(turn, first_try))
 
     async def _walk(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
         """The ordinary way: down the route's ladder, from an attempt on that was made already, if any."""
@@ -173,6 +198,13 @@ class ChatCompletions:
             turn.finish(answer.text, status, code)
         answer.usage = stream.outcome.usage
         reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
+
+
+def _run(turn: RouteTurn, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` for the turn's request."""
+    task = turn.request.create_task(work)
+    if turn.trace.ticket is not None:
+        task.add_done_callback(turn.trace.ticket.task_ended)
 
 
 def label_of(guard: Guard, incoming: Incoming) -> Label:

@@ -88,6 +88,8 @@ class RouteTurn(msgspec.Struct):
 
     def facts(self, degraded: list[str], endpoint: str) -> RouteFacts:
         """What Roadbed says about the answer."""
+        if self.trace.ticket is not None:
+            degraded = [*self.trace.ticket.notes, *degraded]
         return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint)
 
 
@@ -160,7 +162,8 @@ class HotAnswer(Relay):
             )
             # Letters and digits by their makers, so they cannot break the head.
             head = f"x-roadbed-release: {turn.release}\r\nx-roadbed-trace: {trace.id}\r\nx-roadbed-rung: {way.rung}\r\n"
-            turn.request.send(200, JSON_HEADER + head.encode("ascii"), body)
+            limits = trace.ticket.headers if trace.ticket is not None else b""
+            turn.request.send(200, JSON_HEADER + head.encode("ascii") + limits, body)
         else:
             answer = self._answer if self._answer is not None else Answer()
             text = answer.text = "".join(self._texts)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from roadbed.gateway.dialects.openai_server import ChatChunks, Incoming, completion_bytes, error_object
+from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
 from roadbed.ledger.trace import Trace
@@ -33,6 +34,8 @@ def send_error(request: HotRequest, error: RoadbedError, extra: bytes = b"") -> 
         request.end(b"data: " + body + b"\n\n")
         return
     headers = JSON_HEADER + extra
+    if isinstance(error, RateExceeded):
+        headers += error.headers
     if error.retry_after_s is not None:
         headers += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
     if not error.retryable or error.http_status >= 500:
@@ -56,6 +59,8 @@ class Reply:
         self._chunks: ChatChunks | None = None
         # Both are made of letters and digits by their makers, so they cannot break the head.
         self._headers = f"x-roadbed-release: {release}\r\nx-roadbed-trace: {trace.id}\r\n".encode("ascii")
+        if trace.ticket is not None:
+            self._headers += trace.ticket.headers
 
     def events(self, events: Iterable[Event]) -> None:
         """Pass deltas on in one packet, when the caller streams."""

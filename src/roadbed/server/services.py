@@ -38,6 +38,7 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.engines import Engines
 from roadbed.server.link import Deployment
+from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -85,6 +86,7 @@ class Services:
     engines: Engines
     registry: AppRegistry
     releases: Releases
+    money: Money
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
     serving: Serving | None = None
@@ -124,6 +126,7 @@ class Services:
                 file=MANIFEST_NAME,
             )
         self.teams.take(manifest)
+        self.money.take(manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -155,6 +158,7 @@ class Services:
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
             self.teams.take(manifest)
+            self.money.take(manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -217,6 +221,19 @@ async def _build(
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
+    money = Money(
+        database,
+        metrics,
+        gateway,
+        client,
+        identity,
+        workspace=workspace.folder,
+        state=settings.state,
+        workers=settings.workers,
+        is_owner=serving is None,
+    )
+    money.start()
+    stack.push_async_callback(money.close)
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
@@ -250,6 +267,7 @@ async def _build(
         engines=engines,
         registry=registry,
         releases=releases,
+        money=money,
         serving=serving,
     )
     return services, sources
