@@ -73,9 +73,13 @@ class Gauge:
         """Whole units that could be taken now."""
         return max(0, int((self.period_s - max(0.0, self.tat_s - now_s)) / self.spacing_s + 1e-9))
 
-    def set_share(self, share: float) -> None:
-        """Hold this part of the limit from now on; what is used of it stays used."""
-        self.spacing_s = self.period_s / (self.limit * max(share, SHARE_MIN))
+    def set_share(self, share: float, now_s: float) -> None:
+        """Hold this part of the limit from now on; units that were used stay used, up to all of the new part."""
+        spacing_s = self.period_s / (self.limit * max(share, SHARE_MIN))
+        if spacing_s != self.spacing_s and self.tat_s > now_s:
+            left_s = (self.tat_s - now_s) * spacing_s / self.spacing_s
+            self.tat_s = now_s + min(left_s, self.period_s)
+        self.spacing_s = spacing_s
 
 
 class Slots:

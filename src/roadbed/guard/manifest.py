@@ -24,11 +24,11 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AlertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who is told when a budget nears its end."""
 
-    at: Annotated[list[str], Meta(max_length=20, description="shares of the budget, such as `80%`")] = [
+    at: Annotated[tuple[str, ...], Meta(max_length=20, description="shares of the budget, such as `80%`")] = (
         "50%",
         "80%",
         "100%",
-    ]
+    )
     webhook: Annotated[str, Meta(description="reference to an address that takes a POST: env:NAME or file:PATH")] = ""
 
 

@@ -125,7 +125,7 @@ class Entrance:
             if len(self._gauges) >= SETS_MAX:
                 self._gauges.clear()
             gauge = self._gauges[key] = Gauge(owner, kind, limit, period_s)
-            gauge.set_share(self._share_of(f"{owner}/{kind}"))
+            gauge.set_share(self._share_of(f"{owner}/{kind}"), self.monotonic_s())
         return gauge
 
     def _slots_of(self, owner: str, limit: int) -> Slots:
@@ -148,8 +148,9 @@ class Entrance:
     def share(self, demands: Mapping[str, Mapping[str, float]], holder: str) -> None:
         """Hold the shares that follow from what every process was asked for."""
         self._shares, self._holder = demands, holder
+        now_s = self.monotonic_s()
         for gauge in self._gauges.values():
-            gauge.set_share(self._share_of(f"{gauge.id}/{gauge.kind}"))
+            gauge.set_share(self._share_of(f"{gauge.id}/{gauge.kind}"), now_s)
         for slots in self._slots.values():
             slots.set_share(self._share_of(f"{slots.id}/slots"))
 

@@ -52,6 +52,7 @@ class Money:
         self._manifest: Manifest | None = None
         self._keys_have_budgets = False
         self._task: asyncio.Task[None] | None = None
+        self._serves = workers == 1 or not is_owner  # with --workers the owner takes no requests, and no share
         self.budgets.on_used = self._alerts.noticed
 
     def take(self, manifest: Manifest) -> None:
@@ -80,7 +81,7 @@ class Money:
         while True:
             if self._manifest is not None and self._identity.has_budgets != self._keys_have_budgets:
                 self.take(self._manifest)
-            if self.entrance.is_on:
+            if self.entrance.is_on and self._serves:
                 with contextlib.suppress(Unavailable, DeadlineExceeded):
                     demands = await self._heartbeats.beat(self.entrance.demand())
                     self.entrance.share(demands, self._heartbeats.holder)
