@@ -10,6 +10,7 @@ from msgspec import Meta
 from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
+Slots = Annotated[int, Meta(ge=1, le=100_000)]
 Price = Annotated[float, Meta(ge=0)]
 
 
@@ -55,4 +56,4 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
     input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
     output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
-    concurrency: Annotated[int | None, Meta(ge=1, le=100_000, description="most requests at a time")] = None
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None

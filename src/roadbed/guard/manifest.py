@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+Slots = Annotated[int, Meta(ge=1, le=100_000)]
+
 
 class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What each key of a team may do at most."""
@@ -18,7 +20,7 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
     input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
     output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
-    concurrency: Annotated[int | None, Meta(ge=1, le=100_000, description="most requests at a time")] = None
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
 
 
 class AlertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ class TeamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
     input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
     output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
-    concurrency: Annotated[int | None, Meta(ge=1, le=100_000, description="most requests at a time")] = None
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
     per_key: Annotated[KeyLimits | None, Meta(description="limits of each of its keys alone")] = None
     alerts: Annotated[AlertsConfig | None, Meta(description="who is told when the budget nears its end")] = None
     downgrade: Annotated[DowngradeConfig | None, Meta(description="a cheaper route near the budget's end")] = None
