@@ -31,6 +31,7 @@ ASK = Entry("Ask", "/console/ask", "a")
 DOCUMENTS = Entry("Documents", "/console/documents", "d", "Build")
 RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
+COSTS = Entry("Costs", "/console/costs", "c", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
 
 
@@ -59,7 +60,7 @@ class Menu:
             if services.apps():
                 shown.append(RELEASES)
             if await self._traces():
-                shown.append(TRACES)
+                shown += [TRACES, COSTS]
             shown.append(KEYS)
         return shown
 

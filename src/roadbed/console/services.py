@@ -20,6 +20,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummary, DocumentView
 from roadbed.knowledge.states import CollectionStats, SourceState
 from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
+from roadbed.ledger.usage_report import UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
 
 
@@ -118,6 +119,18 @@ class TraceReader(Protocol):
         ...
 
 
+class UsageView(Protocol):
+    """What pages need of usage and budgets."""
+
+    async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
+        """The sums of a range."""
+        ...
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """The budgets of the running period."""
+        ...
+
+
 class ReleaseStore(Protocol):
     """What pages need of `releases.aliases.Releases`."""
 
@@ -196,6 +209,7 @@ class ConsoleServices:
     sessions: Sessions
     knowledge: KnowledgeView
     reader: TraceReader
+    usage: UsageView
     releases: ReleaseStore
     gateway: Routes
     apps: Callable[[], Mapping[str, ServedApp]]

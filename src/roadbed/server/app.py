@@ -27,6 +27,7 @@ from roadbed.server.http import error_response
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
+from roadbed.server.usage import usage_routes
 from roadbed.wire.hot import PROBLEM_HEADERS, HotTable
 from roadbed.wire.hot import Answer as RefusalAnswer
 from roadbed.wire.request import HotRequest
@@ -89,6 +90,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *openai_routes(services),
         *admin_routes(services),
         *document_routes(services),
+        *usage_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from roadbed import __version__
 from roadbed.apps.registry import ServedApp
@@ -12,10 +13,26 @@ from roadbed.console.services import AskedTurn, ConsoleServices
 from roadbed.gateway.types import ChatRequest, Message
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.usage_report import UsageRange, UsageReport, report
 from roadbed.server.admission import may_call, require_app
 from roadbed.server.health import parts
 from roadbed.server.services import Services
 from roadbed.server.turns import begin_turn, run_turn
+
+
+class _Usage:
+    """Usage and budgets, as the page of costs asks for them."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
+        """The sums of a range."""
+        return await report(self._services.database, by, within)
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """The budgets of the running period."""
+        return await self._services.money.bank.standing()
 
 
 def console_services(services: Services, url: str) -> ConsoleServices:
@@ -52,6 +69,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         sessions=services.sessions,
         knowledge=services.knowledge,
         reader=services.reader,
+        usage=_Usage(services),
         releases=services.releases,
         gateway=services.gateway,
         apps=apps,
