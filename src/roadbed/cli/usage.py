@@ -8,6 +8,7 @@ from roadbed.cli.connection import add_arguments, connect
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import money, print_json, print_table
 
+COUNTS = ("calls", "input_tokens", "output_tokens")
 SUMMARY = "Show what was used and what it cost, and how the budgets stand."
 EXAMPLE = (
     "  roadbed usage --by team,model\n  roadbed usage --by tag --from 2026-11-01 --to 2026-11-30\n"
@@ -34,29 +35,17 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(found)
         return EXIT_OK
     by = found["by"]
-    rows = [
-        [
-            *[row[name] for name in by],
-            row["calls"],
-            row["input_tokens"],
-            row["output_tokens"],
-            money(row["cost_microusd"]),
-        ]
-        for row in found["rows"]
-    ]
+    rows = [[*[row[name] for name in (*by, *COUNTS)], money(row["cost_microusd"])] for row in found["rows"]]
     total = found["total"]
-    rows.append(
-        ["total", *[""] * (len(by) - 1), total["calls"], total["input_tokens"], total["output_tokens"],
-         money(total["cost_microusd"])]
-    )  # fmt: skip
+    rows.append(["total", *[""] * (len(by) - 1), *[total[name] for name in COUNTS], money(total["cost_microusd"])])
     print_table([*by, "calls", "tokens in", "tokens out", "cost"], rows)
     if found["is_cut"]:
         print("more rows are left out; group by less, or ask for a shorter range")
     if found["budgets"]:
         print()
         budgets = [
-            [b["id"], money(b["cap"]), money(b["settled"]), money(b["leased"]), b["ends"][:16]]
-            for b in found["budgets"]
+            [row["id"], *[money(row[name]) for name in ("cap", "settled", "leased")], row["ends"][:16]]
+            for row in found["budgets"]
         ]
         print_table(["budget", "cap", "spent", "leased", "resets (UTC)"], budgets)
     return EXIT_OK

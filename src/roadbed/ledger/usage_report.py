@@ -37,9 +37,7 @@ class UsageQueryInvalid(InvalidRequest):
     """Usage was asked for by an unknown group, or for a range that cannot be."""
 
     code = "ledger.usage_query_invalid"
-    hint = (
-        f"group by up to {GROUPS_MAX} of {', '.join(GROUPS)}; ranges are dates such as 2026-11-01, of {DAYS_MAX} days"
-    )
+    hint = f"group by up to {GROUPS_MAX} of {', '.join(GROUPS)}, over {DAYS_MAX} days at most"
 
 
 @dataclass(frozen=True, slots=True)
