@@ -7,6 +7,8 @@ goes to a paid endpoint without an output limit, a known price and a reservation
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import PlainChat
@@ -62,14 +64,19 @@ def bounded(
     body, texts = sent
     if type(incoming) is PlainChat:
         limit, images = incoming.max_tokens, 0
+        if limit is msgspec.UNSET:  # `PlainChat.encoded` ends with the brace
+            limit, body = OUTPUT_TOKENS_DEFAULT, body[:-1] + _limit_field(endpoint.profile.limit_field)
     else:
         limit, images = incoming.request.max_tokens or msgspec.UNSET, body.count(b'"image_url"')
-    if limit is msgspec.UNSET:
-        limit = OUTPUT_TOKENS_DEFAULT
-        end = body.rindex(b"}")
-        body = b'%b,"%b":%d}' % (body[:end], endpoint.profile.limit_field.encode(), limit)
-        texts = texts if type(incoming) is PlainChat else body
+        if limit is msgspec.UNSET:
+            limit = OUTPUT_TOKENS_DEFAULT
+            body = texts = body[: body.rindex(b"}")] + _limit_field(endpoint.profile.limit_field)
     return (body, texts), 0 if price.is_free else worth(price, len(body), limit, images)
+
+
+@cache
+def _limit_field(name: str) -> bytes:
+    return b',"%b":%d}' % (name.encode(), OUTPUT_TOKENS_DEFAULT)
 
 
 def limited(request: ChatRequest, trace: Trace | None) -> ChatRequest:

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
 from roadbed.kernel.errors import RateLimited
 from roadbed.ledger.budgets import Purse
 from roadbed.ledger.trace import Trace
@@ -20,6 +22,9 @@ from roadbed.ledger.trace import Trace
 ESTIMATED_TOKENS_PER_BYTE = 0.3
 SHARE_MIN = 0.01
 Kind = Literal["requests", "tokens", "input_tokens", "output_tokens"]
+_SHOWN = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %.3fs\r\n"
+)
 KINDS: tuple[Kind, ...] = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
@@ -97,22 +102,21 @@ class Slots:
         self.most = max(1, round(self.limit * share))
 
 
-class Pass:
-    """One request that was let in: what it counted, to be corrected and given back when it ends."""
+class Pass(msgspec.Struct):
+    """One request that was let in: what it counted, to be corrected and given back when it ends. ``headers`` say how
+    its limits stand, ``notes`` what was done to it for want of money.
+    """
 
-    __slots__ = ("_estimate", "_is_closed", "_set", "headers", "notes")
-
-    def __init__(self, limits: LimitSet, estimate: float, headers: bytes) -> None:
-        self._set = limits
-        self._estimate = estimate
-        self._is_closed = False
-        self.headers = headers
-        self.notes: list[str] = []
+    limits: LimitSet
+    estimate: float
+    headers: bytes
+    notes: list[str] = []
+    is_closed: bool = False
 
     def join(self, trace: Trace) -> None:
         """It is this trace's request: closed when the trace is finished, and paid from the caller's purse."""
         trace.ticket = self
-        trace.purse = self._set.purse
+        trace.purse = self.limits.purse
 
     def task_ended(self, task: asyncio.Task[None]) -> None:
         """The request's task ended; one that was cancelled before its first step has finished no trace."""
@@ -121,15 +125,19 @@ class Pass:
 
     def close(self, trace: Trace | None = None) -> None:
         """The request is over. Takes effect once."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._set.give_back(self._estimate, trace)
+        if not self.is_closed:
+            self.is_closed = True
+            if not self.limits.is_plain:
+                self.limits.give_back(self.estimate, trace)
 
 
 class LimitSet:
     """The limits, and the purse, of one caller at one app or route."""
 
-    __slots__ = ("_monotonic_s", "_requests", "_shown", "_shown_tokens", "_slots", "_tokens", "downgrade", "purse")
+    __slots__ = (
+        "_monotonic_s", "_only", "_requests", "_shown", "_shown_tokens", "_slots", "_tokens", "downgrade", "is_plain",
+        "purse",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -143,6 +151,8 @@ class LimitSet:
         self._tokens = tuple([gauge for gauge in gauges if gauge.kind != "requests"])
         self._slots = tuple(slots)
         self._monotonic_s = monotonic_s
+        self.is_plain = not self._tokens and not self._slots  # nothing to do when a request ends
+        self._only = self._requests[0] if self.is_plain and len(self._requests) == 1 else None
         self._shown = self._requests[0] if self._requests else None  # owners come from the widest to the narrowest
         self._shown_tokens = self._tokens[0] if self._tokens else None
         self.purse = purse
@@ -150,7 +160,18 @@ class LimitSet:
 
     def admit(self, body_bytes: int) -> Pass:
         """Let a request in. Raises `RateExceeded`, `ConcurrencyExceeded`; then nothing was counted."""
+        if self.is_plain and not self._requests:
+            return Pass(self, 0.0, b"")
         now_s = self._monotonic_s()
+        only = self._only
+        if only is not None:  # the usual case, the steps below in one
+            tat_s, spacing_s, period_s = only.tat_s, only.spacing_s, only.period_s
+            left_s = (tat_s - now_s if tat_s > now_s else 0.0) + spacing_s
+            if left_s <= period_s + 1e-9:
+                only.tat_s = now_s + left_s
+                only.demand += 1.0
+                remaining = int((period_s - left_s) / spacing_s + 1e-9)
+                return Pass(self, 0.0, _SHOWN % (only.limit, remaining, left_s))
         for gauge in self._requests:
             if (wait_s := gauge.wait_s(now_s, 1.0)) > 1e-9:
                 raise self._exceeded(gauge, wait_s, now_s)

@@ -62,17 +62,22 @@ class Purse:
         """Hold so many micro-USD of each budget; None when a lease has no room. Never waits."""
         accounts = self._accounts
         now_s = self._monotonic_s()
-        if len(accounts) == 1:
-            lease = accounts[0].take(amount, now_s)
-            return None if lease is None else Reservation((lease,), amount)
+        if len(accounts) == 1:  # as `Account.take`, without the call
+            lease = accounts[0].lease
+            if lease.room < amount or now_s >= lease.use_until_s:
+                return None
+            lease.room -= amount
+            lease.reserved += amount
+            lease.used_s = now_s
+            return Reservation((lease,), amount)
         taken: list[Lease] = []
         for account in accounts:
-            lease = account.take(amount, now_s)
-            if lease is None:
+            held_here = account.take(amount, now_s)
+            if held_here is None:
                 for other, held in zip(accounts, taken, strict=False):
                     other.untake(held, amount)
                 return None
-            taken.append(lease)
+            taken.append(held_here)
         return Reservation(tuple(taken), amount)
 
     async def obtain(self, amount: int) -> Reservation:
