@@ -298,7 +298,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ADMIN,
         "Keys",
         "Make a key. Its value is in this answer and nowhere else.",
-        "{id, name, team, roles, apps, state, created, expires, last_used, key}",
+        "{id, name, team, roles, apps, state, created, expires, last_used, budget, key}",
         request=KeyOrder,
         status=201,
     ),

@@ -1,0 +1,105 @@
+"""Alerts of budgets, with a real PostgreSQL and a webhook that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from roadbed.kernel.config import decode, parse_yaml
+from roadbed.kernel.limits import Budget
+from roadbed.ledger.budget_bank import PostgresBank
+from roadbed.ledger.budgets import Budgets
+from roadbed.ledger.metrics import Metrics
+from roadbed.releases.manifest import Manifest
+from roadbed.server.alerts import POSTS_MAX, Alerts
+from roadbed.store.database import Database
+from roadbed.testing.scripted_model import ScriptedModel
+from roadbed.testing.scripted_reply import Reply, failing
+from roadbed.wire.client import UpstreamClient
+
+TEAM = Budget("team:support/month", 1_000_000, "month")
+MANIFEST = """\
+name: acme
+teams: {support: {budget: 1 USD/month, alerts: {at: [50%, 80%, 100%], webhook: "file:hook"}}}
+"""
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[ScriptedModel]:
+    async with ScriptedModel(default=Reply(text="thanks")) as made:
+        yield made
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[UpstreamClient]:
+    made = UpstreamClient()
+    yield made
+    await made.close()
+
+
+def process(database: Database, client: UpstreamClient, folder: Path) -> tuple[Budgets, Alerts]:
+    """What one process has of budgets and alerts."""
+    bank = PostgresBank(database)
+    budgets, alerts = Budgets(bank, Metrics(), folder / "leases"), Alerts(bank, client, folder)
+    alerts.take(decode(parse_yaml(MANIFEST), Manifest))
+    budgets.on_used = alerts.noticed
+    return budgets, alerts
+
+
+async def settled(alerts: Alerts) -> None:
+    await asyncio.gather(*alerts._tasks)
+
+
+async def test_each_threshold_is_told_once_by_one_process(
+    database: Database, client: UpstreamClient, hook: ScriptedModel, tmp_path: Path
+) -> None:
+    (tmp_path / "hook").write_text(f"{hook.url}/chat/completions?secret=s3cret\n")
+    first, second = process(database, client, tmp_path), process(database, client, tmp_path)
+    for share, told in ((400_000, 0), (200_000, 1), (250_000, 2)):
+        for budgets, alerts in (first, second):
+            purse = budgets.purse([TEAM])
+            account = purse._accounts[0]
+            if budgets is first[0]:
+                (await purse.obtain(share)).settle(share)
+            else:
+                await budgets.supply(account, 1)
+            await budgets._ask(account, 0)
+            alerts.noticed(account, account.used_percent())
+            alerts.noticed(account, account.used_percent())
+            await settled(alerts)
+        assert len(hook.chats) == told
+    bodies = [request.json for request in hook.chats]
+    assert [body["percent"] for body in bodies] == [50, 80]
+    assert bodies[0]["budget"] == TEAM.id
+    assert bodies[0]["workspace"] == "acme"
+    assert bodies[0]["settled_microusd"] == 600_000
+    assert "s3cret" not in json.dumps(bodies)
+    for budgets, alerts in (first, second):
+        await alerts.close()
+        await budgets.close()
+
+
+async def test_a_refusal_tells_the_end_of_the_budget_and_a_failing_webhook_is_tried_a_few_times(
+    database: Database, client: UpstreamClient, hook: ScriptedModel, tmp_path: Path
+) -> None:
+    hook.default = failing(500)
+    (tmp_path / "hook").write_text(f"{hook.url}/chat/completions")
+    budgets, alerts = process(database, client, tmp_path)
+    account = budgets.purse([TEAM])._accounts[0]
+    account.starts = "2026-11-01 00:00:00+00"
+    alerts.noticed(account, 50)
+    await settled(alerts)
+    assert len(hook.chats) == POSTS_MAX
+    assert await database.fetchval("SELECT count(*) FROM budget_alert WHERE posted IS NULL") == 1
+    await database.execute("UPDATE budget_alert SET claimed = now() - interval '11 minutes'")
+    hook.default = Reply(text="thanks")
+    other, later = process(database, client, tmp_path)
+    later.noticed(account, 50)
+    await settled(later)
+    assert await database.fetchval("SELECT count(*) FROM budget_alert WHERE posted IS NULL") == 0
+    await budgets.close()
+    await other.close()
