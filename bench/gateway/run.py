@@ -5,7 +5,8 @@ candidate runs alone on one core; load, the scripted upstream and PostgreSQL are
 /proc, so that a busy machine blurs requests per second but hardly CPU per request; rounds are repeated, the quietest
 one is reported, and the spread of all beside it.
 
-    python bench/gateway/run.py [--rounds 3] [--seconds 4] [--sglang-router PATH] [--nginx PATH] [--json FILE]
+    python bench/gateway/run.py [--rounds 3] [--seconds 4] [--sglang-router PATH] [--nginx PATH]
+        [--litellm PATH] [--portkey PATH] [--json FILE]
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Coroutine
@@ -39,8 +41,12 @@ CHUNKS_PER_STREAM, CHUNK_GAP_S, STREAMS = 200, 0.01, 64
 PACED_CONNECTIONS, PACED_REQUESTS, PACED_GAP_S = 8, 150, 0.01
 OWN_CORE, LOAD_CORE = 0, 1
 TICKS = os.sysconf("SC_CLK_TCK")
-START_S = 120
+START_S = 300
 STEP_S = 60
+QUIET: dict[str, Any] = {
+    "stderr": subprocess.DEVNULL,
+    "env": {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+}
 Number = TypeVar("Number", int, float)
 MANIFEST = """name: bench
 endpoints:
@@ -155,6 +161,7 @@ class Candidate:
     port: int
     process: subprocess.Popen[bytes]
     has_children: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def cpu_s(self) -> float:
@@ -205,13 +212,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def start_roadbed(folder: Path, upstream_port: int) -> Candidate:
-    """The real server, pinned; its PostgreSQL goes to the other core."""
+def start_roadbed(folder: Path, upstream_port: int, workers: int = 1) -> Candidate:
+    """The real server, pinned; its PostgreSQL goes to the other core, workers stay."""
     (folder / "workspace").mkdir()
     (folder / "workspace" / "roadbed.yaml").write_text(MANIFEST.format(port=upstream_port))
     port, ready = free_port(), folder / "ready.json"
     command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
-    command += ["--state", str(folder / "state"), "--ready-file", str(ready)]
+    command += ["--state", str(folder / "state"), "--ready-file", str(ready), "--workers", str(workers)]
     environment = {**os.environ, "ROADBED_ADMIN_KEY": KEY}
     process = start(command, OWN_CORE, port, env=environment, stderr=subprocess.DEVNULL)
     end = time.monotonic() + START_S
@@ -220,7 +227,8 @@ def start_roadbed(folder: Path, upstream_port: int) -> Candidate:
             raise SystemExit("roadbed did not become ready")
         time.sleep(0.1)
     for pid in children_of(process.pid):
-        os.sched_setaffinity(pid, {LOAD_CORE})
+        if b"serve_worker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.sched_setaffinity(pid, {LOAD_CORE})
     return Candidate("roadbed", port, process)
 
 
@@ -244,6 +252,26 @@ def router_command(program: str, port: int, upstream_port: int) -> list[str]:
     return [*command, "--prometheus-port", str(free_port()), "--prometheus-host", "127.0.0.1"]
 
 
+def litellm_command(program: str, folder: Path, port: int, upstream_port: int) -> list[str]:
+    config = folder / "litellm.yaml"
+    model = f'{{model: openai/bench-model, api_base: "http://127.0.0.1:{upstream_port}/v1", api_key: none}}'
+    config.write_text(f"model_list:\n  - model_name: fast\n    litellm_params: {model}\n")
+    return [program, "--config", str(config), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"]
+
+
+def portkey_headers(upstream_port: int) -> dict[str, str]:
+    return {"x-portkey-provider": "openai", "x-portkey-custom-host": f"http://127.0.0.1:{upstream_port}/v1"}
+
+
+def post_script(folder: Path, candidate: Candidate, body: bytes) -> Path:
+    """What wrk sends to a candidate."""
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}", **candidate.headers}
+    script = folder / f"{candidate.name}.lua"
+    lines = [f"wrk.headers['{name}']='{value}'" for name, value in headers.items()]
+    script.write_text("\n".join([f"wrk.method='POST'; wrk.body='{body.decode()}'", *lines]))
+    return script
+
+
 def wrk(port: int, connections: int, seconds: float, script: Path) -> dict[str, float]:
     """Load by wrk: requests, requests per second, p50."""
     command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", "--latency", "-s", str(script)]
@@ -259,14 +287,15 @@ def wrk(port: int, connections: int, seconds: float, script: Path) -> dict[str, 
     }
 
 
-def request_bytes(body: bytes) -> bytes:
+def request_bytes(body: bytes, headers: dict[str, str] | None = None) -> bytes:
     head = f"POST {PATH} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
+    head += "".join([f"{name}: {value}\r\n" for name, value in (headers or {}).items()])
     return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
 
 
-async def read_streams(port: int) -> int:
+async def read_streams(port: int, headers: dict[str, str]) -> int:
     """Open all streams, read them to their end, count the events."""
-    request = request_bytes(b'{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}')
+    request = request_bytes(b'{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}', headers)
 
     async def one() -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
@@ -280,9 +309,9 @@ async def read_streams(port: int) -> int:
     return sum(await asyncio.gather(*[one() for _ in range(STREAMS)]))
 
 
-async def paced_p50_us(port: int, body: bytes) -> float:
+async def paced_p50_us(port: int, body: bytes, headers: dict[str, str] | None = None) -> float:
     """The median time to the first byte of an answer at 8 connections that rest between requests: no queue."""
-    request, times = request_bytes(body), []
+    request, times = request_bytes(body, headers), []
 
     async def one(offset_s: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -292,7 +321,7 @@ async def paced_p50_us(port: int, body: bytes) -> float:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
+            await (reader.readexactly(int(length[1])) if length else reader.readuntil(b"0\r\n\r\n"))
             times.append(time.perf_counter() - begun)
             await asyncio.sleep(PACED_GAP_S)
         writer.close()
@@ -320,9 +349,9 @@ def measure(candidate: Candidate, upstream_port: int, seconds: float, script: Pa
     spent, store_spent = candidate.cpu_s() - before, candidate.store_cpu_s() - store
     few = wrk(candidate.port, 8, min(seconds, 2), script)
     direct_us = run_bounded(paced_p50_us(upstream_port, body))
-    through_us = run_bounded(paced_p50_us(candidate.port, body))
+    through_us = run_bounded(paced_p50_us(candidate.port, body, candidate.headers))
     before = candidate.cpu_s()
-    chunks = run_bounded(read_streams(candidate.port))
+    chunks = run_bounded(read_streams(candidate.port, candidate.headers))
     row = {
         "requests_per_s": many["requests_per_s"],
         "cpu_us": spent / many["requests"] * 1e6,
@@ -354,12 +383,15 @@ def report(candidates: list[Candidate]) -> None:
             cells.append(f"{candidate.name} {best(values):8.1f} ({worst(values):.1f})")
         print(f"{title:28s} " + "   ".join(cells))
     by_name = {candidate.name: max(row["requests_per_s"] for row in candidate.rows) for candidate in candidates}
-    if "sglang-router" in by_name:
-        print(f"roadbed / sglang-router: {by_name['roadbed'] / by_name['sglang-router']:.2f} by req/s")
+    for peer in list(by_name)[1:]:
+        print(f"roadbed / {peer}: {by_name['roadbed'] / by_name[peer]:.2f} by req/s")
 
 
 def versions(options: argparse.Namespace) -> str:
-    words = [f"roadbed {__version__}", f"Python {platform.python_version()}"]
+    is_optimized = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+    is_optimized = is_optimized or not sysconfig.get_config_var("PGO_PROF_USE_FLAG")  # as Debian's says it
+    build = "optimized" if is_optimized else "NOT optimized: 1.8 times slower"
+    words = [f"roadbed {__version__}", f"Python {platform.python_version()} ({build})"]
     for program, flag in ((options.nginx, "-v"), (options.sglang_router, "--version")):
         if program:
             said = subprocess.run([program, flag], capture_output=True, text=True, check=False)
@@ -376,6 +408,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--nginx", default=shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin"))
     parser.add_argument("--sglang-router", default=shutil.which("sglang-router"))
+    parser.add_argument("--litellm", default=shutil.which("litellm"))
+    parser.add_argument("--portkey", help="the program `gateway` of @portkey-ai/gateway")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--role", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -393,11 +427,6 @@ def main() -> None:
     candidates: list[Candidate] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        script = folder / "post.lua"
-        script.write_text(
-            f"wrk.method='POST'; wrk.body='{body.decode()}'; wrk.headers['content-type']='application/json'\n"
-            f"wrk.headers['authorization']='Bearer {KEY}'"
-        )
         try:
             candidates.append(start_roadbed(folder, upstream_port))
             if options.nginx:
@@ -408,12 +437,22 @@ def main() -> None:
                 port = free_port()
                 process = start(router_command(options.sglang_router, port, upstream_port), OWN_CORE, port)
                 candidates.append(Candidate("sglang-router", port, process, has_children=True))
+            if options.litellm:
+                port = free_port()
+                process = start(litellm_command(options.litellm, folder, port, upstream_port), OWN_CORE, port, **QUIET)
+                candidates.append(Candidate("litellm", port, process, has_children=True))
+            if options.portkey:
+                port = free_port()
+                process = start([options.portkey, f"--port={port}", "--headless"], OWN_CORE, port, **QUIET)
+                headers = portkey_headers(upstream_port)
+                candidates.append(Candidate("portkey", port, process, has_children=True, headers=headers))
             os.sched_setaffinity(0, {LOAD_CORE})
+            scripts = {candidate.name: post_script(folder, candidate, body) for candidate in candidates}
             for candidate in candidates:
-                wrk(candidate.port, 64, 1, script)
+                wrk(candidate.port, 64, 1, scripts[candidate.name])
             for _ in range(options.rounds):
                 for candidate in candidates:
-                    measure(candidate, upstream_port, options.seconds, script, body)
+                    measure(candidate, upstream_port, options.seconds, scripts[candidate.name], body)
             report(candidates)
         finally:
             for candidate in candidates:

@@ -57,6 +57,13 @@ sources:
 collections:
   company:
     sources: [handbook, inbox]
+endpoints:
+  house: {{type: openai, url: "{model}", model: house-model}}
+  cloud: {{type: openai, url: "{model}", model: cloud-model, local: false, price_input: 1, price_output: 4}}
+  away: {{type: openai, url: "http://127.0.0.1:9/v1", model: away-model, local: false}}
+models:
+  at-home: {{ladder: [house]}}
+  smart: {{ladder: [away, cloud, house]}}
 apps:
   helpdesk:
     kind: copilot
@@ -89,7 +96,12 @@ def deployment() -> Iterator[Address]:
         folder = Path(name)
         documents = folder / "work" / "documents"
         documents.mkdir(parents=True)
-        (folder / "work" / "roadbed.yaml").write_text(MANIFEST)
+        model = subprocess.Popen(
+            [sys.executable, "-m", "roadbed.testing.scripted_model"], stdout=subprocess.PIPE, text=True
+        )
+        assert model.stdout is not None
+        url = model.stdout.readline().strip()
+        (folder / "work" / "roadbed.yaml").write_text(MANIFEST.format(model=url))
         for document, text in DOCUMENTS.items():
             (documents / document).write_text(text)
         command = [sys.executable, "-m", "roadbed.cli", "up", str(folder / "work"), "--port", "0"]
@@ -104,6 +116,8 @@ def deployment() -> Iterator[Address]:
         finally:
             process.terminate()
             process.communicate(timeout=STOP_S)
+            model.terminate()
+            model.communicate(timeout=STOP_S)
 
 
 def _address_of(process: subprocess.Popen[str]) -> str:

@@ -20,6 +20,8 @@ PAGES = {
     "documents": "/console/documents?source=handbook",
     "failed": "/console/documents?source=handbook&state=failed",
     "uploads": "/console/documents?source=inbox",
+    "models": "/console/models",
+    "playground": "/console/playground",
     "traces": "/console/traces",
     "releases": "/console/releases",
     "release": "/console/releases/helpdesk",
@@ -106,6 +108,40 @@ def test_a_streamed_answer_and_its_citation(browser: MakeBrowser) -> None:
     assert "0.42 EUR" in page.find("#passage").text
     top = page.run("return document.getElementById('passage').getBoundingClientRect().top")
     assert 0 <= top < 900
+
+
+def try_prompt(page: Browser) -> None:
+    page.open("/console/playground")
+    page.find("#prompt").send_keys("Say something")
+    page.find("#playground button.first").click()
+    page.wait(lambda: len(page.all(".try .facts")) == 2)
+    assert "You said: Say something" in page.find("#tries").text
+    assert "fallback model" in page.find("#tries").text
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_a_prompt_is_tried_and_the_endpoints_are_seen(browser: MakeBrowser, width: int, is_dark: bool) -> None:
+    page = browser(width, is_dark=is_dark)
+    page.sign_in()
+    try_prompt(page)
+    assert page.run("return document.querySelector('#stop').hidden")
+    look(page, "tried")
+    page.open("/console/models")
+    page.find("summary").click()
+    assert "fault" in page.find(".failures").text
+    look(page, "models-used")
+    page.find("button[value=drain]").click()
+    page.wait(lambda: "takes no new requests" in page.find("[role=status]").text)
+    look(page, "models-drained")
+    page.find("button[value=resume]").click()
+    page.wait(lambda: "takes requests again" in page.find("[role=status]").text)
+
+
+def test_a_prompt_is_tried_without_scripts(browser: MakeBrowser) -> None:
+    page = browser(390, has_scripts=False)
+    page.sign_in()
+    try_prompt(page)
 
 
 def test_it_all_works_without_scripts(browser: MakeBrowser) -> None:

@@ -152,6 +152,12 @@ def test_models_add_writes_what_validates_and_shows_the_change(workspace: Path, 
     assert json.loads(capsys.readouterr().out)["models"] == 1
 
 
+def test_models_add_knows_google(workspace: Path, capsys: Capture) -> None:
+    assert main(["models", "add", "google", "--workspace", str(workspace)]) == EXIT_OK
+    assert "+  google: {ladder: [google/gemini-" in capsys.readouterr().out
+    assert main(["check", str(workspace)]) == EXIT_OK
+
+
 def test_models_add_refuses_what_would_not_validate_and_leaves_the_file(workspace: Path, capsys: Capture) -> None:
     path = workspace / "roadbed.yaml"
     for words, says in (

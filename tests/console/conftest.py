@@ -16,8 +16,10 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import Answered, AnswerEvent, Citation, Cited, Delta
 from roadbed.console.pages import console_routes
-from roadbed.console.services import AskedTurn, ConsoleServices
+from roadbed.console.services import AskedTurn, ConsoleServices, TriedRoute
+from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
+from roadbed.gateway.view import EndpointView, FailureView
 from roadbed.guard.keys import KeyRecord, KeyRefused
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.errors import NotFound, Unavailable
@@ -30,6 +32,7 @@ from roadbed.knowledge.states import CollectionStats, Failure, SourceState
 from roadbed.ledger.queries import NoSuchTrace, SpanRow, TraceDetail, TraceRow, UsageTotal
 from roadbed.ledger.usage_report import MEASURES, UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
+from roadbed.sources.registry import SourceHealth
 
 NOW = datetime.now(UTC)
 TEXT = "# Rates\n\nThe rate is 12 % until June.\n\nAfter that it is 14 %."
@@ -253,6 +256,12 @@ class FakeReader:
     rows: list[TraceRow] = field(default_factory=lambda: [trace_row()])
     spans: list[SpanRow] = field(default_factory=lambda: list(SPANS))
     asked: list[dict[str, Any]] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def spend_by_endpoint(self, since: datetime) -> dict[str, int]:
+        if self.error is not None:
+            raise self.error
+        return {"openai": 1_250_000}
 
     async def traces(self, **options: Any) -> list[TraceRow]:
         if options["limit"] > 1:  # the menu asks for one
@@ -328,6 +337,10 @@ class FakeGateway:
 
     def __init__(self) -> None:
         self.routes: Mapping[str, Any] = {}
+        self.views: list[EndpointView] = []
+
+    def endpoints(self) -> list[EndpointView]:
+        return self.views
 
     def explain(self, name: str) -> list[dict[str, Any]]:
         return [
@@ -341,6 +354,29 @@ class FakeGateway:
                 "unavailable": "resting after failures",
             }
         ]
+
+
+def view(name: str = "openai", **changes: Any) -> EndpointView:
+    """An endpoint that answered twice and failed once."""
+    values: dict[str, Any] = {
+        "endpoint": name,
+        "model": "gpt-5-mini",
+        "dialect": "openai",
+        "address": "https://api.openai.com",
+        "is_local": False,
+        "routes": ("smart",),
+        "unavailable": "",
+        "breaker": "closed",
+        "open_for_s": 0.0,
+        "is_drained": False,
+        "in_flight": 3,
+        "connections_max": 64,
+        "requests": 2,
+        "failures": 1,
+        "first_token_ms": 412.3,
+        "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
+    }
+    return EndpointView(**{**values, **changes})
 
 
 QUOTE = TEXT[slice(*CITED)]
@@ -406,6 +442,10 @@ class Deployment:
         self.apps: dict[str, ServedApp] = {"helpdesk": served("helpdesk"), "search": served("search", "search")}
         self.parts = {"server": "ok", "database": "ok"}
         self.problem: str | None = None
+        self.connections: list[SourceHealth] = []
+        self.orders: list[tuple[str, str, str]] = []
+        self.process = (1, 1)
+        self.tried: list[tuple[str, str, str]] = []
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
         services = ConsoleServices(
@@ -425,8 +465,24 @@ class Deployment:
             parts=lambda: self.parts,
             problem=lambda: self.problem,
             engines=list,
+            connections=lambda: self.connections,
+            order_endpoint=self.order_endpoint,
+            try_route=self.try_route,
+            process=lambda: self.process,
         )
         self.app = Starlette(routes=console_routes(services))
+
+    async def try_route(self, name: str, prompt: str, principal: Principal) -> AsyncGenerator[str | TriedRoute, None]:
+        self.tried.append((name, prompt, principal.id))
+        yield f"{name} says"
+        yield " <well>"
+        error = Unavailable("no endpoint answered", hint="try later") if name == "broken" else None
+        yield TriedRoute(
+            name, f"{name} says <well>", "01TRACE", "full", "openai", 0.25, 1.5, 12, 34, 5_600, name != "free", error
+        )
+
+    def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        self.orders.append((endpoint, name, actor))
 
     def client(self, key: str | None = "admin-key") -> TestClient:
         """A browser without scripts, signed in with a key."""

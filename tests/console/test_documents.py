@@ -5,8 +5,11 @@ from __future__ import annotations
 from starlette.testclient import TestClient
 
 from roadbed.console.documents import PAGE_DOCUMENTS
+from roadbed.sources.pool import PoolState
+from roadbed.sources.registry import SourceHealth
+from roadbed.sources.rights import Rights, rights_warning
 
-from .conftest import CITED, QUOTE, Deployment, form_token, source, summary
+from .conftest import CITED, NOW, QUOTE, Deployment, form_token, source, summary
 
 
 def test_a_list_goes_on_behind_its_last_key(deployment: Deployment, admin: TestClient) -> None:
@@ -120,3 +123,24 @@ def test_an_upload_can_be_deleted(deployment: Deployment, admin: TestClient) -> 
     data = {"form_token": form_token(admin), "source": "handbook"}
     assert admin.post("/console/documents/d1/delete", data=data).status_code == 303
     assert "delete d1" in deployment.knowledge.calls
+
+
+def test_a_data_system_that_is_away_or_may_do_too_much_is_told_to_auditors(
+    deployment: Deployment, auditor: TestClient, member: TestClient
+) -> None:
+    away = PoolState(4, 1, 0, 2, "open", 1.5, "the source crm refuses connections", NOW)
+    writable = rights_warning(Rights("app", "crm", ("may change tables",)), ["public.users"])
+    assert writable is not None
+    deployment.connections = [
+        SourceHealth("crm", "postgres", away, ()),
+        SourceHealth("erp", "postgres", PoolState(4, 0, 1, 0, "closed", 0.0, "", None), (writable,)),
+        SourceHealth("files", "sqlite", None, ()),
+    ]
+    page = auditor.get("/console/documents").text
+    assert "the source crm refuses connections" in page
+    assert "asked again in 1.5 s" in page
+    assert "1 of 4" in page
+    assert "erp: its role app may change tables" in page
+    assert "GRANT SELECT ON &#34;public&#34;.&#34;users&#34; TO roadbed_reader;" in page
+    assert "not asked yet" in page
+    assert "crm" not in member.get("/console/documents").text

@@ -18,13 +18,20 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from roadbed.cli import docs
-from roadbed.gateway.dialects import openai_server
+from roadbed.gateway.dialects import anthropic_incoming, embeddings, openai_server, rerank, responses_incoming
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reference import manifest_schema, manifest_sections
-from roadbed.server import admin, turns
-from roadbed.server.app import build_app, build_hot_table
-from roadbed.server.openapi import ANYONE, CHAT_REQUEST, OPERATIONS, Operation, build_openapi, request_structs
+from roadbed.server import admin, source_objects, turns
+from roadbed.server.app import CALLER_PATHS, build_app, build_hot_table
+from roadbed.server.openapi import ANYONE, OPERATIONS, Operation, build_openapi, request_structs
+from roadbed.server.request_schemas import (
+    CHAT_REQUEST,
+    EMBEDDINGS_REQUEST,
+    MESSAGES_REQUEST,
+    RERANK_REQUEST,
+    RESPONSES_REQUEST,
+)
 from roadbed.server.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +101,7 @@ def described_routes() -> set[tuple[str, str]]:
     for route in application().routes:
         if isinstance(route, Route) and route.path.startswith(DESCRIBED):
             path = route.path.replace(":path}", "}")
-            if path != "/v1/chat/completions":  # its other methods only say that a POST is wanted
+            if path not in CALLER_PATHS:  # its other methods only say that a POST is wanted
                 found |= {(method, path) for method in route.methods or () if method != "HEAD"}
     hot = build_hot_table(cast(Services, Anything(MEMBER_KEY)))
     return found | {(method.decode(), path.decode()) for method, path in hot.routes}
@@ -158,6 +165,10 @@ def test_described_role_is_what_the_route_asks_for(operation: Operation) -> None
 
 def test_chat_request_is_described_whole() -> None:
     assert set(CHAT_REQUEST["properties"]) == set(openai_server._Request.__struct_fields__)
+    assert set(RESPONSES_REQUEST["properties"]) == set(responses_incoming._Request.__struct_fields__)
+    assert set(MESSAGES_REQUEST["properties"]) == set(anthropic_incoming._Request.__struct_fields__)
+    assert set(EMBEDDINGS_REQUEST["properties"]) == set(embeddings._Asked.__struct_fields__)
+    assert set(RERANK_REQUEST["properties"]) == set(rerank._Asked.__struct_fields__)
 
 
 def keys_of(function: Callable[..., object]) -> set[str]:
@@ -171,7 +182,8 @@ def keys_of(function: Callable[..., object]) -> set[str]:
     ("function", "operation"),
     [
         (admin.hit_object, "post_api_search"),
-        (admin.source_object, "get_api_sources"),
+        (source_objects.source_object, "get_api_sources"),
+        (source_objects.connection_object, "get_api_sources"),
         (admin.key_object, "post_api_keys"),
         (turns.facts_of, "post_v1_chat_completions"),
     ],

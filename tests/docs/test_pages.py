@@ -170,6 +170,17 @@ def test_every_runtime_dependency_is_imported_somewhere() -> None:
         assert re.search(rf"^\s*(import|from) {module}\b", source, re.MULTILINE), f"nothing imports {name}"
 
 
+def test_every_test_that_the_reliability_page_names_exists() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| Fault")]
+    assert len(rows) >= 20
+    assert not [row for row in rows if "`test_" not in row.split("|")[3]], "a promise that no test holds"
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    written = set(re.findall(r"def (test_\w+)", tests))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert not named - written
+
+
 def test_status_page_covers_every_command() -> None:
     page = (ROOT / "docs" / "status.md").read_text(encoding="utf-8")
     assert not [name for name in COMMANDS if name not in HIDDEN and f"{name}`" not in page and f"`{name}" not in page]

@@ -32,13 +32,15 @@ name: desk
 endpoints:
   first: {{type: openai, url: "{first}", model: alpha, local: false}}
   second: {{type: openai, url: "{second}", model: beta, local: false}}
-  house: {{type: openai, url: "{house}", model: gamma, local: true}}
+  house: {{type: openai, url: "{house}", model: gamma, local: true, continues: true}}
   dead: {{type: openai, url: "{dead}", model: none, local: false}}
 models:
   smart: {{ladder: [first]}}
   stand-in: {{ladder: [dead, second]}}
   at-home: {{ladder: [dead, house]}}
   nobody: {{ladder: [dead]}}
+  lasting: {{ladder: [first, house], on_cut: continue, when: [{{header: {{X-Tier: gold}}, use: [second]}}]}}
+  whole: {{ladder: [first, second], on_cut: restart}}
   sealed: {{ladder: [first], labels: [confidential]}}
 sources:
   open: {{type: files, path: open}}

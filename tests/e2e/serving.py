@@ -48,7 +48,7 @@ def eventually(check: Callable[[], T | None], *, within_s: float = 10.0, what: s
 
 def environment(home: Path, variables: Mapping[str, str] | None = None) -> dict[str, str]:
     """A bare environment: no keys of providers, no settings of whoever runs the tests."""
-    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
     return {**kept, "HOME": str(home), "ROADBED_ADMIN_KEY": ADMIN_KEY, **(variables or {})}
 
 

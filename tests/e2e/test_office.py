@@ -79,7 +79,7 @@ def test_what_the_start_says_can_be_followed(office: Server) -> None:
     output = office.output
     assert f"{office.url}/console" in output
     assert "curl -s" in output
-    assert output.count("roadbed ask") >= 3
+    assert output.count(f"roadbed ask --state {office.state} ") >= 3
     link = re.search(r"http\S+/console/sign-in\?token=\S+", output)
     assert link is not None
     with httpx2.Client(trust_env=False, follow_redirects=False) as browser:

@@ -100,7 +100,7 @@ def test_roles_and_apps_bound_what_a_key_may_do(desk: Desk) -> None:
         (b"\xff\xfe", None),
         (b"[" * 5000, None),
         (b"[]", None),
-        (b'{"model": "helpdesk"}', None),
+        (b'{"model": "helpdesk"}', "messages"),
         (b'{"model": 3, "messages": []}', "model"),
         (b'{"model": "helpdesk", "messages": "hello"}', "messages"),
         (b'{"model": "helpdesk", "messages": [{"role": "user", "content": 7}]}', "messages[0].content"),

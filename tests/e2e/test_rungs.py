@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import asyncpg
@@ -180,3 +181,49 @@ def test_a_follow_up_question_is_searched_with_what_it_follows(desk: Desk) -> No
     response = desk.server.post("/v1/chat/completions", {"model": "modelless", "messages": messages})
     facts = response.json()["roadbed"]
     assert any("ninety days" in citation["quote"] for citation in facts["citations"]), response.text
+
+
+def test_the_command_line_shows_what_each_endpoint_did(desk: Desk) -> None:
+    desk.first.script(Rule("", Reply(text="Well.")))
+    body = {"model": "smart", "messages": [{"role": "user", "content": "Say something"}]}
+    assert desk.server.post("/v1/chat/completions", body).status_code == 200
+    body["model"] = "nobody"
+    assert desk.server.post("/v1/chat/completions", body).status_code >= 500
+    shown = desk.server.cli("models", "list").stdout
+    (first,) = [line for line in shown.splitlines() if line.startswith("first ")]
+    assert "closed" in first
+    assert " ms " in first
+    assert any(line.startswith("dead ") and "fault" in line for line in shown.splitlines()), shown
+    endpoints = json.loads(desk.server.cli("models", "list", "--json").stdout)["endpoints"]
+    assert {row["endpoint"] for row in endpoints} == {"first", "second", "house", "dead"}
+    assert next(row for row in endpoints if row["endpoint"] == "first")["requests"] >= 1
+
+
+def test_the_playground_asks_routes_side_by_side_and_masks_as_everywhere(desk: Desk) -> None:
+    desk.first.script(Rule("", Reply(text="Well.")))
+    desk.second.script(Rule("", Reply(text="Well, too.")))
+    with desk.server.client(None) as client:
+        headers = {"origin": desk.server.url}
+        signed_in = client.post("/console/sign-in", data={"key": ADMIN_KEY}, headers=headers)
+        headers["cookie"] = signed_in.headers["set-cookie"].partition(";")[0]
+        token = re.search(r'name="form_token" value="([^"]+)"', client.get("/console/playground", headers=headers).text)
+        assert token is not None
+        asked = {"form_token": token[1], "prompt": "Write to karin.lindqvist@example.org"}
+        data = {**asked, "routes": ["smart", "stand-in", "nobody"]}
+        page = client.post("/console/playground", data=data, headers=headers).text
+        assert "Well." in page
+        assert "Well, too." in page
+        assert "fallback model" in page
+        assert "nobody" in page
+        streamed = client.post("/console/playground/stream", data={**asked, "routes": "smart"}, headers=headers).text
+        assert "event: done" in streamed
+    for model in (desk.first, desk.second):
+        sent = b"".join(request.body for request in model.model.chats)
+        assert b"Write to" in sent
+        assert b"karin.lindqvist" not in sent
+
+    def rows() -> list[Any]:
+        found: list[Any] = desk.server.get("/api/traces", app="smart")["traces"]
+        return found if len(found) >= 2 else []
+
+    assert "karin.lindqvist" not in json.dumps(eventually(rows, what="the traces"))

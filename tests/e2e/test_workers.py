@@ -163,6 +163,28 @@ def test_a_session_of_one_process_works_on_the_other(pair: Pair) -> None:
         assert second.get("/console/documents").status_code == 303
 
 
+def test_an_endpoint_that_is_drained_is_drained_on_both(pair: Pair) -> None:
+    def is_drained(client: httpx2.Client) -> bool:
+        (endpoint,) = client.get("/api/models").json()["endpoints"]
+        return bool(endpoint["is_drained"])
+
+    def tell(number: int, order: str) -> None:
+        with pair.client_of(number) as client:
+            signed_in = client.post("/console/sign-in", data={"key": ADMIN_KEY}, headers={"origin": pair.server.url})
+            cookie = {"cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+            token = re.search(r'name="form_token" value="([^"]+)"', client.get("/console/models", headers=cookie).text)
+            assert token is not None
+            data = {"form_token": token[1], "endpoint": "house", "order": order}
+            answer = client.post("/console/models", data=data, headers={**cookie, "origin": pair.server.url})
+            assert answer.status_code == 303, answer.text
+
+    tell(1, "drain")
+    eventually(lambda: all(pair.on_both(is_drained)), what="the drain on both")
+    tell(2, "resume")
+    eventually(lambda: not any(pair.on_both(is_drained)), what="the end of the drain")
+    assert "endpoint house: drain, by " in pair.server.output
+
+
 def test_a_saved_change_and_a_rollback_are_seen_by_both(pair: Pair) -> None:
     def live(client: httpx2.Client) -> str:
         found = {app["name"]: app["release"] for app in client.get("/api/status").json()["apps"]}

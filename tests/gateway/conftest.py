@@ -12,6 +12,7 @@ import pytest
 
 from roadbed.gateway.endpoints import Endpoint, sink_of
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.policy import PLAIN, Policy
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call, ChatRequest, Message
 from roadbed.guard.gate import Guard
@@ -90,8 +91,10 @@ MakeGateway = Callable[..., Gateway]
 def gateway_of(client: UpstreamClient, guard: Guard) -> MakeGateway:
     """A gateway with one route ``smart`` over the given endpoints. Chance is fixed, so that nothing is random."""
 
-    def make(*endpoints: Endpoint, chance: float = 0.0, deadline_s: float = 60.0, **values: Any) -> Gateway:
-        route = Route("smart", endpoints, deadline_s)
+    def make(
+        *endpoints: Endpoint, chance: float = 0.0, deadline_s: float = 60.0, policy: Policy = PLAIN, **values: Any
+    ) -> Gateway:
+        route = Route("smart", endpoints, deadline_s, policy=policy)
         return Gateway(client, guard, {"smart": route}, chance=lambda: chance, **values)
 
     return make

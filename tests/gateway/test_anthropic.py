@@ -21,6 +21,8 @@ from roadbed.gateway.types import (
     Message,
     NamedTool,
     ReasoningDelta,
+    ReasoningPart,
+    ReasoningSealed,
     TextDelta,
     TextPart,
     Tool,
@@ -163,6 +165,85 @@ def test_requests_that_the_dialect_cannot_say() -> None:
     assert raised.value.param == "messages[0].tool_calls[0].function.arguments"
 
 
+def test_what_only_messages_can_say_reaches_them() -> None:
+    hints = {"cache_control": {"type": "ephemeral"}}
+    body = encode(
+        Message("system", (TextPart("Be brief.", hints),)),
+        Message(
+            "assistant",
+            (
+                ReasoningPart("anthropic", "Hm.", "s1"),
+                ReasoningPart("anthropic", "", "s2"),
+                ReasoningPart("anthropic", "", "r", is_redacted=True),
+                ReasoningPart("anthropic", "unsealed"),
+                ReasoningPart("responses", "foreign", "x"),
+            ),
+            tool_calls=(ToolCall("t", "a", "{}", hints),),
+        ),
+        Message("tool", "no", tool_call_id="t", is_error=True, hints=hints),
+        tools=(Tool("a", parameters={"type": "object"}, hints=hints), Tool("bash", hints={"type": "bash_20250124"})),
+        response_format=JsonSchema({"type": "object"}),
+        passthrough={"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}},
+        passthrough_dialect="anthropic",
+    )
+    assert body["system"] == [{"type": "text", "text": "Be brief.", **hints}]
+    assert body["messages"] == [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Hm.", "signature": "s1"},
+                {"type": "thinking", "thinking": "", "signature": "s2"},
+                {"type": "redacted_thinking", "data": "r"},
+                {"type": "tool_use", "id": "t", "name": "a", "input": {}, **hints},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t",
+                    "content": [{"type": "text", "text": "no"}],
+                    "is_error": True,
+                    **hints,
+                }
+            ],
+        },
+    ]
+    assert body["tools"] == [
+        {"name": "a", "input_schema": {"type": "object"}, **hints},
+        {"type": "bash_20250124", "name": "bash"},
+    ]
+    assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert body["thinking"] == {"type": "adaptive"}
+
+
+@pytest.mark.parametrize("effort", ["low", "medium", "high"])
+def test_openais_effort_is_carried(effort: str) -> None:
+    request = ChatRequest((Message("user", "x"),), passthrough={"reasoning_effort": effort, "seed": 7})
+    encoded = DIALECT.encode(request, SERVER)
+    assert json.loads(encoded.body)["output_config"] == {"effort": effort}
+    assert encoded.dropped == ("seed",)
+
+
+@pytest.mark.parametrize("effort", ["minimal", "none", 3, ["low"]])
+def test_an_effort_without_a_like_is_dropped_by_name(effort: Any) -> None:
+    request = ChatRequest((Message("user", "x"),), passthrough={"reasoning_effort": effort})
+    encoded = DIALECT.encode(request, SERVER)
+    assert "output_config" not in json.loads(encoded.body)
+    assert encoded.dropped == ("reasoning_effort",)
+
+
+def test_hints_and_tools_of_another_dialect_do_not_reach_messages() -> None:
+    foreign = Message("user", (TextPart("x", {"mark": 1}),))
+    encoded = DIALECT.encode(ChatRequest((foreign,), passthrough_dialect="other"), SERVER)
+    assert json.loads(encoded.body)["messages"][0]["content"] == [{"type": "text", "text": "x"}]
+    assert encoded.dropped == ("mark",)
+    with pytest.raises(UnsupportedFeature) as raised:
+        encode(foreign, tools=(Tool("a", hints={"type": "shell"}),))
+    assert raised.value.param == "tools[0].type"
+
+
 def delta(index: int, kind: str, field: str, value: str) -> dict[str, Any]:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: value}}
 
@@ -216,6 +297,7 @@ def test_a_documented_stream_however_it_is_cut(cut_into: int) -> None:
     assert read(GOLDEN, cut_into) == [
         UsageReported(start),
         ReasoningDelta("Hm."),
+        ReasoningSealed(ReasoningPart("anthropic", "Hm.", "abc")),
         TextDelta("Grüße"),
         ToolCallDelta(0, "t1", "look"),
         ToolCallDelta(0, arguments='{"a":'),
@@ -224,6 +306,29 @@ def test_a_documented_stream_however_it_is_cut(cut_into: int) -> None:
         ToolCallDelta(1, arguments="{}"),
         Finished("tool_calls"),
         UsageReported(end),
+    ]
+
+
+def test_reasoning_that_is_not_shown_is_sealed_and_unfinished_reasoning_is_not() -> None:
+    events = read(
+        stream(
+            block(0, type="thinking", thinking="", signature=""),
+            delta(0, "signature_delta", "signature", "ab"),
+            delta(0, "signature_delta", "signature", "c"),
+            {"type": "content_block_stop", "index": 0},
+            block(1, type="redacted_thinking", data="xyz"),
+            {"type": "content_block_stop", "index": 1},
+            block(2, type="thinking", thinking="", signature=""),
+            {"type": "content_block_stop", "index": 2},
+            block(3, type="thinking", thinking="Hm", signature=""),
+            {"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}},
+        )
+    )
+    assert events == [
+        ReasoningSealed(ReasoningPart("anthropic", "", "abc")),
+        ReasoningSealed(ReasoningPart("anthropic", "", "xyz", is_redacted=True)),
+        ReasoningDelta("Hm"),
+        Finished("stop", "END"),
     ]
 
 
@@ -256,11 +361,19 @@ def test_an_answer_that_its_server_did_not_end_never_looks_complete(events: list
 def test_a_whole_answer() -> None:
     body = {
         "type": "message",
-        "content": [{"type": "text", "text": "Hi"}, {"type": "tool_use", "id": "t", "name": "a", "input": {"x": 1}}],
+        "content": [
+            {"type": "thinking", "thinking": "Hm.", "signature": "abc"},
+            {"type": "redacted_thinking", "data": "xyz"},
+            {"type": "text", "text": "Hi"},
+            {"type": "tool_use", "id": "t", "name": "a", "input": {"x": 1}},
+        ],
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 3, "output_tokens": 2},
     }
     assert DIALECT.decode_body(json.dumps(body).encode()) == [
+        ReasoningDelta("Hm."),
+        ReasoningSealed(ReasoningPart("anthropic", "Hm.", "abc")),
+        ReasoningSealed(ReasoningPart("anthropic", "", "xyz", is_redacted=True)),
         TextDelta("Hi"),
         ToolCallDelta(0, "t", "a"),
         ToolCallDelta(0, arguments='{"x":1}'),

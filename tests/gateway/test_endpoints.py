@@ -54,6 +54,12 @@ def test_the_manifest_may_say_otherwise() -> None:
     assert not built(type="openai", model="m", url="http://10.0.0.5/v1", local=False).is_local
 
 
+def test_a_model_that_a_local_server_passes_on_is_not_local() -> None:
+    assert built(type="ollama", model="gpt-oss:20b").is_local
+    assert not built(type="ollama", model="gpt-oss:120b-cloud").is_local
+    assert not built(type="openai", model="kimi:cloud", url="http://127.0.0.1:11434/v1").is_local
+
+
 def test_what_an_endpoint_may_be_sent() -> None:
     own = built(type="openai", model="m", url="http://127.0.0.1:1/v1")
     cloud = built(type="openai", model="m", url="https://x.example/v1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -99,6 +100,50 @@ HEADERS = st.dictionaries(
     st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"]),
     st.text(max_size=20) | st.just("0"),
 )
+
+
+def google(code: int, status: str, *details: Any, message: str = "You exceeded your current quota") -> bytes:
+    return json.dumps({"error": {"code": code, "message": message, "status": status, "details": details}}).encode()
+
+
+def spent(quota: str) -> dict[str, Any]:
+    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": quota}]}
+
+
+RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "22.5s"}
+
+
+@pytest.mark.parametrize(
+    ("body", "failure", "wait_s"),
+    [
+        (google(429, "RESOURCE_EXHAUSTED", spent("RequestsPerMinutePerProject"), RETRY), "rate", 22.5),
+        (google(429, "RESOURCE_EXHAUSTED", RETRY, spent("RequestsPerDayPerProject-FreeTier")), "quota", 22.5),
+        (google(429, "RESOURCE_EXHAUSTED"), "rate", None),
+        (google(400, "INVALID_ARGUMENT", {"reason": "API_KEY_INVALID"}, message="API key not valid."), "auth", None),
+        (google(400, "INVALID_ARGUMENT", {"reason": ["API_KEY_INVALID"]}, message="x"), "client", None),
+        (google(400, "INVALID_ARGUMENT", 7, {"violations": 7}, {"retryDelay": "soon"}, message="x"), "client", None),
+        (google(400, "FAILED_PRECONDITION", message="User location is not supported"), "auth", None),
+        (google(403, "PERMISSION_DENIED", message="x"), "auth", None),
+        (google(404, "NOT_FOUND", message="models/x is not found"), "fault", None),
+        (google(500, "INTERNAL", message="x"), "fault", None),
+        (google(503, "UNAVAILABLE", message="The model is overloaded."), "overload", None),
+        (google(504, "DEADLINE_EXCEEDED", message="x"), "timeout", None),
+        (
+            google(
+                400,
+                "INVALID_ARGUMENT",
+                message="The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).",
+            ),
+            "context",
+            None,
+        ),
+    ],
+)
+def test_errors_of_google(body: bytes, failure: str, wait_s: float | None) -> None:
+    status = json.loads(body)["error"]["code"]
+    found = failure_from_response(status, {}, body, NOW)
+    assert (found.failure, found.retry_after_s) == (failure, wait_s)
+    assert failure_from_response(status, {"retry-after": "3"}, body, NOW).retry_after_s == 3.0
 
 
 @given(st.integers(100, 999), HEADERS, st.binary(max_size=50))

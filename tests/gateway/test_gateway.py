@@ -233,9 +233,9 @@ async def test_one_deadline_bounds_all_endpoints(
     for model in (first, second):
         model.script(Rule("", Reply(hang=True)))
     gateway = gateway_of(endpoint("a", first.url), endpoint("b", second.url))
-    async with asyncio.timeout(4.0):
+    async with asyncio.timeout(10.0):
         with pytest.raises(GatewayDeadline):
-            await complete_by_stream(gateway, seconds=0.6)
+            await complete_by_stream(gateway, seconds=2.0)
     assert [len(first.chats), len(second.chats)] == [1, 1], "a hang leaves the last endpoint its share"
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 
 from roadbed.gateway.dialects.openai_chat import OpenAIChat
-from roadbed.gateway.endpoints import OPENAI_PROFILE
 from roadbed.gateway.errors import UnsupportedFeature, UpstreamError
+from roadbed.gateway.profiles import OPENAI_PROFILE
 from roadbed.gateway.types import (
     Answer,
     ChatRequest,

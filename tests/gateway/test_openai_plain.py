@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roadbed.gateway.dialects.openai_plain import PlainChat, decode_plain
+from roadbed.gateway.dialects.openai_plain import PlainChat, PlainTurn, decode_plain
 from roadbed.gateway.dialects.openai_server import chat_from_object, decode_chat
+from roadbed.guard.detect import Detector
+from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import RoadbedError
 
 NUMBERS = st.one_of(
@@ -61,3 +63,41 @@ def test_bounds_are_left_to_the_ordinary_decoder(messages: list[dict[str, str]])
     assert decode_plain(body) is None
     with pytest.raises(RoadbedError):
         decode_chat(body)
+
+
+GUARD = Guard(Detector())
+PLANTED = ("bob@example.com", "+47 22 33 44 55", "4111 1111 1111 1111", "8.8.8.8", "AKIAIOSFODNN7ABCDEFG")
+BESIDE = (
+    "\\",
+    "\\u0040",
+    '"',
+    "\n",
+    "\x1f",
+    "\0",
+    "{",
+    "}",
+    ":",
+    ",",
+    "\u2028",
+    "\U0001f600",
+    "order no. ",
+    "password=",
+)
+CONTENTS = st.lists(st.sampled_from(PLANTED) | st.sampled_from(BESIDE) | st.text(max_size=6), max_size=6).map("".join)
+ROLES = st.sampled_from(["system", "user", "assistant"])
+
+
+@given(st.lists(st.builds(PlainTurn, ROLES, CONTENTS), min_size=1, max_size=3), st.booleans(), st.booleans())
+@example([PlainTurn("user", "password=hunter2hunter2\x1f" + "x" * 40)], False, False)
+def test_the_guard_looks_at_all_texts_that_are_sent(turns: list[PlainTurn], stream: bool, with_usage: bool) -> None:
+    incoming = PlainChat("m", turns, stream, 5, 0.25, 1.0)
+    body, texts = incoming.encoded(b'"them"', stream=stream, with_usage=with_usage)
+    sent = msgspec.json.decode(body)
+    assert texts in body
+    assert msgspec.json.decode(texts) == sent.pop("messages")
+    numbers = {name: sent.pop(name) for name in ("max_tokens", "temperature", "top_p")}
+    assert numbers == {"max_tokens": 5, "temperature": 0.25, "top_p": 1.0}
+    options = {"stream_options": {"include_usage": True}} if with_usage else {}
+    assert sent == {"model": "them"} | ({"stream": True} | options if stream else {})
+    if any(GUARD.scan(turn.content) for turn in turns):
+        assert GUARD.scan_bytes(texts)

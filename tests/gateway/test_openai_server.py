@@ -61,7 +61,7 @@ def refused(raw: Any) -> InvalidRequest:
     ("raw", "param"),
     [
         (body(model=3), "model"),
-        ({"messages": []}, None),
+        ({"messages": []}, "model"),
         (body(messages=[]), "messages"),
         (body(messages="x"), "messages"),
         (body(messages=[{"role": "wizard", "content": "x"}]), "messages[0].role"),

@@ -132,6 +132,8 @@ class TestBytes:
             ("😀 bob@example.com", {"email"}),
             ("Ünïcode without anything, 12 €", set()),
             (f"key={KEY}", {"secret"}),
+            ("password=hunter2hunter2\x1f" + "x" * 40, {"secret"}),
+            ("password=hunter2hunter2\x1f and C:\\", {"secret"}),
         ],
     )
     def test_escapes_hide_nothing(self, content: str, types: set[str], is_ascii: bool) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+
+import asyncpg
 
 from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import Principal
@@ -141,6 +144,84 @@ async def test_a_trace_that_can_never_be_stored_is_dropped_alone(database: Datab
     assert [trace.id for trace in await reader.traces()] == [beside.id]
 
 
+class BusyDatabase(AwayDatabase):
+    """A database under load: while it stores, the next request has ended."""
+
+    meanwhile: Callable[[], None] | None = None
+
+    @asynccontextmanager
+    async def transaction(self, *arguments: object, **options: object) -> AsyncIterator[object]:
+        async with super().transaction() as connection:
+            yield connection
+            if self.meanwhile is not None:
+                self.meanwhile()
+
+
+async def test_load_that_never_ends_holds_up_neither_the_spool_nor_the_counting(dsn: str, tmp_path: Path) -> None:
+    async with await BusyDatabase.open(dsn, "roadbed_test") as database:
+        assert isinstance(database, BusyDatabase)
+        async with running(database, tmp_path) as ledger:
+            database.is_away = True
+            ledger.finish(a_trace(ledger))
+            await ledger.flush()
+            assert list((tmp_path / "spool").glob("*.batch"))
+            database.is_away = False
+            first = a_trace(ledger)
+            seen = weakref.ref(first)
+            database.meanwhile = lambda: ledger.finish(a_trace(ledger))
+            ledger.finish(first)
+            del first
+            async with asyncio.timeout(10):
+                while list((tmp_path / "spool").glob("*.batch")) or seen() is not None:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            database.meanwhile = None
+
+
+async def test_a_batch_whose_commit_nobody_saw_is_stored_once(dsn: str, tmp_path: Path) -> None:
+    """PostgreSQL ends the connection between COPY and commit, or between the commit and its answer."""
+    async with await LostDatabase.open(dsn, "roadbed_test") as database:
+        assert isinstance(database, LostDatabase)
+        for point in ("copied", "committed"):
+            async with running(database, tmp_path) as ledger:
+                database.ends_when = point
+                traces = [a_trace(ledger) for _ in range(3)]
+                for trace in traces:
+                    ledger.finish(trace)
+                async with asyncio.timeout(20):
+                    while await count(database, traces) < 3 or list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                assert ledger.metrics.value("roadbed_ledger_lost_total") == 0
+            assert database.ends_when == "", "the connection was ended"
+        assert await database.fetchval("SELECT count(*) FROM trace") == 6
+        assert await database.fetchval("SELECT count(*) FROM span") == 12
+        assert await database.fetchval("SELECT count(*) FROM usage") == 6
+
+
+async def count(database: Database, traces: list[Trace]) -> int:
+    found: int = await database.fetchval(
+        "SELECT count(*) FROM trace WHERE id = ANY($1)", [trace.id for trace in traces]
+    )
+    return found
+
+
+class LostDatabase(Database):
+    """A database whose connection is ended by the server at one point of the next transaction."""
+
+    ends_when = ""
+
+    @asynccontextmanager
+    async def transaction(self, *arguments: object, **options: object) -> AsyncIterator[object]:
+        async with super().transaction() as connection:
+            yield connection
+            if self.ends_when == "copied":
+                self.ends_when = ""
+                own = await connection.fetchval("SELECT pg_backend_pid()")
+                await self.execute("SELECT pg_terminate_backend($1)", own)
+        if self.ends_when == "committed":
+            self.ends_when = ""
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+
 async def test_a_spool_file_that_cannot_be_read_holds_up_nothing(database: Database, tmp_path: Path) -> None:
     (tmp_path / "spool" / "0.batch").mkdir(parents=True)
     async with running(database, tmp_path) as ledger:
@@ -262,3 +343,20 @@ async def test_a_batch_that_was_spooled_before_tags_were_kept_is_stored(database
         await ledger.flush()
     rows = await database.fetch("SELECT trace_id, tags FROM usage ORDER BY trace_id")
     assert {row["trace_id"]: row["tags"] for row in rows} == {old.id: [], new.id: ["project-x", "q3"]}
+
+
+async def test_calls_cuts_and_callers_who_left_are_counted(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        for failure, first_ms in (("", 120.0), ("timeout", None)):
+            trace = ledger.start_trace("helpdesk", Principal(id="key-1", team="office"))
+            span = trace.open_span("model cloud", "model")
+            span.set(endpoint="cloud", model="m", failure=failure, first_token_ms=first_ms)
+            trace.close_span(span)
+            ledger.finish(trace, status=FAILED, error_code="gateway.stream_cut")
+        ledger.finish(ledger.start_trace("helpdesk", Principal(id="key-1", team="office")), status="cancelled")
+        value = ledger.metrics.value
+        assert value("roadbed_attempts_total", ("cloud", "ok")) == 1
+        assert value("roadbed_attempts_total", ("cloud", "timeout")) == 1
+        assert value("roadbed_stream_cuts_total", ("helpdesk",)) == 2
+        assert value("roadbed_client_gone_total", ("helpdesk",)) == 1
+        assert 'roadbed_attempt_ttft_seconds_count{endpoint="cloud"} 1' in ledger.metrics.render()

@@ -75,6 +75,7 @@ def test_what_init_writes_is_what_is_served_without_it(tmp_path: Path) -> None:
         ("model: tiny}", "model: tiny, key: sk-123}", 3, "`key` must be a reference"),
         ("http://127.0.0.1:9", "http://me:secret@127.0.0.1:9", 3, "`url` holds a user or password"),
         ("  smart: {ladder", "  helpdesk: {ladder", 5, "`helpdesk` is an app and a model"),
+        ("  smart: {", "  smart: {task: embeddings, ", 11, "the app `helpdesk` cannot ask `smart`: it is for"),
     ],
 )
 def test_references_between_sections_are_checked(folder: Path, old: str, new: str, line: int, message: str) -> None:
@@ -83,6 +84,13 @@ def test_references_between_sections_are_checked(folder: Path, old: str, new: st
         load_workspace(folder)
     found = [str(error) for error in (caught.value, *caught.value.others)]
     assert any(text.startswith(f"roadbed.yaml:{line}: {message}") for text in found), found
+
+
+def test_an_app_without_a_model_asks_the_first_one_for_chat(folder: Path) -> None:
+    first = "models:\n  vectors: {ladder: [lab], task: embeddings}\n"
+    text = MANIFEST.replace("models:\n", first).replace("model: smart, ", "")
+    (folder / "roadbed.yaml").write_text(text)
+    assert compile_releases(load_workspace(folder), {})["helpdesk"].document["settings"]["model"] == "smart"
 
 
 def test_compiling_twice_gives_the_same_digests_wherever_it_stands(

@@ -10,7 +10,15 @@ import pytest
 from roadbed.kernel.errors import ConfigError, InvalidRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.kernel.secrets import Secret
-from roadbed.server.admission import AppNotAllowed, RoleMissing, admit, presented_key, require_app, require_role
+from roadbed.server.admission import (
+    AppNotAllowed,
+    RoleMissing,
+    TwoKeys,
+    admit,
+    presented_key,
+    require_app,
+    require_role,
+)
 from roadbed.server.settings import Settings, check_settings, default_state, is_loopback
 
 CALLER = Principal("key", "staff")
@@ -33,7 +41,7 @@ class OneKey:
         (b"Bearer rbk_x", None, b"rbk_x"),
         (b"bearer   rbk_x ", None, b"rbk_x"),
         (None, b"rbk_y", b"rbk_y"),
-        (b"Bearer rbk_x", b"rbk_y", b"rbk_x"),
+        (b"Bearer rbk_x", b"rbk_x", b"rbk_x"),
         (b"Basic abc", b"rbk_y", b""),
         (b"rbk_x", None, b""),
         (None, None, b""),
@@ -41,6 +49,12 @@ class OneKey:
 )
 def test_where_a_key_is_looked_for(authorization: bytes | None, api_key: bytes | None, key: bytes) -> None:
     assert presented_key(authorization, api_key) == key
+
+
+def test_two_different_keys_are_refused() -> None:
+    with pytest.raises(TwoKeys) as refused:
+        presented_key(b"Bearer rbk_x", b"rbk_y")
+    assert refused.value.http_status == 400
 
 
 def test_a_deadline_is_bounded_and_checked() -> None:

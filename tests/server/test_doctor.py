@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roadbed.server.doctor import is_optimized, python_check
+from roadbed.server.doctor import is_optimized, python_check, source_checks
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,17 @@ def test_what_is_not_well_with_python_comes_with_what_to_do() -> None:
     assert (slow.verdict, slow.message) == ("note", "Python 3.11.7 was built without optimizations: 1.8 times slower")
     assert "--enable-optimizations" in slow.fix
     assert python_check((3, 10, 9), False).verdict == "wrong"
+
+
+def test_a_data_system_that_is_away_is_wrong_and_a_writable_role_a_note_with_its_grants() -> None:
+    pool = {"size": 4, "in_use": 1, "breaker": "open", "last_failure": "it refuses connections"}
+    away = {"name": "crm", "well": False, "pool": pool, "warnings": []}
+    (check,) = source_checks(away)
+    assert (check.name, check.verdict) == ("source: crm", "wrong")
+    assert "it refuses connections" in check.message
+    assert check.fix
+    warned = {"message": "its role app may change tables", "fix": ["GRANT SELECT ON users TO roadbed_reader;"]}
+    reached, note = source_checks({**away, "well": True, "warnings": [warned]})
+    assert (reached.verdict, note.verdict) == ("ok", "note")
+    assert "GRANT SELECT ON users TO roadbed_reader;" in note.fix
+    assert [check.verdict for check in source_checks({**away, "pool": None})] == ["ok"]

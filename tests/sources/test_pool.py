@@ -96,6 +96,7 @@ async def play(driver: ScriptedDriver, size: int, steps: list[Step]) -> None:
                 task.cancel()
             elif not end.done():
                 end.set_result(None) if action == "end" else end.set_exception(SourceUnavailable("broke off"))
+                end.exception() if action == "break" else None  # a caller who left never looks at it
         state = pool.state()
         assert state.in_use <= size
         assert state.waiting <= 3 + size

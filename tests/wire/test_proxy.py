@@ -16,7 +16,7 @@ from roadbed.wire.proxy import Proxy, ProxySettings, parse_proxy
 from roadbed.wire.resolver import Resolver
 from roadbed.wire.tls import TrustDomain, make_context
 
-from .certificates import make_certificate
+from .certificates import make_certificate, make_expired_certificate
 from .conftest import OpenUpstream, Upstream
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -193,6 +193,19 @@ async def test_certificates_are_verified(open_upstream: OpenUpstream, tmp_path: 
     plain = await open_upstream(speak_plainly)
     with pytest.raises(errors.TlsFailed):
         await client.request(UpstreamRequest(b"GET", parse_url(f"https://127.0.0.1:{plain.port}/"), trust=trust))
+    await client.close()
+
+
+async def test_an_expired_certificate_is_refused_before_anything_is_sent(
+    open_upstream: OpenUpstream, tmp_path: Path
+) -> None:
+    certificate, key = make_expired_certificate(tmp_path, "upstream")
+    upstream = await open_upstream(answer, server_context(certificate, key))
+    client = UpstreamClient(proxies=ProxySettings())
+    url = parse_url(f"https://127.0.0.1:{upstream.port}/")
+    with pytest.raises(errors.TlsFailed, match="expired") as caught:
+        await client.request(UpstreamRequest(b"GET", url, trust=TrustDomain((str(certificate),))))
+    assert not caught.value.may_have_run
     await client.close()
 
 

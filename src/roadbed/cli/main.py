@@ -36,6 +36,7 @@ COMMANDS = {
     "search": "search the documents",
     "ingest": "read changed documents now, with progress",
     "models": "list models, or add a provider to the manifest",
+    "routes": "say which endpoint a route would ask, and why",
     "keys": "create, list and revoke API keys",
     "releases": "list releases and their history",
     "promote": "make a release live",
@@ -94,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"roadbed {__version__}")
         return EXIT_OK
     name = words[0]
+    if name.startswith("-"):
+        print(f"roadbed: {name} comes after a command, as in `roadbed COMMAND {name}`", file=sys.stderr)
+        return EXIT_USAGE
     if name not in COMMANDS:
         import difflib
 

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|add")
     add_arguments(actions.add_parser("list", help="routes, their endpoints, local engines, keys that are not used"))
     add = actions.add_parser("add", help="write a provider's model into the manifest, and show the change")
-    add.add_argument("provider", help="openai, anthropic, mistral, groq, together, deepseek or openrouter")
+    add.add_argument("provider", help="openai, anthropic, google, mistral, groq, together, deepseek or openrouter")
     add.add_argument("--model", help="the provider's name of the model (default: one that is usual)")
     add.add_argument("--name", help="what it is called here (default: the provider's name)")
     add.add_argument("--app", default="", help="an app that shall use it (default: those that name no model)")
@@ -48,6 +48,9 @@ def _list(arguments: argparse.Namespace) -> int:
     rows = [[name, *_row(endpoint)] for name, ladder in found["routes"].items() for endpoint in ladder]
     if rows:
         print_table(["model", "endpoint", "asks for", "where", "rung", "state"], rows)
+        print()
+        header = ["endpoint", "breaker", "first token", "in flight", "asked", "failed", "spent today", "last failure"]
+        print_table(header, [_health(endpoint) for endpoint in found["endpoints"]])
     else:
         print("no model: answers are verbatim cited sentences (`roadbed models add openai` names one)")
     for engine in found["engines"]:
@@ -60,6 +63,23 @@ def _list(arguments: argparse.Namespace) -> int:
 def _row(endpoint: dict[str, Any]) -> list[str]:
     where = "local" if endpoint["is_local"] else endpoint["address"]
     return [endpoint["endpoint"], endpoint["model"], where, endpoint["rung"], endpoint["unavailable"] or "ready"]
+
+
+def _health(endpoint: dict[str, Any]) -> list[str]:
+    """One endpoint as the process that answered knows it."""
+    first_ms, spent = endpoint["first_token_ms"], endpoint["spent_today_microusd"]
+    last = next(iter(endpoint["recent_failures"]), None)
+    state = "drained" if endpoint["is_drained"] else endpoint["breaker"].replace("_", " ")
+    return [
+        endpoint["endpoint"],
+        state,
+        "-" if first_ms is None else f"{first_ms:.0f} ms",
+        f"{endpoint['in_flight']}/{endpoint['connections_max']}",
+        str(endpoint["requests"]),
+        str(endpoint["failures"]),
+        "-" if spent is None else f"{spent / 1_000_000:.4f} USD",
+        f"{last['failure']}: {last['reason']} ({last['age_s']:.0f} s ago)" if last is not None else "",
+    ]
 
 
 def _add(arguments: argparse.Namespace) -> int:

@@ -84,6 +84,7 @@ async def documents(visit: Visit) -> Page:
         "rows": rows,
         "next_after": rows[-1].key if more else None,
         "is_busy": is_busy(sources),
+        "connections": visit.services.connections() if visit.is_auditor else (),
         "added": visit.query("added"),
         "upload_megabytes_max": UPLOAD_BYTES_MAX // (1024 * 1024),
     }

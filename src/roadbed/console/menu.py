@@ -29,6 +29,8 @@ class Entry:
 OVERVIEW = Entry("Overview", "/console", "o")
 ASK = Entry("Ask", "/console/ask", "a")
 DOCUMENTS = Entry("Documents", "/console/documents", "d", "Build")
+MODELS = Entry("Models", "/console/models", "m", "Build")
+PLAYGROUND = Entry("Playground", "/console/playground", "p", "Build")
 RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 COSTS = Entry("Costs", "/console/costs", "c", "Watch")
@@ -56,6 +58,10 @@ class Menu:
             shown.append(ASK)
         if await self._documents():
             shown.append(DOCUMENTS)
+        if is_auditor(principal) and services.gateway.routes:
+            shown.append(MODELS)
+        if any(services.may_use(principal, name) for name in services.gateway.routes):
+            shown.append(PLAYGROUND)
         if is_auditor(principal):
             if services.apps():
                 shown.append(RELEASES)

@@ -15,7 +15,9 @@ from roadbed.console.costs import cost_routes
 from roadbed.console.csp import STATIC_KEEP, protect
 from roadbed.console.documents import document_routes
 from roadbed.console.keys import key_routes
+from roadbed.console.models import model_routes
 from roadbed.console.overview import overview
+from roadbed.console.playground import playground_routes
 from roadbed.console.releases import release_routes
 from roadbed.console.rendering import StaticFiles, Templates
 from roadbed.console.services import ConsoleServices
@@ -54,6 +56,8 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *console.page("/console", overview, twin_path="/console/overview.json"),
         *ask_routes(console),
         *document_routes(console),
+        *model_routes(console),
+        *playground_routes(console),
         *release_routes(console),
         *trace_routes(console),
         *cost_routes(console),

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.knowledge.states import SourceState
+from roadbed.sources.registry import SourceHealth
 
 Tone = Literal["good", "warn", "bad", "plain"]
 
@@ -71,6 +73,15 @@ def source_pill(state: SourceState) -> Pill:
     return _SOURCES.get(state.state, Pill("plain", "–", state.state))
 
 
+def connection_pill(found: SourceHealth) -> Pill:
+    """How a data system is reached. Green only once a connection was made."""
+    if found.pool is None:
+        return Pill("plain", "…", "not asked yet")
+    if not found.is_well:
+        return Pill("bad", "×", "away" if found.pool.phase == "open" else "being tried again")
+    return Pill("warn", "!", "may do too much") if found.warnings else Pill("good", "✓", "reached")
+
+
 def document_pill(state: str) -> Pill:
     """How a document stands."""
     return _DOCUMENTS.get(state, Pill("plain", "–", state))
@@ -84,6 +95,17 @@ def part_pill(text: str) -> Pill:
 def endpoint_pill(unavailable: str) -> Pill:
     """Whether an endpoint would be asked now. Ready is not green: nothing was checked by looking."""
     return Pill("warn", "!", unavailable) if unavailable else Pill("plain", "→", "ready to ask")
+
+
+def health_pill(view: EndpointView) -> Pill:
+    """How an endpoint stands. Green only for one that answered and whose breaker is closed."""
+    if view.is_drained:
+        return Pill("warn", "–", "drained")
+    if view.unavailable:
+        return Pill("warn" if view.breaker == "closed" else "bad", "!", view.unavailable)
+    if view.breaker != "closed":
+        return Pill("warn", "…", "coming back slowly")
+    return Pill("good", "✓", "answering") if view.first_token_ms is not None else Pill("plain", "→", "ready to ask")
 
 
 def support_pill(supported: int | None, sentences: int | None) -> Pill | None:

@@ -13,15 +13,19 @@ from typing import Any, Protocol
 
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
+from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
+from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.guard.sessions import Sessions
+from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummary, DocumentView
 from roadbed.knowledge.states import CollectionStats, SourceState
 from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
 from roadbed.ledger.usage_report import UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
+from roadbed.sources.registry import SourceHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,10 @@ class TraceReader(Protocol):
         """One trace with its steps."""
         ...
 
+    async def spend_by_endpoint(self, since: datetime) -> dict[str, int]:
+        """What each endpoint cost since a time."""
+        ...
+
     async def usage_by_app(self, within: timedelta) -> list[UsageTotal]:
         """Totals of each app."""
         ...
@@ -188,8 +196,46 @@ class Routes(Protocol):
         """The routes that serve."""
         ...
 
+    def endpoints(self) -> list[EndpointView]:
+        """Every endpoint with what this process knows of it."""
+        ...
+
     def explain(self, name: str) -> list[dict[str, Any]]:
         """Each endpoint of a route and whether it would be asked now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TriedRoute:
+    """What became of one prompt at one route. ``first_s`` is the time to its first text; None when none came."""
+
+    route: str
+    text: str
+    trace_id: str
+    rung: str
+    endpoint: str
+    first_s: float | None
+    total_s: float
+    input_tokens: int
+    output_tokens: int
+    cost_microusd: int
+    is_priced: bool
+    error: RoadbedError | None
+
+
+class TryRoute(Protocol):
+    """Sends one prompt to one route: text as it comes, then a `TriedRoute`. Closing it stops the model."""
+
+    def __call__(self, name: str, prompt: str, principal: Principal) -> AsyncGenerator[str | TriedRoute, None]:
+        """`AppNotAllowed` when the caller may not use the route."""
+        ...
+
+
+class OrderEndpoint(Protocol):
+    """Tells an endpoint something by hand, in every process that serves."""
+
+    def __call__(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        """`UnknownEndpoint`, a `NotFound`."""
         ...
 
 
@@ -199,7 +245,8 @@ class ConsoleServices:
 
     ``parts`` gives each part's state, ``ok`` when it is as it should be; ``problem`` why the manifest on disk is not
     the one that serves; ``apps`` what serves, in the order in which people should see it; ``may_use`` whether a
-    caller's key and team may call an app; ``engines`` the local model engines that answer.
+    caller's key and team may call an app; ``engines`` the local model engines that answer; ``connections`` how the
+    declared data systems are reached; ``process`` which serving process this is, of how many.
     """
 
     name: str
@@ -218,3 +265,7 @@ class ConsoleServices:
     parts: Callable[[], Mapping[str, str]]
     problem: Callable[[], str | None]
     engines: Callable[[], Sequence[Mapping[str, Any]]]
+    connections: Callable[[], Sequence[SourceHealth]]
+    order_endpoint: OrderEndpoint
+    try_route: TryRoute
+    process: Callable[[], tuple[int, int]]

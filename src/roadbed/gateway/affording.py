@@ -7,6 +7,8 @@ goes to a paid endpoint without an output limit, a known price and a reservation
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import msgspec
@@ -88,15 +90,54 @@ def limited(request: ChatRequest, trace: Trace | None) -> ChatRequest:
 
 async def hold_for(trace: Trace | None, endpoint: Endpoint, body: bytes, request: ChatRequest) -> Reservation | None:
     """Hold what an attempt may cost; None where no budget applies, or nothing is paid. Raises `UNAFFORDABLE`."""
+    return await hold_tokens(trace, endpoint, len(body), limit_of(request), request.unscanned_parts())
+
+
+async def hold_tokens(
+    trace: Trace | None, endpoint: Endpoint, input_bytes: int, output_tokens: int = 0, images: int = 0
+) -> Reservation | None:
+    """As `hold_for`, for so much input and output."""
+    price = _payable(trace, endpoint)
+    if price is None or trace is None or trace.purse is None:
+        return None
+    return await trace.purse.obtain(worth(price, input_bytes, output_tokens, images))
+
+
+def hold_at_once(trace: Trace | None, endpoint: Endpoint, body: bytes, request: ChatRequest) -> Reservation | None:
+    """As `hold_for` without a wait, for what can be left undone: `BudgetUnavailable` where a lease has no room."""
+    price = _payable(trace, endpoint)
+    if price is None or trace is None or trace.purse is None:
+        return None
+    hold = trace.purse.reserve(worth(price, len(body), limit_of(request), request.unscanned_parts()))
+    if hold is None:
+        raise BudgetUnavailable("what is leased of the budget has no room for another attempt")
+    return hold
+
+
+def _payable(trace: Trace | None, endpoint: Endpoint) -> Price | None:
+    """The price to hold money for; None where there is nothing to hold. `PriceUnknown`."""
     if trace is None or trace.purse is None:
         return None
-    price = endpoint.price
-    if price is None:
+    if endpoint.price is None:
         raise PriceUnknown(f"the price of {endpoint.name} is not known, and a budget applies to this call")
-    if price.is_free:
-        return None
-    images = body.count(b'"image') if request.has_unscanned_parts() else 0
-    return await trace.purse.obtain(worth(price, len(body), request.max_tokens or OUTPUT_TOKENS_DEFAULT, images))
+    return None if endpoint.price.is_free else endpoint.price
+
+
+def limit_of(request: ChatRequest) -> int:
+    """The output limit that is sent with a request."""
+    return request.max_tokens or OUTPUT_TOKENS_DEFAULT
+
+
+@contextmanager
+def kept(hold: Reservation | None) -> Iterator[None]:
+    """Whoever is begun inside settles ``hold``; where nothing could be begun it is given back."""
+    is_begun = False
+    try:
+        yield
+        is_begun = True
+    finally:
+        if hold is not None and not is_begun:
+            hold.settle(0)
 
 
 def settle_hold(hold: Reservation, record: AttemptRecord, *, is_complete: bool) -> None:

@@ -10,41 +10,39 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
-from roadbed.gateway.affording import UNAFFORDABLE, hold_for, limited, unpaid
+from roadbed.gateway.affording import UNAFFORDABLE, hold_for, kept, limited, unpaid
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import (
     ENDS_THE_LADDER,
-    RETRIED_ON_THE_SAME_ENDPOINT,
-    GatewayDeadline,
     StreamCut,
     UnsupportedFeature,
     UpstreamError,
 )
-from roadbed.gateway.failure import Failure, ladder_spent, rejected
-from roadbed.gateway.health import Admission, EndpointHealth, HealthBoard
+from roadbed.gateway.failure import Failure, deadline_passed, ladder_spent, rejected
+from roadbed.gateway.gate import Gates
+from roadbed.gateway.health import Admission, HealthBoard
+from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
 from roadbed.gateway.meter import TokenEstimator
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, Outcome
+from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, FinishReason, Outcome
 from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
-from roadbed.kernel import retry
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.kernel.errors import RoadbedError
+from roadbed.kernel.label import Label
 from roadbed.ledger.budget import Reservation
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
-RATE_WAIT_S_MAX = 1.0
-"""The longest wait for a throttling endpoint while another one could be asked instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +54,34 @@ class Surroundings:
     health: HealthBoard
     estimator: TokenEstimator
     ways: Ways
+    hedges: HedgeBudget
+    gates: Gates
 
 
 @dataclass(frozen=True, slots=True)
 class FirstTry:
-    """An attempt that was made already, with its failure: the walk begins as if it had made it itself."""
+    """An attempt that was made already, with its failure: the walk begins as if it had made it itself, and ends when
+    it would have, at ``deadline_s`` of the deadline's clock.
+    """
 
     endpoint: str
     failure: UpstreamError
     outcome: Outcome
+    deadline_s: float
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """The attempt under way."""
 
     attempt: Attempt
     admission: Admission
     meter: AttemptMeter
     unmasker: Unmasker
+    pending: deque[Event] = field(default_factory=deque)
+    texts: list[str] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    is_over: bool = False
 
 
 class AnswerStream:
@@ -102,10 +109,14 @@ class AnswerStream:
         self._call = call
         self._is_buffered = is_buffered
         self._vault = call.vault if call.vault is not None else Vault()
-        self._deadline = earlier(call.deadline, route.deadline_s)
+        self._deadline = (
+            earlier(call.deadline, route.deadline_s)
+            if first_try is None
+            else Deadline(first_try.deadline_s, call.deadline.clock)
+        )
         self._guarded: dict[bool, GuardedRequest] = {}
         self._pending: deque[Event] = deque()
-        self._running: _Running | None = None
+        self._running: Running | None = None
         self._is_open = False
 
     def __aiter__(self) -> AnswerStream:
@@ -121,7 +132,10 @@ class AnswerStream:
             try:
                 event = await running.attempt.next()
             except UpstreamError as error:
-                raise self._cut(running, error) from None
+                cut = self._cut(running, error)
+                if not await self._recovered(running, cut):
+                    raise cut from None
+                continue
             except asyncio.CancelledError:
                 self.close()
                 raise
@@ -171,15 +185,26 @@ class AnswerStream:
         if self._is_open:
             return
         self._is_open = True
-        label = self._call.label_of(self._request).join(self._route.label)
-        chosen = plan(self._route, label, self._why_unavailable)
+        chosen = self._plan()
         self.outcome.skipped[:] = chosen.skipped
+        await self._walk(chosen)
+
+    # The walk.
+
+    @property
+    def _label(self) -> Label:
+        return self._call.label_of(self._request).join(self._route.label)
+
+    def _plan(self) -> Plan:
+        return plan(self._route, self._label, self._why_unavailable)
+
+    async def _walk(self, chosen: Plan) -> None:
         failures: list[Failure] = []
         unsupported: UnsupportedFeature | None = None
         for number, candidate in enumerate(chosen.candidates):
             rungs_left = len(chosen.candidates) - number - 1
             try:
-                is_answering = await self._climb(candidate, rungs_left, failures, chosen)
+                is_answering = await self._climb(candidate, rungs_left, failures)
             except UnsupportedFeature as error:
                 unsupported = error
                 self.outcome.skipped.append(f"{candidate.endpoint.name}: cannot carry {error.param}")
@@ -190,14 +215,13 @@ class AnswerStream:
             raise unsupported
         if (no_money := unpaid(self._unaffordable)) is not None and not failures:
             raise no_money
-        raise ladder_spent(self._route.name, failures, self.outcome.skipped, self._wait_s())
+        names = [endpoint.name for endpoint in self._route.ladder if not endpoint.fault]
+        wait_s = self._shared.health.first_wait_s(names)
+        raise ladder_spent(self._route.name, failures, self.outcome.skipped, wait_s)
 
-    # The walk.
-
-    async def _climb(self, candidate: Candidate, rungs_left: int, failures: list[Failure], chosen: Plan) -> bool:
+    async def _climb(self, candidate: Candidate, rungs_left: int, failures: list[Failure]) -> bool:
         """Try one endpoint, maybe twice. True when its answer has begun."""
-        endpoint = candidate.endpoint
-        health = self._shared.health.of(endpoint.name)
+        endpoint, health = candidate.endpoint, self._shared.health
         encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
         for tries in range(RETRIES_MAX + 1):
             first, self._first_try = self._first_try, None
@@ -205,14 +229,14 @@ class AnswerStream:
                 failure: UpstreamError | None = first.failure
             else:
                 if self._deadline.has_passed():
-                    raise self._late(failures)
+                    raise deadline_passed(self._route.name, failures)
                 try:
                     hold = await hold_for(self._call.trace, endpoint, encoded.body, self._request)
                 except UNAFFORDABLE as error:
                     self._unaffordable.append(error)
                     self.outcome.skipped.append(f"{endpoint.name}: {error.code}")
                     return False
-                admission = self._shared.health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
+                admission = health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
                 if admission is None:
                     if hold is not None:
                         hold.settle(0)
@@ -222,14 +246,17 @@ class AnswerStream:
             if failure is None:
                 return True
             failures.append((endpoint.name, failure))
-            if failure.failure in ENDS_THE_LADDER:
+            if self._ends_the_walk(failure):
                 raise rejected(endpoint.name, failure)
-            wait_s = self._retry_wait_s(failure, health, rungs_left) if tries < RETRIES_MAX else None
+            if tries == RETRIES_MAX:
+                break
+            spare_s = self._deadline.remaining_s() - MIN_USEFUL_S * (rungs_left + 1)
+            wait_s = health.retry_wait_s(endpoint.name, failure, rungs_left=rungs_left, spare_s=spare_s)
             if wait_s is None:
                 break
             await asyncio.sleep(wait_s)
         if self._deadline.has_passed():
-            raise self._late(failures)
+            raise deadline_passed(self._route.name, failures)
         return False
 
     async def _try(
@@ -241,71 +268,111 @@ class AnswerStream:
         hold: Reservation | None = None,
     ) -> UpstreamError | None:
         """One attempt up to its commit. None when it is answering."""
-        running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission)
-        running.meter.hold = hold
+        running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission, hold)
+        self._pending = running.pending
+        try:
+            failure = await self._begin(running, rungs_left)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        if failure is None:
+            self._adopt(candidate, running)
+            return None
+        self._running = None
+        self._give_up(running, failure)
+        return failure
+
+    async def _begin(self, running: Running, rungs_left: int) -> UpstreamError | None:
+        """Read to the first content, or to the end where the answer is buffered or has none. None when it is good."""
         try:
             while True:
                 event = await running.attempt.next()
                 if event is None:
-                    self._commit(candidate, running)
-                    self._complete(running)
-                    return None
+                    running.is_over = True
+                    return self._fault_of(running, rungs_left)
                 self._pass_on(running, event)
-                if not self._is_buffered and any(isinstance(item, CONTENT_EVENTS) for item in self._pending):
-                    self._commit(candidate, running)
+                if not self._is_buffered and any(isinstance(item, CONTENT_EVENTS) for item in running.pending):
                     return None
         except UpstreamError as error:
-            self._running = None
-            self._pending.clear()
-            running.attempt.abort()
-            admission.failed(error)
-            running.meter.settle(self._shared.estimator, error, is_complete=False)
             return error
-        except asyncio.CancelledError:
-            self.close()
-            raise
 
-    def _start(self, endpoint: Endpoint, encoded: EncodedRequest, rungs_left: int, admission: Admission) -> _Running:
+    def _adopt(self, candidate: Candidate, running: Running) -> None:
+        """The answer is this attempt's."""
+        self._commit(candidate, running)
+        if running.is_over:
+            self._complete(running)
+
+    def _give_up(self, running: Running, failure: UpstreamError) -> None:
+        """The attempt failed before its answer was begun."""
+        running.pending.clear()
+        running.attempt.abort()
+        running.admission.failed(failure)
+        running.meter.settle(self._shared.estimator, failure, is_complete=running.is_over)
+
+    # What a route's policy may decide otherwise (`PolicyStream`).
+
+    def _ends_the_walk(self, failure: UpstreamError) -> bool:
+        return failure.failure in ENDS_THE_LADDER
+
+    def _fault_of(self, running: Running, rungs_left: int) -> UpstreamError | None:
+        """What is wrong with an answer that is whole and not sent yet."""
+        return None
+
+    async def _recovered(self, running: Running, cut: StreamCut) -> bool:
+        """Whether an answer that broke off goes on after all."""
+        return False
+
+    # One attempt.
+
+    def _start(
+        self,
+        endpoint: Endpoint,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None,
+    ) -> Running:
+        """Begin an attempt. Its meter settles ``hold``, however it ends."""
         call, shared, loop = self._call, self._shared, asyncio.get_running_loop()
-        limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
-        attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
-        meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop)
-        attempt.start(shared.client, encoded)
+        with kept(hold):
+            limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
+            attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
+            meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
+            attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
-        return _Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
+        return Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
 
     def _guarded_for(self, endpoint: Endpoint) -> GuardedRequest:
         """The request as this kind of endpoint may see it; guarded once per kind."""
         guarded = self._guarded.get(endpoint.is_local)
         if guarded is None:
-            label = self._call.label_of(self._request).join(self._route.label)
             guarded = guard_request(
-                self._shared.guard, self._request, label, is_local=endpoint.is_local, vault=self._vault
+                self._shared.guard, self._request, self._label, is_local=endpoint.is_local, vault=self._vault
             )
             self._guarded[endpoint.is_local] = guarded
             if self._call.trace is not None:
                 self._call.trace.masked_count += guarded.masked_count
         return guarded
 
-    def _pass_on(self, running: _Running, event: Event) -> None:
+    def _pass_on(self, running: Running, event: Event) -> None:
         running.meter.saw(event)
         if isinstance(event, Finished):
-            self.outcome.finish_reason = event.reason
-        self._pending.extend(running.unmasker.feed(event))
+            running.finish_reason = self.outcome.finish_reason = event.reason
+        running.pending.extend(running.unmasker.feed(event))
 
-    def _commit(self, candidate: Candidate, running: _Running) -> None:
+    def _commit(self, candidate: Candidate, running: Running) -> None:
         commit(self.outcome, self._route, candidate, self._call.trace)
         running.attempt.extend(asyncio.get_running_loop().time() + self._deadline.remaining_s())
 
     # The end.
 
-    def _complete(self, running: _Running) -> None:
+    def _complete(self, running: Running) -> None:
         self._running = None
         self.outcome.is_complete = True
         running.admission.succeeded(running.meter.first_event_s)
         running.meter.settle(self._shared.estimator, None, is_complete=True)
 
-    def _cut(self, running: _Running, error: UpstreamError) -> StreamCut:
+    def _cut(self, running: Running, error: UpstreamError) -> StreamCut:
         self._running = None
         running.attempt.abort()
         is_late = self._deadline.has_passed()
@@ -318,41 +385,10 @@ class AnswerStream:
         why = "the request's deadline passed" if is_late else error.reason
         return StreamCut(f"the answer of {self.outcome.endpoint} broke off: {why}")
 
-    def _retry_wait_s(self, failure: UpstreamError, health: EndpointHealth, rungs_left: int) -> float | None:
-        """Seconds until the same endpoint is tried once more; None when it is not."""
-        if failure.failure not in RETRIED_ON_THE_SAME_ENDPOINT or failure.status == 404:
-            return None
-        if not failure.was_sent and rungs_left:
-            return None
-        if failure.failure == "rate":
-            if failure.retry_after_s is None or (rungs_left and failure.retry_after_s > RATE_WAIT_S_MAX):
-                return None
-            wait_s = failure.retry_after_s
-        else:
-            wait_s = failure.retry_after_s or retry.full_jitter_s(0, self._shared.health.chance())
-        if wait_s + MIN_USEFUL_S * (rungs_left + 1) > self._deadline.remaining_s():
-            return None
-        budget = retry.spend(health.retry_budget)
-        if budget is None:
-            return None
-        health.retry_budget = budget
-        return wait_s
-
     def _why_unavailable(self, endpoint: Endpoint) -> str:
         if self._first_try is not None and self._first_try.endpoint == endpoint.name:
             return ""  # it was available when it was tried
         return self._shared.health.why_unavailable(endpoint)
-
-    def _wait_s(self) -> float | None:
-        """Seconds until the first endpoint of the ladder may be asked again; None when nothing is known."""
-        now_s = self._shared.health.monotonic_s()
-        waits = [self._shared.health.of(e.name).unavailable_for_s(now_s) for e in self._route.ladder if not e.fault]
-        known = [wait for wait in waits if wait > 0]
-        return min(known) if known else None
-
-    def _late(self, failures: list[Failure]) -> GatewayDeadline:
-        tried = "; ".join(f"{name}: {failure.failure}, {failure.reason}" for name, failure in failures)
-        return GatewayDeadline(f"the deadline passed before the route {self._route.name!r} answered ({tried})")
 
 
 def earlier(deadline: Deadline, route_s: float) -> Deadline:

@@ -16,10 +16,10 @@ from functools import lru_cache
 
 import msgspec
 
-from roadbed.gateway.dialects.base import Dialect, EncodedRequest, StreamDecoder, cut, malformed
+from roadbed.gateway.dialects.base import AnswerFormat, EncodedRequest, StreamDecoder, cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.errors import UpstreamError
+from roadbed.gateway.errors import SILENT, UpstreamError
 from roadbed.gateway.types import CONTENT_EVENTS, Event, Finished, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
@@ -47,7 +47,7 @@ MIN_USEFUL_S = 1.5
 """What a rung needs to be worth trying: so much is kept back for each one that is left."""
 
 TRAILER_S = 2.0
-"""How long usage may still come after the answer was finished."""
+"""How long usage may still come after the answer was finished, and never past the attempt's end."""
 
 QUEUED_EVENTS_MAX = 512
 ADDRESSES_KEPT = 1024
@@ -127,7 +127,7 @@ class Attempt:
     )
 
     def __init__(
-        self, dialect: Dialect, endpoint: Endpoint, limits: AttemptLimits, loop: asyncio.AbstractEventLoop
+        self, dialect: AnswerFormat, endpoint: Endpoint, limits: AttemptLimits, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._dialect = dialect
         self._endpoint = endpoint
@@ -229,9 +229,12 @@ class Attempt:
         if not self._is_stream:
             self._finish_body()
             return
-        self._take_stream(self._parser.finish())
         try:
+            self._take_stream(self._parser.finish())
             self._decoder.finish()
+        except EventTooLarge:
+            self._end(malformed("an event is over the size limit"))
+            return
         except UpstreamError as error:
             self._end(error)
             return
@@ -278,7 +281,7 @@ class Attempt:
             self._events.append(event)
             if isinstance(event, Finished):
                 self.finished = event
-                self._arm(self._loop.time() + TRAILER_S)
+                self._arm(min(self._loop.time() + TRAILER_S, self._end_by_s))
             elif isinstance(event, (*CONTENT_EVENTS, ReasoningDelta)):
                 self._progress_s = self._loop.time()
                 if self.first_event_at_s is None:
@@ -318,7 +321,7 @@ class Attempt:
         elif self.first_event_at_s is None or self._is_paused:
             self._arm(min(now_s + self._limits.stall_s, self._end_by_s))
         elif now_s >= self._progress_s + self._limits.stall_s:
-            self._end(UpstreamError("timeout", "it fell silent in its answer"))
+            self._end(UpstreamError("timeout", SILENT))
         else:
             self._arm(min(self._progress_s + self._limits.stall_s, self._end_by_s))
 

@@ -10,47 +10,50 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from roadbed.gateway.credentials import AwsCredentials, aws_credentials, bedrock_region
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.prices import Price, PriceTable, price_from_usd
-from roadbed.gateway.providers import KEYS_BY_HOST, PROVIDERS, Provider, host_of
+from roadbed.gateway.profiles import PLAIN_PROFILE, PROFILES, Profile, azure_profile, profile_of_host
+from roadbed.gateway.providers import KEYS_BY_HOST, PROVIDERS, host_of
 from roadbed.guard.policy import sink_for_endpoint
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import Level, Sink, parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
 
-DialectName = Literal["openai", "anthropic"]
+DialectName = Literal["openai", "anthropic", "responses", "azure", "gemini", "ollama", "bedrock", "cohere", "tei"]
 LOCAL_SUFFIXES = (".local", ".internal", ".localhost", ".lan", ".home.arpa")
+REMOTE_SUFFIXES = ("-cloud", ":cloud")
+"""How the models end that a local Ollama passes on to its maker's cloud."""
+
 OUTSIDE = "outside"
 NO_SINK = Sink("endpoint", Level.PUBLIC, frozenset(), OUTSIDE)
 
-DEFAULT_URLS: dict[str, str] = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """Quirks of a server that speaks a dialect almost as documented."""
-
-    limit_field: str = "max_tokens"
-    has_developer_role: bool = False
-    has_stream_usage: bool = True
-    output_tokens_default: int = 4096
-
-
-PLAIN_PROFILE = Profile()
-OPENAI_PROFILE = Profile(limit_field="max_completion_tokens", has_developer_role=True)
+DEFAULT_URLS: dict[str, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "responses": "https://api.openai.com/v1",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "ollama": "http://127.0.0.1:11434",
+    "bedrock": "https://bedrock-runtime.{region}.amazonaws.com",
+    "cohere": "https://api.cohere.com",
+}
+FIRST_EVENT_S = 20.0
+LOADING_S = 120.0
+"""How long Ollama may take to the first token: its first call loads the model, which is no outage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One model at one server. ``url`` is the base address; ``price`` is None when nobody knows it.
 
-    ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
+    ``context_tokens`` is its window, None when not declared; ``continues`` says whether and how it goes on from a
+    prefix of its answer. ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
     """
 
     name: str
@@ -65,9 +68,13 @@ class Endpoint:
     first_event_s: float = 20.0
     stall_s: float = 15.0
     max_connections: int = 64
+    context_tokens: int | None = None
+    continues: bool | Literal["vllm"] = False
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
+    aws: AwsCredentials | None = None
+    region: str = ""
 
     @property
     def address(self) -> str:
@@ -109,11 +116,23 @@ def endpoint_from_config(
 
     A key that cannot be read becomes its ``fault``, so that the others still serve.
     """
-    url = (config.url or DEFAULT_URLS[config.type]).rstrip("/")
+    is_bedrock = config.type == "bedrock"
+    region = bedrock_region(name, config.region, config.url) if is_bedrock else ""
+    url = (config.url or DEFAULT_URLS.get(config.type, "").format(region=region)).rstrip("/")
+    if not url:
+        hint = "for example https://NAME.openai.azure.com" if config.type == "azure" else ""
+        raise ConfigError(f"endpoints.{name}.url: an endpoint of type {config.type} needs it", hint=hint)
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise ConfigError(f"endpoints.{name}.url: {url!r} is not an http or https address")
-    is_local = is_local_address(url) if config.local is None else config.local
+    is_local = config.local
+    if is_local is None:
+        is_local = is_local_address(url) and not config.model.endswith(REMOTE_SUFFIXES)
     key, fault = _key(name, config.key, base)
+    aws: AwsCredentials | None = None
+    if is_bedrock and not config.key:
+        aws, fault = aws_credentials(name, config, base)
+    elif config.access_key or config.secret_key or config.session_token:
+        raise ConfigError(f"endpoints.{name}: access_key is for type bedrock, in place of key")
     provider = KEYS_BY_HOST.get(host_of(url))
     if key is None and not fault and provider is not None:
         fault = f"no key: set endpoints.{name}.key, for example env:{provider.key_name}"
@@ -130,14 +149,18 @@ def endpoint_from_config(
         key=key,
         is_local=is_local,
         sink=sink_of(name, is_local, config.labels),
-        profile=OPENAI_PROFILE if provider is not None and provider.name == "openai" else PLAIN_PROFILE,
+        profile=_profile(name, config, url),
         price=price,
-        first_event_s=parse_duration_s(config.first_event),
+        first_event_s=_first_event_s(config),
         stall_s=parse_duration_s(config.stall),
         max_connections=config.max_connections,
+        context_tokens=config.context,
+        continues=config.continues,
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,
+        aws=aws,
+        region=region,
     )
 
 
@@ -159,15 +182,35 @@ def endpoint_from_provider(entry: str, *, prices: PriceTable) -> Endpoint:
         dialect=provider.dialect,
         key=Secret(value) if value else None,
         sink=sink_of(entry, False, []),
-        profile=profile_of(provider),
+        profile=profile_of_host(host_of(provider.url)),
         price=prices.find(provider.name, model),
         fault="" if value else f"no key: the environment variable {provider.key_name} is not set, or is no key",
     )
 
 
-def profile_of(provider: Provider) -> Profile:
-    """The quirks of a known provider."""
-    return OPENAI_PROFILE if provider.name == "openai" else PLAIN_PROFILE
+def _profile(name: str, config: EndpointConfig, url: str) -> Profile:
+    """The quirks that the manifest names, or those of a known host."""
+    for setting, value, dialects in (
+        ("profile", config.profile, ("openai",)),
+        ("api_version", config.api_version, ("azure",)),
+        ("context_tokens", config.context_tokens, ("ollama",)),
+    ):
+        if value and config.type not in dialects:
+            where = f"endpoints.{name}.{setting}"
+            raise ConfigError(f"{where}: only an endpoint of type {' or '.join(dialects)} has it")
+    match config.type:
+        case "openai":
+            return PROFILES[config.profile] if config.profile else profile_of_host(host_of(url))
+        case "azure":
+            return azure_profile(config.api_version)
+        case _:
+            return replace(PLAIN_PROFILE, context_tokens=config.context_tokens)
+
+
+def _first_event_s(config: EndpointConfig) -> float:
+    if config.first_event is not None:
+        return parse_duration_s(config.first_event)
+    return LOADING_S if config.type == "ollama" else FIRST_EVENT_S
 
 
 def _key(name: str, reference: str, base: Path | None) -> tuple[Secret | None, str]:

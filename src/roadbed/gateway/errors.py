@@ -5,8 +5,10 @@
     │   ├── InvalidChatRequest       the request's shape; param names the field
     │   ├── UnsupportedFeature       the endpoint's dialect cannot carry a field whose loss would change the meaning
     │   ├── RejectedByEndpoint       an endpoint called the request wrong (`client`), or too long (ContextTooLong)
+    │   ├── WrongTask                the route answers another kind of request
     │   └── UnknownRoute
     ├── Refused: NoCandidate         no endpoint of the ladder may take the data
+    ├── RouteOverloaded, TeamQueueFull  the route's queue is full, or would begin too late
     ├── Unavailable: LadderSpent     every endpoint failed; its code, status and wait follow the last kind of failure
     └── StreamCut                    the answer broke after its first words had gone out
 `UpstreamError` is inner: one attempt's failure with its class. It never leaves the gateway, nor does any text of a
@@ -27,8 +29,12 @@ from roadbed.kernel.errors import (
     Unavailable,
 )
 
-FailureClass = Literal["client", "context", "auth", "quota", "rate", "overload", "fault", "timeout"]
+FailureClass = Literal[
+    "client", "context", "auth", "quota", "rate", "overload", "fault", "timeout", "filtered", "invalid"
+]
 FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
+
+SILENT = "it fell silent in its answer"
 
 BREAKER_FAILURES = frozenset({"overload", "fault", "timeout"})
 """Classes that count against an endpoint's health."""
@@ -85,6 +91,12 @@ class UnsupportedFeature(InvalidRequest):
     code = "gateway.unsupported_feature"
 
 
+class WrongTask(InvalidRequest):
+    """The route's endpoints answer another kind of request: chat, embeddings or rerank."""
+
+    code = "gateway.wrong_task"
+
+
 class UnknownRoute(NotFound):
     """No route, and no app, has this model name."""
 
@@ -129,6 +141,21 @@ class EndpointsOverloaded(Unavailable):
 
     code = "gateway.endpoints_overloaded"
     http_status = 503
+
+
+class RouteOverloaded(Unavailable):
+    """The route has more requests than it can serve in time; ``retry_after_s`` says when to ask again."""
+
+    code = "gateway.route_overloaded"
+    http_status = 503
+    hint = "ask again after the time that retry-after names, or allow more time with x-roadbed-deadline-ms"
+
+
+class TeamQueueFull(RateLimited):
+    """The places of the caller's team in the route's queue are taken; other teams have theirs."""
+
+    code = "gateway.team_queue_full"
+    hint = "send fewer requests at a time, or lengthen the route's queue"
 
 
 class EndpointsThrottled(RateLimited):

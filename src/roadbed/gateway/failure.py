@@ -15,6 +15,7 @@ from roadbed.gateway.errors import (
     EndpointsOverloaded,
     EndpointsThrottled,
     EndpointsTimedOut,
+    GatewayDeadline,
     RejectedByEndpoint,
     UpstreamError,
 )
@@ -48,3 +49,9 @@ def ladder_spent(
             return EndpointsTimedOut(message)
         case _:
             return EndpointsFailed(message, retry_after_s=retry_after_s)
+
+
+def deadline_passed(route: str, failures: Sequence[Failure]) -> RoadbedError:
+    """The error when time ran out before an endpoint answered."""
+    tried = "; ".join(f"{name}: {failure.failure}, {failure.reason}" for name, failure in failures)
+    return GatewayDeadline(f"the deadline passed before the route {route!r} answered ({tried})")

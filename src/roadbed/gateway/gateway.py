@@ -12,16 +12,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from msgspec import structs
+
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Surroundings
+from roadbed.gateway.dialects.embeddings import Embeddings, EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import Incoming
-from roadbed.gateway.errors import NoModel, UnknownRoute
+from roadbed.gateway.dialects.rerank import Ranking, RerankRequest
+from roadbed.gateway.ensemble import EnsembleStream
+from roadbed.gateway.errors import NoModel, UnknownRoute, WrongTask
+from roadbed.gateway.explain import explain_choice
+from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.limits import Gauge
-from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.manifest import Task
+from roadbed.gateway.meter import TokenEstimator, text_bytes
+from roadbed.gateway.orders import EndpointOrder, obey
+from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
+from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
+from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
+from roadbed.gateway.view import EndpointView, endpoint_views
 from roadbed.gateway.ways import Ways
+from roadbed.gateway.whole_call import WholeCall
 from roadbed.guard.gate import Guard
 from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
@@ -30,6 +45,8 @@ from roadbed.kernel.label import PUBLIC, Label
 from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
+ADDRESSES: dict[Task, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings", "rerank": "/v1/rerank"}
+SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Gateway:
@@ -47,8 +64,12 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
-        self._health = HealthBoard(clock.monotonic_s, chance, breaker)
-        self._shared = Surroundings(client, guard, self._health, TokenEstimator(), Ways(self._health, client))
+        self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
+        self.hedges = HedgeBudget()
+        self.gates = Gates()
+        self._shared = Surroundings(
+            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
+        )
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
@@ -56,6 +77,7 @@ class Gateway:
         Endpoints of the same name keep their health.
         """
         self.routes = dict(routes)
+        self._health.groups = groups_of(self.routes)
         shared = self._shared
         self._shared = replace(
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
@@ -82,13 +104,23 @@ class Gateway:
         raise UnknownRoute(f"there is no model {name!r}", hint=nearest(name, self.routes) or f"known models: {known}")
 
     def stream(
-        self, route: str | Route, request: ChatRequest, call: Call, first_try: FirstTry | None = None
+        self,
+        route: str | Route,
+        request: ChatRequest,
+        call: Call,
+        first_try: FirstTry | None = None,
+        *,
+        is_whole: bool = False,
     ) -> AnswerStream:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
-        ``first_try`` is a relay's failed attempt, from which the walk goes on.
+        ``first_try`` is a relay's failed attempt, from which the walk goes on; ``is_whole`` says that the caller waits
+        for all of the answer.
         """
-        found = self.find(route) if isinstance(route, str) else route
+        found = self._for_task(route, "chat")
+        if found.policy is not PLAIN:
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
+            return kind(self._shared, found, request, call, first_try=first_try, is_whole=is_whole)
         return AnswerStream(self._shared, found, request, call, first_try=first_try)
 
     def relay(self, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -99,9 +131,34 @@ class Gateway:
 
     async def complete(self, route: str | Route, request: ChatRequest, call: Call) -> tuple[Answer, Outcome]:
         """The whole answer. A stream that breaks after its first words is recovered by the next endpoint here."""
-        found = self.find(route) if isinstance(route, str) else route
-        async with AnswerStream(self._shared, found, request, call, is_buffered=True) as stream:
+        found = self._for_task(route, "chat")
+        kind: type[AnswerStream] = AnswerStream
+        if found.policy is not PLAIN:
+            kind = EnsembleStream if found.policy.strategy in ENSEMBLES else PolicyStream
+        async with kind(self._shared, found, request, call, is_buffered=True) as stream:
             return await stream.answer(), stream.outcome
+
+    async def embed(self, route: str | Route, asked: EmbeddingsRequest, call: Call) -> tuple[Embeddings, Outcome]:
+        """One vector per input, by a route of the task ``embeddings``."""
+        walk = WholeCall(self._shared, self._for_task(route, "embeddings"), EMBEDDINGS, asked, call)
+        return await walk.run(), walk.outcome
+
+    async def rerank(self, route: str | Route, asked: RerankRequest, call: Call) -> tuple[Ranking, Outcome]:
+        """The documents by what they have to do with the query, by a route of the task ``rerank``."""
+        walk = WholeCall(self._shared, self._for_task(route, "rerank"), RERANK, asked, call)
+        return await walk.run(), walk.outcome
+
+    def estimate_tokens(self, route: Route | None, request: ChatRequest) -> int:
+        """The tokens of a request's texts, as the route's first endpoint counted earlier ones. Nothing is sent."""
+        model = route.ladder[0].model if route is not None and route.ladder else ""
+        return self._shared.estimator.tokens(model, text_bytes(request))
+
+    def _for_task(self, route: str | Route, task: Task) -> Route:
+        found = self.find(route) if isinstance(route, str) else route
+        if found.task != task:
+            message = f"the model {found.name!r} is for {found.task}, not for {task}"
+            raise WrongTask(message, hint=f"send it to {ADDRESSES[found.task]}", param="model")
+        return found
 
     def health(self) -> list[EndpointHealth]:
         """What is known of the endpoints that were asked so far, by name."""
@@ -110,6 +167,14 @@ class Gateway:
     def health_of(self, endpoint: str) -> EndpointHealth:
         """What is known of one endpoint."""
         return self._health.of(endpoint)
+
+    def endpoints(self) -> list[EndpointView]:
+        """Every endpoint that serves, with what this process knows of it, by name."""
+        return endpoint_views(self.routes, self._health)
+
+    def obey(self, order: EndpointOrder) -> None:
+        """Carry out what an operator told an endpoint."""
+        obey(self._health, order)
 
     def explain(self, name: str, label: Label = PUBLIC) -> list[dict[str, Any]]:
         """Each endpoint of a route in order, and whether it would take a request with this label now, or why not."""
@@ -128,10 +193,17 @@ class Gateway:
                     "is_local": endpoint.is_local,
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
+                    "in_flight": state.in_flight,
+                    "first_token_ms": first_token_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
                 }
             )
         return rows
+
+    def explain_choice(self, name: str, asked: Asked) -> dict[str, Any]:
+        """Which endpoint of a route would take a request like this one now, and why not the others."""
+        route = self.find(name)
+        return explain_choice(route, structs.replace(asked, label=asked.label.join(route.label)), self._health)
 
     def model_objects(self, created_s: int) -> list[dict[str, Any]]:
         """The routes as ``/v1/models`` lists them."""
@@ -141,7 +213,22 @@ class Gateway:
                 "object": "model",
                 "created": created_s,
                 "owned_by": "roadbed",
-                "roadbed": {"kind": "route", "endpoints": [endpoint.name for endpoint in route.ladder]},
+                "roadbed": {
+                    "kind": "route",
+                    "task": route.task,
+                    "endpoints": [endpoint.name for endpoint in route.ladder],
+                },
             }
             for name, route in sorted(self.routes.items())
         ]
+
+
+def groups_of(routes: Mapping[str, Route]) -> tuple[tuple[str, ...], ...]:
+    """The endpoints of each route, as peers of each other."""
+    return tuple(tuple(dict.fromkeys(endpoint.name for endpoint in route.endpoints)) for route in routes.values())
+
+
+def first_token_ms(state: EndpointHealth) -> dict[str, float]:
+    """How long its latest answers took to begin: the median and the tail; empty before the first."""
+    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
+    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}

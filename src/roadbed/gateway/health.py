@@ -6,12 +6,16 @@ invariant: what an `Admission` took (a slot, maybe the one probe) it gives back 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWEEP_S, WINDOW_S, Results, Tally, outliers
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.errors import BREAKER_FAILURES, UpstreamError
+from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
 from roadbed.gateway.limits import Gauge
+from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
 
@@ -19,6 +23,18 @@ QUOTA_REST_S = 600.0
 CREDENTIAL_REST_S = 30.0
 RATE_REST_S = 1.0
 REST_S_MAX = 3600.0
+RATE_WAIT_S_MAX = 1.0
+"""The longest wait for a throttling endpoint while another one could be asked instead."""
+RECENT_FAILURES_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFailure:
+    """One failed attempt: when, its class, and our own words for it; never a provider's."""
+
+    at_s: float
+    failure: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -33,19 +49,42 @@ class EndpointHealth:
     in_flight: int = 0
     requests: int = 0
     failures: int = 0
+    faults: int = 0
     last_failure: str = ""
     last_failure_s: float = 0.0
-    first_event_ms: float | None = None
+    first_events: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
+    pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
     successes: int = 0
     gauge: Gauge | None = None
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def first_event_ms(self) -> float | None:
+        """How long the last answer's first token took; None before the first."""
+        return self.first_events[-1] * 1000.0 if self.first_events else None
+
+    def first_event_s(self, share: float, *, samples_min: int = 1) -> float | None:
+        """The time within which this share of its latest answers began; None while fewer are known."""
+        return quantile(self.first_events, share) if len(self.first_events) >= samples_min else None
+
+    recent: deque[SeenFailure] = field(default_factory=lambda: deque(maxlen=RECENT_FAILURES_MAX))
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether somebody told it to take no new requests; `orders` does and undoes it."""
+        return self.resting_until_s == math.inf
 
     def unavailable_for_s(self, now_s: float) -> float:
-        """Seconds until it may be asked again; zero when it may be now."""
+        """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""
+        if self.is_drained:
+            return 0.0
         return max(self.resting_until_s - now_s, self.breaker.retry_after_s(now_s), 0.0)
 
     def why_unavailable(self, now_s: float) -> str:
         """Why it may not be asked now; empty when it may."""
+        if self.is_drained:
+            return self.resting_for
         if now_s < self.resting_until_s:
             return f"resting after {self.resting_for}"
         if self.gauge is not None and self.gauge.wait_s(now_s, 1.0) > 1e-9:
@@ -62,6 +101,8 @@ class HealthBoard:
     monotonic_s: Callable[[], float]
     chance: Callable[[], float]
     settings: breakers.BreakerSettings = breakers.DEFAULT_SETTINGS
+    groups: tuple[tuple[str, ...], ...] = ()
+    _next_sweep_s: float = 0.0
     _states: dict[str, EndpointHealth] = field(default_factory=dict)
 
     def of(self, name: str) -> EndpointHealth:
@@ -82,6 +123,38 @@ class HealthBoard:
         """All that is known, by name."""
         return [self._states[name] for name in sorted(self._states)]
 
+    def note_pace(self, name: str, seconds: float, tokens: int) -> None:
+        """An answer of so many tokens took so long."""
+        state = self.of(name)
+        state.pace = noted(state.pace, seconds, tokens, self.monotonic_s())
+
+    def load(self, endpoint: Endpoint) -> float:
+        """What one more request would wait for a token at the endpoint."""
+        state = self.of(endpoint.name)
+        return state.pace.load(state.in_flight)
+
+    def sweep(self) -> None:
+        """Put those to rest that fail clearly more often than their peers in ``groups``; at most every `SWEEP_S`."""
+        now_s = self.monotonic_s()
+        if now_s < self._next_sweep_s:
+            return
+        self._next_sweep_s = now_s + SWEEP_S
+        grouped = {name for group in self.groups for name in group}
+        states = [state for name, state in self._states.items() if name in grouped]
+        counted = {state.name: Results(state.requests - state.in_flight, state.faults) for state in states}
+        results = {state.name: state.tally.results(counted[state.name]) for state in states}
+        is_out = {state.name for state in states if state.why_unavailable(now_s)}
+        ejected = outliers(self.groups, results, is_out)
+        for state in states:
+            tally = state.tally
+            if state.name in ejected:
+                tally.ejections = min(EJECTIONS_MAX, tally.ejections + 1)
+                _rest(state, now_s, EJECTION_S * tally.ejections, "failing more than its peers")
+            elif results[state.name].count >= RESULTS_MIN and not results[state.name].faults:
+                tally.ejections = max(0, tally.ejections - 1)
+            if state.name in ejected or now_s - tally.since_s >= WINDOW_S:
+                tally.base, tally.since_s = counted[state.name], now_s
+
     def admit(self, name: str, *, has_alternative: bool) -> Admission | None:
         """A place for one attempt; None when the endpoint rests or, with an alternative, is being brought back
         slowly.
@@ -97,6 +170,34 @@ class HealthBoard:
         self.take(state)
         return Admission(self, state)
 
+    def first_wait_s(self, names: Iterable[str]) -> float | None:
+        """Seconds until the first of these endpoints may be asked again; None when nothing is known."""
+        now_s = self.monotonic_s()
+        waits = [wait for name in names if (wait := self.of(name).unavailable_for_s(now_s)) > 0]
+        return min(waits) if waits else None
+
+    def retry_wait_s(self, name: str, failure: UpstreamError, *, rungs_left: int, spare_s: float) -> float | None:
+        """Seconds until the same endpoint is tried once more, for which its budget then has paid; None when it is not.
+
+        ``spare_s`` is the time that may be waited, so that what comes after still has its share.
+        """
+        if failure.failure not in RETRIED_ON_THE_SAME_ENDPOINT or failure.status == 404:
+            return None
+        if not failure.was_sent and rungs_left:
+            return None
+        if failure.failure == "rate":
+            if failure.retry_after_s is None or (rungs_left and failure.retry_after_s > RATE_WAIT_S_MAX):
+                return None
+            wait_s = failure.retry_after_s
+        else:
+            wait_s = failure.retry_after_s or retry.full_jitter_s(0, self.chance())
+        state = self.of(name)
+        budget = retry.spend(state.retry_budget) if wait_s <= spare_s else None
+        if budget is None:
+            return None
+        state.retry_budget = budget
+        return wait_s
+
     def take(self, state: EndpointHealth) -> None:
         """Take a place at an endpoint whose breaker is closed and that is known not to rest; to be given back by
         `succeeded` or through an `Admission`.
@@ -111,7 +212,7 @@ class HealthBoard:
     def succeeded(self, state: EndpointHealth, first_event_s: float | None) -> None:
         """Give back a place: the endpoint answered."""
         if first_event_s is not None:
-            state.first_event_ms = first_event_s * 1000.0
+            state.first_events.append(first_event_s)
         breaker, now_s = state.breaker, self.monotonic_s()
         if breaker.phase != "closed" or breaker.failures_in_a_row:
             self.give_back(state, "success")
@@ -164,6 +265,7 @@ class Admission:
         state.failures += 1
         state.last_failure = f"{error.failure}: {error.reason}"
         state.last_failure_s = now_s
+        state.recent.append(SeenFailure(now_s, error.failure, error.reason))
         if error.failure == "quota":
             _rest(state, now_s, QUOTA_REST_S, "its quota was spent")
         elif error.failure == "auth":
@@ -175,7 +277,9 @@ class Admission:
         if error.failure not in BREAKER_FAILURES or (error.failure == "overload" and not error.was_sent):
             self._close("ignored")
         else:
+            state.faults += 1
             self._close("failure" if error.was_sent else "connect_failure")
+            self.board.sweep()
 
     def _close(self, result: breakers.Result) -> None:
         if not self.is_open:

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadbed.gateway.endpoints import Endpoint, sink_of
+from roadbed.gateway.endpoints import REMOTE_SUFFIXES, Endpoint, sink_of
 from roadbed.gateway.prices import price_from_usd
+from roadbed.gateway.profiles import PLAIN_PROFILE, PROFILES
 from roadbed.gateway.route import Route
 from roadbed.wire.address import parse_url
 from roadbed.wire.client import UpstreamClient
@@ -133,7 +134,7 @@ def _ollama(root: str, models: list[dict[str, Any]]) -> FoundEngine:
 
 def _is_remote(model: dict[str, Any]) -> bool:
     name = model["name"]
-    return bool(model.get("remote_model") or model.get("remote_host")) or name.endswith(("-cloud", ":cloud"))
+    return bool(model.get("remote_model") or model.get("remote_host")) or name.endswith(REMOTE_SUFFIXES)
 
 
 def _chat_models(names: Iterable[str]) -> tuple[str, ...]:
@@ -150,6 +151,7 @@ def engine_endpoint(engine: FoundEngine, model: str) -> Endpoint:
         model=model,
         is_local=True,
         sink=sink_of(name, True, []),
+        profile=PROFILES.get(engine.kind, PLAIN_PROFILE),
         price=price_from_usd("local", 0.0, 0.0),
         first_event_s=FIRST_EVENT_S,
         stall_s=STALL_S,

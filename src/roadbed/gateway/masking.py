@@ -18,11 +18,14 @@ from roadbed.gateway.types import (
     ChatRequest,
     Event,
     Finished,
+    ImagePart,
     JsonSchema,
     Message,
+    NamedTool,
     Part,
     ReasoningDelta,
     ReasoningPart,
+    ReasoningSealed,
     RefusalDelta,
     TextDelta,
     TextPart,
@@ -69,13 +72,13 @@ class _Masker:
         return guarded.text
 
     def tree(self, value: Any, depth: int = 0) -> Any:
-        """Every string value in plain JSON data; keys stay."""
+        """Every string in plain JSON data, keys too."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict | list) and depth >= DEPTH_MAX:
             raise InvalidChatRequest(f"the request holds JSON nested deeper than {DEPTH_MAX}")
         if isinstance(value, dict):
-            return {key: self.tree(item, depth + 1) for key, item in value.items()}
+            return {self.text(key): self.tree(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):
             return [self.tree(item, depth + 1) for item in value]
         return value
@@ -87,22 +90,46 @@ class _Masker:
             content = self.text(message.content)
         else:
             content = tuple(part for given in message.content for part in self.part(given))
-        calls = tuple(ToolCall(call.id, call.name, self.text(call.arguments)) for call in message.tool_calls)
-        return Message(message.role, content, self.text(message.name), calls, message.tool_call_id)
+        calls = tuple(
+            ToolCall(call.id, call.name, self.text(call.arguments), self.tree(call.hints))
+            for call in message.tool_calls
+        )
+        name, hints = self.text(message.name), self.tree(message.hints)
+        return Message(message.role, content, name, calls, message.tool_call_id, message.is_error, hints)
 
     def part(self, part: Part) -> tuple[Part, ...]:
         """One part. Reasoning is returned to its provider byte for byte or, where something in it must be masked, not
         at all: a changed block would be refused.
         """
-        if isinstance(part, TextPart):
-            return (TextPart(self.text(part.text)),)
-        if isinstance(part, ReasoningPart) and self.text(part.text) != part.text:
-            return ()
-        return (part,)
+        match part:
+            case TextPart(text, hints):
+                return (TextPart(self.text(text), self.tree(hints)),)
+            case ImagePart(url, detail, hints):
+                return (ImagePart(url, detail, self.tree(hints)),)
+            case ReasoningPart(_, text) if self.text(text) != text:
+                return ()
+            case _:
+                return (part,)
 
     def tool(self, tool: Tool) -> Tool:
         """One tool's description and schema; its name is an identifier."""
-        return Tool(tool.name, self.text(tool.description), self.tree(tool.parameters), tool.strict)
+        description, parameters = self.text(tool.description), self.tree(tool.parameters)
+        return Tool(tool.name, description, parameters, tool.strict, self.tree(tool.hints))
+
+    def identifiers(self, message: Message) -> Message:
+        """The ids of calls, alike in a call and in its answer; a name that must not be sent ends the request."""
+        if not message.tool_calls and not message.tool_call_id:
+            return message
+        for call in message.tool_calls:
+            self.name(call.name)
+        calls = tuple(msgspec.structs.replace(call, id=self.text(call.id)) for call in message.tool_calls)
+        return msgspec.structs.replace(message, tool_calls=calls, tool_call_id=self.text(message.tool_call_id))
+
+    def name(self, name: str) -> str:
+        """A name that comes back in the answer, so that it cannot be replaced."""
+        if self.text(name) != name:
+            raise InvalidChatRequest("the name of a tool or schema holds a secret or personal data")
+        return name
 
 
 def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault) -> GuardedRequest:
@@ -110,10 +137,14 @@ def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local:
     tokenised.
     """
     masker = _Masker(guard, label, is_local, vault)
-    wanted = request.response_format
+    wanted, choice = request.response_format, request.tool_choice
+    for name in (*(tool.name for tool in request.tools), wanted.name if wanted else ""):
+        masker.name(name)
+    if isinstance(choice, NamedTool):
+        masker.name(choice.name)
     guarded = msgspec.structs.replace(
         request,
-        messages=tuple(masker.message(message) for message in request.messages),
+        messages=tuple(masker.identifiers(masker.message(message)) for message in request.messages),
         tools=tuple(masker.tool(tool) for tool in request.tools),
         stop=tuple(masker.text(text) for text in request.stop),
         response_format=JsonSchema(masker.tree(wanted.schema), wanted.name, wanted.strict) if wanted else None,
@@ -126,18 +157,20 @@ _Key = tuple[type[Event], int]
 
 
 class Unmasker:
-    """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on."""
+    """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on;
+    ``is_needed`` says whether there is anything to restore.
+    """
 
     def __init__(self, guard: Guard, vault: Vault, principal: Principal) -> None:
         self._guard = guard
         self._vault = vault
         self._principal = principal
-        self._is_needed = len(vault) > 0 and guard.may_unmask(principal)
+        self.is_needed = len(vault) > 0 and guard.may_unmask(principal)
         self._streams: dict[_Key, StreamUnmasker] = {}
 
     def feed(self, event: Event) -> list[Event]:
         """The event restored, after what had been held back before it."""
-        if not self._is_needed:
+        if not self.is_needed:
             return [event]
         match event:
             case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):
@@ -147,8 +180,12 @@ class Unmasker:
                 before = [] if key in self._streams else self._flush(but=ToolCallDelta)
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
                 return before + head + self._pieces(key, arguments)
-            case Finished():
-                return [*self._flush(), event]
+            case ReasoningSealed():
+                # What was held back of a block belongs before its seal; calls have nothing to do with it.
+                return [*self._flush(but=ToolCallDelta), event]
+            case Finished(reason, stop_sequence):
+                shown = self._guard.for_caller(stop_sequence, self._vault, self._principal)
+                return [*self._flush(), Finished(reason, shown)]
             case _:
                 return [event]
 
@@ -163,8 +200,13 @@ class Unmasker:
     def _flush(self, but: type[Event] | None = None) -> list[Event]:
         """What was held back in texts of other kinds: they have ended when a new kind begins."""
         ended = [key for key in self._streams if key[0] is not but]
-        rest = [(key, self._streams.pop(key).finish()) for key in ended]
-        return [_piece(key, text) for key, text in rest if text]
+        return [piece for key in ended for piece in self._end(key)]
+
+    def _end(self, key: _Key) -> list[Event]:
+        """What was held back in one text, which has ended."""
+        stream = self._streams.pop(key, None)
+        rest = stream.finish() if stream is not None else ""
+        return [_piece(key, rest)] if rest else []
 
 
 def _piece(key: _Key, text: str) -> Event:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 
-from roadbed.gateway.types import Usage
+import msgspec
+
+from roadbed.gateway.types import ChatRequest, ReasoningPart, TextPart, Usage
 
 TOKENS_PER_BYTE_SEED = 0.30
 RATIO_MIN, RATIO_MAX = 0.05, 1.0
@@ -56,6 +58,27 @@ class TokenEstimator:
             reported = replace_input(reported, self.tokens(model, bytes_in))
         visible = max(reported.output_visible, self.tokens(model, bytes_out))
         return _estimated(reported, visible)
+
+
+def text_bytes(request: ChatRequest) -> int:
+    """The bytes of all text that a model reads of a request: turns, calls, tools and schemas. Pictures and files give
+    none.
+    """
+    count = 0
+    for message in request.messages:
+        count += len(message.name.encode())
+        if isinstance(message.content, str):
+            count += len(message.content.encode())
+        else:
+            for part in message.content:
+                if isinstance(part, TextPart | ReasoningPart):
+                    count += len(part.text.encode())
+        count += sum(len(call.name.encode()) + len(call.arguments.encode()) for call in message.tool_calls)
+    for tool in request.tools:
+        count += len(tool.name.encode()) + len(tool.description.encode())
+        count += len(msgspec.json.encode(tool.parameters)) if tool.parameters is not None else 0
+    wanted = request.response_format
+    return count + (len(msgspec.json.encode(wanted.schema)) if wanted is not None and wanted.schema is not None else 0)
 
 
 def replace_input(usage: Usage, input_tokens: int) -> Usage:

@@ -21,7 +21,7 @@ class Provider:
     name: str
     url: str
     key_name: str
-    dialect: Literal["openai", "anthropic"] = "openai"
+    dialect: Literal["openai", "anthropic", "gemini"] = "openai"
     title: str = ""
     example_model: str = ""
 
@@ -32,6 +32,14 @@ PROVIDERS: dict[str, Provider] = {
         Provider("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "openai", "OpenAI", "gpt-5-mini"),
         Provider(
             "anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY", "anthropic", "Anthropic", "claude-haiku-4-5"
+        ),
+        Provider(
+            "google",
+            "https://generativelanguage.googleapis.com/v1beta",
+            "GEMINI_API_KEY",
+            "gemini",
+            "Google Gemini",
+            "gemini-2.5-flash",
         ),
         Provider("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", "openai", "Mistral", ""),
         Provider("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", "openai", "Groq", "llama-3.3-70b-versatile"),

@@ -442,7 +442,7 @@ class Relay(ABC):
         endpoint = self._opening.first.way.endpoint
         if not self._is_committed:
             self._admission().failed(error)
-            self.on_failed(FirstTry(endpoint.name, error, self._settle(error)))
+            self.on_failed(FirstTry(endpoint.name, error, self._settle(error), self._deadline_s))
             return
         is_late = self._loop.time() >= self._deadline_s
         if is_late:

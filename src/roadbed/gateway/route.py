@@ -8,15 +8,18 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from roadbed.gateway.dialects.registry import BY_TASK
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
-from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.manifest import HEADER_PATTERN, HOURS_PATTERN, EndpointConfig, ModelConfig, OnConfig, Task
+from roadbed.gateway.policy import ENSEMBLES, PLAIN, Condition, Policy, minutes_of
 from roadbed.gateway.prices import PriceTable
 from roadbed.gateway.types import Rung
 from roadbed.guard.policy import may_flow
@@ -27,12 +30,20 @@ from roadbed.kernel.label import PUBLIC, Label, parse_label
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A public model name: its ladder, best first, and the longest time for one answer."""
+    """A public model name: its ladder, best first, the longest time for one answer, and what it is asked for."""
 
     name: str
     ladder: tuple[Endpoint, ...]
     deadline_s: float = 60.0
     label: Label = PUBLIC
+    task: Task = "chat"
+    policy: Policy = PLAIN
+    judge: Route | None = None
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """The ladder, and what only rules and outcomes lead to."""
+        return (*self.ladder, *self.policy.reserve)
 
     def rung(self, position: int) -> Rung:
         """What kind of answer the endpoint at ``position`` gives: ``local`` only where it replaced one that is not."""
@@ -99,17 +110,89 @@ def build_routes(
 ) -> dict[str, Route]:
     """The routes of a manifest. Raises `ConfigError` for a ladder entry that names nothing."""
     built = {name: endpoint_from_config(name, config, prices=prices, base=base) for name, config in endpoints.items()}
+
+    def endpoint(entry: str, where: str) -> Endpoint:
+        if entry not in built:
+            if "/" not in entry:
+                hint = nearest(entry, built) or "name one of `endpoints`, or provider/model"
+                raise ConfigError(f"{where}: there is no endpoint {entry!r}", hint=hint)
+            built[entry] = endpoint_from_provider(entry, prices=prices)
+        return built[entry]
+
     routes = {}
     for name, model in models.items():
-        ladder = []
-        for entry in model.ladder:
-            if entry in built:
-                ladder.append(built[entry])
-            elif "/" in entry:
-                ladder.append(endpoint_from_provider(entry, prices=prices))
-            else:
-                hint = nearest(entry, built) or "name one of `endpoints`, or provider/model"
-                raise ConfigError(f"models.{name}.ladder: there is no endpoint {entry!r}", hint=hint)
+        ladder = tuple(endpoint(entry, f"models.{name}.ladder") for entry in model.ladder)
         label = parse_label(model.labels, where=f"models.{name}.labels")
-        routes[name] = Route(name, tuple(ladder), parse_duration_s(model.deadline), label)
-    return routes
+        policy = _policy(name, model, ladder, endpoint)
+        _check_task(name, model.task, (*ladder, *policy.reserve))
+        routes[name] = Route(name, ladder, parse_duration_s(model.deadline), label, model.task, policy)
+    return {name: _with_judge(route, models[name].judge, routes) for name, route in routes.items()}
+
+
+def _check_task(name: str, task: Task, ladder: Sequence[Endpoint]) -> None:
+    """Every endpoint can be asked for the task, and the vectors of one route come from one model."""
+    for endpoint in ladder:
+        if endpoint.dialect not in BY_TASK[task]:
+            message = f"models.{name}: the endpoint {endpoint.name} is of type {endpoint.dialect}, not for {task}"
+            raise ConfigError(message, hint=f"types that are: {', '.join(sorted(BY_TASK[task]))}")
+    models = {endpoint.model.rpartition("/")[2].lower() for endpoint in ladder}
+    if task == "embeddings" and len(models) > 1:
+        message = f"models.{name}.ladder: vectors of different models cannot be compared ({', '.join(sorted(models))})"
+        raise ConfigError(message, hint="name endpoints that serve one model under one name")
+
+
+def _policy(
+    name: str, model: ModelConfig, ladder: tuple[Endpoint, ...], endpoint: Callable[[str, str], Endpoint]
+) -> Policy:
+    where = f"models.{name}"
+    rules = []
+    for number, rule in enumerate(model.when):
+        place = f"{where}.when[{number}]"
+        if rule.hours and not re.match(HOURS_PATTERN, rule.hours):
+            raise ConfigError(f"{place}.hours: {rule.hours!r} is no span", hint="write it like 22:00-06:00, in UTC")
+        strange = next((header for header in rule.header if not re.match(HEADER_PATTERN, header)), None)
+        if strange is not None:
+            raise ConfigError(f"{place}.header: {strange!r} is no name of a header", hint="for example x-tier")
+        rules.append(
+            Condition(
+                tuple(endpoint(entry, f"{place}.use") for entry in rule.use),
+                parse_label([rule.label], where=f"{place}.label") if rule.label else None,
+                rule.team,
+                rule.tokens_over,
+                tuple((header.lower(), value) for header, value in rule.header.items()),
+                minutes_of(rule.hours) if rule.hours else None,
+            )
+        )
+    on: dict[str, str] = msgspec.structs.asdict(model.on)
+    targets = [endpoint(target, f"{where}.on.{key}") for key, target in on.items() if target not in ("next", "fail")]
+    used = [*(item for rule in rules for item in rule.use), *targets]
+    unknown = sorted(set(model.weights) - {item.name for item in (*ladder, *used)})
+    if unknown:
+        hint = nearest(unknown[0], model.ladder) or "weights are of endpoints that the route uses"
+        raise ConfigError(f"{where}.weights: the route does not use {unknown[0]!r}", hint=hint)
+    if model.strategy in ENSEMBLES and model.on_cut == "continue":
+        raise ConfigError(
+            f"{where}.on_cut: an answer chosen among several is whole before it is sent", hint="leave out on_cut"
+        )
+    policy = Policy(
+        model.strategy,
+        dict(model.weights),
+        tuple(rules),
+        on,
+        model.on_cut,
+        model.hedge,
+        model.queue,
+        model.priority == "batch",
+        tuple(dict.fromkeys(item for item in used if item not in ladder)),
+    )
+    return PLAIN if policy == replace(PLAIN, on=policy.on) and model.on == OnConfig() else policy
+
+
+def _with_judge(route: Route, judge: str, routes: Mapping[str, Route]) -> Route:
+    if route.policy.strategy != "best-of":
+        return route
+    found = routes.get(judge)
+    if found is None or found.policy.strategy in ENSEMBLES:
+        hint = nearest(judge, routes) or "name a route of `models` that is no ensemble itself"
+        raise ConfigError(f"models.{route.name}.judge: {judge!r} is not a route that can judge", hint=hint)
+    return replace(route, judge=found)

@@ -142,6 +142,7 @@ class AttemptMeter:
         bytes_in: int,
         trace: Trace | None,
         loop: asyncio.AbstractEventLoop,
+        hold: Reservation | None = None,
     ) -> None:
         self._outcome = outcome
         self._endpoint = endpoint
@@ -149,7 +150,7 @@ class AttemptMeter:
         self._bytes_in = bytes_in
         self._loop = loop
         self.bytes_out = 0
-        self.hold: Reservation | None = None
+        self.hold = hold
         self._reported: Usage | None = None
         self._trace = trace
         self._span: Span | None = trace.open_span(f"model {endpoint.name}", "model") if trace is not None else None

@@ -42,6 +42,8 @@ def spliced(body: bytes, incoming: IncomingChat, endpoint: Endpoint, *, stream: 
     if not incoming.is_plain or (incoming.limit_field and incoming.limit_field != profile.limit_field):
         return None
     messages = incoming.request.messages
+    if not profile.is_faithful:
+        return None
     if not profile.has_developer_role and any(message.role == "developer" for message in messages):
         return None
     if count(b'"stream_options"') > incoming.include_usage:

@@ -7,6 +7,7 @@ dialect counts a token twice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,10 +25,17 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 Rung = Literal["full", "fallback", "local"]
 
 
+Hints = dict[str, Any] | None
+"""Fields of one part that only the request's ``passthrough_dialect`` knows, such as a mark for a provider's prompt
+cache: passed on there as they came, left out elsewhere.
+"""
+
+
 class TextPart(msgspec.Struct, frozen=True):
     """A piece of text in a message of several parts."""
 
     text: str
+    hints: Hints = None
 
 
 class ImagePart(msgspec.Struct, frozen=True):
@@ -35,6 +43,7 @@ class ImagePart(msgspec.Struct, frozen=True):
 
     url: str
     detail: str = ""
+    hints: Hints = None
 
 
 class OtherPart(msgspec.Struct, frozen=True):
@@ -48,12 +57,13 @@ class ReasoningPart(msgspec.Struct, frozen=True):
     """A block of a model's earlier reasoning, returned to it unchanged: its dialect alone can read the ``seal``.
 
     ``text`` is what was shown of it, maybe nothing. ``seal`` is the signature or the encrypted content that the
-    provider wants back byte for byte.
+    provider wants back byte for byte; ``is_redacted`` where the provider says that the seal is all there is.
     """
 
     dialect: str
     text: str = ""
     seal: str = ""
+    is_redacted: bool = False
 
 
 Part = TextPart | ImagePart | OtherPart | ReasoningPart
@@ -65,16 +75,19 @@ class ToolCall(msgspec.Struct, frozen=True):
     id: str
     name: str
     arguments: str
+    hints: Hints = None
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn. A turn of role ``tool`` answers the call ``tool_call_id``."""
+    """One turn. A turn of role ``tool`` answers the call ``tool_call_id``; ``is_error`` says that the tool failed."""
 
     role: Role
     content: str | tuple[Part, ...] = ""
     name: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    is_error: bool = False
+    hints: Hints = None
 
     def text(self) -> str:
         """The turn's text; pictures and other parts give none."""
@@ -90,6 +103,12 @@ class Tool(msgspec.Struct, frozen=True):
     description: str = ""
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    hints: Hints = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether a provider defines it: its ``hints`` name its type, and it has no schema of the caller's."""
+        return self.hints is not None and "type" in self.hints
 
 
 class NamedTool(msgspec.Struct, frozen=True):
@@ -124,9 +143,22 @@ class ChatRequest(msgspec.Struct, frozen=True):
     passthrough: dict[str, Any] = {}
     passthrough_dialect: str = "openai"
 
+    def hint_names(self) -> list[str]:
+        """The names of all hints of its turns and tools: what an endpoint of another dialect does not get."""
+        holders: list[Message | ToolCall | Tool | Part] = [*self.messages, *self.tools]
+        for message in self.messages:
+            holders += message.tool_calls
+            if not isinstance(message.content, str):
+                holders += message.content
+        return sorted({name for holder in holders for name in getattr(holder, "hints", None) or ()})
+
     def has_unscanned_parts(self) -> bool:
         """Whether some part holds what no detector reads (images, audio, files)."""
-        return any(
+        return self.unscanned_parts() > 0
+
+    def unscanned_parts(self) -> int:
+        """How many parts hold what no detector reads."""
+        return sum(
             isinstance(part, (ImagePart, OtherPart))
             for message in self.messages
             if not isinstance(message.content, str)
@@ -205,9 +237,13 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
-    """The model ended its answer. Never made for a stream that was cut."""
+    """The model ended its answer. Never made for a stream that was cut.
+
+    ``stop_sequence`` is the text of the caller's that ended it, where the endpoint says which.
+    """
 
     reason: FinishReason
+    stop_sequence: str = ""
 
 
 class UsageReported(msgspec.Struct, frozen=True, gc=False):
@@ -226,7 +262,7 @@ class Call(msgspec.Struct):
 
     ``label`` is the join of all that went into the request. ``vault`` keeps the tokens that stand for personal data
     (the guard's); None makes a fresh one. ``trace`` takes the spans of the attempts (the ledger's); None records
-    none.
+    none. ``headers`` are those of the request that the route's rules read.
     """
 
     principal: Principal
@@ -234,6 +270,7 @@ class Call(msgspec.Struct):
     label: Label = PUBLIC
     trace: Trace | None = None
     vault: Vault | None = None
+    headers: Mapping[str, str] = {}
 
     def label_of(self, request: ChatRequest) -> Label:
         """The call's label with what the request's parts add to it."""
@@ -276,6 +313,8 @@ class Outcome:
     is_complete: bool = False
     cut_by: str = ""
     dropped: tuple[str, ...] = ()
+    continued: int = 0
+    hedged: bool = False
 
     @property
     def cost_microusd(self) -> int:
@@ -300,6 +339,7 @@ class Answer:
     tool_calls: list[ToolCall] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    stop_sequence: str = ""
     _calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
 
     def add(self, event: Event) -> None:
@@ -312,14 +352,15 @@ class Answer:
                 parts[0] = parts[0] or id
                 parts[1] = parts[1] or name
                 parts[2] += arguments
-                self.tool_calls = [ToolCall(*self._calls[key]) for key in sorted(self._calls)]
+                calls = sorted(self._calls.items())
+                self.tool_calls = [ToolCall(id, name, arguments) for _, (id, name, arguments) in calls]
             case RefusalDelta(text):
                 self.refusal += text
             case ReasoningDelta(text):
                 self.reasoning += text
             case ReasoningSealed(part):
                 self.sealed.append(part)
-            case Finished(reason):
-                self.finish_reason = reason
+            case Finished(reason, stop_sequence):
+                self.finish_reason, self.stop_sequence = reason, stop_sequence
             case UsageReported(usage):
                 self.usage = usage

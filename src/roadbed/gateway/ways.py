@@ -13,6 +13,7 @@ from roadbed.gateway.attempt import address_of
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.health import EndpointHealth, HealthBoard
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Candidate, Route, may_take, plan
 from roadbed.gateway.types import Rung
 from roadbed.kernel.errors import ConfigError
@@ -68,6 +69,8 @@ class Ways:
             way = only.way
             is_allowed = way.takes_public if label is PUBLIC else may_take(way.endpoint, label.join(route.label))
             return only if is_allowed and self._is_free(way) else None
+        if route.policy is not PLAIN:
+            return None
         if len(route.ladder) == 1:
             made = self._way(route, Candidate(route.ladder[0], 0))
             if made is None:
@@ -101,7 +104,7 @@ class Ways:
         if known is not None and known.route is route:  # a way holds its route, so no identity is used again
             return known
         endpoint = candidate.endpoint
-        if endpoint.dialect != "openai" or endpoint.fault:
+        if endpoint.dialect != "openai" or endpoint.fault or route.task != "chat":
             return None
         try:
             url, trust = address_of(endpoint.url + PATH, endpoint.ca_file, endpoint.client_cert)

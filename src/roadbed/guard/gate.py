@@ -24,6 +24,7 @@ from roadbed.kernel.label import PERSONAL, PUBLIC, Label
 from roadbed.kernel.principal import Principal
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+_PAIR = "\ud800"  # stands for two backslashes: half a surrogate pair comes neither in UTF-8 nor of escapes
 _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
 
@@ -185,13 +186,13 @@ def _labelled(label: Label, found: Iterable[Finding]) -> Label:
 def _without_escapes(text: str) -> str:
     """JSON text with the escapes of its strings undone in bulk. Lengths change: for searching only."""
     # Pairs of backslashes first, so that what is left of a run of them begins an escape.
-    text = text.replace("\\\\", "\x1f").replace("\\n", "\n").replace('\\"', '"')
+    text = text.replace("\\\\", _PAIR).replace("\\n", "\n").replace('\\"', '"')
     if "\\" in text:
         text = text.replace("\\t", "\t").replace("\\r", "\r").replace("\\/", "/")
         text = text.replace("\\b", "\b").replace("\\f", "\f")
         if "\\u" in text:
             text = _UNICODE_ESCAPES.sub(_decode_escapes, text)
-    return text.replace("\x1f", "\\")
+    return text.replace(_PAIR, "\\")
 
 
 def _decode_escapes(match: re.Match[str]) -> str:

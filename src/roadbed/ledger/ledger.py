@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics, observe_in
 from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import SPOOL_BYTES_MAX, Spool, SpoolFull
-from roadbed.ledger.trace import OK, Trace
+from roadbed.ledger.trace import CANCELLED, OK, Trace
 from roadbed.store.database import Database
 
 log = logging.getLogger("roadbed.ledger")
@@ -37,6 +37,7 @@ RETRY_INTERVAL_S = 1.0
 STORE_TIMEOUT_S = 20.0
 SWEEP_INTERVAL_S = 3600.0
 TALLIES_MAX = 5_000
+STREAM_CUT = "gateway.stream_cut"
 # What PostgreSQL or the encoding of a row says when it will not take it today or tomorrow.
 _REFUSALS = (
     InvalidRequest,
@@ -89,12 +90,17 @@ class Ledger:
         self._stored = asyncio.Condition()
         self._in_hand = 0
         self._unreadable: set[Path] = set()
+        self._export: Callable[[Trace], None] | None = None
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
         metrics.declare("roadbed_request_seconds", "histogram", "time from admission to last byte", "app")
         metrics.declare("roadbed_tokens_total", "counter", "tokens used", "app", "direction")
         metrics.declare("roadbed_cost_microusd_total", "counter", "cost of model calls", "app")
+        metrics.declare("roadbed_attempts_total", "counter", "calls of models", "endpoint", "outcome")
+        metrics.declare("roadbed_attempt_ttft_seconds", "histogram", "time to a call's first token", "endpoint")
+        metrics.declare("roadbed_stream_cuts_total", "counter", "answers that broke off after their first words", "app")
+        metrics.declare("roadbed_client_gone_total", "counter", "requests whose caller left", "app")
         metrics.declare("roadbed_ledger_lost_total", "counter", "traces that could neither be stored nor spooled")
         metrics.before_showing(self._count)
         metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(len(self._queue)))
@@ -123,6 +129,10 @@ class Ledger:
         """Take a changed ``traces`` section into use."""
         self._keep = keep
         self._keep_content = content != "off"
+
+    def export_to(self, export: Callable[[Trace], None]) -> None:
+        """Offer every finished trace to ``export``, which must not wait, when its batch is written."""
+        self._export = export
 
     def start_trace(self, app: str, principal: Principal, release: str = "") -> Trace:
         """A new trace for a request that begins now."""
@@ -154,6 +164,23 @@ class Ledger:
                 tally.tokens_in[0] += usage.input_tokens
                 tally.tokens_out[0] += usage.output_tokens
                 tally.cost[0] += usage.cost_microusd
+            self._count_calls(trace)
+
+    def _count_calls(self, trace: Trace) -> None:
+        """What the calls of models came to, and how the request ended where it did not end well."""
+        metrics = self.metrics
+        for span in trace.spans:
+            if span.kind != "model" or "endpoint" not in span.attributes:
+                continue
+            facts, endpoint = span.attributes, str(span.attributes["endpoint"])
+            metrics.add("roadbed_attempts_total", (endpoint, str(facts.get("failure") or span.status)))
+            first_ms = facts.get("first_token_ms")
+            if first_ms is not None:
+                metrics.observe("roadbed_attempt_ttft_seconds", float(first_ms) / 1000, (endpoint,))
+        if trace.error_code == STREAM_CUT:
+            metrics.add("roadbed_stream_cuts_total", (trace.app,))
+        elif trace.status == CANCELLED:
+            metrics.add("roadbed_client_gone_total", (trace.app,))
 
     def _tally(self, key: tuple[str, str, str]) -> _Tally:
         tally = self._tallies.get(key)
@@ -194,7 +221,6 @@ class Ledger:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), FLUSH_INTERVAL_S)
             self._wake.clear()
-            self._count()
             await self._store_queue()
             if self._database.is_available:
                 await self._store_spool()
@@ -204,8 +230,12 @@ class Ledger:
                 return
 
     async def _store_queue(self) -> None:
-        while self._queue:
-            left = self._in_hand = min(len(self._queue), BATCH_TRACES_MAX)
+        """Store what waits now. What comes meanwhile waits for the next turn, so that the spool gets one under load."""
+        due = len(self._queue)
+        while due:
+            self._count()
+            left = self._in_hand = min(due, BATCH_TRACES_MAX)
+            due -= left
             batch: list[Lines] = []
             try:
                 while left:
@@ -225,14 +255,20 @@ class Ledger:
     def _lines(self, trace: Trace) -> Lines | None:
         """The trace's rows; one that cannot be written down is counted as lost, alone."""
         try:
-            return lines_of(trace, keep_content=self._keep_content)
+            lines = lines_of(trace, keep_content=self._keep_content)
         except (ValueError, TypeError, OverflowError) as error:
             self.metrics.add("roadbed_ledger_lost_total")
             log.error("a trace that cannot be written down was dropped (%s)", type(error).__name__)
             return None
+        if self._export is not None:
+            self._export(trace)
+        return lines
 
     async def _store_spool(self) -> None:
+        """Store what waits on disk, until as much waits in memory: a long spool must not fill the queue."""
         for path in self._spool.batches():
+            if len(self._queue) >= BATCH_TRACES_MAX:
+                return
             try:
                 body = await asyncio.to_thread(self._spool.read, path)
                 if body is None:

@@ -125,6 +125,13 @@ class LedgerReader:
         )
         return TraceDetail(TraceRow(*row.values()), [SpanRow(*span.values()) for span in spans])
 
+    async def spend_by_endpoint(self, since: datetime) -> dict[str, int]:
+        """What each endpoint cost since a time, in micro-USD."""
+        rows = await self._database.fetch(
+            "SELECT endpoint, sum(cost_microusd)::bigint FROM usage WHERE at >= $1 GROUP BY endpoint", since
+        )
+        return {str(row[0]): int(row[1]) for row in rows}
+
     async def usage_by_app(self, within: timedelta) -> list[UsageTotal]:
         """Requests, tokens and cost of each app in a time range."""
         rows = await self._database.fetch(

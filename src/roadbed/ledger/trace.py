@@ -8,6 +8,7 @@ facts (names, counts, durations, codes), never text of a prompt, document or ans
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,21 @@ SPANS_MAX = 500
 ATTRIBUTE_CHARACTERS_MAX = 300
 Attribute = str | int | float | bool | None
 
+TRACEPARENT = "traceparent"
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
 OK = "ok"
 FAILED = "failed"
 REFUSED = "refused"
 CANCELLED = "cancelled"
+
+
+def valid_traceparent(raw: bytes | None) -> str:
+    """A W3C ``traceparent`` of version 00 (or a later one's first four fields); empty for anything else."""
+    if raw is None or len(raw) != 55 or not raw.isascii():
+        return ""
+    text = raw.decode("ascii")
+    return text if _TRACEPARENT.fullmatch(text) else ""
 
 
 class Usage(msgspec.Struct, gc=False):
@@ -131,6 +143,12 @@ class Trace:
         if self._attributes is None:
             self._attributes = {}
         return self._attributes
+
+    def take_parent(self, raw: bytes | None) -> None:
+        """Note a caller's ``traceparent``, where it is a valid one."""
+        found = valid_traceparent(raw)
+        if found:
+            self.attributes[TRACEPARENT] = found
 
     @property
     def started(self) -> datetime:

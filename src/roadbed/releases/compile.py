@@ -31,7 +31,7 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
     releases = {ROUTES: seal(ROUTES, {"kind": "routes", **_routes(manifest, list(manifest.models))})}
     for name, app in manifest.apps.items():
         prompt = workspace.prompts.get(name, "")
-        model = app.model or next(iter(manifest.models), "")
+        model = app.model or next((name for name, model in manifest.models.items() if model.task == "chat"), "")
         document: dict[str, Any] = {
             "kind": app.kind,
             "settings": {**_pinned(app), "model": model},
@@ -45,7 +45,9 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
 
 
 def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:
-    entries = {entry for name in names for entry in manifest.models[name].ladder}
+    judges = [manifest.models[name].judge for name in names]
+    names = list(dict.fromkeys([*names, *(judge for judge in judges if judge in manifest.models)]))
+    entries = {entry for name in names for entry in manifest.models[name].endpoints()}
     return {
         "routes": {name: _pinned(manifest.models[name]) for name in names},
         "endpoints": {name: _pinned(endpoint) for name, endpoint in manifest.endpoints.items() if name in entries},

@@ -190,8 +190,8 @@ def _check_models(manifest: Manifest, document: Document) -> Iterator[ConfigErro
         yield from _check_labels(document, endpoint.labels, ("endpoints", name, "labels"))
     for name, model in manifest.models.items():
         yield from _check_labels(document, model.labels, ("models", name, "labels"))
-        for i, entry in enumerate(model.ladder):
-            path = ("models", name, "ladder", i)
+        for entry in model.endpoints():
+            path = ("models", name, "ladder", model.ladder.index(entry)) if entry in model.ladder else ("models", name)
             if entry in manifest.models:
                 yield document.error(f"`{entry}` is a model; a ladder names endpoints or provider/model", path)
             elif "/" not in entry:
@@ -221,13 +221,19 @@ def _check_app(
     if not app.knowledge:
         yield document.error(f"the app `{name}` needs `knowledge`", ("apps", name), hint="a list of collections")
     if app.model:
-        yield from _unknown(document, app.model, set(manifest.models), ("apps", name, "model"), "model")
+        path: KeyPath = ("apps", name, "model")
+        yield from _unknown(document, app.model, set(manifest.models), path, "model")
+        model = manifest.models.get(app.model)
+        if model is not None and model.task != "chat":
+            yield document.error(
+                f"the app `{name}` cannot ask `{app.model}`: it is for {model.task}", path, hint="name a model for chat"
+            )
     if app.prompt:
-        path = folder / app.prompt
+        file = folder / app.prompt
         try:
-            if path.stat().st_size > PROMPT_BYTES_MAX:
+            if file.stat().st_size > PROMPT_BYTES_MAX:
                 raise ValueError(f"is larger than {PROMPT_BYTES_MAX} bytes")
-            prompts[name] = path.read_text(encoding="utf-8")
+            prompts[name] = file.read_text(encoding="utf-8")
         except OSError:
             yield document.error(f"the prompt file {app.prompt} cannot be read", ("apps", name, "prompt"))
         except ValueError as error:

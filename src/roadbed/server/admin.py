@@ -6,6 +6,7 @@ shown once (`POST /api/keys`) or never.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -17,21 +18,27 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed import __version__
+from roadbed.gateway.policy import Asked
 from roadbed.gateway.providers import describe_environment
 from roadbed.guard.keys import KeyRecord
+from roadbed.kernel.clock import SYSTEM_CLOCK
 from roadbed.kernel.config import parse_duration_s
-from roadbed.kernel.errors import ConfigError, InvalidRequest, NotFound
+from roadbed.kernel.errors import ConfigError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
+from roadbed.kernel.label import parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
-from roadbed.knowledge.states import SourceState, states_for
+from roadbed.knowledge.states import states_for
 from roadbed.server.admission import Admission, may_call
 from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
 from roadbed.server.services import Services
+from roadbed.server.source_objects import connection_object, source_object
+from roadbed.sources.registry import SourceHealth
 
 RANGE_DEFAULT = "24h"
 FAILURES_SHOWN = 50
+TOKENS_DIGITS_MAX = 9
 
 
 class SearchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +99,7 @@ def admin_routes(services: Services) -> list[Route]:
         route("/api/releases/{app}/promote", calls.promote, ADMIN, "POST"),
         route("/api/releases/{app}/rollback", calls.rollback, ADMIN, "POST"),
         route("/api/models", calls.models, AUDITOR),
+        route("/api/routes/{name}/explain", calls.explain_route, AUDITOR),
         route("/api/sign-in-links", calls.sign_in_link, ADMIN, "POST"),
     ]
 
@@ -127,6 +135,7 @@ class AdminCalls:
             "apps": apps,
             "models": [name for name in sorted(served.routes) if may_call(principal, name, team_apps)],
             "sources": await self._source_objects(principal),
+            "connections": [connection_object(found) for found in self._connections(principal)],
         }
 
     async def search(self, request: Request, admission: Admission) -> Any:
@@ -149,7 +158,15 @@ class AdminCalls:
 
     async def _source_objects(self, principal: Principal) -> list[dict[str, Any]]:
         states = await self._services.knowledge.source_states()
-        return [source_object(state) for state in states_for(states, principal)]
+        connections = {found.name: found for found in self._connections(principal)}
+        return [
+            source_object(state, connections.get(state.name.partition(".")[0]))
+            for state in states_for(states, principal)
+        ]
+
+    def _connections(self, principal: Principal) -> list[SourceHealth]:
+        """How data systems are reached, for those who run the deployment."""
+        return self._services.source_connections() if principal.roles & {ADMIN, AUDITOR} else []
 
     async def ingest(self, request: Request, admission: Admission) -> Any:
         """List sources again now; at once. A source is done once its ``attempted_at`` is at or after ``asked_at``."""
@@ -246,11 +263,45 @@ class AdminCalls:
         services = self._services
         return {
             "routes": {name: services.gateway.explain(name) for name in sorted(services.gateway.routes)},
+            "endpoints": await self._endpoints(),
             "engines": services.engines.found(),
             "unused_provider_keys": [
                 {"provider": key.provider, "variable": key.variable, "hint": key.hint} for key in describe_environment()
             ],
         }
+
+    async def explain_route(self, request: Request, admission: Admission) -> Any:
+        """Which endpoint of a route would take a request like this one, and why not the others."""
+        given = request.query_params
+        try:
+            label = parse_label((word for word in given.get("label", "").split(",") if word), where="label")
+        except ConfigError as error:
+            raise InvalidRequest(error.message, hint=error.hint, param="label") from None
+        tokens = given.get("tokens", "0")
+        if not (tokens.isascii() and tokens.isdigit() and len(tokens) <= TOKENS_DIGITS_MAX):
+            raise InvalidRequest(f"tokens: {tokens[:20]!r} is no number of tokens", param="tokens")
+        name, _, value = given.get("header", "").partition("=")
+        now = SYSTEM_CLOCK.wall()
+        asked = Asked(
+            label,
+            given.get("team", admission.principal.team),
+            int(tokens),
+            headers={name.lower(): value} if name else {},
+            minute=now.hour * 60 + now.minute,
+        )
+        return self._services.gateway.explain_choice(request.path_params["name"], asked)
+
+    async def _endpoints(self) -> list[dict[str, Any]]:
+        """Every endpoint as the process that answers knows it, and what it cost since midnight (UTC)."""
+        midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        try:
+            spent: dict[str, int] | None = await self._services.reader.spend_by_endpoint(midnight)
+        except (Unavailable, DeadlineExceeded):
+            spent = None
+        return [
+            {**dataclasses.asdict(view), "spent_today_microusd": None if spent is None else spent.get(view.endpoint, 0)}
+            for view in self._services.gateway.endpoints()
+        ]
 
     async def sign_in_link(self, request: Request, admission: Admission) -> Any:
         """A link that signs this key in to the console, once, within 15 minutes."""
@@ -300,39 +351,4 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "expires": record.expires,
         "last_used": record.last_used,
         "budget": record.budget or None,
-    }
-
-
-def source_object(state: SourceState) -> dict[str, Any]:
-    """One source on the wire; ``problem`` is null while all is well."""
-    is_problem = state.state in ("failed", "held")
-    failures: list[dict[str, Any]] = [
-        {
-            "document_id": failure.document_id,
-            "document": failure.key,
-            "reason": failure.reason,
-            "message": failure.message,
-        }
-        for failure in state.failures[:FAILURES_SHOWN]
-    ]
-    failures += [
-        {"document_id": None, "document": key, "reason": "not_taken", "message": reason}
-        for key, reason in state.not_taken[:FAILURES_SHOWN]
-    ]
-    return {
-        "name": state.name,
-        "type": state.kind,
-        "state": state.state,
-        "documents": state.listed,
-        "indexed": state.indexed,
-        "failed": state.failed,
-        "pending": state.pending,
-        "held": state.held,
-        "rate_per_s": round(state.rate_per_s, 2),
-        "eta_s": state.eta_s,
-        "listed_at": state.listed_at,
-        "attempted_at": state.attempted_at,
-        "watched": state.is_watched,
-        "problem": state.message if is_problem else None,
-        "failures": failures,
     }

@@ -23,6 +23,13 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 DEADLINE_DIGITS_MAX = 18
 
 
+class TwoKeys(InvalidRequest):
+    """The request carries two different keys, in ``Authorization`` and in ``x-api-key``."""
+
+    code = "auth.two_keys"
+    hint = "send one of the two headers; an SDK may fill the other one from the environment"
+
+
 class AppNotAllowed(Forbidden):
     """The key may not call this app or route."""
 
@@ -50,15 +57,16 @@ class Admission(msgspec.Struct, frozen=True):
 
 
 def presented_key(authorization: bytes | None, api_key: bytes | None) -> bytes:
-    """The key in ``Authorization: Bearer`` or ``x-api-key``; empty when there is none."""
-    if authorization is not None:
-        if authorization.startswith(b"Bearer "):
-            return authorization[7:].strip()
-        scheme, _, value = authorization.partition(b" ")
-        if scheme.lower() == b"bearer":
-            return value.strip()
+    """The key in ``Authorization: Bearer`` or ``x-api-key``; empty when there is none. Raises `TwoKeys`."""
+    if authorization is None:
+        return api_key or b""
+    scheme, _, value = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
         return b""
-    return api_key or b""
+    key = value.strip()
+    if api_key is not None and api_key != key:
+        raise TwoKeys("the headers authorization and x-api-key carry different keys")
+    return key
 
 
 def admit(
@@ -68,7 +76,9 @@ def admit(
     deadline_ms: bytes | None,
     tag: bytes | None = None,
 ) -> Admission:
-    """Let a request in. Raises `Unauthorized`, or `InvalidRequest` for a deadline that is no number, or bad tags."""
+    """Let a request in. Raises `Unauthorized`, `TwoKeys`, or `InvalidRequest` for a deadline that is no number, or bad
+    tags.
+    """
     principal = identity.authenticate(presented_key(authorization, api_key))
     tags = tags_of(tag) if tag is not None else ""
     if deadline_ms is None:

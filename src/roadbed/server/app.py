@@ -17,17 +17,31 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roadbed.gateway.dialects.openai_server import error_object
+from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
+from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.admin import admin_routes
-from roadbed.server.chat import BODY_BYTES_MAX, ChatCompletions
+from roadbed.server.answers import CallerAnswers
+from roadbed.server.chat import ChatCompletions
 from roadbed.server.documents import document_routes
 from roadbed.server.health import health_routes
-from roadbed.server.http import error_response
+from roadbed.server.http import (
+    CHAT,
+    CHAT_PATH,
+    MESSAGES,
+    MESSAGES_PATH,
+    RESPONSES,
+    RESPONSES_PATH,
+    dialect_of,
+    error_response,
+)
+from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
 from roadbed.server.usage import usage_routes
+from roadbed.server.vectors import EMBEDDINGS_PATH, RERANK_PATH, vector_routes
 from roadbed.wire.hot import PROBLEM_HEADERS, HotTable
 from roadbed.wire.hot import Answer as RefusalAnswer
 from roadbed.wire.request import HotRequest
@@ -35,7 +49,7 @@ from roadbed.wire.request import HotRequest
 log = logging.getLogger("roadbed.server")
 
 TRACEBACK_FRAMES_MAX = 6
-CHAT_PATH = "/v1/chat/completions"
+CALLER_PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
 
 
 class UnknownAddress(NotFound):
@@ -58,36 +72,33 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
     async def root(request: Request) -> Response:
         return RedirectResponse("/console")
 
-    async def chat_needs_post(request: Request) -> Response:
-        return error_response(WrongMethod("send a POST to this address"), is_openai=True)
+    async def needs_post(request: Request) -> Response:
+        return error_response(WrongMethod("send a POST to this address"), request)
 
     async def openapi(request: Request) -> Response:
         return Response(openapi_json(), media_type="application/json")
 
     async def not_found(request: Request, error: Exception) -> Response:
-        is_openai = request.url.path.startswith("/v1")
         status = error.status_code if isinstance(error, HTTPException) else 404
         if status == 400:  # a form that cannot be read
             detail = str(error.detail) if isinstance(error, HTTPException) else "the request cannot be read"
-            return error_response(InvalidRequest(detail[:200]), is_openai=is_openai)
+            return error_response(InvalidRequest(detail[:200]), request)
         if status == 405:
-            return error_response(
-                WrongMethod(f"{request.url.path} does not take {request.method}"), is_openai=is_openai
-            )
-        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}"), is_openai=is_openai)
+            return error_response(WrongMethod(f"{request.url.path} does not take {request.method}"), request)
+        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}"), request)
 
     async def failed(request: Request, error: Exception) -> Response:
         _log_failure(request.url.path, error)
-        return error_response(
-            RoadbedError("the server failed on this request"), is_openai=request.url.path.startswith("/v1")
-        )
+        return error_response(RoadbedError("the server failed on this request"), request)
 
     routes: list[BaseRoute] = [
         Route("/", root),
-        Route(CHAT_PATH, chat_needs_post, methods=["GET", "PUT", "DELETE", "PATCH"]),
+        *[Route(path, needs_post, methods=["GET", "PUT", "DELETE", "PATCH"]) for path in CALLER_PATHS],
         Route("/openapi.json", openapi),
         *health_routes(services),
         *openai_routes(services),
+        *message_routes(services),
+        *vector_routes(services),
         *admin_routes(services),
         *document_routes(services),
         *usage_routes(services),
@@ -114,17 +125,17 @@ def contained(app: ASGIApp) -> ASGIApp:
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
     table = HotTable(refuse=_refusal, fail=_failure)
-    chat = ChatCompletions(
-        services.identity,
-        services.teams,
-        services.registry,
-        services.gateway,
-        services.ledger,
-        services.money.entrance,
-    )
-    table.add("POST", CHAT_PATH, chat, BODY_BYTES_MAX)
+    entrance = services.money.entrance
+    parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
+    table.add("POST", CHAT_PATH, ChatCompletions(*parts, entrance=entrance), REQUEST_BYTES_MAX)
+    # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
+    table.add("POST", RESPONSES_PATH, CallerAnswers(*parts, RESPONSES, entrance), 2 * REQUEST_BYTES_MAX)
+    table.add("POST", MESSAGES_PATH, CallerAnswers(*parts, MESSAGES, entrance), 2 * REQUEST_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
+    for path in (EMBEDDINGS_PATH, RERANK_PATH):
+        table.limit_body(path, BODY_BYTES_MAX)
+    table.limit_body(f"{MESSAGES_PATH}/", 2 * REQUEST_BYTES_MAX)
     table.limit_body("/", 8 * 1024 * 1024)
     return table
 
@@ -138,11 +149,12 @@ def _failure(request: HotRequest, error: BaseException) -> None:
     _log_failure(request.path.decode("latin-1"), error)
     if request.is_ended:
         return
-    body = msgspec.json.encode(error_object(RoadbedError("the server failed on this request")))
+    said = RoadbedError("the server failed on this request")
+    dialect = dialect_of(request.path.decode("latin-1")) or CHAT
     if request.is_started:
-        request.end(b"data: " + body + b"\n\n")
+        request.end(dialect.broken(said))
     else:
-        request.send(500, [(b"content-type", b"application/json")], body)
+        request.send(500, [(b"content-type", b"application/json")], dialect.error_body(said))
 
 
 def _log_failure(path: str, error: BaseException) -> None:

@@ -1,221 +1,61 @@
-"""``POST /v1/chat/completions``: an app or a route, streamed or whole, as a hot path.
+"""``POST /v1/chat/completions``: what all dialects of callers share, and the short way of routes.
 
-The request is admitted and decoded in the protocol's callback; what must wait runs in one task that ends with the
-client. Errors have OpenAI's shape. The head of a stream is held until the first text, so that whatever fails before
-it is an honest status code; after it a failure is an error event without ``[DONE]``.
+OpenAI's dialect alone has a short way, because endpoints speak it, too: a caller's bytes can be sent on. The invariant
+is `CallerAnswers`': a request that must be masked never goes the short way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from roadbed.apps.registry import AppRegistry, ServedApp
-from roadbed.apps.types import Answered, Delta
-from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import Incoming, decode_chat
-from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.dialects.base import CallerDialect
 from roadbed.gateway.limits import Pass
-from roadbed.gateway.relay import Opening
+from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
-from roadbed.guard.gate import Guard
-from roadbed.guard.identity import Identity
-from roadbed.kernel.errors import RoadbedError
-from roadbed.kernel.label import PUBLIC, Label, join_labels
-from roadbed.ledger.ledger import Ledger
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, require_app
-from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
-from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
-from roadbed.server.reply import Reply, send_error
-from roadbed.server.teams import Teams
-from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts_of, run_turn
+from roadbed.gateway.types import Call
+from roadbed.kernel.label import PUBLIC
+from roadbed.server.admission import Admission
+from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, TRACEPARENT_HEADER, CallerAnswers, headers_of, run_for
+from roadbed.server.chat_hot import RouteTurn
+from roadbed.server.http import CHAT
 from roadbed.wire.request import HotRequest
-
-BODY_BYTES_MAX = 32 * 1024 * 1024
-LOOKED_AT_INLINE_BYTES_MAX = 128 * 1024
-
-
-class _Admitted(msgspec.Struct, frozen=True):
-    """Whom a head let in, as of one version of the keys."""
-
-    keys: object
-    admission: Admission
 
 
 @dataclass(slots=True)
-class ChatCompletions:
+class ChatCompletions(CallerAnswers):
     """Answers chat completions. One per process."""
 
-    identity: Identity
-    teams: Teams
-    registry: AppRegistry
-    gateway: Gateway
-    ledger: Ledger
-    entrance: Entrance | NoLimits = NO_LIMITS
-
-    def handle(self, request: HotRequest) -> None:
-        """Admit, decode, and answer in a task of the request's own."""
-        try:
-            admission = self._admit(request)
-            incoming = decode_chat(request.body)
-            target = self.registry.find(incoming.model)
-            require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
-            ticket, entrance = None, self.entrance
-            if entrance.is_on:
-                ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)
-        except RoadbedError as error:
-            send_error(request, error)
-            return
-        if isinstance(target, ServedApp):
-            task = request.create_task(self._app(request, admission, incoming, target, ticket))
-            if ticket is not None:
-                task.add_done_callback(ticket.task_ended)
-        else:
-            self._route(request, admission, incoming, target, ticket)
-
-    def _admit(self, request: HotRequest) -> Admission:
-        """`admit`, remembered with a head that its connection sends again: while the keys are the same, so is the
-        answer.
-        """
-        known, keys = request.known, self.identity.keys_version
-        if known is not None:
-            memo = known.memo
-            if isinstance(memo, _Admitted) and memo.keys is keys:
-                self.identity.note_used(memo.admission.principal)
-                return memo.admission
-        admission = admit(
-            self.identity,
-            request.get(b"authorization"),
-            request.get(b"x-api-key"),
-            request.get(DEADLINE_HEADER),
-            request.get(TAG_HEADER),
-        )
-        if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
-            known.memo = _Admitted(keys, admission)
-        return admission
-
-    async def _app(
-        self, request: HotRequest, admission: Admission, incoming: Incoming, served: ServedApp, ticket: Pass | None
-    ) -> None:
-        deadline = admission.deadline(served.deadline_s)
-        turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
-        turn.trace.tags = admission.tags
-        if ticket is not None:
-            ticket.join(turn.trace)
-        reply = Reply(request, incoming, turn.trace, turn.release.digest)
-        answered: Answered | None = None
-        try:
-            async with asyncio.timeout(deadline.remaining_s()), aclosing(run_turn(self.ledger, served, turn)) as events:
-                async for event in events:
-                    if isinstance(event, Answered):
-                        answered = event
-                    elif isinstance(event, Delta) and event.text:
-                        reply.events((TextDelta(event.text),))
-                    if not request.is_writable:
-                        await reply.drained()
-        except RoadbedError as error:
-            reply.failed(error)
-            return
-        except TimeoutError:
-            reply.failed(TurnTimedOut(f"{served.name} did not answer within its deadline"))
-            return
-        assert answered is not None
-        turn.trace.rung = answered.rung
-        annotations = annotations_of(answered.text, answered.citations)
-        answer = Answer(text=answered.text, usage=_usage_of(turn.trace))
-        answer.finish_reason = Finished(answered.finish_reason).reason
-        reply.finished(answer, annotations, facts_of(turn, answered))
+    dialect: CallerDialect = CHAT
 
     def _route(
-        self, request: HotRequest, admission: Admission, incoming: Incoming, route: Route, ticket: Pass | None
+        self, request: HotRequest, admission: Admission, incoming: Any, route: Route, ticket: Pass | None
     ) -> None:
         """By the short way where nothing in the body must be masked, else by the ordinary one."""
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
+        trace.take_parent(request.get(TRACEPARENT_HEADER))
         if admission.tags:
             trace.tags = admission.tags
         if ticket is not None:
             ticket.join(trace)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        if route.policy is not PLAIN:
+            call.headers = headers_of(request, route)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)
         opening = self.gateway.relay(route, incoming, request.body, call)
         texts = opening.texts if opening is not None else request.body
         if len(texts) <= LOOKED_AT_INLINE_BYTES_MAX:
             self._begin(turn, opening, guard.scan_bytes(texts))
         else:
-            _run(turn, self._look_at_large(turn, texts))
+            run_for(turn, self._look_at_large(turn, texts))
 
     async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
         """Look at much text in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
         found = await asyncio.to_thread(turn.guard.scan_bytes, texts)
-        opening = self.gateway.relay(turn.route, turn.incoming, turn.request.body, turn.call)
+        incoming: Any = turn.incoming
+        opening = self.gateway.relay(turn.route, incoming, turn.request.body, turn.call)
         self._begin(turn, opening, found)
-
-    def _begin(self, turn: RouteTurn, opening: Opening | None, found: frozenset[str]) -> None:
-        """``found`` is what the texts to be sent hold: they go as they are, or are masked on the ordinary way."""
-        turn.is_clean = not found
-        if found and not found <= PASSED_OVER:
-            turn.call.label = label_of(turn.guard, turn.incoming)
-        elif opening is not None:
-            HotAnswer(opening, turn).begin()
-            return
-        self._go_on(turn, None)
-
-    def _go_on(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
-        _run(turn, self._walk(turn, first_try))
-
-    async def _walk(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
-        """The ordinary way: down the route's ladder, from an attempt on that was made already, if any."""
-        trace, reply = turn.trace, Reply(turn.request, turn.incoming, turn.trace, turn.release)
-        answer = Answer()
-        status, code = CANCELLED, "client_left"
-        stream = self.gateway.stream(turn.route, turn.incoming.request, turn.call, first_try)
-        try:
-            async with stream:
-                async for event in stream:
-                    answer.add(event)
-                    if isinstance(event, SHOWN_EVENTS):
-                        trace.rung = stream.outcome.rung
-                        reply.events((event,))
-                    if not turn.request.is_writable:
-                        await reply.drained()
-            status, code = OK, ""
-        except RoadbedError as error:
-            status, code = (REFUSED if error.http_status < 500 else FAILED), error.code
-            trace.rung = "refused"
-            reply.failed(error)
-            return
-        finally:
-            turn.finish(answer.text, status, code)
-        answer.usage = stream.outcome.usage
-        reply.finished(answer, [], turn.facts(stream.outcome.missing, stream.outcome.endpoint), stream.outcome.dropped)
-
-
-def _run(turn: RouteTurn, work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` for the turn's request."""
-    task = turn.request.create_task(work)
-    if turn.trace.ticket is not None:
-        task.add_done_callback(turn.trace.ticket.task_ended)
-
-
-def label_of(guard: Guard, incoming: Incoming) -> Label:
-    """The label that the request's own texts carry."""
-    return join_labels(guard.for_index(message.text(), Label()).label for message in incoming.request.messages)
-
-
-def _usage_of(trace: Trace) -> Usage:
-    return Usage(
-        input_uncached=sum(usage.input_uncached for usage in trace.usage),
-        cache_read=sum(usage.cache_read for usage in trace.usage),
-        output_visible=sum(usage.output_tokens for usage in trace.usage),
-        output_reasoning=sum(usage.reasoning_tokens for usage in trace.usage),
-    )

@@ -14,34 +14,37 @@ from typing import Protocol
 import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.openai_server import Incoming, text_completion
+from roadbed.gateway.dialects.base import CallerRequest
+from roadbed.gateway.dialects.openai_server import text_completion
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Opening, Relay
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, TextDelta
+from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, ReasoningSealed, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, Trace
+from roadbed.server.http import CHAT
 from roadbed.server.reply import JSON_HEADER, Reply
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
-SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta)
+SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta, ReasoningSealed)
 """The events that a caller sees as they come."""
 
 PASSED_OVER = frozenset({PRIVATE_IP})
 """Findings that are kept from no endpoint, and so from no short way."""
 
 
-class RouteFacts(msgspec.Struct, frozen=True):
-    """The ``roadbed`` object of a route's answer."""
+class RouteFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The ``roadbed`` object of a route's answer; ``continued`` where it broke off and went on so many times."""
 
     rung: str
     degraded: list[str]
     release: str
     trace: str
     endpoint: str
+    continued: int = 0
 
 
 class RouteRecord(msgspec.Struct, gc=False):
@@ -70,7 +73,7 @@ class RouteTurn(msgspec.Struct):
     """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
 
     request: HotRequest
-    incoming: Incoming
+    incoming: CallerRequest
     route: Route
     call: Call
     trace: Trace
@@ -86,11 +89,11 @@ class RouteTurn(msgspec.Struct):
         trace.add_late(RouteRecord(self.guard, self.incoming.question(), answer_text, self.is_clean))
         self.ledger.finish(trace, status=status, error_code=code)
 
-    def facts(self, degraded: list[str], endpoint: str) -> RouteFacts:
+    def facts(self, degraded: list[str], endpoint: str, continued: int = 0) -> RouteFacts:
         """What Roadbed says about the answer."""
         if self.trace.ticket is not None:
             degraded = [*self.trace.ticket.notes, *degraded]
-        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint)
+        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint, continued)
 
 
 class GoOn(Protocol):
@@ -201,5 +204,5 @@ class HotAnswer(Relay):
             turn = self._turn
             if self._is_committed:
                 turn.trace.rung = self._opening.first.way.rung
-            self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release)
+            self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release, CHAT)
         return self._reply

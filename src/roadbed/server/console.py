@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from roadbed import __version__
@@ -17,6 +18,7 @@ from roadbed.ledger.usage_report import UsageRange, UsageReport, report
 from roadbed.server.admission import may_call, require_app
 from roadbed.server.health import parts
 from roadbed.server.services import Services
+from roadbed.server.tries import try_route
 from roadbed.server.turns import begin_turn, run_turn
 
 
@@ -61,6 +63,9 @@ def console_services(services: Services, url: str) -> ConsoleServices:
     def apps() -> Mapping[str, ServedApp]:
         return dict(services.apps_in_order())
 
+    def process() -> tuple[int, int]:
+        return (services.serving.number if services.serving is not None else 1), services.settings.workers
+
     return ConsoleServices(
         name=services.manifest.name,
         version=__version__,
@@ -78,4 +83,8 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         parts=lambda: parts(services),
         problem=services.problem,
         engines=services.engines.found,
+        connections=services.source_connections,
+        order_endpoint=services.order_endpoint,
+        try_route=partial(try_route, services),
+        process=process,
     )

@@ -56,6 +56,7 @@ def examine(settings: Settings) -> list[Check]:
         *_port(settings, running),
         *_postgres(settings),
         *_server(running),
+        *_data_systems(running),
         *_embedding_model(),
         *_guard(),
         *_engines(),
@@ -125,7 +126,7 @@ def _endpoint_keys(workspace: Workspace) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("models", "wrong", str(error), "mend the manifest; `roadbed check` validates it")
         return
-    for endpoint in {endpoint.name: endpoint for route in routes.values() for endpoint in route.ladder}.values():
+    for endpoint in {endpoint.name: endpoint for route in routes.values() for endpoint in route.endpoints}.values():
         if endpoint.fault:
             fix = "set it where `roadbed up` runs, and start it again"
             yield Check("models", "wrong", f"{endpoint.name} cannot be used: {endpoint.fault}", fix)
@@ -239,6 +240,38 @@ def _server(running: dict[str, Any] | None) -> Iterator[Check]:
     if all(state == "ok" for state in parts.values()):
         serving = "1 worker" if workers == 1 else f"{workers} workers"
         yield Check("server", "ok", f"{running['url']} is ready, {serving}: {', '.join(parts)}")
+
+
+def _data_systems(running: dict[str, Any] | None) -> Iterator[Check]:
+    """How the declared databases are reached, as the server that runs sees it; nothing where none runs."""
+    if running is None or "key" not in running:
+        return
+    request = urllib.request.Request(  # noqa: S310 - the address of our own server
+        f"{running['url']}/api/status", headers={"authorization": f"Bearer {running['key']}"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S) as response:  # noqa: S310
+            answer = json.load(response)
+    except (OSError, ValueError):
+        return  # `_server` says it
+    for connection in answer.get("connections", []):
+        yield from source_checks(connection)
+
+
+def source_checks(connection: dict[str, Any]) -> Iterator[Check]:
+    """What is to be said of one data system, from its `connection_object`."""
+    name, pool = f"source: {connection['name']}", connection["pool"]
+    if pool is None:
+        yield Check(name, "ok", "not asked yet")
+    elif not connection["well"]:
+        message = f"it is away ({pool['breaker'].replace('_', ' ')}): {pool['last_failure']}"
+        fix = "start it or mend its address; it is asked again by itself, and everything else goes on"
+        yield Check(name, "wrong", message, fix)
+    else:
+        yield Check(name, "ok", f"{pool['in_use']} of {pool['size']} connections in use, breaker {pool['breaker']}")
+    for warning in connection["warnings"]:
+        fix = "make a role that only reads and put it into the dsn: " + " ".join(warning["fix"])
+        yield Check(name, "note", warning["message"], fix)
 
 
 def _embedding_model() -> Iterator[Check]:

@@ -66,17 +66,26 @@ class Entrance:
         """Count a request, and the route that answers it: another one where the budget nears its end. Raises
         `RateExceeded`, `ConcurrencyExceeded`.
         """
-        known = self._sets.get((principal.id, name))
-        limits = known[1] if known is not None and known[0] is principal else self._set_of(principal, name)
-        ticket = limits.admit(body_bytes)
+        ticket = self.count(body_bytes, principal, name)
+        limits = ticket.limits
         if limits.downgrade is not None and limits.purse is not None and isinstance(target, Route):
             percent, cheaper = limits.downgrade
             if cheaper != name and limits.purse.used_percent() >= percent:
                 found = self.gateway.routes.get(cheaper)
-                if found is not None:
+                if found is not None and found.task == target.task:
                     ticket.notes.append(f"{name}: the budget is {percent}% spent, so {cheaper} answered")
                     target = found
         return ticket, target
+
+    def count(self, body_bytes: int, principal: Principal, name: str) -> Pass:
+        """Count a request for ``name``, whatever answers it. Raises `RateExceeded`, `ConcurrencyExceeded`."""
+        known = self._sets.get((principal.id, name))
+        limits = known[1] if known is not None and known[0] is principal else self._set_of(principal, name)
+        return limits.admit(body_bytes)
+
+    def ticket(self, body_bytes: int, principal: Principal, name: str) -> Pass | None:
+        """As `count`; None while nothing is limited."""
+        return self.count(body_bytes, principal, name) if self.is_on else None
 
     def _set_of(self, principal: Principal, name: str) -> LimitSet:
         gauges: list[Gauge] = []

@@ -11,14 +11,26 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from roadbed.gateway.dialects.openai_server import error_object
+from roadbed.gateway.dialects.anthropic_server import AnthropicCallers
+from roadbed.gateway.dialects.base import CallerDialect
+from roadbed.gateway.dialects.openai_caller import ChatCallers
+from roadbed.gateway.dialects.responses_server import ResponsesCaller
+from roadbed.gateway.limits import RateExceeded
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import MEMBER
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, require_role
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, require_role
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
 INTEGER_DIGITS_MAX = 18
+VERSION_HEADER = "anthropic-version"
+CHAT_PATH = "/v1/chat/completions"
+RESPONSES_PATH = "/v1/responses"
+MESSAGES_PATH = "/v1/messages"
+MODELS_PATH = "/v1/models"
+CHAT: CallerDialect = ChatCallers()
+RESPONSES: CallerDialect = ResponsesCaller()
+MESSAGES: CallerDialect = AnthropicCallers()
 T = TypeVar("T")
 Handler = Callable[[Request, Admission], Awaitable[Any]]
 
@@ -46,7 +58,25 @@ class Json(Response):
         return encode(content)
 
 
-def endpoint(services: Services, handler: Handler, *, role: str = MEMBER, is_openai: bool = False) -> Any:
+def dialect_of(path: str, version: str | None = None) -> CallerDialect | None:
+    """Whose shape errors have at an address: a caller's dialect below ``/v1``, and problem details elsewhere.
+
+    ``version`` is the header ``anthropic-version``, by which an address that both families of SDKs use tells them
+    apart.
+    """
+    if not path.startswith("/v1"):
+        return None
+    if path.startswith(MESSAGES_PATH) or (version is not None and path.startswith(MODELS_PATH)):
+        return MESSAGES
+    return RESPONSES if path.startswith(RESPONSES_PATH) else CHAT
+
+
+def is_anthropic(request: Request) -> bool:
+    """Whether a caller of Anthropic's SDKs asks."""
+    return VERSION_HEADER in request.headers
+
+
+def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any:
     """A Starlette endpoint that admits first and renders errors in the address's own shape."""
 
     async def call(request: Request) -> Response:
@@ -56,11 +86,12 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER, is_ope
                 _header(request, "authorization"),
                 _header(request, "x-api-key"),
                 _header(request, DEADLINE_HEADER.decode()),
+                _header(request, TAG_HEADER.decode()),
             )
             require_role(admission.principal, role)
             answer = await handler(request, admission)
         except RoadbedError as error:
-            return error_response(error, is_openai=is_openai)
+            return error_response(error, request)
         except ClientDisconnect:
             return Response(status_code=400)
         return answer if isinstance(answer, Response) else Json(answer)
@@ -68,16 +99,23 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER, is_ope
     return call
 
 
-def error_response(error: RoadbedError, *, is_openai: bool = False) -> Response:
-    """An error as problem details, or in OpenAI's shape."""
-    headers: dict[str, str] = {}
+def error_response(error: RoadbedError, request: Request) -> Response:
+    """An error in the shape of the address that was asked."""
+    headers: dict[str, str] = headers_of(error.headers) if isinstance(error, RateExceeded) else {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
-    if is_openai:
-        return Response(encode(error_object(error)), error.http_status, headers, "application/json")
+    dialect = dialect_of(request.url.path, request.headers.get(VERSION_HEADER))
+    if dialect is not None:
+        return Response(dialect.error_body(error), error.http_status, headers, "application/json")
     return Response(encode(error.problem()), error.http_status, headers, "application/problem+json")
+
+
+def headers_of(lines: bytes) -> dict[str, str]:
+    """Header lines, as the hot paths write them, by name."""
+    pairs = (line.partition(": ") for line in lines.decode("latin-1").splitlines())
+    return {name: value for name, _, value in pairs}
 
 
 def _header(request: Request, name: str) -> bytes | None:

@@ -15,8 +15,10 @@ from typing import TypeAlias
 import msgspec
 
 from roadbed.gateway.local_engines import FoundEngine
+from roadbed.gateway.orders import EndpointOrder
 from roadbed.kernel.errors import RoadbedError
 from roadbed.releases.manifest import Manifest
+from roadbed.sources.registry import SourceHealth
 
 FRAME_BYTES_MAX = 32 * 1024 * 1024
 UNSENT_BYTES_MAX = 64 * 1024 * 1024
@@ -38,6 +40,7 @@ class Deployment(msgspec.Struct, frozen=True, tag=True):
     watched: frozenset[str] = frozenset()
     problem: str | None = None
     running: int = 0
+    orders: tuple[EndpointOrder, ...] = ()
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -76,6 +79,18 @@ class MetricsText(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
+class SourcesSeen(msgspec.Struct, frozen=True, tag=True):
+    """How the owner's connections to the declared data systems are."""
+
+    states: tuple[SourceHealth, ...]
+
+
+class GiveOrder(msgspec.Struct, frozen=True, tag=True):
+    """What an operator told an endpoint, for the owner to tell all."""
+
+    order: EndpointOrder
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Requests are served from now on."""
 
@@ -86,7 +101,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Message: TypeAlias = Start | Deployment | Drain | GiveMetrics | MetricsText | Ready | Failed
+Message: TypeAlias = Start | Deployment | SourcesSeen | GiveOrder | Drain | GiveMetrics | MetricsText | Ready | Failed
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _encoder = msgspec.msgpack.Encoder()
 

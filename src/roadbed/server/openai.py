@@ -1,30 +1,27 @@
-"""The other ``/v1`` addresses in OpenAI's shapes: models, vector store search, embeddings of the built-in model."""
+"""Models and vector store search, in OpenAI's shapes; models in Anthropic's, too, for callers who send
+``anthropic-version``.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed.apps.registry import UnknownModel
+from roadbed.gateway.dialects.anthropic_server import model_object, models_body
 from roadbed.knowledge.search import Hit
 from roadbed.server.admission import Admission, may_call
-from roadbed.server.http import endpoint, json_of
+from roadbed.server.http import endpoint, is_anthropic, json_of
 from roadbed.server.services import Services
 
-EMBEDDING_MODEL = "minilm-l6"
-EMBEDDING_INPUTS_MAX = 256
-EMBEDDING_CHARACTERS_MAX = 32_000
 SEARCH_DEADLINE_S = 10.0
 STARTED_S = int(time.time())
-Input = Annotated[str, Meta(min_length=1, max_length=EMBEDDING_CHARACTERS_MAX)]
 
 
 Query = Annotated[str, Meta(max_length=4_000)]
@@ -38,25 +35,21 @@ class VectorStoreQuery(msgspec.Struct, frozen=True):
     max_num_results: Annotated[int, Meta(ge=1, le=50)] = 10
 
 
-class EmbeddingRequest(msgspec.Struct, frozen=True):
-    """OpenAI's embeddings request."""
-
-    model: str
-    input: Input | Annotated[list[Input], Meta(min_length=1, max_length=EMBEDDING_INPUTS_MAX)]
-    encoding_format: Literal["float", "base64"] = "float"
-
-
 def openai_routes(services: Services) -> list[Route]:
-    """Models, vector stores and embeddings."""
+    """Models and vector stores."""
 
     async def models(request: Request, admission: Admission) -> Any:
-        return {"object": "list", "data": _models(services, admission)}
+        rows = _models(services, admission)
+        if is_anthropic(request):
+            body = models_body((row["id"], row["created"]) for row in rows)
+            return Response(body, media_type="application/json")
+        return {"object": "list", "data": rows}
 
     async def model(request: Request, admission: Admission) -> Any:
         name = request.path_params["name"]
         for found in _models(services, admission):
             if found["id"] == name:
-                return found
+                return model_object(name, found["created"]) if is_anthropic(request) else found
         raise UnknownModel(f"there is no app or model named {name[:100]!r}", param="model")
 
     async def search(request: Request, admission: Admission) -> Any:
@@ -77,30 +70,10 @@ def openai_routes(services: Services) -> list[Route]:
             "roadbed": {"missing": list(result.missing)},
         }
 
-    async def embeddings(request: Request, admission: Admission) -> Any:
-        asked = await json_of(request, EmbeddingRequest)
-        if asked.model != EMBEDDING_MODEL:
-            raise UnknownModel(
-                f"there is no embedding model named {asked.model[:100]!r}", hint=f"use {EMBEDDING_MODEL}"
-            )
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        vectors = await services.knowledge.embed(texts)
-        tokens = await asyncio.to_thread(lambda: sum(map(services.embedder.embedder.token_count, texts)))
-        return {
-            "object": "list",
-            "model": EMBEDDING_MODEL,
-            "data": [
-                {"object": "embedding", "index": i, "embedding": _vector(vector, asked.encoding_format)}
-                for i, vector in enumerate(vectors)
-            ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-
     return [
-        Route("/v1/models", endpoint(services, models, is_openai=True)),
-        Route("/v1/models/{name:path}", endpoint(services, model, is_openai=True)),
-        Route("/v1/vector_stores/{collection}/search", endpoint(services, search, is_openai=True), methods=["POST"]),
-        Route("/v1/embeddings", endpoint(services, embeddings, is_openai=True), methods=["POST"]),
+        Route("/v1/models", endpoint(services, models)),
+        Route("/v1/models/{name:path}", endpoint(services, model)),
+        Route("/v1/vector_stores/{collection}/search", endpoint(services, search), methods=["POST"]),
     ]
 
 
@@ -140,9 +113,3 @@ def _vector_store_hit(hit: Hit) -> dict[str, Any]:
         "attributes": attributes,
         "content": [{"type": "text", "text": hit.text}],
     }
-
-
-def _vector(vector: Any, encoding: str) -> Any:
-    if encoding == "base64":
-        return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode()
-    return [float(value) for value in vector]

@@ -18,47 +18,23 @@ from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, SearchQuery
 from roadbed.server.documents import TextDocument
-from roadbed.server.openai import EmbeddingRequest, VectorStoreQuery
+from roadbed.server.http import MESSAGES, dialect_of
+from roadbed.server.openai import VectorStoreQuery
+from roadbed.server.request_schemas import (
+    ANTHROPIC_ERROR,
+    CHAT_REQUEST,
+    COUNT_REQUEST,
+    EMBEDDINGS_REQUEST,
+    MESSAGES_REQUEST,
+    OPENAI_ERROR,
+    PROBLEM,
+    RERANK_REQUEST,
+    RESPONSES_REQUEST,
+)
 
 ANYONE: Final = "anyone"
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
-
-CHAT_REQUEST: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["model", "messages"],
-    "description": "OpenAI's chat completions request. Fields that are not listed are passed to endpoints that speak "
-    "the same dialect, and ignored by apps.",
-    "properties": {
-        "model": {"type": "string", "description": "an app or a route; GET /v1/models lists them"},
-        "messages": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["role"],
-                "properties": {
-                    "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
-                    "content": {"description": "text, or a list of content parts"},
-                },
-            },
-        },
-        "stream": {"type": "boolean", "description": "server-sent events; the last one before [DONE] has `roadbed`"},
-        "stream_options": {"type": "object", "description": "{include_usage: true} adds a usage event"},
-        "tools": {"type": "array", "description": "routes only; apps do not pass tools on"},
-        "tool_choice": {"description": "routes only"},
-        "parallel_tool_calls": {"type": "boolean", "description": "routes only"},
-        "max_tokens": {"type": "integer"},
-        "max_completion_tokens": {"type": "integer"},
-        "temperature": {"type": "number"},
-        "top_p": {"type": "number"},
-        "stop": {"description": "a string or a list of strings"},
-        "response_format": {"type": "object"},
-        "n": {"type": "integer", "description": "1 only"},
-        "logprobs": {"type": "boolean", "description": "not supported"},
-        "top_logprobs": {"type": "integer", "description": "not supported"},
-    },
-    "additionalProperties": True,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +70,10 @@ class Operation:
         return f"{self.method.lower()}_{words.replace('/', '_')}"
 
     @property
-    def is_openai(self) -> bool:
-        """Whether errors have OpenAI's shape."""
-        return self.path.startswith("/v1/")
+    def error_schema(self) -> str:
+        """The name of the schema that its errors have."""
+        dialect = dialect_of(self.path)
+        return "Problem" if dialect is None else "AnthropicError" if dialect is MESSAGES else "OpenAIError"
 
     @property
     def path_parameters(self) -> list[str]:
@@ -124,7 +101,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "OpenAI dialect",
         "List the apps and routes that the key may call.",
-        "{object: list, data: [{id, object, created, owned_by, roadbed}]}",
+        "{object: list, data: [{id, object, created, owned_by, roadbed}]}; in Anthropic's shape when the header "
+        "`anthropic-version` is sent",
     ),
     Operation(
         "GET",
@@ -146,12 +124,52 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         "POST",
+        "/v1/responses",
+        MEMBER,
+        "OpenAI dialect",
+        "Ask an app or a route in the shape of OpenAI's Responses API. With `stream: true` the answer comes as "
+        "server-sent events.",
+        "a response object; an app's text has its citations as `annotations`, and `roadbed` holds what it does in a "
+        "chat completion",
+        request=RESPONSES_REQUEST,
+    ),
+    Operation(
+        "POST",
         "/v1/embeddings",
         MEMBER,
         "OpenAI dialect",
-        "Vectors of texts from the built-in model `minilm-l6` (384 numbers each).",
-        "{object: list, model, data: [{object, index, embedding}], usage}",
-        request=EmbeddingRequest,
+        "Vectors of texts, from the built-in model `minilm-l6` (384 numbers each) or a route of the task embeddings.",
+        "{object: list, model, data: [{object, index, embedding}], usage, roadbed}",
+        request=EMBEDDINGS_REQUEST,
+    ),
+    Operation(
+        "POST",
+        "/v1/rerank",
+        MEMBER,
+        "Rerank",
+        "Put documents in the order of what they have to do with a query, by a route of the task rerank.",
+        "{id, object, model, results: [{index, relevance_score, document?}], meta, usage, roadbed}",
+        request=RERANK_REQUEST,
+    ),
+    Operation(
+        "POST",
+        "/v1/messages",
+        MEMBER,
+        "Anthropic dialect",
+        "Ask an app or a route in the shape of Anthropic's Messages API. With `stream: true` the answer comes as "
+        "server-sent events.",
+        "a message; `roadbed` holds what it does in a chat completion, and an app's citations as `annotations`",
+        request=MESSAGES_REQUEST,
+    ),
+    Operation(
+        "POST",
+        "/v1/messages/count_tokens",
+        MEMBER,
+        "Anthropic dialect",
+        "An estimate of a request's input tokens, from its bytes and what the endpoint reported for earlier requests. "
+        "Nothing is sent to an endpoint.",
+        "{input_tokens}",
+        request=COUNT_REQUEST,
     ),
     Operation(
         "POST",
@@ -169,16 +187,19 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "Operation",
         "What runs: version, parts, apps, models, sources.",
-        "{name, version, ready, parts, problem, apps, models, sources}",
+        "{name, version, ready, parts, problem, apps, models, sources, connections}",
     ),
     Operation(
         "GET",
         "/api/sources",
         MEMBER,
         "Documents",
-        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons.",
+        "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons, "
+        "and how the data system behind it is reached.",
         "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
-        "watched, problem, failures: [{document_id, document, reason, message}]}]",
+        "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
+        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, "
+        "warnings: [{message, fix}]}}]",
     ),
     Operation(
         "POST",
@@ -344,8 +365,26 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/models",
         AUDITOR,
         "Operation",
-        "Routes with their endpoints' health, local engines found, and provider keys that are set and not used.",
-        "{routes, engines, unused_provider_keys}",
+        "Routes with their ladders, every endpoint's health, spend and last failures, local engines found, and "
+        "provider keys that are set and not used. Health is of the process that answers.",
+        "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
+        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, recent_failures: [{failure, "
+        "reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
+    ),
+    Operation(
+        "GET",
+        "/api/routes/{name}/explain",
+        AUDITOR,
+        "Operation",
+        "Which endpoint of a route would take a request like this one now, and why not the others.",
+        "{route, label, tokens, strategy, by_chance, on_cut, rule, would_ask, order: [{endpoint, rung, weight, "
+        "in_flight, seconds_per_token, continues}], left_out: [reason], refused}",
+        query=(
+            Query("label", "the data's label: a level and categories, with commas between"),
+            Query("tokens", "the prompt's length in tokens", "integer"),
+            Query("team", "the caller's team; the key's own when left out"),
+            Query("header", "a request header that the route's rules read, as name=value"),
+        ),
     ),
     Operation(
         "POST",
@@ -377,36 +416,6 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     Operation("GET", "/openapi.json", ANYONE, "Operation", "This document.", "OpenAPI 3.1"),
 )
 
-_PROBLEM: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "RFC 9457 problem details",
-    "required": ["type", "title", "status", "detail", "code", "retryable"],
-    "properties": {
-        "type": _TEXT,
-        "title": _TEXT,
-        "status": {"type": "integer"},
-        "detail": _TEXT,
-        "code": _TEXT,
-        "retryable": {"type": "boolean"},
-        "hint": _TEXT,
-    },
-}
-_OPENAI_ERROR: Final[dict[str, Any]] = {
-    "type": "object",
-    "description": "OpenAI's error object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {
-                "message": _TEXT,
-                "type": _TEXT,
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-
 
 def request_structs() -> list[type[msgspec.Struct]]:
     """Every struct that a request body is decoded into."""
@@ -427,7 +436,8 @@ def build_openapi() -> dict[str, Any]:
         "info": {
             "title": "Roadbed",
             "version": __version__,
-            "description": "/v1 speaks OpenAI's dialect, /api is Roadbed's own. Errors: docs/reference/errors.md.",
+            "description": "/v1 speaks OpenAI's dialects and Anthropic's, /api is Roadbed's own. "
+            "Errors: docs/reference/errors.md.",
         },
         "security": [{"bearer": []}, {"apiKey": []}],
         "paths": paths,
@@ -436,7 +446,12 @@ def build_openapi() -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
-            "schemas": {**components, "Problem": _PROBLEM, "OpenAIError": _OPENAI_ERROR},
+            "schemas": {
+                **components,
+                "Problem": PROBLEM,
+                "OpenAIError": OPENAI_ERROR,
+                "AnthropicError": ANTHROPIC_ERROR,
+            },
         },
     }
 
@@ -498,8 +513,7 @@ def _answer(operation: Operation) -> dict[str, Any]:
 
 
 def _failure(operation: Operation) -> dict[str, Any]:
-    name, media_type = (
-        ("OpenAIError", "application/json") if operation.is_openai else ("Problem", "application/problem+json")
-    )
+    name = operation.error_schema
+    media_type = "application/problem+json" if name == "Problem" else "application/json"
     content = {media_type: {"schema": {"$ref": _REFERENCE.format(name=name)}}}
     return {"description": "an error", "content": content}

@@ -1,7 +1,7 @@
-"""Writing chat answers to callers: streamed or whole, with their facts and headers, and errors in OpenAI's shape.
+"""Writing answers to callers in their dialect: streamed or whole, with facts and headers, and errors in its shape.
 
-Shared by the ordinary and the short way of ``/v1/chat/completions``, so that both look the same. The invariant: the
-head of a stream goes out with its first text, and a stream that broke has no ``[DONE]``.
+Shared by the ordinary and the short way of routes and by apps, so that all look the same. The invariant: the head of a
+stream goes out with its first text, and a stream that broke never looks whole.
 """
 
 from __future__ import annotations
@@ -11,28 +11,23 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
-from roadbed.gateway.dialects.openai_server import ChatChunks, Incoming, completion_bytes, error_object
+from roadbed.gateway.dialects.base import AnswerWriter, CallerDialect, CallerRequest
 from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
 from roadbed.ledger.trace import Trace
-from roadbed.wire.request import HotRequest, render_headers
+from roadbed.wire.request import HotRequest
 
 JSON_HEADER = b"content-type: application/json\r\n"
 SSE_HEADERS = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache, no-transform\r\n"
     b"x-accel-buffering: no\r\n"
 )
+DROPPED_CHARACTERS_MAX = 1000
 
 
-def send_error(request: HotRequest, error: RoadbedError, extra: bytes = b"") -> None:
-    """Answer with an error in OpenAI's shape; inside a started stream, end it with an error event."""
-    body = msgspec.json.encode(error_object(error))
-    if request.is_started:
-        request.end(b"data: " + body + b"\n\n")
-        return
+def send_error(request: HotRequest, error: RoadbedError, dialect: CallerDialect, extra: bytes = b"") -> None:
+    """Answer with an error in the dialect's shape, before anything else was sent."""
     headers = JSON_HEADER + extra
     if isinstance(error, RateExceeded):
         headers += error.headers
@@ -42,47 +37,56 @@ def send_error(request: HotRequest, error: RoadbedError, extra: bytes = b"") -> 
         headers += b"x-should-retry: false\r\n"
     if error.http_status == 401:
         headers += b"www-authenticate: Bearer\r\n"
-    request.send(error.http_status, headers, body)
+    request.send(error.http_status, headers, dialect.error_body(error))
+
+
+def dropped_value(names: Iterable[str]) -> str:
+    """Names of fields as one header's value. They are the caller's, so whatever could break a head is escaped."""
+    return ", ".join(names).encode("unicode_escape").decode("ascii")[:DROPPED_CHARACTERS_MAX]
 
 
 class Reply:
     """Writes one answer."""
 
-    __slots__ = ("_chunks", "_created_s", "_headers", "_id", "_incoming", "_request", "_trace")
+    __slots__ = ("_dialect", "_headers", "_incoming", "_request", "_trace", "_writer")
 
-    def __init__(self, request: HotRequest, incoming: Incoming, trace: Trace, release: str) -> None:
+    def __init__(
+        self, request: HotRequest, incoming: CallerRequest, trace: Trace, release: str, dialect: CallerDialect
+    ) -> None:
         self._request = request
         self._incoming = incoming
         self._trace = trace
-        self._id = f"chatcmpl-{trace.id}"
-        self._created_s = int(time.time())
-        self._chunks: ChatChunks | None = None
+        self._dialect = dialect
+        self._writer: AnswerWriter | None = None
         # Both are made of letters and digits by their makers, so they cannot break the head.
         self._headers = f"x-roadbed-release: {release}\r\nx-roadbed-trace: {trace.id}\r\n".encode("ascii")
         if trace.ticket is not None:
             self._headers += trace.ticket.headers
+        if dialect.id_header:
+            self._headers += f"{dialect.id_header}: req_{trace.id}\r\n".encode("ascii")
 
-    def events(self, events: Iterable[Event]) -> None:
-        """Pass deltas on in one packet, when the caller streams."""
+    def events(self, events: Iterable[Event], dropped: tuple[str, ...] = ()) -> None:
+        """Pass deltas on in one packet, when the caller streams. ``dropped`` goes into the head."""
         if not self._incoming.stream:
             return
-        chunk = self._stream().event
-        piece = b"".join([chunk(event) for event in events])
-        if self._request.is_started:
-            self._request.write(piece)
+        writer = self._writer
+        if writer is None:
+            writer = self._made()
+            self._start(writer.head() + writer.events(events), dropped)
         else:
-            self._start(piece)
+            self._request.write(writer.events(events))
 
-    def _stream(self) -> ChatChunks:
-        if self._chunks is None:
-            incoming = self._incoming
-            self._chunks = ChatChunks(self._id, self._created_s, incoming.model, include_usage=incoming.include_usage)
-        return self._chunks
+    def _made(self) -> AnswerWriter:
+        self._writer = self._dialect.writer(self._trace.id, int(time.time()), self._incoming)
+        return self._writer
 
-    def _start(self, piece: bytes) -> None:
+    def _start(self, piece: bytes, dropped: tuple[str, ...]) -> None:
+        self._request.start_stream(200, self._head(SSE_HEADERS, dropped), piece)
+
+    def _head(self, kind: bytes, dropped: tuple[str, ...]) -> bytes:
         rung = (self._trace.rung or "full").encode("ascii")
-        headers = b"%b%bx-roadbed-rung: %b\r\n" % (SSE_HEADERS, self._headers, rung)
-        self._request.start_stream(200, headers, self._stream().head() + piece)
+        headers = b"%b%bx-roadbed-rung: %b\r\n" % (kind, self._headers, rung)
+        return headers + f"x-roadbed-dropped: {dropped_value(dropped)}\r\n".encode("ascii") if dropped else headers
 
     async def drained(self) -> None:
         """Wait until the client reads again."""
@@ -93,8 +97,11 @@ class Reply:
         await writable.wait()
 
     def failed(self, error: RoadbedError) -> None:
-        """End with an error."""
-        send_error(self._request, error, self._headers + b"x-roadbed-rung: refused\r\n")
+        """End with an error; nothing comes after it."""
+        if self._writer is not None:
+            self._request.end(self._writer.error(error))
+        else:
+            send_error(self._request, error, self._dialect, self._headers + b"x-roadbed-rung: refused\r\n")
 
     def finished(
         self,
@@ -104,20 +111,12 @@ class Reply:
         dropped: tuple[str, ...] = (),
     ) -> None:
         """End with the whole answer; ``facts`` is what Roadbed says about it."""
-        if dropped:
-            names = ", ".join(dropped).encode("ascii", "backslashreplace")
-            self._headers += render_headers([(b"x-roadbed-dropped", names)])
         if not self._incoming.stream:
-            body = completion_bytes(
-                self._id, self._created_s, self._incoming.model, answer, annotations=annotations, roadbed=facts
-            )
-            rung = (self._trace.rung or "full").encode("ascii")
-            headers = b"%b%bx-roadbed-rung: %b\r\n" % (JSON_HEADER, self._headers, rung)
-            self._request.send(200, headers, body)
+            body = self._made().whole(answer, annotations=annotations, roadbed=facts)
+            self._request.send(200, self._head(JSON_HEADER, dropped), body)
             return
-        chunks = self._stream()
-        tail = chunks.finish(answer.finish_reason or "stop", annotations=annotations or None, roadbed=facts)
-        tail += chunks.done(answer.usage)
-        if not self._request.is_started:
-            self._start(b"")
-        self._request.end(tail)
+        writer = self._writer
+        if writer is None:
+            writer = self._made()
+            self._start(writer.head(), dropped)
+        self._request.end(writer.end(answer, annotations=annotations, roadbed=facts))

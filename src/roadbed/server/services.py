@@ -12,11 +12,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.orders import EndpointOrder, OrderName
 from roadbed.gateway.prices import shipped_prices
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
@@ -29,6 +30,7 @@ from roadbed.knowledge.parse.pool import ParserPool
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.otlp import OtlpExporter
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.spool import SPOOL_BYTES_MAX
 from roadbed.releases.aliases import Releases
@@ -36,13 +38,16 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
+from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
+from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
-from roadbed.sources.registry import Sources
+from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.embedded_roles import CONNECTIONS_MAX
@@ -59,11 +64,16 @@ ACTOR = "workspace"
 
 @dataclass(slots=True)
 class Serving:
-    """A process's place among those that serve beside each other: what its owner said last, and the metrics of all."""
+    """A process's place among those that serve beside each other: what its owner said last, and the metrics of all.
+
+    ``sources`` are the owner's connections, which reads the documents.
+    """
 
     number: int
     deployment: Deployment
     all_metrics: Callable[[], Awaitable[str]]
+    order: Callable[[EndpointOrder], None]
+    sources: tuple[SourceHealth, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,10 +97,13 @@ class Services:
     registry: AppRegistry
     releases: Releases
     money: Money
+    sources: Sources
+    exporter: OtlpExporter
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
     serving: Serving | None = None
     is_draining: bool = False
+    orders: EndpointOrders = field(default_factory=EndpointOrders)
 
     @property
     def manifest(self) -> Manifest:
@@ -116,7 +129,22 @@ class Services:
         problem = self.follower.problem if self.follower is not None else None
         return str(problem) if problem is not None else None
 
-    async def take(self, workspace: Workspace, sources: Sources) -> None:
+    def source_connections(self) -> list[SourceHealth]:
+        """How the connections to the declared data systems are. Asks nobody."""
+        return list(self.serving.sources) if self.serving is not None else self.sources.states()
+
+    def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
+        """Tell an endpoint something by hand, in every process that serves. `UnknownEndpoint`."""
+        if not any(found.name == endpoint for route in self.gateway.routes.values() for found in route.ladder):
+            raise UnknownEndpoint(f"there is no endpoint {endpoint[:200]!r}")
+        order = EndpointOrder(endpoint, name)
+        log.warning("endpoint %s: %s, by %s", endpoint, name, actor)
+        if self.serving is not None:
+            self.serving.order(order)
+        else:
+            self.gateway.obey(order)
+
+    async def take(self, workspace: Workspace) -> None:
         """Make a valid workspace what serves: guard and teams, sources, releases."""
         manifest = workspace.manifest
         if manifest.name != self.manifest.name:
@@ -130,7 +158,8 @@ class Services:
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
-        await sources.use(manifest.sources)
+        self.exporter.configure(collector_of(manifest, workspace.folder))
+        await self.sources.use(manifest.sources)
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
@@ -149,6 +178,7 @@ class Services:
             watched=self.knowledge.watched,
             problem=self.problem(),
             running=running,
+            orders=self.orders.all(),
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -162,8 +192,10 @@ class Services:
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
+            self.exporter.configure(collector_of(manifest, self.workspace.folder))
             await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
+        self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
         self.knowledge.note_watched(deployment.watched)
         await self.engines.agree(deployment.engines)
 
@@ -173,13 +205,13 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
     """Start everything but the HTTP server; stop it all when the block is left."""
     async with AsyncExitStack() as stack:
         embedded, database = await _open_database(stack, settings, workspace.manifest)
-        services, sources = await _build(stack, settings, workspace, embedded, database)
+        services = await _build(stack, settings, workspace, embedded, database)
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
         services.made_admin_key = await services.identity.ensure_admin_key(admin_key)
-        await services.take(workspace, sources)
+        await services.take(workspace)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
-        services.follower = WorkspaceFollower(workspace, lambda changed: services.take(changed, sources))
+        services.follower = WorkspaceFollower(workspace, services.take)
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
@@ -194,7 +226,7 @@ async def open_serving_services(settings: Settings, workspace: Workspace, servin
         database = await stack.enter_async_context(
             await Database.open(dsn, settings.schema, max_size=divide_connections(settings.workers).worker)
         )
-        services, _ = await _build(stack, settings, workspace, None, database, serving)
+        services = await _build(stack, settings, workspace, None, database, serving)
         await services.agree(serving.deployment, is_first=True)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
@@ -208,7 +240,7 @@ async def _build(
     embedded: EmbeddedPostgres | None,
     database: Database,
     serving: Serving | None = None,
-) -> tuple[Services, Sources]:
+) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
     manifest = workspace.manifest
     metrics = Metrics()
@@ -234,6 +266,10 @@ async def _build(
     )
     money.start()
     stack.push_async_callback(money.close)
+    stack.callback(Measures(metrics, gateway).close)
+    exporter = open_exporter(client, gateway, metrics, manifest.name)
+    stack.push_async_callback(exporter.close)
+    ledger.export_to(exporter.offer)
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
@@ -250,7 +286,7 @@ async def _build(
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    services = Services(
+    return Services(
         settings=settings,
         workspace=workspace,
         metrics=metrics,
@@ -268,9 +304,10 @@ async def _build(
         registry=registry,
         releases=releases,
         money=money,
+        sources=sources,
+        exporter=exporter,
         serving=serving,
     )
-    return services, sources
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
 from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, open_services
-from roadbed.server.settings import Settings, check_settings
+from roadbed.server.settings import Settings, check_settings, default_state
 from roadbed.server.workers import Workers
 from roadbed.store.state import write_private_file
 from roadbed.wire.server import bind
@@ -162,10 +163,9 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
     if app:
         questions = apps[app].config.examples[:QUESTIONS_SHOWN]
         key = services.made_admin_key or "$ROADBED_API_KEY"
-        if questions:
-            say("\n  try")
-            for question in questions:
-                say(f'    roadbed ask "{question}"')
+        say("\n  try")
+        for question in questions or ["..."]:
+            say(f'    roadbed ask{_state_option(services.settings)} "{question}"')
         body = json.dumps(
             {"model": app, "messages": [{"role": "user", "content": (questions or ["What is this about?"])[0]}]}
         )
@@ -173,6 +173,13 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
         call = f"curl -s {address.api}/chat/completions"
         say(f"""\n    {call} -H "authorization: Bearer {key}" -d '{quoted}'""")
     say("")
+
+
+def _state_option(settings: Settings) -> str:
+    """What a command needs to find this server; nothing where the state folder is the usual one."""
+    if settings.state.resolve() == default_state(settings.workspace).resolve():
+        return ""
+    return f" --state {shlex.quote(str(settings.state))}"
 
 
 async def _follow_first_ingest(services: Services, address: Address, say: Say) -> None:

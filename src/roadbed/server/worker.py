@@ -14,14 +14,27 @@ import signal
 import socket
 from pathlib import Path
 
+from roadbed.gateway.orders import EndpointOrder
 from roadbed.kernel.config import Document
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.kernel.secrets import Secret
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
-from roadbed.server.link import Deployment, Drain, Failed, GiveMetrics, Link, MetricsText, Ready, Start
+from roadbed.server.link import (
+    Deployment,
+    Drain,
+    Failed,
+    GiveMetrics,
+    GiveOrder,
+    Link,
+    MetricsText,
+    Ready,
+    SourcesSeen,
+    Start,
+)
 from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, Serving, open_serving_services
 from roadbed.server.settings import Settings
+from roadbed.sources.registry import SourceHealth
 from roadbed.wire.acceptor import Seats
 from roadbed.wire.server import HotServer, Seat
 
@@ -66,6 +79,8 @@ class Worker:
         self._start = start
         self._deployment = start.deployment
         self._services: Services | None = None
+        self._serving: Serving | None = None
+        self._sources: tuple[SourceHealth, ...] = ()
         self._server: HotServer | None = None
         self._must_stop = asyncio.Event()
         self._asked: dict[int, asyncio.Future[str]] = {}
@@ -112,7 +127,7 @@ class Worker:
 
     async def _serve(self, listener: socket.socket, seat: Seat) -> None:
         start = self._start
-        serving = Serving(start.number, start.deployment, self._all_metrics)
+        serving = self._serving = Serving(start.number, start.deployment, self._all_metrics, self._order, self._sources)
         async with open_serving_services(_settings_of(start), _workspace_of(start), serving) as services:
             while serving.deployment is not self._deployment:
                 await services.agree(self._deployment)  # what changed while it was opened
@@ -132,6 +147,10 @@ class Worker:
             match message:
                 case Deployment():
                     await self._agree(message)
+                case SourcesSeen(states):
+                    self._sources = states
+                    if self._serving is not None:
+                        self._serving.sources = states
                 case GiveMetrics(number):
                     self._link.send(MetricsText(number, self._metrics()))
                 case MetricsText(number, text):
@@ -155,6 +174,10 @@ class Worker:
             await self._services.agree(deployment)
         except RoadbedError as error:
             log.error("a change of the workspace is not taken here: %s", error.message)
+
+    def _order(self, order: EndpointOrder) -> None:
+        """Have the owner tell all processes, this one too."""
+        self._link.send(GiveOrder(order))
 
     def _metrics(self) -> str:
         return self._services.metrics.render() if self._services is not None else ""

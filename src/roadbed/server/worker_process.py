@@ -26,7 +26,8 @@ class WorkerProcess:
     async def start(cls, command: Sequence[str], listener: socket.socket, seats: int) -> WorkerProcess:
         """Start one; it loads its program and waits. It has a session of its own: Ctrl-C reaches the owner alone."""
         ours, theirs = socket.socketpair()
-        with contextlib.closing(theirs):
+        with contextlib.closing(theirs), contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
             inherited = {"link": theirs.fileno(), "listener": listener.fileno(), "seats": seats}
             words = [word for name, number in inherited.items() for word in (f"--{name}", str(number))]
             process = await asyncio.create_subprocess_exec(
@@ -35,7 +36,6 @@ class WorkerProcess:
                 pass_fds=tuple(inherited.values()),
                 start_new_session=True,
             )
-        with contextlib.ExitStack() as on_failure:
             on_failure.callback(process.kill)
             link = await Link.open(ours)
             on_failure.pop_all()

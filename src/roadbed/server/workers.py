@@ -21,10 +21,12 @@ from roadbed.server.link import (
     Drain,
     Failed,
     GiveMetrics,
+    GiveOrder,
     Link,
     Message,
     MetricsText,
     Ready,
+    SourcesSeen,
     Start,
     WorkerLost,
 )
@@ -38,6 +40,7 @@ from roadbed.wire.server import ServerTls
 log = logging.getLogger("roadbed.server")
 
 TELL_INTERVAL_S = 0.1
+SOURCES_INTERVAL_S = 1.0
 METRICS_INTERVAL_S = 5.0
 METRICS_WAIT_S = 1.0
 METRICS_ROUNDS_MAX = 8
@@ -54,6 +57,7 @@ class _Slot:
     process: WorkerProcess | None = None
     is_ready: bool = False
     told: Deployment | None = None
+    told_sources: SourcesSeen | None = None
     metrics: str = ""
     failure: str = ""
     crashes: tuple[float, ...] = ()
@@ -142,7 +146,10 @@ class Workers:
     async def _keep(self, slot: _Slot) -> None:
         """Keep a process in this place until the stop."""
         while not self._stopping.is_set():
-            code = await self._run_one(slot)
+            try:
+                code = await self._run_one(slot)
+            except OSError as error:  # no memory, no process, no descriptor: perhaps there is in a moment
+                code, slot.failure = -1, f"it cannot be started: {error.strerror}"
             self._settle(slot)
             if self._stopping.is_set():
                 return
@@ -184,7 +191,7 @@ class Workers:
 
     def _settle(self, slot: _Slot) -> None:
         """Take over what a process that ended had: its place, its spool, its counters."""
-        slot.process, slot.is_ready, slot.told = None, False, None
+        slot.process, slot.is_ready, slot.told, slot.told_sources = None, False, None, None
         self._seats.set(slot.number - 1, -1)
         self._ended_metrics = add_up([self._ended_metrics, without_gauges(slot.metrics)])
         slot.metrics = ""
@@ -203,6 +210,8 @@ class Workers:
                         waiting.set_result(None)
                 case GiveMetrics(number):
                     self._answer(link, number)
+                case GiveOrder(order):
+                    self._services.orders.add(order)
                 case Failed(text):
                     slot.failure = text
                 case _:
@@ -239,12 +248,18 @@ class Workers:
         """Tell every process what changed, and note its metrics now and then, so that they outlive it."""
         loop = asyncio.get_running_loop()
         noted_at = loop.time()
+        sources, sources_at = SourcesSeen(()), 0.0
         while True:
+            if loop.time() - sources_at >= SOURCES_INTERVAL_S:
+                sources, sources_at = SourcesSeen(tuple(self._services.source_connections())), loop.time()
             deployment = self._services.deployment(self.running)
             for slot in self._slots:
                 if slot.process is not None and slot.told != deployment:
                     slot.told = deployment
                     self._send(slot, deployment)
+                if slot.process is not None and slot.told_sources != sources:
+                    slot.told_sources = sources
+                    self._send(slot, sources)
             if self._is_whole and loop.time() - self._spare_at >= SPARE_INTERVAL_S:
                 await self._keep_spare()
             if loop.time() - noted_at >= METRICS_INTERVAL_S:
@@ -256,7 +271,10 @@ class Workers:
         """Have one more process than serve, with its program loaded: most of what a start takes."""
         if self._spare is None or not self._spare.is_running:
             self._spare_at = asyncio.get_running_loop().time()
-            self._spare = await WorkerProcess.start(self._command, self._listener, self._seats.descriptor)
+            try:
+                self._spare = await WorkerProcess.start(self._command, self._listener, self._seats.descriptor)
+            except OSError as error:
+                log.warning("no process can be started to stand ready: %s", error.strerror)
 
     async def _end_spare(self) -> None:
         spare, self._spare = self._spare, None

@@ -13,7 +13,8 @@ import struct
 from types import TracebackType
 from typing import Literal
 
-Fault = Literal["none", "black_hole", "reset", "close"]
+Fault = Literal["none", "black_hole", "reset", "close", "drip"]
+CutBy = Literal["reset", "close"]
 READ_BYTES = 64 * 1024
 
 
@@ -25,15 +26,26 @@ def refused_port() -> int:
 
 
 class FlakyEndpoint:
-    """``fault`` holds for new connections; ``cut_after_bytes`` resets a forwarded response after so many bytes."""
+    """``fault`` holds for new connections; ``cut_after_bytes`` ends a forwarded response after so many bytes, with a
+    reset or, by ``cut_by``, an orderly close. ``drip`` forwards a response byte by byte.
+    """
 
-    def __init__(self, target_port: int = 0, *, fault: Fault = "none", cut_after_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        target_port: int = 0,
+        *,
+        fault: Fault = "none",
+        cut_after_bytes: int | None = None,
+        cut_by: CutBy = "reset",
+    ) -> None:
         self.fault: Fault = fault
         self.cut_after_bytes = cut_after_bytes
+        self.cut_by: CutBy = cut_by
         self.connections = 0
         self.port = 0
         self._target_port = target_port
         self._server: asyncio.Server | None = None
+        self._has_cut_orderly = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -69,7 +81,7 @@ class FlakyEndpoint:
                 case "black_hole":
                     while await reader.read(READ_BYTES):
                         pass
-                case "none":
+                case "none" | "drip":
                     await self._forward(reader, writer)
         except ConnectionError:
             pass
@@ -78,7 +90,7 @@ class FlakyEndpoint:
                 raise
         finally:
             self._tasks.discard(task)
-            writer.transport.abort() if self.fault != "close" else writer.close()
+            writer.close() if self.fault == "close" or self._has_cut_orderly else writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
@@ -89,10 +101,13 @@ class FlakyEndpoint:
                 if left is not None and len(data) >= left:
                     writer.write(data[:left])
                     await writer.drain()
+                    self._has_cut_orderly = self.cut_by == "close"
                     return
                 left = None if left is None else left - len(data)
-                writer.write(data)
-                await writer.drain()
+                for piece in [data[at : at + 1] for at in range(len(data))] if self.fault == "drip" else [data]:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
         finally:
             out.cancel()
             upstream_writer.transport.abort()

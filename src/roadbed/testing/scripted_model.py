@@ -34,6 +34,7 @@ EVENTS = {"content-type": "text/event-stream"}
 JSON = {"content-type": "application/json"}
 GARBAGE = b'data: {"choices": [{"delta": {"content": "\n\n'
 Script = Reply | Callable[[Prompt], Reply]
+Post = Reply | Callable[["LoggedRequest"], Reply]
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class ScriptedModel:
     ``/v1``.
 
     ``gets`` answers GET paths with JSON, for probes; ``/v1/models`` lists ``models`` unless ``gets`` says otherwise.
+    ``posts`` answers POST paths of other dialects with whole bodies.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class ScriptedModel:
         default: Script = quote_passages,
         models: tuple[str, ...] = ("scripted",),
         gets: dict[str, Any] | None = None,
+        posts: dict[str, Post] | None = None,
         port: int = 0,
     ) -> None:
         self.rules = list(rules)
         self.default = default
         self.requests: list[LoggedRequest] = []
         self.connections = 0
+        self.posts = posts or {}
         self._gets = gets or {}
         self._models = models
         self._port = port
@@ -188,6 +192,12 @@ class ScriptedModel:
                 return await self._send(writer, found, b"")
             body = json.dumps(found if found is not None else {"error": "not found"}).encode()
             return await self._send(writer, Reply(status=200 if found is not None else 404), body)
+        post = self.posts.get(request.path)
+        if post is not None:
+            reply = post(request) if callable(post) else post
+            if reply.hang:
+                await asyncio.Event().wait()
+            return await self._send(writer, reply, b"{}")
         dialects = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
         dialect = dialects.get(request.path)
         if dialect is None:

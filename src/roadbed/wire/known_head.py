@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from roadbed.wire.rules import BODILESS
+
 LENGTH_DIGITS_MAX = 10
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % LENGTH_DIGITS_MAX, re.IGNORECASE)
 
@@ -69,6 +71,8 @@ def remember(
 ) -> KnownHead | None:
     """A good head of a request with a body of known length, to be kept; None for one that is to be parsed each time."""
     if b"expect" in index or b"upgrade" in index or b"transfer-encoding" in index or len(index) != len(headers):
+        return None
+    if method in BODILESS:  # the rules refuse them by their length
         return None
     found = _LENGTH_LINE.search(head)
     length = index.get(b"content-length")

@@ -197,7 +197,8 @@ class HotProtocol(HttpToolsProtocol):
             self._answer(route, hot)
             return True
         self._parts = []
-        self._message_done = self.expect_100_continue = False
+        # The parser's last method is not this request's.
+        self._message_done = self._head_done = self.expect_100_continue = False
         self._body_bytes = 0
         self._body_bytes_max = route.body_bytes_max
         self._state = _COUNTED

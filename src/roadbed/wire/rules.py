@@ -13,7 +13,7 @@ from roadbed.wire import errors
 
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+;=%\-]+(?::\d*)?\Z|\[[0-9A-Fa-f:.]+\](?::\d*)?\Z")
 _ABSOLUTE = re.compile(rb"https?://[^/]", re.IGNORECASE)
-_BODILESS = (b"GET", b"HEAD")
+BODILESS = (b"GET", b"HEAD")
 
 
 def find_fault(
@@ -63,7 +63,7 @@ def _framing_fault(method: bytes, version: str, index: dict[bytes, bytes]) -> er
     length = index.get(b"content-length")
     if length is not None and not length.isdigit():
         return errors.MalformedRequest("the request's Content-Length is not a number")
-    if method in _BODILESS and (coding is not None or (length is not None and int(length) > 0)):
+    if method in BODILESS and (coding is not None or (length is not None and int(length) > 0)):
         return errors.MalformedRequest("a GET or HEAD request has no body")
     return None
 

@@ -1,35 +1,11 @@
 // Streams an answer into the page: the same form as without scripts, read as server-sent events.
 
+import { events } from "./events.js";
+
 const TURNS_MAX = 50;
 const form = document.getElementById("ask");
 const turns = document.getElementById("turns");
 const stop = document.getElementById("stop");
-
-function parse(block) {
-  let name = "message";
-  const data = [];
-  for (const line of block.split("\n")) {
-    if (line.startsWith("event: ")) name = line.slice(7);
-    else if (line.startsWith("data: ")) data.push(line.slice(6));
-  }
-  return data.length ? { name, value: JSON.parse(data.join("\n")) } : null;
-}
-
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    held += value;
-    const blocks = held.split("\n\n");
-    held = blocks.pop();
-    for (const block of blocks) {
-      const event = parse(block);
-      if (event) yield event;
-    }
-  }
-}
 
 function element(name, className, text) {
   const made = document.createElement(name);

@@ -12,61 +12,48 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
-from roadbed.gateway.dialects.failures import failure_from_object
+from roadbed.gateway.dialects.anthropic_answers import DIALECT, AnthropicDecoder
+from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
+from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     ChatRequest,
     Event,
-    Finished,
-    FinishReason,
+    Hints,
     ImagePart,
+    JsonSchema,
     Message,
     NamedTool,
     OtherPart,
     Part,
-    ReasoningDelta,
     ReasoningPart,
-    TextDelta,
     TextPart,
-    ToolCallDelta,
-    Usage,
-    UsageReported,
 )
-from roadbed.wire.sse import SseEvent
 
 VERSION = b"2023-06-01"
 TEMPERATURE_MAX = 1.0
-_MEANING = frozenset({"modalities", "audio", "web_search_options", "functions", "function_call", "store"})
-"""Fields of OpenAI chat that would change the answer and that Messages cannot carry."""
-
-STOP_REASONS: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
+EFFORTS = frozenset({"low", "medium", "high"})
+"""Values of OpenAI's ``reasoning_effort`` that mean the same in ``output_config.effort``."""
 
 
 class AnthropicMessages(ServerSentDialect):
     """The dialect ``anthropic``."""
 
-    name = "anthropic"
+    name = DIALECT
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``POST /v1/messages``."""
         dropped: list[str] = []
-        system, turns = _turns(request.messages, dropped)
-        if not turns:
-            raise InvalidChatRequest("messages: at least one turn must not be of role system", param="messages")
+        is_own = request.passthrough_dialect == self.name
         body: dict[str, Any] = {}
-        if request.passthrough_dialect == self.name:
+        if is_own:
             body.update(request.passthrough)
         else:
-            dropped += _without_meaning(request.passthrough)
+            _translate(request, body, dropped)
+        system, turns = _turns(request.messages, dropped, is_own=is_own)
+        if not turns:
+            raise InvalidChatRequest("messages: at least one turn must not be of role system", param="messages")
         limit = request.max_tokens
         body["max_tokens"] = endpoint.profile.output_tokens_default if limit is None else limit
         body["model"] = endpoint.model
@@ -82,13 +69,10 @@ class AnthropicMessages(ServerSentDialect):
         if request.stop:
             body["stop_sequences"] = list(request.stop)
         if request.tools:
-            body["tools"] = _tools(request)
+            body["tools"] = _tools(request, is_own=is_own)
             body.update(_tool_choice(request))
         if request.response_format is not None:
-            if request.response_format.schema is None:
-                message = "response_format: plain JSON mode does not exist in the anthropic dialect"
-                raise UnsupportedFeature(message, hint="send a json_schema", param="response_format")
-            body["output_config"] = {"format": {"type": "json_schema", "schema": request.response_format.schema}}
+            body["output_config"] = (body.get("output_config") or {}) | {"format": _format(request.response_format)}
         if stream:
             body["stream"] = True
         headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json"), (b"anthropic-version", VERSION)]
@@ -103,53 +87,36 @@ class AnthropicMessages(ServerSentDialect):
 
     def decode_body(self, body: bytes) -> list[Event]:
         """The events of an answer that was not streamed."""
-        try:
-            answer = msgspec.json.decode(body, type=_Whole)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise malformed("it is not JSON of the dialect") from None
-        if answer.type == "error":
-            raise failure_from_object(msgspec.json.decode(body))
-        decoder = AnthropicDecoder()
-        events: list[Event] = []
-        for number, block in enumerate(answer.content):
-            decoder.start_block(number, block, events)
-            if block.type == "tool_use":
-                events.append(ToolCallDelta(decoder.tool_count - 1, arguments=_json_text(block.input)))
-        if answer.stop_reason is None:
-            raise cut()
-        events.append(_finished(answer.stop_reason))
-        if answer.usage is not None:
-            events.append(UsageReported(_merged(Usage(), answer.usage)))
-        return events
+        return AnthropicDecoder().whole(body)
 
 
-def _without_meaning(passthrough: dict[str, Any]) -> list[str]:
-    """Names of OpenAI fields that are left out; raises for those whose loss would change the answer."""
-    for name, value in passthrough.items():
-        if name == "modalities" and value == ["text"]:
-            continue
-        if name in _MEANING and value:
-            message = f"{name}: the anthropic dialect cannot carry it"
-            raise UnsupportedFeature(message, hint="leave it out, or use a route to an openai endpoint", param=name)
-    return sorted(passthrough)
+def _translate(request: ChatRequest, body: dict[str, Any], dropped: list[str]) -> None:
+    """Fields of another dialect: carried where Messages has the like, else named in ``dropped``; raises for those whose
+    loss would change the answer.
+    """
+    carried = [IS_ERROR]
+    effort = request.passthrough.get("reasoning_effort")
+    if isinstance(effort, str) and effort in EFFORTS:
+        body["output_config"] = {"effort": effort}
+        carried.append("reasoning_effort")
+    dropped += left_out(request, DIALECT, carried)
 
 
-def _json_text(value: Any) -> str:
-    return msgspec.json.encode({} if value is None else value).decode()
-
-
-def _turns(messages: Iterable[Message], dropped: list[str]) -> tuple[str, list[dict[str, Any]]]:
-    system: list[str] = []
+def _turns(
+    messages: Iterable[Message], dropped: list[str], *, is_own: bool
+) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system text, or its blocks where they carry more than text, and the turns."""
+    system: list[tuple[str, Message]] = []
     turns: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
         where = f"messages[{number}]"
         if message.name:
             dropped.append("messages[].name")
         if message.role in ("system", "developer"):
-            system.append(message.text())
+            system.append((where, message))
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = _blocks(message, where)
+        blocks = _blocks(message, where, is_own=is_own)
         if not blocks:
             continue
         if turns and turns[-1]["role"] == role:
@@ -158,20 +125,26 @@ def _turns(messages: Iterable[Message], dropped: list[str]) -> tuple[str, list[d
             turns.append({"role": role, "content": blocks})
     for turn in turns:
         # Results of tools must come first in their turn, or the request is refused.
-        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
-    return "\n\n".join(text for text in system if text), turns
+        if turn["role"] == "user" and len(turn["content"]) > 1:
+            turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    if is_own and any(not isinstance(message.content, str) for _, message in system):
+        return [block for where, message in system for block in _blocks(message, where, is_own=True)], turns
+    return "\n\n".join(text for _, message in system if (text := message.text())), turns
 
 
-def _blocks(message: Message, where: str) -> list[dict[str, Any]]:
+def _blocks(message: Message, where: str, *, is_own: bool) -> list[dict[str, Any]]:
     parts: tuple[Part, ...] = (TextPart(message.content),) if isinstance(message.content, str) else message.content
     blocks = [
-        _block(part, f"{where}.content[{number}]")
+        _block(part, f"{where}.content[{number}]", is_own=is_own)
         for number, part in enumerate(parts)
         if not (isinstance(part, TextPart) and not part.text)
-        and not (isinstance(part, ReasoningPart) and part.dialect != AnthropicMessages.name)
+        and not (isinstance(part, ReasoningPart) and not (part.dialect == DIALECT and part.seal))
     ]
     if message.role == "tool":
-        return [{"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}]
+        result: dict[str, Any] = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": blocks}
+        if message.is_error:
+            result["is_error"] = True
+        return [_hinted(result, message.hints, is_own=is_own)]
     for number, call in enumerate(message.tool_calls):
         try:
             arguments = msgspec.json.decode(call.arguments or "{}")
@@ -180,42 +153,63 @@ def _blocks(message: Message, where: str) -> list[dict[str, Any]]:
         if not isinstance(arguments, dict):
             param = f"{where}.tool_calls[{number}].function.arguments"
             raise InvalidChatRequest(f"{param}: it must be a JSON object", param=param)
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": arguments})
+        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+        blocks.append(_hinted(block, call.hints, is_own=is_own))
     return blocks
 
 
-def _block(part: Part, where: str) -> dict[str, Any]:
+def _hinted(block: dict[str, Any], hints: Hints, *, is_own: bool) -> dict[str, Any]:
+    return {**hints, **block} if hints and is_own else block
+
+
+def _block(part: Part, where: str, *, is_own: bool) -> dict[str, Any]:
     match part:
-        case TextPart(text):
-            return {"type": "text", "text": text}
-        case ImagePart(url):
-            if not url.startswith("data:"):
-                return {"type": "image", "source": {"type": "url", "url": url}}
-            kind, comma, data = url.removeprefix("data:").partition(",")
-            if not comma or not kind.endswith(";base64"):
-                raise InvalidChatRequest(f"{where}: a data: URI must be base64", param=where)
-            source = {"type": "base64", "media_type": kind.removesuffix(";base64"), "data": data}
-            return {"type": "image", "source": source}
-        case ReasoningPart(_, text, seal):
-            if text:
-                return {"type": "thinking", "thinking": text, "signature": seal}
+        case TextPart(text, hints):
+            return _hinted({"type": "text", "text": text}, hints, is_own=is_own)
+        case ImagePart(url, _, hints):
+            return _hinted({"type": "image", "source": _image_source(url, where)}, hints, is_own=is_own)
+        case ReasoningPart(_, _, seal, True):
             return {"type": "redacted_thinking", "data": seal}
+        case ReasoningPart(_, text, seal):
+            return {"type": "thinking", "thinking": text, "signature": seal}
         case OtherPart(dialect, fields):
-            if dialect != AnthropicMessages.name:
+            if dialect != DIALECT:
                 raise UnsupportedFeature(f"{where}: this part cannot be sent in the anthropic dialect", param=where)
             return fields
 
 
-def _tools(request: ChatRequest) -> list[dict[str, Any]]:
+def _image_source(url: str, where: str) -> dict[str, Any]:
+    if not url.startswith("data:"):
+        return {"type": "url", "url": url}
+    kind, comma, data = url.removeprefix("data:").partition(",")
+    if not comma or not kind.endswith(";base64"):
+        raise InvalidChatRequest(f"{where}: a data: URI must be base64", param=where)
+    return {"type": "base64", "media_type": kind.removesuffix(";base64"), "data": data}
+
+
+def _format(wanted: JsonSchema) -> dict[str, Any]:
+    if wanted.schema is None:
+        message = "response_format: plain JSON mode does not exist in the anthropic dialect"
+        raise UnsupportedFeature(message, hint="send a json_schema", param="response_format")
+    return {"type": "json_schema", "schema": wanted.schema}
+
+
+def _tools(request: ChatRequest, *, is_own: bool) -> list[dict[str, Any]]:
     tools = []
-    for tool in request.tools:
+    for number, tool in enumerate(request.tools):
+        if tool.is_native:
+            if not is_own:
+                param = f"tools[{number}].type"
+                raise UnsupportedFeature(f"{param}: the anthropic dialect does not know this tool", param=param)
+            tools.append({**(tool.hints or {}), "name": tool.name})
+            continue
         schema = tool.parameters or {"type": "object", "properties": {}}
         body: dict[str, Any] = {"name": tool.name, "input_schema": schema}
         if tool.description:
             body["description"] = tool.description
         if tool.strict is not None:
             body["strict"] = tool.strict
-        tools.append(body)
+        tools.append(_hinted(body, tool.hints, is_own=is_own))
     return tools
 
 
@@ -235,169 +229,3 @@ def _tool_choice(request: ChatRequest) -> dict[str, Any]:
     if request.parallel_tool_calls is False:
         choice["disable_parallel_tool_use"] = True
     return {"tool_choice": choice}
-
-
-class _OutputDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-
-
-class _CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-    output_tokens_details: _OutputDetails | None = None
-
-
-class _Block(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    id: str | None = None
-    name: str | None = None
-    input: Any = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    type: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-    stop_reason: str | None = None
-
-
-class _Start(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
-
-
-class _StreamEvent(msgspec.Struct, gc=False):
-    type: str = ""
-    index: int = 0
-    message: _Start | None = None
-    content_block: _Block | None = None
-    delta: _Delta | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-class _Whole(msgspec.Struct, gc=False):
-    type: str = ""
-    content: list[_Block] = []
-    stop_reason: str | None = None
-    usage: _Usage | None = None
-
-
-_decode_event = msgspec.json.Decoder(_StreamEvent).decode
-
-
-class AnthropicDecoder:
-    """Events in, events out, for one answer. Usage counts are cumulative, so the last report holds."""
-
-    __slots__ = ("_arguments_seen", "_tools", "_usage", "is_finished", "is_over", "tool_count")
-
-    def __init__(self) -> None:
-        self.is_finished = False
-        self.is_over = False
-        self.tool_count = 0
-        self._tools: dict[int, int] = {}
-        self._arguments_seen: set[int] = set()
-        self._usage = Usage()
-
-    def feed(self, event: SseEvent) -> list[Event]:
-        """The events of one server-sent event; unknown types give none."""
-        try:
-            body = _decode_event(event.data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            raise malformed("an event is not JSON of the dialect") from None
-        events: list[Event] = []
-        match body.type:
-            case "content_block_delta" if body.delta is not None:
-                self._delta(body.index, body.delta, events)
-            case "content_block_start" if body.content_block is not None:
-                self.start_block(body.index, body.content_block, events)
-            case "content_block_stop" if body.index in self._tools and body.index not in self._arguments_seen:
-                events.append(ToolCallDelta(self._tools[body.index], arguments="{}"))
-            case "message_start" if body.message is not None and body.message.usage is not None:
-                self._report(body.message.usage, events)
-            case "message_delta":
-                if body.delta is not None and body.delta.stop_reason is not None and not self.is_finished:
-                    events.append(_finished(body.delta.stop_reason))
-                    self.is_finished = True
-                if body.usage is not None:
-                    self._report(body.usage, events)
-            case "message_stop":
-                self.is_over = True
-            case "error":
-                raise failure_from_object({"error": body.error})
-            case _:
-                pass
-        return events
-
-    def finish(self) -> None:
-        """The body has ended; raises when no stop reason came."""
-        if not self.is_finished:
-            raise cut()
-
-    def start_block(self, index: int, block: _Block, events: list[Event]) -> None:
-        """A content block begins."""
-        if block.type == "tool_use":
-            if not block.name:
-                raise malformed("a tool call has no name")
-            self._tools[index] = self.tool_count
-            events.append(ToolCallDelta(self.tool_count, block.id or f"call_{self.tool_count}", block.name))
-            self.tool_count += 1
-        elif block.type == "text" and block.text:
-            events.append(TextDelta(block.text))
-        elif block.type == "thinking" and block.thinking:
-            events.append(ReasoningDelta(block.thinking))
-
-    def _delta(self, index: int, delta: _Delta, events: list[Event]) -> None:
-        if delta.type == "text_delta" and delta.text:
-            events.append(TextDelta(delta.text))
-        elif delta.type == "input_json_delta" and delta.partial_json:
-            if index not in self._tools:
-                raise malformed("a tool call's arguments came before its name")
-            self._arguments_seen.add(index)
-            events.append(ToolCallDelta(self._tools[index], arguments=delta.partial_json))
-        elif delta.type == "thinking_delta" and delta.thinking:
-            events.append(ReasoningDelta(delta.thinking))
-
-    def _report(self, usage: _Usage, events: list[Event]) -> None:
-        self._usage = _merged(self._usage, usage)
-        events.append(UsageReported(self._usage))
-
-
-def _finished(word: str) -> Finished:
-    reason = STOP_REASONS.get(word)
-    if reason is None:
-        raise malformed("its stop reason is unknown or asks to go on")
-    return Finished(reason)
-
-
-def _merged(known: Usage, new: _Usage) -> Usage:
-    """Cumulative counts: a newer number replaces an older one, a missing one leaves it."""
-
-    def newer(value: int | None, old: int) -> int:
-        return old if value is None else max(value, 0)
-
-    split = new.cache_creation
-    write_1h = newer(split.ephemeral_1h_input_tokens if split else None, known.cache_write_1h)
-    written = newer(new.cache_creation_input_tokens, known.cache_write_5m + known.cache_write_1h)
-    write_1h = min(write_1h, written)
-    output = newer(new.output_tokens, known.output_tokens)
-    details = new.output_tokens_details
-    reasoning = min(newer(details.thinking_tokens if details else None, known.output_reasoning), output)
-    return Usage(
-        input_uncached=newer(new.input_tokens, known.input_uncached),
-        cache_read=newer(new.cache_read_input_tokens, known.cache_read),
-        cache_write_5m=written - write_1h,
-        cache_write_1h=write_1h,
-        output_visible=output - reasoning,
-        output_reasoning=reasoning,
-    )

@@ -40,7 +40,7 @@ class FrameParser(Protocol):
         ...
 
     def finish(self) -> list[SseEvent]:
-        """The body has ended: what was left, if it is whole."""
+        """The body has ended: what was left, if it is whole. Raises as `feed`, for what broke in its last read."""
         ...
 
 
@@ -59,21 +59,16 @@ class StreamDecoder(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One protocol of model servers. ``stream_type`` begins the content type of its streams; all else is JSON."""
+class AnswerFormat(Protocol):
+    """How a protocol's answers are read: all that an attempt needs of a dialect.
 
-    name: str
+    ``stream_type`` begins the content type of its streams; all else is JSON.
+    """
+
     stream_type: bytes
 
     def parser(self) -> FrameParser:
         """A parser for the frames of one streamed response."""
-        ...
-
-    def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
-        """The request's bytes.
-
-        Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried.
-        """
         ...
 
     def decoder(self) -> StreamDecoder:
@@ -82,6 +77,19 @@ class Dialect(Protocol):
 
     def decode_body(self, body: bytes) -> list[Event]:
         """The events of a response that was not streamed. Raises `UpstreamError`."""
+        ...
+
+
+class Dialect(AnswerFormat, Protocol):
+    """One protocol of model servers."""
+
+    name: str
+
+    def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
+        """The request's bytes.
+
+        Raises `UnsupportedFeature` or `InvalidChatRequest` naming the field that cannot be carried.
+        """
         ...
 
 
@@ -129,7 +137,7 @@ class AnswerWriter(Protocol):
         """The bytes of some deltas; events that are written at the end give nothing."""
         ...
 
-    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The end of a whole stream. ``roadbed`` is what Roadbed says about the answer."""
         ...
 
@@ -137,15 +145,18 @@ class AnswerWriter(Protocol):
         """The end of a stream that broke."""
         ...
 
-    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: dict[str, Any]) -> bytes:
+    def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed."""
         ...
 
 
 class CallerDialect(Protocol):
-    """One protocol of our own callers. Pure."""
+    """One protocol of our own callers. Pure. ``id_header`` is the header in which its SDKs look for an answer's id;
+    empty where there is none.
+    """
 
     name: str
+    id_header: str
 
     def decode(self, body: bytes) -> CallerRequest:
         """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with a path."""
@@ -157,6 +168,10 @@ class CallerDialect(Protocol):
 
     def error_body(self, error: RoadbedError) -> bytes:
         """The body of an error response, in the dialect's own shape."""
+        ...
+
+    def broken(self, error: RoadbedError) -> bytes:
+        """The end of a stream whose writer is not at hand: what `AnswerWriter.error` says, as far as it can be."""
         ...
 
 

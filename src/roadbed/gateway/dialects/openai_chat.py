@@ -14,17 +14,21 @@ import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
+from roadbed.gateway.dialects.foreign import chat_fields, left_out
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UnsupportedFeature
+from roadbed.gateway.profiles import Profile
 from roadbed.gateway.types import (
     ChatRequest,
     Event,
     Finished,
     FinishReason,
     ImagePart,
+    JsonSchema,
     Message,
     NamedTool,
     OtherPart,
+    Part,
     ReasoningDelta,
     ReasoningPart,
     RefusalDelta,
@@ -68,25 +72,14 @@ class OpenAIChat(ServerSentDialect):
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``POST /chat/completions``."""
         profile = endpoint.profile
-        body: dict[str, Any] = {}
-        dropped: tuple[str, ...] = ()
-        if request.passthrough_dialect == self.name:
-            body.update((name, value) for name, value in request.passthrough.items() if name not in _OWN_FIELDS)
-        else:
-            dropped = tuple(sorted(request.passthrough))
+        body, dropped = _passthrough(request, profile)
+        messages = request.messages if request.passthrough_dialect == OpenAIChat.name else _turns(request.messages)
         body["model"] = endpoint.model
         body["messages"] = [
-            _message(message, has_developer_role=profile.has_developer_role, where=f"messages[{number}]")
-            for number, message in enumerate(request.messages)
+            _message(message, profile, dropped, f"messages[{number}]") for number, message in enumerate(messages)
         ]
         if request.tools:
-            body["tools"] = [_tool(tool) for tool in request.tools]
-            if request.parallel_tool_calls is not None:
-                body["parallel_tool_calls"] = request.parallel_tool_calls
-            if isinstance(request.tool_choice, NamedTool):
-                body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice.name}}
-            elif request.tool_choice is not None:
-                body["tool_choice"] = request.tool_choice
+            body.update(_tool_fields(request, profile))
         if request.max_tokens is not None:
             body[profile.limit_field] = request.max_tokens
         if request.temperature is not None:
@@ -96,7 +89,7 @@ class OpenAIChat(ServerSentDialect):
         if request.stop:
             body["stop"] = list(request.stop)
         if request.response_format is not None:
-            body["response_format"] = _response_format(request)
+            body["response_format"] = _response_format(request.response_format, profile)
         if stream:
             body["stream"] = True
             if profile.has_stream_usage:
@@ -104,7 +97,8 @@ class OpenAIChat(ServerSentDialect):
         headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
         if endpoint.key is not None:
             headers.append((b"authorization", b"Bearer " + endpoint.key.reveal().encode()))
-        return EncodedRequest("/chat/completions", tuple(headers), msgspec.json.encode(body), dropped)
+        kept = tuple(dict.fromkeys(dropped))
+        return EncodedRequest("/chat/completions", tuple(headers), msgspec.json.encode(body), kept)
 
     def decoder(self) -> OpenAIDecoder:
         """A decoder for one streamed answer."""
@@ -118,19 +112,79 @@ class OpenAIChat(ServerSentDialect):
         return events
 
 
-def _message(message: Message, *, has_developer_role: bool, where: str) -> dict[str, Any]:
-    role = "system" if message.role == "developer" and not has_developer_role else message.role
+def _turns(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns of another dialect as this one has them: an assistant's turn that holds reasoning alone is none, and
+    one with calls takes in the assistant's turn after it, since the calls' results must come next.
+    """
+    turns: list[Message] = []
+    for message in messages:
+        if message.role == "assistant":
+            parts = _parts(message)
+            if not message.tool_calls and parts and all(isinstance(part, ReasoningPart) for part in parts):
+                continue
+            if turns and turns[-1].role == "assistant" and turns[-1].tool_calls:
+                before = turns.pop()
+                calls = (*before.tool_calls, *message.tool_calls)
+                message = Message("assistant", (*_parts(before), *parts), tool_calls=calls)
+        turns.append(message)
+    return tuple(turns)
+
+
+def _parts(message: Message) -> tuple[Part, ...]:
+    content = message.content
+    return content if not isinstance(content, str) else (TextPart(content),) if content else ()
+
+
+def _passthrough(request: ChatRequest, profile: Profile) -> tuple[dict[str, Any], list[str]]:
+    """The fields that nothing here names, as the server takes them, and the names of those that are left out."""
+    is_own = request.passthrough_dialect == OpenAIChat.name
+    given, dropped = (request.passthrough, []) if is_own else chat_fields(request)
+    names = {name: profile.name_of(name) for name in given if name not in _OWN_FIELDS}
+    body = {there: given[name] for name, there in names.items() if there}
+    lost = {name for name, there in names.items() if not there}
+    if lost:
+        dropped = left_out(request, profile.name, given.keys() - lost) if is_own else dropped + sorted(lost)
+    return body, dropped
+
+
+def _tool_fields(request: ChatRequest, profile: Profile) -> dict[str, Any]:
+    tools, choice = request.tools, request.tool_choice
+    body: dict[str, Any] = {}
+    if isinstance(choice, NamedTool):
+        if profile.has_named_tool:
+            body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        else:
+            # One tool that must be called is the tool that is named.
+            tools = tuple(tool for tool in tools if tool.name == choice.name)
+            body["tool_choice"] = "required"
+    elif choice is not None:
+        body["tool_choice"] = choice
+    body["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]
+    if request.parallel_tool_calls is not None:
+        if profile.has_parallel_switch:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+        elif not request.parallel_tool_calls and choice != "none":
+            message = f"parallel_tool_calls: a server with the profile {profile.name} cannot carry it"
+            raise UnsupportedFeature(message, hint="leave it out, or use another route", param="parallel_tool_calls")
+    return body
+
+
+def _message(message: Message, profile: Profile, dropped: list[str], where: str) -> dict[str, Any]:
+    role = "system" if message.role == "developer" and not profile.has_developer_role else message.role
     body: dict[str, Any] = {"role": role}
     if isinstance(message.content, str):
         body["content"] = None if message.tool_calls and not message.content else message.content
     else:
-        body["content"] = [
+        parts = [
             _part(part, f"{where}.content[{number}]")
             for number, part in enumerate(message.content)
             if not isinstance(part, ReasoningPart)  # the dialect has no place for it
         ]
-    if message.name:
+        body["content"] = parts or (None if message.tool_calls else "")
+    if message.name and profile.has_names:
         body["name"] = message.name
+    elif message.name:
+        dropped.append("messages[].name")
     if message.tool_calls:
         body["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
@@ -154,7 +208,9 @@ def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
             return fields
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def _tool(tool: Tool, where: str) -> dict[str, Any]:
+    if tool.is_native:
+        raise UnsupportedFeature(f"{where}.type: the openai dialect does not know this tool", param=f"{where}.type")
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
@@ -165,10 +221,14 @@ def _tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _response_format(request: ChatRequest) -> dict[str, Any]:
-    wanted = request.response_format
-    if wanted is None or wanted.schema is None:
-        return {"type": "json_object"}
+def _response_format(wanted: JsonSchema, profile: Profile) -> dict[str, Any]:
+    if wanted.schema is None:
+        if profile.has_json_mode:
+            return {"type": "json_object"}
+        wanted = JsonSchema({"type": "object"}, wanted.name)  # the same in other words
+    if not profile.has_json_schema:
+        message = f"response_format: a server with the profile {profile.name} takes no json_schema"
+        raise UnsupportedFeature(message, hint="send json_object, or use another route", param="response_format")
     schema: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
     if wanted.strict is not None:
         schema["strict"] = wanted.strict

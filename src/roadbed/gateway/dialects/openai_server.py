@@ -8,12 +8,12 @@ for endpoints of the same dialect. Chunks follow the documented grammar: role, c
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX, PlainChat, decode_plain
+from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     Answer,
@@ -39,10 +39,8 @@ from roadbed.gateway.types import (
 )
 from roadbed.kernel.errors import RoadbedError, TooLarge
 
-REQUEST_BYTES_MAX = 64 * 1024 * 1024
 TOOLS_MAX = 512
 STOP_MAX = 16
-DEPTH_MAX = 100
 
 
 class _Function(msgspec.Struct):
@@ -172,7 +170,7 @@ def chat_from_object(raw: Any) -> IncomingChat:
     try:
         wire = msgspec.convert(raw, _Request)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
     _check_bounds(wire)
     _refuse_unsupported(wire)
     messages = tuple([_message(message, number) for number, message in enumerate(wire.messages)])
@@ -217,18 +215,6 @@ def _limit_field(wire: _Request) -> str:
     return "max_tokens" if wire.max_tokens is not None else ""
 
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.S)
-
-
-def _invalid(error: msgspec.ValidationError) -> InvalidChatRequest:
-    match = _AT.match(str(error))
-    what = match["what"] if match else "it has a wrong type"
-    path = (match["path"] if match else None) or None
-    what = re.sub(r"Invalid enum value .*", "not one of the values allowed here", what, flags=re.S)
-    what = what[:1].lower() + what[1:]
-    return InvalidChatRequest(f"{path or 'the body'}: {what}", param=path)
-
-
 def _check_bounds(wire: _Request) -> None:
     if not wire.messages:
         raise InvalidChatRequest("messages: at least one is needed", param="messages")
@@ -236,17 +222,12 @@ def _check_bounds(wire: _Request) -> None:
         raise TooLarge(f"messages: more than {MESSAGES_MAX}", param="messages")
     if len(wire.tools or ()) > TOOLS_MAX:
         raise TooLarge(f"tools: more than {TOOLS_MAX}", param="tools")
-    _check_bound("max_tokens", wire.max_tokens, 1, MAX_TOKENS_MAX)
-    _check_bound("max_completion_tokens", wire.max_completion_tokens, 1, MAX_TOKENS_MAX)
-    _check_bound("temperature", wire.temperature, 0, 2)
-    _check_bound("top_p", wire.top_p, 0, 1)
+    check_bound("max_tokens", wire.max_tokens, 1, MAX_TOKENS_MAX)
+    check_bound("max_completion_tokens", wire.max_completion_tokens, 1, MAX_TOKENS_MAX)
+    check_bound("temperature", wire.temperature, 0, 2)
+    check_bound("top_p", wire.top_p, 0, 1)
     if isinstance(wire.stop, list) and len(wire.stop) > STOP_MAX:
         raise InvalidChatRequest(f"stop: more than {STOP_MAX}", param="stop")
-
-
-def _check_bound(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise InvalidChatRequest(f"{name}: it must be between {low:g} and {high:g}", param=name)
 
 
 def _refuse_unsupported(wire: _Request) -> None:

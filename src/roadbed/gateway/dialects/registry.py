@@ -1,9 +1,33 @@
-"""The dialects by name: the one place that lists them."""
+"""The dialects by name, and the codecs of the other tasks: the one place that lists them."""
 
 from __future__ import annotations
 
-from roadbed.gateway.dialects.anthropic import AnthropicMessages
-from roadbed.gateway.dialects.base import Dialect
-from roadbed.gateway.dialects.openai_chat import OpenAIChat
+from collections.abc import Mapping
+from typing import Any
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIChat(), AnthropicMessages())}
+from roadbed.gateway.dialects.anthropic import AnthropicMessages
+from roadbed.gateway.dialects.azure import AzureOpenAI
+from roadbed.gateway.dialects.base import Dialect
+from roadbed.gateway.dialects.bedrock import BedrockConverse
+from roadbed.gateway.dialects.embeddings import EMBEDDERS
+from roadbed.gateway.dialects.gemini import Gemini
+from roadbed.gateway.dialects.ollama import Ollama
+from roadbed.gateway.dialects.openai_chat import OpenAIChat
+from roadbed.gateway.dialects.rerank import RERANKERS
+from roadbed.gateway.dialects.responses import Responses
+from roadbed.gateway.manifest import Task
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        OpenAIChat(),
+        AnthropicMessages(),
+        Responses(),
+        AzureOpenAI(),
+        Gemini(),
+        Ollama(),
+        BedrockConverse(),
+    )
+}
+BY_TASK: dict[Task, Mapping[str, Any]] = {"chat": DIALECTS, "embeddings": EMBEDDERS, "rerank": RERANKERS}
+"""What each task can be asked in, by the endpoint's type."""

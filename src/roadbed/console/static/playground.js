@@ -1,0 +1,81 @@
+// Asks several routes at once and shows each answer as it comes: the same form as without scripts, sent once per route.
+
+import { events } from "./events.js";
+
+const form = document.getElementById("playground");
+const tries = document.getElementById("tries");
+const stop = document.getElementById("stop");
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  made.className = className;
+  if (text) made.textContent = text;
+  return made;
+}
+
+function begin(route) {
+  const card = element("article", "try card");
+  const state = element("p", "soft small", "Waiting for the first token …");
+  const answer = element("div", "answer streaming");
+  state.setAttribute("role", "status");
+  card.append(element("h2", "", route), state, answer);
+  tries.append(card);
+  return { card, state, answer };
+}
+
+function fail(shown, text) {
+  shown.state.replaceWith(element("p", "note bad", text));
+}
+
+async function ask(route, control) {
+  const shown = begin(route);
+  const body = new URLSearchParams(new FormData(form));
+  body.delete("routes");
+  body.append("routes", route);
+  try {
+    const answer = await fetch("/console/playground/stream", { method: "POST", body, signal: control.signal });
+    if (!answer.ok) {
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      fail(shown, page.querySelector(".what")?.textContent ?? "The server did not take the prompt.");
+      return;
+    }
+    for await (const { name, value } of events(answer.body)) {
+      if (name === "text") {
+        shown.state.textContent = "Answering …";
+        shown.answer.append(value.text);
+      } else if (name === "done") {
+        const page = new DOMParser().parseFromString(value.html, "text/html");
+        shown.card.replaceWith(document.adoptNode(page.querySelector(".try")));
+        return;
+      }
+    }
+    fail(shown, "The connection broke before the answer was complete.");
+  } catch (error) {
+    fail(shown, error.name === "AbortError" ? "Stopped. The model is no longer asked."
+      : "The connection broke before the answer was complete.");
+  }
+}
+
+if (form && tries && stop) {
+  let control = null;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (control) return;
+    const routes = new FormData(form).getAll("routes");
+    if (!form.elements.prompt.value.trim()) { form.elements.prompt.focus(); return; }
+    if (!routes.length || routes.length > Number(form.dataset.routesMax)) { form.submit(); return; }
+    tries.replaceChildren();
+    control = new AbortController();
+    stop.hidden = false;
+    const button = form.querySelector("button.first");
+    button.disabled = true;
+    await Promise.all(routes.map((route) => ask(route, control)));
+    control = null;
+    stop.hidden = true;
+    button.disabled = false;
+  });
+  stop.addEventListener("click", () => control?.abort());
+  form.elements.prompt.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
+  });
+}

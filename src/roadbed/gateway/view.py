@@ -1,0 +1,76 @@
+"""Every endpoint that serves with what is known of it in this process, as the console, the API and the CLI show it.
+
+Reads routes and health, asks nobody, changes nothing. The invariant: no key, no path of an address and no text of a
+provider is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from roadbed.gateway.endpoints import Endpoint
+from roadbed.gateway.health import HealthBoard
+from roadbed.gateway.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """A failed attempt, so many seconds ago."""
+
+    failure: str
+    reason: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointView:
+    """One endpoint. Counts are since this process began; ``first_token_ms`` is of the last answer."""
+
+    endpoint: str
+    model: str
+    dialect: str
+    address: str
+    is_local: bool
+    routes: tuple[str, ...]
+    unavailable: str
+    breaker: str
+    open_for_s: float
+    is_drained: bool
+    in_flight: int
+    connections_max: int
+    requests: int
+    failures: int
+    first_token_ms: float | None
+    recent_failures: tuple[FailureView, ...]
+
+
+def endpoint_views(routes: Mapping[str, Route], board: HealthBoard) -> list[EndpointView]:
+    """All endpoints of these routes by name, newest failures first."""
+    serving: dict[str, tuple[Endpoint, list[str]]] = {}
+    for name, route in sorted(routes.items()):
+        for endpoint in route.ladder:
+            serving.setdefault(endpoint.name, (endpoint, []))[1].append(name)
+    return [_view(endpoint, tuple(names), board) for _, (endpoint, names) in sorted(serving.items())]
+
+
+def _view(endpoint: Endpoint, routes: tuple[str, ...], board: HealthBoard) -> EndpointView:
+    state, now_s = board.of(endpoint.name), board.monotonic_s()
+    return EndpointView(
+        endpoint.name,
+        endpoint.model,
+        endpoint.dialect,
+        endpoint.address,
+        endpoint.is_local,
+        routes,
+        endpoint.fault or state.why_unavailable(now_s),
+        state.breaker.phase,
+        round(state.breaker.retry_after_s(now_s), 1),
+        state.is_drained,
+        state.in_flight,
+        endpoint.max_connections,
+        state.requests,
+        state.failures,
+        None if state.first_event_ms is None else round(state.first_event_ms, 1),
+        tuple(FailureView(seen.failure, seen.reason, round(now_s - seen.at_s, 1)) for seen in reversed(state.recent)),
+    )
