@@ -20,6 +20,7 @@ from roadbed.ledger.shares import HEARTBEAT_S, Heartbeats
 from roadbed.releases.manifest import Manifest
 from roadbed.server.alerts import Alerts
 from roadbed.server.entrance import Entrance
+from roadbed.server.settings import Settings
 from roadbed.store.database import Database
 from roadbed.wire.client import UpstreamClient
 
@@ -36,17 +37,17 @@ class Money:
         gateway: Gateway,
         client: UpstreamClient,
         identity: Identity,
+        settings: Settings,
+        folder: Path,
         *,
-        workspace: Path,
-        state: Path,
-        workers: int,
         is_owner: bool,
     ) -> None:
+        workers = settings.workers
         self.bank = PostgresBank(database)
-        self.budgets = Budgets(self.bank, metrics, state / LEASES_FOLDER, is_owner=is_owner)
+        self.budgets = Budgets(self.bank, metrics, settings.state / LEASES_FOLDER, is_owner=is_owner)
         self.entrance = Entrance(gateway, self.budgets)
         self.entrance.divide_by(workers)
-        self._alerts = Alerts(self.bank, client, workspace)
+        self._alerts = Alerts(self.bank, client, folder)
         self._heartbeats = Heartbeats(database, self.budgets.holder)
         self._identity = identity
         self._manifest: Manifest | None = None

@@ -253,17 +253,8 @@ async def _build(
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
-    money = Money(
-        database,
-        metrics,
-        gateway,
-        client,
-        identity,
-        workspace=workspace.folder,
-        state=settings.state,
-        workers=settings.workers,
-        is_owner=serving is None,
-    )
+    is_owner = serving is None
+    money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
     stack.callback(Measures(metrics, gateway).close)
