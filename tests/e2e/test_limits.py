@@ -18,9 +18,12 @@ endpoints:
   cloud: {{type: openai, url: "{url}", model: gamma, local: true, price_input: 10, price_output: 1000}}
 models:
   smart: {{ladder: [cloud]}}
+  vectors: {{ladder: [cloud], task: embeddings}}
 teams:
   poor: {{budget: 0.05 USD/day}}
   quick: {{rate: 3/min}}
+  fast: {{rate: 4/min}}
+  broke: {{budget: 0.000001 USD/month}}
 """
 
 
@@ -73,6 +76,30 @@ def test_a_rate_over_two_processes_lets_no_more_through_than_twice_its_limit(ser
     statuses = [ask(server, key)[0] for _ in range(12)]
     assert 1 <= statuses.count(200) <= 6
     assert statuses.count(429) == 12 - statuses.count(200)
+
+
+def test_embeddings_count_against_rates_and_budgets(server: Server) -> None:
+    with server.client(server.new_key("fast")["key"]) as client:
+        body = {"model": "minilm-l6", "input": "hello"}
+        answers = [client.post("/v1/embeddings", json=body) for _ in range(10)]
+    statuses = [answer.status_code for answer in answers]
+    assert 1 <= statuses.count(200) <= 8
+    assert statuses.count(429) == 10 - statuses.count(200)
+    assert all("x-ratelimit-limit-requests" in answer.headers for answer in answers)
+    with server.client(server.new_key("broke")["key"]) as client:
+        refused = client.post("/v1/embeddings", json={"model": "vectors", "input": "hello"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "gateway.budget_exceeded")
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+def test_a_budget_holds_in_every_dialect(server: Server, path: str) -> None:
+    body: dict[str, object] = {"model": "smart", "max_tokens": 10, "messages": [{"role": "user", "content": "hello"}]}
+    if path == "/v1/responses":
+        body = {"model": "smart", "input": "hello"}
+    with server.client(server.new_key("broke")["key"]) as client:
+        refused = client.post(path, json=body)
+    assert refused.status_code == 429
+    assert "budget" in refused.text
 
 
 def test_usage_is_printed_and_drawn(server: Server) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from roadbed.console.services import TriedRoute
 from roadbed.gateway.route import Route
 from roadbed.kernel.config import decode, parse_yaml
 from roadbed.kernel.limits import Budget
@@ -16,6 +18,8 @@ from roadbed.ledger.budgets import Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
 from roadbed.server.entrance import Entrance
+from roadbed.server.teams import Teams
+from roadbed.server.tries import try_route
 from roadbed.testing.scripted_model import ScriptedModel
 from roadbed.testing.scripted_reply import Reply
 
@@ -52,7 +56,8 @@ class Till:
 def limit(site: Site, text: str, budgets: Budgets | None = None) -> Entrance:
     entrance = Entrance(site.gateway, budgets)
     entrance.take(decode(parse_yaml(f"name: test\n{text}"), Manifest))
-    site.chat.entrance = entrance
+    for answers in (site.chat, *site.answers):
+        answers.entrance = entrance
     return entrance
 
 
@@ -117,6 +122,46 @@ async def test_money_is_held_and_settled_on_both_ways(
         assert site.chat.ordinary == 1  # the first one had to wait for money, the ordinary way
 
 
+OTHER_DIALECTS = [
+    ("/v1/responses", {"model": "fast", "input": "Hi"}),
+    ("/v1/messages", {"model": "fast", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), OTHER_DIALECTS)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_requests_of_every_dialect_are_counted_bounded_and_paid(
+    site: Site, model: ScriptedModel, tmp_path: Path, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    till = Till(10**6)
+    budgets = Budgets(till, Metrics(), tmp_path)
+    site.serve(endpoint("a", model.url))
+    entrance = limit(site, "teams: {support: {budget: 1 USD/day, rate: 1/min, concurrency: 5}}", budgets)
+    answered = await site.ask({**body, "stream": stream}, "Bearer good\r\nx-roadbed-tag: q3", path)
+    assert (answered.status, answered.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+    assert model.chats[0].json["max_tokens"] == body.get("max_tokens", 4096)
+    assert site.ledger.traces[-1].tags == "q3"
+    refused = await site.ask({**body, "stream": stream}, path=path)
+    assert (refused.status, refused.headers["x-ratelimit-limit-requests"]) == (429, "1")
+    assert len(model.chats) == 1
+    await budgets.close()
+    cost = sum(usage.cost_microusd for trace in site.ledger.traces for usage in trace.usage)
+    assert sum(till.returned.values()) == cost > 0
+    assert [slots.used for slots in entrance._slots.values()] == [0]
+
+
+@pytest.mark.parametrize(("path", "body"), OTHER_DIALECTS)
+async def test_without_money_every_dialect_is_refused_in_its_own_shape(
+    site: Site, model: ScriptedModel, tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    site.serve(endpoint("a", model.url))
+    limit(site, "teams: {support: {budget: 1 USD/day}}", Budgets(Till(0), Metrics(), tmp_path))
+    refused = await site.ask(body, path=path)
+    assert (refused.status, refused.headers["retry-after"]) == (429, "7200")
+    assert "resets in 2 h 0 min" in refused.json["error"]["message"]
+    assert not model.chats
+
+
 async def test_without_money_a_paid_call_is_refused_and_says_when_the_budget_resets(
     site: Site, model: ScriptedModel, tmp_path: Path
 ) -> None:
@@ -145,6 +190,47 @@ async def test_near_the_end_of_a_budget_a_cheaper_route_answers_and_says_so(
     second = await site.ask(chat())
     assert second.json["roadbed"]["endpoint"] == "b"
     assert second.json["roadbed"]["degraded"] == ["fast: the budget is 90% spent, so small answered"]
+
+
+async def test_the_playground_is_counted_and_paid_as_a_call(site: Site, model: ScriptedModel, tmp_path: Path) -> None:
+    till = Till(10**6)
+    budgets = Budgets(till, Metrics(), tmp_path)
+    site.serve(endpoint("a", model.url))
+    entrance = limit(site, "teams: {support: {budget: 1 USD/day, rate: 1/min}}", budgets)
+    services: Any = SimpleNamespace(
+        teams=Teams(site.guard),
+        gateway=site.gateway,
+        ledger=site.ledger,
+        registry=SimpleNamespace(served=SimpleNamespace(routes_release=None)),
+        money=SimpleNamespace(entrance=entrance),
+    )
+
+    async def tried() -> TriedRoute:
+        steps = [step async for step in try_route(services, "fast", "Hi", Principal("k1", "support"))]
+        assert isinstance(steps[-1], TriedRoute)
+        return steps[-1]
+
+    first, second = await tried(), await tried()
+    assert (first.error, first.text) == (None, "One two three four five.")
+    assert second.error is not None
+    assert (second.error.code, second.rung, second.trace_id) == ("limits.rate_exceeded", "refused", "")
+    await budgets.close()
+    assert sum(till.returned.values()) == first.cost_microusd > 0
+    assert len(model.chats) == 1
+
+
+async def test_a_cheaper_route_answers_only_for_its_own_task(site: Site, model: ScriptedModel, tmp_path: Path) -> None:
+    budgets = Budgets(Till(10**6, settled=950_000), Metrics(), tmp_path)
+    entrance = limit(site, "teams: {support: {budget: 1 USD/day, downgrade: {at: 90%, to: small}}}", budgets)
+    ladder = (endpoint("a", model.url),)
+    vectors = Route("vectors", ladder, task="embeddings")
+    site.gateway.swap({"vectors": vectors, "small": Route("small", ladder)}, site.guard)
+    caller = Principal("k1", "support")
+    purse = entrance.let_in(10, caller, "vectors", vectors)[0].limits.purse
+    assert purse is not None
+    (await purse.obtain(1)).settle(0)
+    assert purse.used_percent() >= 90
+    assert entrance.let_in(10, caller, "vectors", vectors)[1] is vectors
 
 
 async def test_tags_are_kept_and_bad_ones_refused(site: Site, model: ScriptedModel) -> None:
