@@ -30,6 +30,7 @@ from roadbed.knowledge.documents import ChunkView, DocumentNotFound, DocumentSum
 from roadbed.knowledge.parse.document import Block
 from roadbed.knowledge.states import CollectionStats, Failure, SourceState
 from roadbed.ledger.queries import NoSuchTrace, SpanRow, TraceDetail, TraceRow, UsageTotal
+from roadbed.ledger.usage_report import MEASURES, UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
 from roadbed.sources.registry import SourceHealth
 
@@ -282,6 +283,34 @@ class FakeReader:
         return [UsageTotal("helpdesk", 7, 100, 20, 5000)]
 
 
+class FakeUsage:
+    """Two teams, two days, one budget."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.is_empty = False
+
+    async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
+        self.asked.append(tuple(by))
+        measures = dict.fromkeys(MEASURES, 0)
+        if self.is_empty:
+            return UsageReport(tuple(by), within.start, within.end, [], measures, False)
+        names = ["<b>support</b>", "sales"]
+        if by[0] == "day":
+            names = [(within.end - timedelta(days=days)).date().isoformat() for days in (1, 0)]
+        rows = [{**measures, by[0]: names[0], "calls": 7, "cost_microusd": 4_000_000}]
+        rows.append({**measures, by[0]: names[1], "calls": 1, "cost_microusd": 1_000_000})
+        total = {**measures, "calls": 8, "cost_microusd": 5_000_000}
+        return UsageReport(tuple(by), within.start, within.end, rows, total, False)
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        if self.is_empty:
+            return []
+        now = datetime.now(UTC)
+        figures = {"cap": 10_000_000, "settled": 8_500_000, "leased": 200_000}
+        return [{"id": "team:support/month", "starts": now, "ends": now + timedelta(days=3), **figures}]
+
+
 @dataclass
 class FakeReleases:
     """One app with a candidate and a history."""
@@ -411,6 +440,7 @@ class Deployment:
         self.tokens = FakeTokens()
         self.knowledge = FakeKnowledge()
         self.reader = FakeReader()
+        self.usage = FakeUsage()
         self.releases = FakeReleases()
         self.gateway = FakeGateway()
         self.ask = FakeAsk()
@@ -431,6 +461,7 @@ class Deployment:
             sessions=self.sessions,
             knowledge=self.knowledge,
             reader=self.reader,
+            usage=self.usage,
             releases=self.releases,
             gateway=self.gateway,
             apps=lambda: self.apps,

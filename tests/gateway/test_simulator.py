@@ -103,7 +103,7 @@ class Recorder(Relay):
         self.told.ends("complete", self._loop.time())
         self.over.set()
 
-    def on_failed(self, tried: FirstTry) -> None:
+    def on_failed(self, tried: FirstTry | None) -> None:
         self.tried = tried
         self.over.set()
 

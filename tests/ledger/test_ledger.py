@@ -331,6 +331,20 @@ def test_a_shared_spool_that_is_empty_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "spool" / "worker-1").exists()
 
 
+async def test_a_batch_that_was_spooled_before_tags_were_kept_is_stored(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        old, new = a_trace(ledger), a_trace(ledger)
+        new.tags = "project-x,q3"
+        lines = lines_of(old, keep_content=True)
+        before = (*lines[:2], lines[2].removesuffix(b"\t{}\n") + b"\n")
+        Spool(tmp_path / "spool").write(encode_batch([before]))
+        ledger.finish(new)
+        await ledger.flush()
+        await ledger.flush()
+    rows = await database.fetch("SELECT trace_id, tags FROM usage ORDER BY trace_id")
+    assert {row["trace_id"]: row["tags"] for row in rows} == {old.id: [], new.id: ["project-x", "q3"]}
+
+
 async def test_calls_cuts_and_callers_who_left_are_counted(database: Database, tmp_path: Path) -> None:
     async with running(database, tmp_path) as ledger:
         for failure, first_ms in (("", 120.0), ("timeout", None)):

@@ -27,7 +27,9 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
+from roadbed.server.answers import CallerAnswers
 from roadbed.server.chat import ChatCompletions
+from roadbed.server.http import CHAT_PATH, MESSAGES, MESSAGES_PATH, RESPONSES, RESPONSES_PATH
 from roadbed.server.teams import Teams
 from roadbed.store.database import Database
 from roadbed.testing.flaky_endpoint import refused_port
@@ -127,22 +129,23 @@ class Site:
     guard: Guard
     server: HotServer
     chat: CountedChat
+    answers: list[CallerAnswers]
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def serve(self, *endpoints: Endpoint, deadline_s: float = 20.0) -> None:
         self.gateway.swap({"fast": Route("fast", endpoints, deadline_s)}, self.guard)
 
-    async def open(self, body: bytes, key: str = KEY) -> asyncio.StreamReader:
+    async def open(self, body: bytes, key: str = KEY, path: str = CHAT_PATH) -> asyncio.StreamReader:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         self.writers.append(writer)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nauthorization: {key}\r\nconnection: close\r\n"
+        head = f"POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: {key}\r\nconnection: close\r\n"
         writer.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
         return reader
 
-    async def ask(self, body: Any, key: str = KEY) -> Answered:
+    async def ask(self, body: Any, key: str = KEY, path: str = CHAT_PATH) -> Answered:
         raw = body if isinstance(body, bytes) else json.dumps(body, separators=(",", ":")).encode()
         async with asyncio.timeout(PATIENCE_S):
-            reader = await self.open(raw, key)
+            reader = await self.open(raw, key, path)
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             rest = await reader.read()
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
@@ -165,8 +168,11 @@ async def site_of(guard: Guard) -> AsyncIterator[Site]:
     registry = SimpleNamespace(find=gateway.find, served=SimpleNamespace(routes_release=None))
     identity, teams = cast(Identity, OneKey()), Teams(guard)
     table = HotTable()
-    chat = CountedChat(identity, teams, cast(AppRegistry, registry), gateway, ledger)
-    table.add("POST", "/v1/chat/completions", chat)
+    parts = identity, teams, cast(AppRegistry, registry), gateway, ledger
+    chat = CountedChat(*parts)
+    answers = [CallerAnswers(*parts, RESPONSES), CallerAnswers(*parts, MESSAGES)]
+    for path, handler in zip((CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH), (chat, *answers), strict=True):
+        table.add("POST", path, handler)
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         return
@@ -175,7 +181,7 @@ async def site_of(guard: Guard) -> AsyncIterator[Site]:
     server = make_server(nothing, table, listener, handle_signals=False)
     serving = asyncio.create_task(server.serve())
     await server.ready.wait()
-    site = Site(listener.getsockname()[1], gateway, ledger, client, guard, server, chat)
+    site = Site(listener.getsockname()[1], gateway, ledger, client, guard, server, chat, answers)
     try:
         yield site
     finally:

@@ -11,6 +11,7 @@ from roadbed.gateway.manifest import CacheConfig
 from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
+Slots = Annotated[int, Meta(ge=1, le=100_000)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -35,3 +36,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cache: Annotated[
         CacheConfig | None, Meta(description="answers of its model that are given again; none when left out")
     ] = None
+    budget: Annotated[str, Meta(description="a spending cap over all callers, such as `50 USD/day`")] = ""
+    rate: Annotated[str, Meta(description="most requests, such as `600/min` over all callers")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None

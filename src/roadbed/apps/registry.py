@@ -21,7 +21,7 @@ from roadbed.apps.search import SearchApp
 from roadbed.apps.types import App
 from roadbed.gateway.cache import cache_rule
 from roadbed.gateway.gateway import Gateway
-from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig, PriceConfig
 from roadbed.gateway.prices import PriceTable
 from roadbed.gateway.route import Route, build_routes
 from roadbed.guard.gate import Guard
@@ -125,7 +125,8 @@ class AppRegistry:
         document = release.document
         endpoints = msgspec.convert(document["endpoints"], dict[str, EndpointConfig])
         models = msgspec.convert(document["routes"], dict[str, ModelConfig])
-        return build_routes(endpoints, models, prices=self._prices, base=self._folder, release=release.digest)
+        prices = self._prices.with_rows(msgspec.convert(document.get("prices", {}), dict[str, PriceConfig]))
+        return build_routes(endpoints, models, prices=prices, base=self._folder, release=release.digest)
 
     def _build(self, name: str, release: Release) -> ServedApp:
         config = msgspec.convert(release.document["settings"], AppConfig)

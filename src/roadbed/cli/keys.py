@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--models", action="append", help="models (routes) that it may call, with commas between them")
     create.add_argument("--ip", action="append", help="an address or range that it may be used from (default: all)")
     create.add_argument("--role", action="append", choices=["member", "auditor", "admin"], help="default: member")
+    create.add_argument("--budget", default="", help="what it may spend, for example '5 USD/day' (default: no own cap)")
     create.add_argument("--expires", help="for example 90d (default: never)")
     add_arguments(create)
     add_arguments(actions.add_parser("list", help="list keys, never their values"))
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             "expires": arguments.expires,
             "models": _names(arguments.models),
             "ip": _names(arguments.ip) or [],
+            "budget": arguments.budget,
         }
         _show(server.call("POST", "/api/keys", body), arguments)
     elif arguments.action == "rotate":

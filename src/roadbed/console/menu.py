@@ -33,6 +33,7 @@ MODELS = Entry("Models", "/console/models", "m", "Build")
 PLAYGROUND = Entry("Playground", "/console/playground", "p", "Build")
 RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
+COSTS = Entry("Costs", "/console/costs", "c", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
 
 
@@ -65,7 +66,7 @@ class Menu:
             if services.apps():
                 shown.append(RELEASES)
             if await self._traces():
-                shown.append(TRACES)
+                shown += [TRACES, COSTS]
             shown.append(KEYS)
         return shown
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from roadbed.console.ask import ask_routes
+from roadbed.console.costs import cost_routes
 from roadbed.console.csp import STATIC_KEEP, protect
 from roadbed.console.documents import document_routes
 from roadbed.console.keys import key_routes
@@ -59,6 +60,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *playground_routes(console),
         *release_routes(console),
         *trace_routes(console),
+        *cost_routes(console),
         *key_routes(console),
         Route("/console/{rest:path}", no_page),
     ]

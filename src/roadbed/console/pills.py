@@ -117,6 +117,13 @@ def support_pill(supported: int | None, sentences: int | None) -> Pill | None:
     return Pill("good", "✓", word) if supported == sentences else Pill("warn", "!", word)
 
 
+def budget_pill(state: str) -> Pill:
+    """How a budget stands."""
+    if state == "spent":
+        return Pill("bad", "×", state)
+    return Pill("warn", "!", state) if state == "near its end" else Pill("plain", "→", state)
+
+
 def key_pill(record: KeyRecord, is_live: bool) -> Pill:
     """Whether a key opens anything."""
     if is_live:

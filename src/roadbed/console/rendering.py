@@ -70,6 +70,7 @@ class Templates:
             document_pill=pills.document_pill,
             part_pill=pills.part_pill,
             endpoint_pill=pills.endpoint_pill,
+            budget_pill=pills.budget_pill,
             connection_pill=pills.connection_pill,
         )
         self._environment.globals.update(static=static.address, link=link)

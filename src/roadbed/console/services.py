@@ -23,6 +23,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.knowledge.documents import ChunkView, DocumentState, DocumentSummary, DocumentView
 from roadbed.knowledge.states import CollectionStats, SourceState
 from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
+from roadbed.ledger.usage_report import UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
 from roadbed.sources.registry import SourceHealth
 
@@ -126,6 +127,18 @@ class TraceReader(Protocol):
         ...
 
 
+class UsageView(Protocol):
+    """What pages need of usage and budgets."""
+
+    async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
+        """The sums of a range."""
+        ...
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """The budgets of the running period."""
+        ...
+
+
 class ReleaseStore(Protocol):
     """What pages need of `releases.aliases.Releases`."""
 
@@ -163,6 +176,7 @@ class KeyStore(Protocol):
         networks: Iterable[str] = (),
         name: str = "",
         expires: datetime | None = None,
+        budget: str = "",
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
         ...
@@ -248,6 +262,7 @@ class ConsoleServices:
     sessions: Sessions
     knowledge: KnowledgeView
     reader: TraceReader
+    usage: UsageView
     releases: ReleaseStore
     gateway: Routes
     apps: Callable[[], Mapping[str, ServedApp]]

@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
+from roadbed.gateway.affording import UNAFFORDABLE, hold_for, kept, limited, unpaid
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
@@ -37,7 +38,9 @@ from roadbed.gateway.ways import Ways
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
+from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import Label
+from roadbed.ledger.budget import Reservation
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
@@ -102,7 +105,8 @@ class AnswerStream:
         self._first_try = first_try
         self._shared = shared
         self._route = route
-        self._request = request
+        self._request = limited(request, call.trace)
+        self._unaffordable: list[RoadbedError] = []
         self._call = call
         self._is_buffered = is_buffered
         self._vault = call.vault if call.vault is not None else Vault()
@@ -210,6 +214,8 @@ class AnswerStream:
                 return
         if unsupported is not None and not failures:
             raise unsupported
+        if (no_money := unpaid(self._unaffordable)) is not None and not failures:
+            raise no_money
         names = [endpoint.name for endpoint in self._route.ladder if not endpoint.fault]
         wait_s = self._shared.health.first_wait_s(names)
         raise ladder_spent(self._route.name, failures, self.outcome.skipped, wait_s)
@@ -225,11 +231,19 @@ class AnswerStream:
             else:
                 if self._deadline.has_passed():
                     raise deadline_passed(self._route.name, failures)
+                try:
+                    hold = await hold_for(self._call.trace, endpoint, encoded.body, self._request)
+                except UNAFFORDABLE as error:
+                    self._unaffordable.append(error)
+                    self.outcome.skipped.append(f"{endpoint.name}: {error.code}")
+                    return False
                 admission = health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(failures))
                 if admission is None:
+                    if hold is not None:
+                        hold.settle(0)
                     self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                     return False
-                failure = await self._try(candidate, encoded, rungs_left, admission)
+                failure = await self._try(candidate, encoded, rungs_left, admission, hold)
                 if failure is not None and endpoint.keys:
                     failure = await self._try_other_keys(candidate, encoded, rungs_left, failures, failure)
             if failure is None:
@@ -261,21 +275,33 @@ class AnswerStream:
         for _ in range(len(endpoint.keys) - 1):
             if failure.failure not in KEY_FAILURES or self._deadline.has_passed():
                 return failure
+            try:
+                hold = await hold_for(self._call.trace, endpoint, encoded.body, self._request)
+            except UNAFFORDABLE as error:
+                self._unaffordable.append(error)
+                return failure
             admission = self._shared.health.admit(endpoint.name, has_alternative=False)
             if admission is None:
+                if hold is not None:
+                    hold.settle(0)
                 return failure
             failures.append((endpoint.name, failure))
-            next_failure = await self._try(candidate, encoded, rungs_left, admission)
+            next_failure = await self._try(candidate, encoded, rungs_left, admission, hold)
             if next_failure is None:
                 return None
             failure = next_failure
         return failure
 
     async def _try(
-        self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
+        self,
+        candidate: Candidate,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None = None,
     ) -> UpstreamError | None:
         """One attempt up to its commit. None when it is answering."""
-        running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission)
+        running = self._running = self._start(candidate.endpoint, encoded, rungs_left, admission, hold)
         self._pending = running.pending
         try:
             failure = await self._begin(running, rungs_left)
@@ -331,15 +357,24 @@ class AnswerStream:
 
     # One attempt.
 
-    def _start(self, endpoint: Endpoint, encoded: EncodedRequest, rungs_left: int, admission: Admission) -> Running:
+    def _start(
+        self,
+        endpoint: Endpoint,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None,
+    ) -> Running:
+        """Begin an attempt. Its meter settles ``hold``, however it ends."""
         call, shared, loop = self._call, self._shared, asyncio.get_running_loop()
-        limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
-        if endpoint.keys:
-            keyed = replace(endpoint, key=shared.health.key_of(endpoint, admission))
-            encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, keyed)
-        attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
-        meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop)
-        attempt.start(shared.client, encoded)
+        with kept(hold):
+            limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
+            if endpoint.keys:
+                keyed = replace(endpoint, key=shared.health.key_of(endpoint, admission))
+                encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, keyed)
+            attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
+            meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
+            attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
         return Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
 

@@ -25,6 +25,7 @@ from roadbed.gateway.explain import explain_choice
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
+from roadbed.gateway.limits import Gauge
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator, text_bytes
 from roadbed.gateway.orders import EndpointOrder, obey
@@ -83,6 +84,13 @@ class Gateway:
         self._shared = replace(
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
         )
+
+    def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
+        """Ask these endpoints no oftener from now on, and the others as often as before."""
+        for state in self._health.states():
+            state.gauge = None
+        for name, gauge in gauges.items():
+            self._health.of(name).gauge = gauge
 
     def find(self, name: str) -> Route:
         """The route of this name.

@@ -15,6 +15,7 @@ from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWE
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
 from roadbed.gateway.key_ring import KEY_FAILURES, KeyRing
+from roadbed.gateway.limits import Gauge
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
@@ -60,6 +61,7 @@ class EndpointHealth:
     pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
     successes: int = 0
+    gauge: Gauge | None = None
     tally: Tally = field(default_factory=Tally)
     keys: KeyRing | None = None
 
@@ -94,6 +96,8 @@ class EndpointHealth:
             return f"resting after {self.resting_for}"
         if self.keys is not None and self.keys.resting_for_s(now_s) > 0.0:
             return "all its keys rest"
+        if self.gauge is not None and self.gauge.wait_s(now_s, 1.0) > 1e-9:
+            return "its rate is used up"
         if not breakers.is_available(self.breaker, now_s):
             return "resting after failures" if self.breaker.phase == "open" else "being probed after failures"
         return ""
@@ -217,6 +221,8 @@ class HealthBoard:
         """
         state.in_flight += 1
         state.requests += 1
+        if state.gauge is not None:
+            state.gauge.take(self.monotonic_s(), 1.0)
         if state.retry_budget < retry.BUDGET_MAX:
             state.retry_budget = retry.earn(state.retry_budget)
 

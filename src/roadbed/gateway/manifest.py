@@ -12,6 +12,7 @@ from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
 OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
+Slots = Annotated[int, Meta(ge=1, le=100_000)]
 Price = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=1)]
 Task = Literal["chat", "embeddings", "rerank"]
@@ -77,12 +78,24 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
+    rate: Annotated[str, Meta(description="most attempts, such as `600/min`; over it the next is asked")] = ""
 
     @property
     def key_references(self) -> list[str]:
         """The references to its keys, however many there are."""
         given = [self.key] if isinstance(self.key, str) else self.key
         return [reference for reference in dict.fromkeys(given) if reference]
+
+
+class PriceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a provider's model costs, in USD per million tokens, in place of the shipped table's row."""
+
+    input: Annotated[Price, Meta(description="fresh input")]
+    output: Annotated[Price, Meta(description="output, reasoning too")]
+    cache_read: Annotated[Price | None, Meta(description="input read from the cache; as fresh input when left out")] = (
+        None
+    )
+    cache_write: Annotated[Price | None, Meta(description="input written to it; as fresh input when left out")] = None
 
 
 class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +151,11 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: Annotated[Task, Meta(description="what its endpoints are asked for")] = "chat"
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     labels: Annotated[list[str], Meta(description="labels of what callers send to it directly")] = []
+    rate: Annotated[str, Meta(description="most requests, such as `600/min` over all callers")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
     strategy: Annotated[Strategy, Meta(description="which endpoint of the ladder is asked first")] = "ordered"
     weights: Annotated[
         dict[str, Annotated[float, Meta(ge=0)]],

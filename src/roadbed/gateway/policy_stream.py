@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from dataclasses import replace
 
+from roadbed.gateway.affording import UNAFFORDABLE, hold_for, unpaid
 from roadbed.gateway.answer_stream import FirstTry, Running, Surroundings
 from roadbed.gateway.attempt import MIN_USEFUL_S
 from roadbed.gateway.continuation import CONTINUATIONS_MAX, Seam, continued, told_to_continue
@@ -40,6 +41,7 @@ from roadbed.gateway.types import (
     ToolCallDelta,
     UsageReported,
 )
+from roadbed.ledger.budget import Reservation
 
 FIRST_EVENT_SHARE = 0.99
 FIRST_EVENT_TIMES = 3.0
@@ -158,6 +160,8 @@ class PolicyStream(RacingStream):
                 break
         if unsupported is not None and not failures:
             raise unsupported
+        if (no_money := unpaid(self._unaffordable)) is not None and not failures:
+            raise no_money
         if failures and failures[-1][1].failure in _FAULTS_OF_THE_REQUEST:
             raise rejected(*failures[-1])
         names = [endpoint.name for endpoint in self._route.endpoints if not endpoint.fault]
@@ -227,13 +231,20 @@ class PolicyStream(RacingStream):
         fault = why_unfit(text, wanted.schema)
         return UpstreamError("invalid", fault) if fault else None
 
-    def _start(self, endpoint: Endpoint, encoded: EncodedRequest, rungs_left: int, admission: Admission) -> Running:
+    def _start(
+        self,
+        endpoint: Endpoint,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None,
+    ) -> Running:
         """Begin an attempt. With others left, the wait for its first token is cut to what it usually needs."""
         usual_s = admission.state.first_event_s(FIRST_EVENT_SHARE, samples_min=FIRST_EVENT_SAMPLES_MIN)
         if rungs_left and usual_s is not None:
             limit_s = min(endpoint.first_event_s, max(FIRST_EVENT_S_MIN, FIRST_EVENT_TIMES * usual_s))
             endpoint = replace(endpoint, first_event_s=limit_s)
-        return super()._start(endpoint, encoded, rungs_left, admission)
+        return super()._start(endpoint, encoded, rungs_left, admission, hold)
 
     def _complete(self, running: Running) -> None:
         in_flight = running.admission.state.in_flight
@@ -310,14 +321,17 @@ class PolicyStream(RacingStream):
         request = continued(self._request, prefix, tokens)
         guarded = guard_request(shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault)
         try:
-            encoded = DIALECTS[endpoint.dialect].encode(guarded.request, endpoint)
-        except (UnsupportedFeature, InvalidChatRequest):
+            encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(guarded.request, endpoint), endpoint)
+            hold = await hold_for(self._call.trace, endpoint, encoded.body, request)
+        except (UnsupportedFeature, InvalidChatRequest, *UNAFFORDABLE):
             return False
         admission = shared.health.admit(endpoint.name, has_alternative=False)
         if admission is None:
+            if hold is not None:
+                hold.settle(0)
             return False
         self._seam = Seam(guarded.request.messages[-1].text(), prefix[len(prefix.rstrip()) :])
-        running = self._running = self._start(endpoint, told_to_continue(encoded, endpoint), 0, admission)
+        running = self._running = self._start(endpoint, encoded, 0, admission, hold)
         running.texts.append(prefix)
         if broken.unmasker.is_needed:
             running.unmasker = broken.unmasker  # it may hold back the begin of a token

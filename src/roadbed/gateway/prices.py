@@ -7,13 +7,15 @@ does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from importlib import resources
 
 import msgspec
 
+from roadbed.gateway.manifest import PriceConfig
 from roadbed.gateway.types import Usage
 
 PICOUSD_PER_USD_PER_MILLION = 1_000_000
@@ -32,6 +34,12 @@ class Price:
     cache_read: int
     cache_write_5m: int
     cache_write_1h: int
+    input_max: int = field(init=False)
+    """The dearest class of input."""
+
+    def __post_init__(self) -> None:
+        dearest = max(self.input_uncached, self.cache_read, self.cache_write_5m, self.cache_write_1h)
+        object.__setattr__(self, "input_max", dearest)
 
     @property
     def is_free(self) -> bool:
@@ -101,6 +109,20 @@ class PriceTable:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def with_rows(self, declared: Mapping[str, PriceConfig]) -> PriceTable:
+        """The table with the manifest's rows, by ``provider/model``, before its own."""
+        if not declared:
+            return self
+        rows = dict(self._rows)
+        for name, price in declared.items():
+            provider, _, model = name.partition("/")
+            read = price.input if price.cache_read is None else price.cache_read
+            write = _pico(price.input if price.cache_write is None else price.cache_write)
+            rows[provider, model] = Price(
+                f"prices.{name}", _pico(price.input), _pico(price.output), _pico(read), write, write
+            )
+        return PriceTable(self.date, rows)
 
 
 def parse_price_table(data: bytes) -> PriceTable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from roadbed.gateway.affording import UNAFFORDABLE, hold_at_once, kept
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Running, Surroundings
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
@@ -18,6 +19,7 @@ from roadbed.gateway.health import Admission
 from roadbed.gateway.hedge import fire_after_s
 from roadbed.gateway.route import Candidate, Route
 from roadbed.gateway.types import Call, ChatRequest
+from roadbed.ledger.budget import Reservation
 
 
 class RacingStream(AnswerStream):
@@ -47,12 +49,17 @@ class RacingStream(AnswerStream):
         super().close()
 
     async def _try(
-        self, candidate: Candidate, encoded: EncodedRequest, rungs_left: int, admission: Admission
+        self,
+        candidate: Candidate,
+        encoded: EncodedRequest,
+        rungs_left: int,
+        admission: Admission,
+        hold: Reservation | None = None,
     ) -> UpstreamError | None:
         after_s = fire_after_s(admission.state) if self._route.policy.is_hedged and not self.outcome.hedged else None
         if after_s is None:
-            return await super()._try(candidate, encoded, rungs_left, admission)
-        first = self._start(candidate.endpoint, encoded, rungs_left, admission)
+            return await super()._try(candidate, encoded, rungs_left, admission, hold)
+        first = self._start(candidate.endpoint, encoded, rungs_left, admission, hold)
         self._racing = [first]
         racing = {asyncio.ensure_future(self._begin(first, rungs_left)): (candidate, first)}
         failure: UpstreamError | None = None
@@ -94,16 +101,18 @@ class RacingStream(AnswerStream):
                 continue
             try:
                 encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
-            except (UnsupportedFeature, InvalidChatRequest):
+                hold = hold_at_once(self._call.trace, endpoint, encoded.body, self._request)
+            except (UnsupportedFeature, InvalidChatRequest, *UNAFFORDABLE):
                 continue
-            if not shared.hedges.spend(self._route.name, state):
-                return None
-            admission = shared.health.admit(endpoint.name, has_alternative=True)
-            if admission is None:
-                return None
-            self._tried.add(endpoint.name)
-            self.outcome.hedged = True
-            return candidate, self._start(endpoint, encoded, 0, admission)
+            with kept(hold):
+                if not shared.hedges.spend(self._route.name, state):
+                    break
+                admission = shared.health.admit(endpoint.name, has_alternative=True)
+                if admission is None:
+                    break
+                self._tried.add(endpoint.name)
+                self.outcome.hedged = True
+                return candidate, self._start(endpoint, encoded, 0, admission, hold)
         return None
 
     def _win(self, candidate: Candidate, running: Running) -> None:

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 
 import msgspec
 
+from roadbed.gateway.affording import bounded, microusd
 from roadbed.gateway.answer_stream import FirstTry, Surroundings
 from roadbed.gateway.attempt import (
     ANSWER_CHARACTERS_MAX,
@@ -48,6 +49,7 @@ from roadbed.gateway.types import (
     UsageReported,
 )
 from roadbed.gateway.ways import First
+from roadbed.ledger.budget import Reservation
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
@@ -67,6 +69,7 @@ class Opening(msgspec.Struct, frozen=True):
     texts: bytes
     is_stream: bool
     call: Call
+    worth_microusd: int = 0
 
 
 def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -82,6 +85,11 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
     sent = outgoing(body, incoming, first.way.endpoint, stream=is_stream)
     if sent is None or call.deadline.has_passed():
         return None
+    if call.trace is not None and call.trace.purse is not None:
+        bound = bounded(sent, incoming, first.way.endpoint)
+        if bound is None:
+            return None
+        return Opening(shared, first, *bound[0], is_stream, call, bound[1])
     return Opening(shared, first, sent[0], sent[1], is_stream, call)
 
 
@@ -98,7 +106,8 @@ class Relay(ABC):
     _exchange: Exchange | None = None
     _body: tuple[bytes, ...] = ()
     _held: tuple[Event, ...] = ()
-    _is_stream = _is_committed = _is_done = _is_paused = _has_reported = False
+    _is_stream = _is_committed = _is_done = _is_paused = _has_reported = _is_unpaid = False
+    _hold: Reservation | None = None
     _bytes_out = _started_us = 0
 
     def __init__(self, opening: Opening) -> None:
@@ -120,8 +129,8 @@ class Relay(ABC):
         """The answer is whole."""
 
     @abstractmethod
-    def on_failed(self, tried: FirstTry) -> None:
-        """The attempt failed and nothing was given yet: go on from here."""
+    def on_failed(self, tried: FirstTry | None) -> None:
+        """The attempt failed and nothing was given yet, or there was no money for it at once: go on from here."""
 
     @abstractmethod
     def on_cut(self, error: StreamCut) -> None:
@@ -137,6 +146,8 @@ class Relay(ABC):
         """Send the request. Of a body that comes whole, all of the answer's time may pass before its head."""
         opening = self._opening
         first, shared, call = opening.first, opening.shared, opening.call
+        if opening.worth_microusd and not self._reserve():
+            return
         way, rungs_left = first.way, first.rungs_left
         now_s = self._started_s = self._loop.time()
         if call.trace is not None:
@@ -167,8 +178,25 @@ class Relay(ABC):
         exchange.on_response = self.on_response
         self._exchange = exchange
 
+    def _reserve(self) -> bool:
+        """Hold what the call may cost; without room for it the ordinary way waits for more."""
+        trace = self._opening.call.trace
+        assert trace is not None
+        assert trace.purse is not None
+        self._hold = trace.purse.reserve(self._opening.worth_microusd)
+        if self._hold is not None:
+            return True
+        self._is_done = self._is_unpaid = True
+        self._loop.call_soon(self._go_on_unpaid)
+        return False
+
+    def _go_on_unpaid(self) -> None:
+        if self._is_unpaid:
+            self.on_failed(None)
+
     def abort(self) -> None:
         """The caller left: the upstream connection is closed at once. Safe to call at any time."""
+        self._is_unpaid = False
         if not self._is_done:
             self._leave()
             self._admission().told_nothing()
@@ -398,6 +426,8 @@ class Relay(ABC):
         usage = self.usage = shared.estimator.settle(
             endpoint.model, reported, len(opening.body), self._bytes_out, is_complete=True
         )
+        if self._hold is not None and endpoint.price is not None:
+            self._hold.settle(microusd(endpoint.price.cost_picousd(usage)))
         trace = opening.call.trace
         if trace is not None:
             took_us = trace.now_us() - self._started_us
@@ -451,6 +481,7 @@ class Relay(ABC):
         meter = AttemptMeter(outcome, first.way.endpoint, self, len(opening.body), trace, self._loop)
         meter.began(self._started_s, self._started_us)
         meter.bytes_out = self._bytes_out
+        meter.hold = self._hold
         if self._has_reported:
             meter.saw(UsageReported(self.usage))
         meter.settle(shared.estimator, error, is_complete=False)

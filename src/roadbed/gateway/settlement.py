@@ -11,6 +11,7 @@ from typing import Protocol
 
 import msgspec
 
+from roadbed.gateway.affording import settle_hold
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
 from roadbed.gateway.meter import TokenEstimator
@@ -27,6 +28,7 @@ from roadbed.gateway.types import (
     Usage,
     UsageReported,
 )
+from roadbed.ledger.budget import Reservation
 from roadbed.ledger.trace import ATTRIBUTE_CHARACTERS_MAX, CANCELLED, FAILED, OK, Span, Trace
 from roadbed.ledger.trace import Usage as LedgerUsage
 from roadbed.wire.exchange import ResponseHead
@@ -129,7 +131,7 @@ class AttemptMeter:
 
     __slots__ = (
         "_attempt", "_bytes_in", "_endpoint", "_is_settled", "_loop", "_outcome", "_reported", "_span", "_trace",
-        "bytes_out", "record",
+        "bytes_out", "hold", "record",
     )  # fmt: skip
 
     def __init__(
@@ -140,6 +142,7 @@ class AttemptMeter:
         bytes_in: int,
         trace: Trace | None,
         loop: asyncio.AbstractEventLoop,
+        hold: Reservation | None = None,
     ) -> None:
         self._outcome = outcome
         self._endpoint = endpoint
@@ -147,6 +150,7 @@ class AttemptMeter:
         self._bytes_in = bytes_in
         self._loop = loop
         self.bytes_out = 0
+        self.hold = hold
         self._reported: Usage | None = None
         self._trace = trace
         self._span: Span | None = trace.open_span(f"model {endpoint.name}", "model") if trace is not None else None
@@ -197,6 +201,8 @@ class AttemptMeter:
                 record.cost_picousd = endpoint.price.cost_picousd(record.usage)
         outcome.usage = record.usage if outcome.usage is NO_USAGE else outcome.usage.plus(record.usage)
         outcome.cost_picousd += record.cost_picousd
+        if self.hold is not None:
+            settle_hold(self.hold, record, is_complete=is_complete)
         self._close_span(error, is_complete)
 
     def _close_span(self, error: UpstreamError | None, is_complete: bool) -> None:

@@ -59,6 +59,8 @@ class WholeTask(Generic[Asked, Given]):
     characters: Callable[[Asked], int]
     label_of: Callable[[Asked, Label], Label]
     dropped: Callable[[Asked], tuple[str, ...]]
+    repeated_bytes: Callable[[Asked], int] = lambda asked: 0
+    """What endpoints read of a request beyond its own length."""
 
 
 def _guard_embeddings(asked: EmbeddingsRequest, guard: GuardedText) -> EmbeddingsRequest:
@@ -86,4 +88,5 @@ RERANK: WholeTask[RerankRequest, Ranking] = WholeTask(
     lambda asked: len(asked.query) + sum(map(len, asked.documents)),
     lambda asked, label: label,
     lambda asked: asked.dropped,
+    lambda asked: len(asked.query.encode("utf-8", "replace")) * len(asked.documents),
 )

@@ -154,7 +154,11 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     def has_unscanned_parts(self) -> bool:
         """Whether some part holds what no detector reads (images, audio, files)."""
-        return any(
+        return self.unscanned_parts() > 0
+
+    def unscanned_parts(self) -> int:
+        """How many parts hold what no detector reads."""
+        return sum(
             isinstance(part, (ImagePart, OtherPart))
             for message in self.messages
             if not isinstance(message.content, str)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Generic
 
+from roadbed.gateway.affording import UNAFFORDABLE, hold_tokens, kept, unpaid
 from roadbed.gateway.answer_stream import RETRIES_MAX, Surroundings, earlier
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, malformed
@@ -24,6 +25,8 @@ from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.tasks import Asked, Given, GuardedText, WholeTask
 from roadbed.gateway.types import Call, Event, Finished, Outcome, UsageReported
 from roadbed.guard.vault import Vault
+from roadbed.kernel.errors import RoadbedError
+from roadbed.ledger.budget import Reservation
 from roadbed.wire.sse import SseEvent
 
 LOOP_CHARACTERS_MAX = 32_000
@@ -47,6 +50,7 @@ class WholeCall(Generic[Asked, Given]):
         self._deadline = earlier(call.deadline, route.deadline_s)
         self._guarded: dict[bool, Asked] = {}
         self._failures: list[Failure] = []
+        self._unaffordable: list[RoadbedError] = []
 
     async def run(self) -> Given:
         """The answer. Raises `NoCandidate`, `UnsupportedFeature`, an error of the ladder's failures, or
@@ -66,6 +70,8 @@ class WholeCall(Generic[Asked, Given]):
                 return given
         if unsupported is not None and not self._failures:
             raise unsupported
+        if (no_money := unpaid(self._unaffordable)) is not None and not self._failures:
+            raise no_money
         names = [endpoint.name for endpoint in self._route.ladder if not endpoint.fault]
         wait_s = self._shared.health.first_wait_s(names)
         raise ladder_spent(self._route.name, self._failures, self.outcome.skipped, wait_s)
@@ -79,12 +85,21 @@ class WholeCall(Generic[Asked, Given]):
         for tries in range(RETRIES_MAX + 1):
             if self._deadline.has_passed():
                 raise deadline_passed(self._route.name, self._failures)
+            input_bytes = len(encoded.body) + self._task.repeated_bytes(asked)
+            try:
+                hold = await hold_tokens(self._call.trace, endpoint, input_bytes)
+            except UNAFFORDABLE as error:
+                self._unaffordable.append(error)
+                self.outcome.skipped.append(f"{endpoint.name}: {error.code}")
+                return None
             admission = health.admit(endpoint.name, has_alternative=rungs_left > 0 or bool(self._failures))
             if admission is None:
+                if hold is not None:
+                    hold.settle(0)
                 self.outcome.skipped.append(f"{endpoint.name}: being brought back slowly after failures")
                 return None
             answer = _Answer(codec, asked)
-            failure = await self._try(candidate, answer, encoded, rungs_left, admission)
+            failure = await self._try(candidate, answer, encoded, rungs_left, admission, hold)
             if failure is None:
                 return answer.given
             self._failures.append((endpoint.name, failure))
@@ -108,12 +123,14 @@ class WholeCall(Generic[Asked, Given]):
         encoded: EncodedRequest,
         rungs_left: int,
         admission: Admission,
+        hold: Reservation | None,
     ) -> UpstreamError | None:
         """One attempt to its end. None when it answered."""
         endpoint, shared, loop = candidate.endpoint, self._shared, asyncio.get_running_loop()
-        attempt = Attempt(answer, endpoint, limits_for(self._deadline, endpoint, rungs_left, loop.time()), loop)
-        meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), self._call.trace, loop)
-        attempt.start(shared.client, encoded)
+        with kept(hold):
+            attempt = Attempt(answer, endpoint, limits_for(self._deadline, endpoint, rungs_left, loop.time()), loop)
+            meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), self._call.trace, loop, hold)
+            attempt.start(shared.client, encoded)
         self.outcome.dropped = (*self._task.dropped(self._asked), *encoded.dropped)
         try:
             while (event := await attempt.next()) is not None:

@@ -37,6 +37,7 @@ from roadbed.guard.keys import (
 from roadbed.guard.networks import check_networks
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
+from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
@@ -144,6 +145,11 @@ class Identity:
         entry = self._by_id.get(principal.id)
         return entry is None or entry.may_change
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether some live key has a budget of its own."""
+        return any(entry.principal.budget for entry in self._by_id.values())
+
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
         self._used.add(principal.id)
@@ -175,8 +181,11 @@ class Identity:
         networks: Iterable[str] = (),
         name: str = "",
         expires: datetime | None = None,
+        budget: str = "",
     ) -> tuple[KeyRecord, str]:
-        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`."""
+        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`, `ConfigError` for its budget."""
+        if budget:
+            parse_budget("key:new", budget)
         granted, ranges = frozenset(roles), check_networks(networks)
         called_apps = sorted(apps) if apps is not None else None
         called_models = sorted(models) if models is not None else None
@@ -186,10 +195,10 @@ class Identity:
         key_id, plaintext = new_key()
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *",
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget)"
+                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
-                *(called_apps, expires, called_models, ranges),
+                *(called_apps, expires, called_models, ranges, budget),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
@@ -362,4 +371,5 @@ def _record(row: Any) -> KeyRecord:
         networks=tuple(row["networks"]),
         previous_until=row["previous_until"],
         rotated=row["rotated"],
+        budget=row["budget"],
     )

@@ -100,6 +100,7 @@ class KeyRecord:
     networks: tuple[str, ...] = ()
     previous_until: datetime | None = None
     rotated: datetime | None = None
+    budget: str = ""
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything at ``now``."""
@@ -121,6 +122,7 @@ class KeyRecord:
             apps=self.callable_names,
             name=self.name,
             networks=tuple(ip_network(network) for network in self.networks),
+            budget=self.budget,
         )
 
 

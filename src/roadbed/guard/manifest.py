@@ -7,13 +7,53 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+Slots = Annotated[int, Meta(ge=1, le=100_000)]
+
+
+class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What each key of a team may do at most."""
+
+    budget: Annotated[
+        str, Meta(description="a spending cap such as `5 USD/day`; `keys create --budget` overrides it")
+    ] = ""
+    rate: Annotated[str, Meta(description="most requests, such as `600/min`")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
+
+
+class AlertsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is told when a budget nears its end."""
+
+    at: Annotated[tuple[str, ...], Meta(max_length=20, description="shares of the budget, such as `80%`")] = (
+        "50%",
+        "80%",
+        "100%",
+    )
+    webhook: Annotated[str, Meta(description="reference to an address that takes a POST: env:NAME or file:PATH")] = ""
+
+
+class DowngradeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cheaper route when a budget nears its end."""
+
+    to: Annotated[str, Meta(min_length=1, description="route that answers in place of the one asked for")]
+    at: Annotated[str, Meta(description="share of the budget, such as `90%`")] = "90%"
+
 
 class TeamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A team: the apps and routes that its keys may call, and what it may spend."""
 
     apps: Annotated[list[str] | None, Meta(description="apps and routes its keys may call; all when left out")] = None
     budget: Annotated[str, Meta(description="a spending cap such as `200 USD/month`")] = ""
-    rate: Annotated[str, Meta(description="a request rate such as `600/min`")] = ""
+    rate: Annotated[str, Meta(description="most requests, such as `600/min`")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
+    concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
+    per_key: Annotated[KeyLimits | None, Meta(description="limits of each of its keys alone")] = None
+    alerts: Annotated[AlertsConfig | None, Meta(description="who is told when the budget nears its end")] = None
+    downgrade: Annotated[DowngradeConfig | None, Meta(description="a cheaper route near the budget's end")] = None
     unmask: Annotated[bool, Meta(description="whether tokenised personal data is restored in its answers")] = True
 
 

@@ -19,8 +19,9 @@ Network = IPv4Network | IPv6Network
 class Principal:
     """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
 
-    ``networks`` are the addresses that its key may be used from; none means all of them.
-    ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``, ``key:ID``.
+    ``networks`` are the addresses that its key may be used from; none means all of them. ``budget`` is a spending cap
+    of the key alone. ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``,
+    ``key:ID``.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Principal:
     clearance: Level = Level.RESTRICTED
     name: str = ""
     networks: tuple[Network, ...] = ()
+    budget: str = ""
 
     @property
     def is_admin(self) -> bool:

@@ -141,6 +141,8 @@ class Ledger:
     def finish(self, trace: Trace, *, status: str = OK, rung: str = "", error_code: str = "") -> None:
         """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
         trace.duration_us = trace.now_us()
+        if trace.ticket is not None:
+            trace.ticket.close(trace)
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
         queue = self._queue
         if len(queue) >= QUEUE_TRACES_MAX:

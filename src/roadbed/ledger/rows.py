@@ -26,7 +26,7 @@ SPAN_COLUMNS: Final = (
 )  # fmt: skip
 USAGE_COLUMNS: Final = (
     "id", "at", "trace_id", "principal", "team", "app", "release", "route", "endpoint", "model", "input_uncached",
-    "cache_read", "cache_write", "output_tokens", "reasoning_tokens", "source", "cost_microusd",
+    "cache_read", "cache_write", "output_tokens", "reasoning_tokens", "source", "cost_microusd", "tags",
 )  # fmt: skip
 TABLES: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
     ("trace", TRACE_COLUMNS, "id"),
@@ -75,7 +75,8 @@ def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
         usage_lines += (
             f"{trace_id}-{number}\t{started}\t{trace_id}\t{caller}\t{app_release}\t"
             f"{_names((usage.route, usage.endpoint, usage.model))}\t{usage.input_uncached}\t{usage.cache_read}\t"
-            f"{usage.cache_write}\t{usage.output_tokens}\t{usage.reasoning_tokens}\t{usage.source}\t{usage.cost_microusd}\n"
+            f"{usage.cache_write}\t{usage.output_tokens}\t{usage.reasoning_tokens}\t{usage.source}\t"
+            f"{usage.cost_microusd}\t{{{trace.tags}}}\n"
         )
     return _bytes(line), _bytes(span_lines), _bytes(usage_lines)
 
@@ -130,4 +131,12 @@ def encode_batch(batch: Iterable[Lines]) -> bytes:
 
 def decode_batch(body: bytes) -> list[Lines]:
     """A batch back from the spool. `ValueError` when it is none."""
-    return msgspec.msgpack.decode(body, type=list[Lines])
+    return [(*lines[:2], _with_tags(lines[2])) for lines in msgspec.msgpack.decode(body, type=list[Lines])]
+
+
+def _with_tags(usage_lines: bytes) -> bytes:
+    """Lines that a build before the column ``tags`` spooled get an empty one."""
+    lines = usage_lines.splitlines(keepends=True)
+    if not lines or lines[0].count(b"\t") == len(USAGE_COLUMNS) - 1:
+        return usage_lines
+    return b"".join([line[:-1] + b"\t{}\n" for line in lines])

@@ -7,6 +7,7 @@ facts (names, counts, durations, codes), never text of a prompt, document or ans
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import msgspec
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.budgets import Purse
 
 SPANS_MAX = 500
 ATTRIBUTE_CHARACTERS_MAX = 300
@@ -94,8 +96,24 @@ class LateFacts(Protocol):
         """Write them into the trace."""
 
 
+class Ticket(Protocol):
+    """What admission counted for a request, to be given back and settled when it ends."""
+
+    headers: bytes
+    notes: list[str]
+
+    def close(self, trace: Trace) -> None:
+        """The request is over."""
+
+    def task_ended(self, task: asyncio.Task[None]) -> None:
+        """A task of the request ended, maybe before its first step."""
+
+
 class Trace:
-    """One request from admission to its last byte. ``started_us`` counts from 1970."""
+    """One request from admission to its last byte. ``started_us`` counts from 1970.
+
+    ``purse`` holds the budgets that its calls count against, ``tags`` what its caller books it on, comma-separated.
+    """
 
     # Defaults on the class: setting all of them on each request would cost a microsecond.
     rung = error_code = model = ""
@@ -105,6 +123,9 @@ class Trace:
     _answer: Guarded | None = None
     _late: list[LateFacts] | None = None
     _attributes: dict[str, Attribute] | None = None
+    purse: Purse | None = None
+    ticket: Ticket | None = None
+    tags = ""
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
         self.app = app

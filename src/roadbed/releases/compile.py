@@ -20,6 +20,8 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import Workspace
 
 RELEASE_SCHEMA = 1
+_LIMITS = frozenset({"budget", "rate", "tokens", "input_tokens", "output_tokens", "concurrency"})
+"""Settings that bound use and are no part of a release: a rollback must not bring old limits back."""
 ROUTES = "_routes"
 
 
@@ -32,7 +34,7 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
         model = app.model or next((name for name, model in manifest.models.items() if model.task == "chat"), "")
         document: dict[str, Any] = {
             "kind": app.kind,
-            "settings": {**msgspec.to_builtins(app), "model": model},
+            "settings": {**_pinned(app), "model": model},
             "prompt": {"sha256": hashlib.sha256(prompt.encode()).hexdigest(), "text": prompt},
             "retrieval": {collection: generations.get(collection, "") for collection in app.knowledge},
             "policies": {"guard": msgspec.to_builtins(manifest.guard), "traces": msgspec.to_builtins(manifest.traces)},
@@ -47,11 +49,14 @@ def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:
     names = list(dict.fromkeys([*names, *(judge for judge in judges if judge in manifest.models)]))
     entries = {entry for name in names for entry in manifest.models[name].endpoints()}
     return {
-        "routes": {name: msgspec.to_builtins(manifest.models[name]) for name in names},
-        "endpoints": {
-            name: msgspec.to_builtins(endpoint) for name, endpoint in manifest.endpoints.items() if name in entries
-        },
+        "routes": {name: _pinned(manifest.models[name]) for name in names},
+        "endpoints": {name: _pinned(endpoint) for name, endpoint in manifest.endpoints.items() if name in entries},
+        **({"prices": msgspec.to_builtins(manifest.prices)} if manifest.prices and names else {}),
     }
+
+
+def _pinned(config: msgspec.Struct) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.to_builtins(config).items() if name not in _LIMITS}
 
 
 def seal(app: str, document: Mapping[str, Any]) -> Release:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from roadbed.apps.manifest import AppConfig
-from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig, PriceConfig
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.ledger.manifest import TracesConfig
@@ -28,6 +28,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern=NAME_PATTERN, description="the workspace's name; also names its schema")]
     endpoints: Annotated[dict[Name, EndpointConfig], Meta(description="model servers")] = {}
     models: Annotated[dict[Name, ModelConfig], Meta(description="public model names with their ladders")] = {}
+    prices: Annotated[
+        dict[str, PriceConfig], Meta(description="prices by provider/model, where the shipped table is wrong or silent")
+    ] = {}
     sources: Annotated[dict[Name, SourceConfig], Meta(description="systems that hold data")] = {}
     collections: Annotated[dict[Name, CollectionConfig], Meta(description="indexed documents")] = {}
     apps: Annotated[dict[Name, AppConfig], Meta(description="AI features")] = {}

@@ -18,6 +18,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
 
@@ -38,11 +39,7 @@ class Workspace:
 
     def notes(self) -> list[str]:
         """Settings that are accepted and have no effect yet, a line each: `roadbed check` and `roadbed up` say them."""
-        notes = []
-        for name, team in self.manifest.teams.items():
-            given = [field for field in ("budget", "rate") if getattr(team, field)]
-            if given:
-                notes.append(f"teams.{name}: {' and '.join(given)} is read but not enforced in this version")
+        notes: list[str] = []
         notes += [
             f"collections.{name}: languages are found from the documents; the setting has no effect in this version"
             for name, collection in self.manifest.collections.items()
@@ -123,6 +120,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
         for i, app_name in enumerate(team.apps or ()):
             known = {*manifest.apps, *manifest.models}
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
+    yield from check_limits(manifest, document)
     yield from _check_durations(manifest, document)
 
 

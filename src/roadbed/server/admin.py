@@ -67,6 +67,7 @@ class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: str | None = None
     models: list[str] | None = None
     ip: Annotated[list[str], Meta(max_length=NETWORKS_MAX)] = []
+    budget: Annotated[str, Meta(max_length=40)] = ""
 
 
 class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -224,6 +225,7 @@ class AdminCalls:
             networks=order.ip,
             name=order.name,
             expires=expires,
+            budget=order.budget,
         )
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
 
@@ -371,4 +373,5 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "last_used": record.last_used,
         "rotated": record.rotated,
         "previous_until": record.previous_until,
+        "budget": record.budget or None,
     }

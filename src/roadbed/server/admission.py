@@ -6,6 +6,7 @@ that `admit` did not name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -17,7 +18,10 @@ from roadbed.kernel.errors import Forbidden, InvalidRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 
 DEADLINE_HEADER = b"x-roadbed-deadline-ms"
+TAG_HEADER = b"x-roadbed-tag"
 DEADLINE_MS_MIN = 50
+TAGS_MAX = 4
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 DEADLINE_DIGITS_MAX = 18
 
 
@@ -47,6 +51,7 @@ class Admission(msgspec.Struct, frozen=True):
 
     principal: Principal
     deadline_s: float | None
+    tags: str = ""
 
     def deadline(self, default_s: float) -> Deadline:
         """The request's one deadline: what the caller asked for, else the app's or route's own."""
@@ -84,22 +89,36 @@ def admit(
     api_key: bytes | None,
     deadline_ms: bytes | None,
     address: str = "",
+    tag: bytes | None = None,
 ) -> Admission:
     """Let a request in, which comes from ``address`` (empty when that is not known).
 
-    Raises `Unauthorized`, `TwoKeys`, `AddressNotAllowed`, or `InvalidRequest` for a deadline that is no number.
+    Raises `Unauthorized`, `TwoKeys`, `AddressNotAllowed`, or `InvalidRequest` for a deadline that is no number, or bad
+    tags.
     """
     principal = identity.authenticate(presented_key(authorization, api_key))
     require_address(principal, address)
+    tags = tags_of(tag) if tag is not None else ""
     if deadline_ms is None:
-        return Admission(principal, None)
+        return Admission(principal, None, tags)
     is_number = deadline_ms.isdigit() and len(deadline_ms) <= DEADLINE_DIGITS_MAX
     if not is_number or int(deadline_ms) < DEADLINE_MS_MIN:
         raise InvalidRequest(
             f"x-roadbed-deadline-ms must be a whole number of milliseconds, {DEADLINE_MS_MIN} or more",
             param="x-roadbed-deadline-ms",
         )
-    return Admission(principal, int(deadline_ms) / 1000)
+    return Admission(principal, int(deadline_ms) / 1000, tags)
+
+
+def tags_of(header: bytes) -> str:
+    """What a caller books the request on: a few words, comma-separated. Raises `InvalidRequest`."""
+    words = [word.strip() for word in header.decode("latin-1").split(",", TAGS_MAX)]
+    if len(words) > TAGS_MAX or not all(map(_TAG.fullmatch, words)):
+        raise InvalidRequest(
+            f"x-roadbed-tag takes up to {TAGS_MAX} words of letters, digits and . _ : -, each of 64 at most",
+            param="x-roadbed-tag",
+        )
+    return ",".join(dict.fromkeys(words))
 
 
 def may_call(principal: Principal, app: str, team_apps: frozenset[str] | None) -> bool:

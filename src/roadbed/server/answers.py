@@ -9,8 +9,10 @@ before it is an honest status code; after it a failure ends the stream as the di
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -19,6 +21,7 @@ from roadbed.apps.types import Answered, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.base import CallerDialect, CallerRequest
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.limits import Pass
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
@@ -30,8 +33,9 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, check_credentials, require_app
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_app
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.teams import Teams
 from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts_of, run_turn
@@ -59,6 +63,7 @@ class CallerAnswers:
     ledger: Ledger
     dialect: CallerDialect
     behind_proxy: bool = False
+    entrance: Entrance | NoLimits = NO_LIMITS
 
     def handle(self, request: HotRequest) -> None:
         """Admit, decode, and answer in a task of the request's own."""
@@ -67,13 +72,18 @@ class CallerAnswers:
             incoming = self.dialect.decode(request.body)
             target = self.registry.find(incoming.model)
             require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
+            ticket, entrance = None, self.entrance
+            if entrance.is_on:
+                ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)
         except RoadbedError as error:
             send_error(request, error, self.dialect)
             return
         if isinstance(target, ServedApp):
-            request.create_task(self._app(request, admission, incoming, target))
+            task = request.create_task(self._app(request, admission, incoming, target, ticket))
+            if ticket is not None:
+                task.add_done_callback(ticket.task_ended)
         else:
-            self._route(request, admission, incoming, target)
+            self._route(request, admission, incoming, target, ticket)
 
     def _admit(self, request: HotRequest) -> Admission:
         """`admit`, remembered with a head that its connection sends again: while the keys are the same, so is the
@@ -92,15 +102,26 @@ class CallerAnswers:
             request.get(b"x-api-key"),
             request.get(DEADLINE_HEADER),
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
+            request.get(TAG_HEADER),
         )
         if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
         return admission
 
-    async def _app(self, request: HotRequest, admission: Admission, incoming: CallerRequest, served: ServedApp) -> None:
+    async def _app(
+        self,
+        request: HotRequest,
+        admission: Admission,
+        incoming: CallerRequest,
+        served: ServedApp,
+        ticket: Pass | None,
+    ) -> None:
         deadline = admission.deadline(served.deadline_s)
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
         turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
+        turn.trace.tags = admission.tags
+        if ticket is not None:
+            ticket.join(turn.trace)
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
         answered: Answered | None = None
         try:
@@ -125,19 +146,37 @@ class CallerAnswers:
         answer.finish_reason = Finished(answered.finish_reason).reason
         reply.finished(answer, annotations, facts_of(turn, answered))
 
-    def _route(self, request: HotRequest, admission: Admission, incoming: CallerRequest, route: Route) -> None:
+    def _route(
+        self,
+        request: HotRequest,
+        admission: Admission,
+        incoming: CallerRequest,
+        route: Route,
+        ticket: Pass | None,
+    ) -> None:
         """Look whether anything in the body must be masked, then go down the route's ladder."""
-        turn, body = self._turn(request, admission, incoming, route), request.body
+        turn, body = self._turn(request, admission, incoming, route, ticket), request.body
         if len(body) <= LOOKED_AT_INLINE_BYTES_MAX:
             self._begin(turn, None, turn.guard.scan_bytes(body))
         else:
-            request.create_task(self._look_at_large(turn, body))
+            run_for(turn, self._look_at_large(turn, body))
 
-    def _turn(self, request: HotRequest, admission: Admission, incoming: CallerRequest, route: Route) -> RouteTurn:
+    def _turn(
+        self,
+        request: HotRequest,
+        admission: Admission,
+        incoming: CallerRequest,
+        route: Route,
+        ticket: Pass | None,
+    ) -> RouteTurn:
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         trace.take_parent(request.get(TRACEPARENT_HEADER))
+        if admission.tags:
+            trace.tags = admission.tags
+        if ticket is not None:
+            ticket.join(trace)
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         if route.policy is not PLAIN:
             call.headers = headers_of(request, route)
@@ -160,7 +199,7 @@ class CallerAnswers:
         self._go_on(turn, None)
 
     def _go_on(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
-        turn.request.create_task(self._walk(turn, first_try))
+        run_for(turn, self._walk(turn, first_try))
 
     async def _walk(self, turn: RouteTurn, first_try: FirstTry | None) -> None:
         """The ordinary way: down the route's ladder, from an attempt on that was made already, if any."""
@@ -193,6 +232,13 @@ class CallerAnswers:
         if outcome.age_s is not None:
             facts = facts.aged(outcome.age_s)
         reply.finished(answer, [], facts, outcome.dropped)
+
+
+def run_for(turn: RouteTurn, work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` for the turn's request."""
+    task = turn.request.create_task(work)
+    if turn.trace.ticket is not None:
+        task.add_done_callback(turn.trace.ticket.task_ended)
 
 
 def headers_of(request: HotRequest, route: Route) -> dict[str, str]:

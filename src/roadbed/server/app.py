@@ -40,6 +40,7 @@ from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
+from roadbed.server.usage import usage_routes
 from roadbed.server.vectors import EMBEDDINGS_PATH, RERANK_PATH, vector_routes
 from roadbed.wire.hot import PROBLEM_HEADERS, HotTable
 from roadbed.wire.hot import Answer as RefusalAnswer
@@ -100,6 +101,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *vector_routes(services),
         *admin_routes(services),
         *document_routes(services),
+        *usage_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})
@@ -123,12 +125,14 @@ def contained(app: ASGIApp) -> ASGIApp:
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
     table = HotTable(refuse=_refusal, fail=_failure)
+    entrance = services.money.entrance
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
     behind_proxy = services.settings.behind_proxy
-    table.add("POST", CHAT_PATH, ChatCompletions(*parts, behind_proxy=behind_proxy), REQUEST_BYTES_MAX)
+    chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance)
+    table.add("POST", CHAT_PATH, chat, REQUEST_BYTES_MAX)
     # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
-    table.add("POST", RESPONSES_PATH, CallerAnswers(*parts, RESPONSES, behind_proxy), 2 * REQUEST_BYTES_MAX)
-    table.add("POST", MESSAGES_PATH, CallerAnswers(*parts, MESSAGES, behind_proxy), 2 * REQUEST_BYTES_MAX)
+    for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
+        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):

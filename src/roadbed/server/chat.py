@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from roadbed.gateway.dialects.base import CallerDialect
+from roadbed.gateway.limits import Pass
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call
 from roadbed.kernel.label import PUBLIC
 from roadbed.server.admission import Admission
-from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, TRACEPARENT_HEADER, CallerAnswers, headers_of
+from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, TRACEPARENT_HEADER, CallerAnswers, headers_of, run_for
 from roadbed.server.chat_hot import RouteTurn
 from roadbed.server.http import CHAT
 from roadbed.wire.request import HotRequest
@@ -28,12 +29,18 @@ class ChatCompletions(CallerAnswers):
 
     dialect: CallerDialect = CHAT
 
-    def _route(self, request: HotRequest, admission: Admission, incoming: Any, route: Route) -> None:
+    def _route(
+        self, request: HotRequest, admission: Admission, incoming: Any, route: Route, ticket: Pass | None
+    ) -> None:
         """By the short way where nothing in the body must be masked, else by the ordinary one."""
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
         trace.take_parent(request.get(TRACEPARENT_HEADER))
+        if admission.tags:
+            trace.tags = admission.tags
+        if ticket is not None:
+            ticket.join(trace)
         guard = self.teams.guard
         call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
         if route.policy is not PLAIN:
@@ -44,7 +51,7 @@ class ChatCompletions(CallerAnswers):
         if len(texts) <= LOOKED_AT_INLINE_BYTES_MAX:
             self._begin(turn, opening, guard.scan_bytes(texts))
         else:
-            request.create_task(self._look_at_large(turn, texts))
+            run_for(turn, self._look_at_large(turn, texts))
 
     async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
         """Look at much text in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""

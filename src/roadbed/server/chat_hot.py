@@ -96,6 +96,8 @@ class RouteTurn(msgspec.Struct):
 
     def facts(self, degraded: list[str], endpoint: str, continued: int = 0) -> RouteFacts:
         """What Roadbed says about the answer."""
+        if self.trace.ticket is not None:
+            degraded = [*self.trace.ticket.notes, *degraded]
         return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint, continued)
 
 
@@ -168,7 +170,8 @@ class HotAnswer(Relay):
             )
             # Letters and digits by their makers, so they cannot break the head.
             head = f"x-roadbed-release: {turn.release}\r\nx-roadbed-trace: {trace.id}\r\nx-roadbed-rung: {way.rung}\r\n"
-            turn.request.send(200, JSON_HEADER + head.encode("ascii"), body)
+            limits = trace.ticket.headers if trace.ticket is not None else b""
+            turn.request.send(200, JSON_HEADER + head.encode("ascii") + limits, body)
         else:
             answer = self._answer if self._answer is not None else Answer()
             text = answer.text = "".join(self._texts)
@@ -176,7 +179,7 @@ class HotAnswer(Relay):
             self._replying().finished(answer, [], turn.facts(self.missing, way.endpoint.name))
         turn.finish(text, OK, "")
 
-    def on_failed(self, tried: FirstTry) -> None:
+    def on_failed(self, tried: FirstTry | None) -> None:
         """Nothing was written: the ordinary way goes on from here."""
         self._turn.request.on_disconnect(None)
         self._turn.go_on(self._turn, tried)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
+from typing import Any
 
 from roadbed import __version__
 from roadbed.apps.registry import ServedApp
@@ -13,11 +14,27 @@ from roadbed.console.services import AskedTurn, ConsoleServices
 from roadbed.gateway.types import ChatRequest, Message
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.usage_report import UsageRange, UsageReport, report
 from roadbed.server.admission import may_call, require_app
 from roadbed.server.health import parts
 from roadbed.server.services import Services
 from roadbed.server.tries import try_route
 from roadbed.server.turns import begin_turn, run_turn
+
+
+class _Usage:
+    """Usage and budgets, as the page of costs asks for them."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
+        """The sums of a range."""
+        return await report(self._services.database, by, within)
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        """The budgets of the running period."""
+        return await self._services.money.bank.standing()
 
 
 def console_services(services: Services, url: str) -> ConsoleServices:
@@ -33,6 +50,10 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         turn = begin_turn(services.ledger, served, request, principal, Deadline.after(served.deadline_s))
 
         async def events() -> AsyncGenerator[AnswerEvent, None]:
+            entrance = services.money.entrance
+            if entrance.is_on:
+                ticket, _ = entrance.let_in(sum(len(message.text()) for message in messages), principal, app, served)
+                ticket.join(turn.trace)
             async with aclosing(run_turn(services.ledger, served, turn)) as answer:
                 async for event in answer:
                     yield event
@@ -53,6 +74,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         sessions=services.sessions,
         knowledge=services.knowledge,
         reader=services.reader,
+        usage=_Usage(services),
         releases=services.releases,
         gateway=services.gateway,
         apps=apps,

@@ -15,10 +15,11 @@ from roadbed.gateway.dialects.anthropic_server import AnthropicCallers
 from roadbed.gateway.dialects.base import CallerDialect
 from roadbed.gateway.dialects.openai_caller import ChatCallers
 from roadbed.gateway.dialects.responses_server import ResponsesCaller
+from roadbed.gateway.limits import RateExceeded
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import MEMBER
-from roadbed.server.admission import DEADLINE_HEADER, Admission, admit, check_credentials, require_role
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_role
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -88,6 +89,7 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 _header(request, "x-api-key"),
                 _header(request, DEADLINE_HEADER.decode()),
                 address_of(request, behind_proxy=services.settings.behind_proxy),
+                _header(request, TAG_HEADER.decode()),
             )
             require_role(admission.principal, role)
             answer = await handler(request, admission)
@@ -110,7 +112,7 @@ def address_of(request: Request, *, behind_proxy: bool) -> str:
 
 def error_response(error: RoadbedError, request: Request) -> Response:
     """An error in the shape of the address that was asked."""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = headers_of(error.headers) if isinstance(error, RateExceeded) else {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if error.http_status == 401:
@@ -119,6 +121,12 @@ def error_response(error: RoadbedError, request: Request) -> Response:
     if dialect is not None:
         return Response(dialect.error_body(error), error.http_status, headers, "application/json")
     return Response(encode(error.problem()), error.http_status, headers, "application/problem+json")
+
+
+def headers_of(lines: bytes) -> dict[str, str]:
+    """Header lines, as the hot paths write them, by name."""
+    pairs = (line.partition(": ") for line in lines.decode("latin-1").splitlines())
+    return {name: value for name, _, value in pairs}
 
 
 def _header(request: Request, name: str) -> bytes | None:

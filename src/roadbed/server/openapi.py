@@ -289,6 +289,23 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         "GET",
+        "/api/usage",
+        AUDITOR,
+        "Traces",
+        "What was used and what it cost, summed up, and how the budgets of the running period stand. Micro-USD.",
+        "{by, from, to, rows: [{<group>, calls, input_tokens, output_tokens, reasoning_tokens, cost_microusd, "
+        "estimated_microusd}], total, is_cut, budgets: [{id, starts, ends, cap, settled, leased}]}; with format=csv "
+        "the rows alone, as text/csv",
+        query=(
+            Query("by", "up to three of team, app, route, endpoint, model, release, key, tag, day (default team)"),
+            Query("within", "how far back, for example 7d (default 30d)"),
+            Query("from", "first day in UTC, for example 2026-11-01"),
+            Query("to", "last day"),
+            Query("format", "json or csv"),
+        ),
+    ),
+    Operation(
+        "GET",
         "/api/traces/{id}",
         AUDITOR,
         "Traces",
@@ -302,7 +319,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ADMIN,
         "Keys",
         "Make a key. Its value is in this answer and nowhere else.",
-        "{id, name, team, roles, apps, models, ip, state, created, expires, last_used, rotated, previous_until, key}",
+        "{id, name, team, roles, apps, models, ip, state, created, expires, last_used, rotated, previous_until, "
+        "budget, key}",
         request=KeyOrder,
         status=201,
     ),

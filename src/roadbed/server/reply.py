@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from roadbed.gateway.dialects.base import AnswerWriter, CallerDialect, CallerRequest
+from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
 from roadbed.ledger.trace import Trace
@@ -28,6 +29,8 @@ DROPPED_CHARACTERS_MAX = 1000
 def send_error(request: HotRequest, error: RoadbedError, dialect: CallerDialect, extra: bytes = b"") -> None:
     """Answer with an error in the dialect's shape, before anything else was sent."""
     headers = JSON_HEADER + extra
+    if isinstance(error, RateExceeded):
+        headers += error.headers
     if error.retry_after_s is not None:
         headers += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
     if not error.retryable or error.http_status >= 500:
@@ -57,6 +60,8 @@ class Reply:
         self._writer: AnswerWriter | None = None
         # Both are made of letters and digits by their makers, so they cannot break the head.
         self._headers = f"x-roadbed-release: {release}\r\nx-roadbed-trace: {trace.id}\r\n".encode("ascii")
+        if trace.ticket is not None:
+            self._headers += trace.ticket.headers
         if dialect.id_header:
             self._headers += f"{dialect.id_header}: req_{trace.id}\r\n".encode("ascii")
 

@@ -43,6 +43,7 @@ from roadbed.server.engines import Engines
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
 from roadbed.server.measures import Measures
+from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -95,6 +96,7 @@ class Services:
     engines: Engines
     registry: AppRegistry
     releases: Releases
+    money: Money
     sources: Sources
     exporter: OtlpExporter
     made_admin_key: str | None = None
@@ -152,6 +154,7 @@ class Services:
                 file=MANIFEST_NAME,
             )
         self.teams.take(manifest)
+        self.money.take(manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -185,6 +188,7 @@ class Services:
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
             self.teams.take(manifest)
+            self.money.take(manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -249,6 +253,10 @@ async def _build(
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
+    is_owner = serving is None
+    money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
+    money.start()
+    stack.push_async_callback(money.close)
     stack.callback(Measures(metrics, gateway).close)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
@@ -286,6 +294,7 @@ async def _build(
         engines=engines,
         registry=registry,
         releases=releases,
+        money=money,
         sources=sources,
         exporter=exporter,
         serving=serving,

@@ -26,10 +26,17 @@ async def try_route(
     """The answer's text as it comes, then what became of it; an error is an ending too."""
     require_app(principal, name, services.teams.apps_of(principal.team))
     route, guard, loop = services.gateway.find(name), services.teams.guard, asyncio.get_running_loop()
+    label = guard.for_index(prompt, Label()).label
+    try:
+        ticket = services.money.entrance.ticket(len(prompt.encode()), principal, name)
+    except RoadbedError as refusal:
+        yield TriedRoute(name, "", "", "refused", "", None, 0.0, 0, 0, 0, is_priced=False, error=refusal)
+        return
     release = services.registry.served.routes_release
     trace = services.ledger.start_trace(route.name, principal, release.digest if release is not None else "")
-    label = guard.for_index(prompt, Label()).label
     call = Call(principal, Deadline.after(route.deadline_s), label, trace)
+    if ticket is not None:
+        ticket.join(trace)
     stream = services.gateway.stream(route, ChatRequest(messages=(Message("user", prompt),)), call)
     answer, error, first_s, began_s = Answer(), None, None, loop.time()
     status, code = CANCELLED, "client_left"

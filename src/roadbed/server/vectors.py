@@ -20,6 +20,7 @@ from roadbed.gateway.dialects.embeddings import Embeddings, EmbeddingsRequest, d
 from roadbed.gateway.dialects.rerank import decode_rerank, rerank_body
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
 from roadbed.gateway.errors import UnsupportedFeature, WrongTask
+from roadbed.gateway.limits import Pass
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call, Outcome, Usage
 from roadbed.guard.gate import Guard
@@ -29,7 +30,7 @@ from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
 from roadbed.ledger.trace import Usage as LedgerUsage
 from roadbed.server.admission import Admission, require_app
 from roadbed.server.chat_hot import PASSED_OVER, RouteFacts
-from roadbed.server.http import body_of, endpoint, error_response
+from roadbed.server.http import body_of, endpoint, error_response, headers_of
 from roadbed.server.reply import dropped_value
 from roadbed.server.services import Services
 
@@ -51,9 +52,10 @@ def vector_routes(services: Services) -> list[Address]:
         body = await body_of(request, BODY_BYTES_MAX)
         asked = decode_embeddings(body)
         if asked.model == EMBEDDING_MODEL:
-            trace = services.ledger.start_trace(EMBEDDING_MODEL, admission.principal)
+            ticket = services.money.entrance.ticket(len(body), admission.principal, EMBEDDING_MODEL)
+            trace = _begin(services, admission, EMBEDDING_MODEL, "", ticket)
             return await _traced(services, request, trace, lambda trace: _built_in(services, asked, trace))
-        route, trace = _begun(services, admission, asked.model, "embeddings")
+        route, trace = _begun(services, admission, asked.model, "embeddings", len(body))
 
         async def ask(trace: Trace) -> Answered:
             call = await _call(services.teams.guard, admission, route, trace, body, asked.inputs)
@@ -66,7 +68,7 @@ def vector_routes(services: Services) -> list[Address]:
     async def rerank(request: Request, admission: Admission) -> Any:
         body = await body_of(request, BODY_BYTES_MAX)
         asked = decode_rerank(body)
-        route, trace = _begun(services, admission, asked.model, "rerank")
+        route, trace = _begun(services, admission, asked.model, "rerank", len(body))
 
         async def ask(trace: Trace) -> Answered:
             call = await _call(services.teams.guard, admission, route, trace, body, (asked.query, *asked.documents))
@@ -82,15 +84,29 @@ def vector_routes(services: Services) -> list[Address]:
     ]
 
 
-def _begun(services: Services, admission: Admission, model: str, task: str) -> tuple[Route, Trace]:
-    """The route that the request names, and its trace. Raises what `AppRegistry.find` does, or `AppNotAllowed`."""
+def _begun(services: Services, admission: Admission, model: str, task: str, body_bytes: int) -> tuple[Route, Trace]:
+    """The route that answers, and the request's trace. Raises what `AppRegistry.find` does, `AppNotAllowed`, or that a
+    limit is used up.
+    """
     found = services.registry.find(model)
     require_app(admission.principal, model, services.teams.apps_of(admission.principal.team))
     if isinstance(found, ServedApp):
         raise WrongTask(f"{model!r} is an app, not a model for {task}", param="model")
+    entrance, ticket = services.money.entrance, None
+    if entrance.is_on:
+        ticket, answering = entrance.let_in(body_bytes, admission.principal, model, found)
+        assert isinstance(answering, Route)
+        found = answering
     release = services.registry.served.routes_release
-    digest = release.digest if release is not None else ""
-    return found, services.ledger.start_trace(model, admission.principal, digest)
+    return found, _begin(services, admission, found.name, release.digest if release is not None else "", ticket)
+
+
+def _begin(services: Services, admission: Admission, name: str, digest: str, ticket: Pass | None) -> Trace:
+    trace = services.ledger.start_trace(name, admission.principal, digest)
+    trace.tags = admission.tags
+    if ticket is not None:
+        ticket.join(trace)
+    return trace
 
 
 async def _traced(services: Services, request: Request, trace: Trace, ask: Ask) -> Response:
@@ -112,6 +128,8 @@ async def _traced(services: Services, request: Request, trace: Trace, ask: Ask) 
         raise
     finally:
         services.ledger.finish(trace, status=status, error_code=code)
+    if trace.ticket is not None:
+        response.headers.update(headers_of(trace.ticket.headers))
     response.headers["x-roadbed-release"] = trace.release
     response.headers["x-roadbed-trace"] = trace.id
     response.headers["x-roadbed-rung"] = trace.rung
@@ -136,7 +154,8 @@ def _label_of(guard: Guard, body: bytes, texts: Sequence[str]) -> Label:
 
 
 def _facts(trace: Trace, outcome: Outcome) -> dict[str, Any]:
-    facts = RouteFacts(outcome.rung, outcome.missing, trace.release, trace.id, outcome.endpoint)
+    missing = outcome.missing if trace.ticket is None else [*trace.ticket.notes, *outcome.missing]
+    facts = RouteFacts(outcome.rung, missing, trace.release, trace.id, outcome.endpoint)
     return msgspec.structs.asdict(facts)
 
 

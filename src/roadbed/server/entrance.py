@@ -1,0 +1,187 @@
+"""`Entrance`: which rates, slots and budgets a request counts against, as of the manifest that serves.
+
+Built from ``teams``, ``apps``, ``models`` and ``endpoints``; asked once per request by whoever admits it. What a limit
+counted so far survives a change of the manifest that leaves the limit as it is. With `Entrance.share` each process
+holds its part of every limit. The invariant: what was let in is closed when the request's trace is finished, or its
+task cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from roadbed.apps.registry import ServedApp
+from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.limits import KINDS, Gauge, Kind, LimitSet, Pass, Slots, divide
+from roadbed.gateway.route import Route
+from roadbed.guard.manifest import TeamConfig
+from roadbed.kernel.clock import SYSTEM_CLOCK
+from roadbed.kernel.limits import Budget, parse_budget, parse_percent, parse_rate
+from roadbed.kernel.principal import Principal
+from roadbed.ledger.budgets import Budgets
+from roadbed.releases.manifest import Manifest
+
+SETS_MAX = 20_000
+NO_TEAM = TeamConfig()
+
+
+@dataclass(slots=True)
+class Entrance:
+    """One per process. ``is_on`` is False while the manifest and the keys limit nothing."""
+
+    gateway: Gateway
+    budgets: Budgets | None = None
+    monotonic_s: Callable[[], float] = SYSTEM_CLOCK.monotonic_s
+    is_on: bool = False
+    _manifest: Manifest = field(default_factory=lambda: Manifest("none"))
+    _gauges: dict[tuple[Any, ...], Gauge] = field(default_factory=dict)
+    _slots: dict[tuple[str, int], Slots] = field(default_factory=dict)
+    _sets: dict[tuple[str, str], tuple[Principal, LimitSet]] = field(default_factory=dict)
+    _shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    _holder: str = ""
+    _even_share: float = 1.0
+
+    def take(self, manifest: Manifest, *, keys_have_budgets: bool = False) -> None:
+        """Hold callers to this manifest from now on."""
+        self._manifest = manifest
+        self._sets.clear()
+        limited = (*manifest.teams.values(), *manifest.apps.values(), *manifest.models.values())
+        self.is_on = keys_have_budgets or any(map(_has_limits, limited))
+        endpoints = {name: e.rate for name, e in manifest.endpoints.items() if e.rate}
+        self.gateway.limit_endpoints(
+            {name: self._gauge(f"endpoint {name}", "requests", rate) for name, rate in endpoints.items()}
+        )
+
+    def divide_by(self, workers: int) -> None:
+        """Begin with an even share, until the first heartbeat."""
+        self._even_share = 1.0 / workers
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def let_in(
+        self, body_bytes: int, principal: Principal, name: str, target: ServedApp | Route
+    ) -> tuple[Pass, ServedApp | Route]:
+        """Count a request, and the route that answers it: another one where the budget nears its end. Raises
+        `RateExceeded`, `ConcurrencyExceeded`.
+        """
+        ticket = self.count(body_bytes, principal, name)
+        limits = ticket.limits
+        if limits.downgrade is not None and limits.purse is not None and isinstance(target, Route):
+            percent, cheaper = limits.downgrade
+            if cheaper != name and limits.purse.used_percent() >= percent:
+                found = self.gateway.routes.get(cheaper)
+                if found is not None and found.task == target.task:
+                    ticket.notes.append(f"{name}: the budget is {percent}% spent, so {cheaper} answered")
+                    target = found
+        return ticket, target
+
+    def count(self, body_bytes: int, principal: Principal, name: str) -> Pass:
+        """Count a request for ``name``, whatever answers it. Raises `RateExceeded`, `ConcurrencyExceeded`."""
+        known = self._sets.get((principal.id, name))
+        limits = known[1] if known is not None and known[0] is principal else self._set_of(principal, name)
+        return limits.admit(body_bytes)
+
+    def ticket(self, body_bytes: int, principal: Principal, name: str) -> Pass | None:
+        """As `count`; None while nothing is limited."""
+        return self.count(body_bytes, principal, name) if self.is_on else None
+
+    def _set_of(self, principal: Principal, name: str) -> LimitSet:
+        gauges: list[Gauge] = []
+        slots: list[Slots] = []
+        budgets: list[Budget] = []
+        team = self._manifest.teams.get(principal.team, NO_TEAM)
+        for owner, config in self._owners(principal, team, name):
+            for kind in KINDS:
+                text = getattr(config, "rate" if kind == "requests" else kind)
+                if text:
+                    gauges.append(self._gauge(owner.replace(":", " ", 1), kind, text))
+            if config.concurrency is not None:
+                slots.append(self._slots_of(owner.replace(":", " ", 1), config.concurrency))
+            budget = getattr(config, "budget", "")
+            if owner.startswith("key:") and principal.budget:
+                budget = principal.budget
+            if budget:
+                budgets.append(parse_budget(owner, budget))
+        if principal.budget and team.per_key is None:
+            budgets.append(parse_budget(f"key:{principal.id}", principal.budget))
+        purse = self.budgets.purse(budgets) if budgets and self.budgets is not None else None
+        downgrade = (parse_percent(team.downgrade.at), team.downgrade.to) if team.downgrade is not None else None
+        made = LimitSet(gauges, slots, self.monotonic_s, purse, downgrade)
+        if len(self._sets) >= SETS_MAX:
+            self._sets.clear()
+        self._sets[principal.id, name] = (principal, made)
+        return made
+
+    def _owners(self, principal: Principal, team: TeamConfig, name: str) -> Iterator[tuple[str, Any]]:
+        """Whose limits apply, from the one that a caller feels first."""
+        yield f"team:{principal.team}", team
+        if team.per_key is not None:
+            yield f"key:{principal.id}", team.per_key
+        app = self._manifest.apps.get(name)
+        if app is not None:
+            yield f"app:{name}", app
+        model = self._manifest.models.get(name)
+        if model is not None:
+            yield f"model:{name}", model
+
+    def _gauge(self, owner: str, kind: Kind, text: str) -> Gauge:
+        limit, period_s = parse_rate(text)
+        key = (owner, kind, limit, period_s)
+        gauge = self._gauges.get(key)
+        if gauge is None:
+            if len(self._gauges) >= SETS_MAX:
+                self._gauges.clear()
+            gauge = self._gauges[key] = Gauge(owner, kind, limit, period_s)
+            gauge.set_share(self._share_of(f"{owner}/{kind}"), self.monotonic_s())
+        return gauge
+
+    def _slots_of(self, owner: str, limit: int) -> Slots:
+        slots = self._slots.get((owner, limit))
+        if slots is None:
+            slots = self._slots[owner, limit] = Slots(owner, limit)
+            slots.set_share(self._share_of(f"{owner}/slots"))
+        return slots
+
+    # -- several processes --------------------------------------------------------------------------------------------
+
+    def demand(self) -> dict[str, float]:
+        """What this process was asked for since the last time, by limit."""
+        asked = {f"{gauge.id}/{gauge.kind}": gauge.demand for gauge in self._gauges.values() if gauge.demand}
+        for gauge in self._gauges.values():
+            gauge.demand *= 0.5  # a process that was just busy keeps some of its share
+        asked.update({f"{slots.id}/slots": float(slots.used) for slots in self._slots.values() if slots.used})
+        return asked
+
+    def share(self, demands: Mapping[str, Mapping[str, float]], holder: str) -> None:
+        """Hold the shares that follow from what every process was asked for."""
+        self._shares, self._holder = demands, holder
+        now_s = self.monotonic_s()
+        for gauge in self._gauges.values():
+            gauge.set_share(self._share_of(f"{gauge.id}/{gauge.kind}"), now_s)
+        for slots in self._slots.values():
+            slots.set_share(self._share_of(f"{slots.id}/slots"))
+
+    def _share_of(self, limit_id: str) -> float:
+        return divide(self._shares, self._holder, limit_id) if self._shares else self._even_share
+
+
+class NoLimits:
+    """Stands where no entrance was built, as in tests of the path behind it."""
+
+    is_on = False
+
+    def let_in(
+        self, body_bytes: int, principal: Principal, name: str, target: ServedApp | Route
+    ) -> tuple[Pass, ServedApp | Route]:
+        """Never called: it is off."""
+        raise NotImplementedError
+
+
+NO_LIMITS = NoLimits()
+
+
+def _has_limits(config: Any) -> bool:
+    fields = ("budget", "rate", "tokens", "input_tokens", "output_tokens", "concurrency", "per_key")
+    return any(getattr(config, name, None) for name in fields)
