@@ -1,7 +1,7 @@
 #!/bin/sh
 # Make the virtual environment in the folder $1, with the Python that $PYTHON names or, where it names none, the best of
 # python3 and the system's own. A Python built without profile-guided optimization, which is how pyenv builds by
-# default, runs Roadbed 1.8 times slower than Debian's, so it is taken only where there is no other or it is asked for.
+# default, runs Python up to 1.8 times slower than Debian's, so it is taken only where there is no other or it is asked for.
 set -eu
 
 venv=$1
@@ -32,7 +32,7 @@ if [ -z "$python" ]; then
     if ! is_new_enough python3; then
         reason="python3 is ${found% *}, and Roadbed needs 3.11 or newer"
     elif [ "${found#* }" = no ]; then
-        reason="python3 is a build without optimizations, 1.8 times slower; make PYTHON=python3 takes it all the same"
+        reason="python3 is a build without optimizations, up to 1.8 times slower; make PYTHON=python3 takes it all the same"
     fi
     if [ -n "$reason" ]; then
         other=$(describe "$system_python")

@@ -35,7 +35,7 @@ esac
     [
         (FAST, FAST, "", "python3", "making the virtual environment in venv\n"),
         (ELSEWHERE, FAST, "", "python3", "making the virtual environment in venv\n"),
-        (SLOW, FAST, "", "system", "with SYSTEM (3.11.2): python3 is a build without optimizations, 1.8 times slower;"),
+        (SLOW, FAST, "", "system", "with SYSTEM (3.11.2): python3 is a build without optimizations, up to 1.8 times"),
         (SLOW, FAST, "python3", "python3", "making the virtual environment in venv\n"),
         (SLOW, SLOW, "", "python3", "making the virtual environment in venv\n"),
         (SLOW, ELSEWHERE, "", "python3", "making the virtual environment in venv\n"),

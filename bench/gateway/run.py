@@ -400,7 +400,7 @@ def report(candidates: list[Candidate]) -> None:
 def versions(options: argparse.Namespace) -> str:
     is_optimized = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
     is_optimized = is_optimized or not sysconfig.get_config_var("PGO_PROF_USE_FLAG")  # as Debian's says it
-    build = "optimized" if is_optimized else "NOT optimized: 1.8 times slower"
+    build = "optimized" if is_optimized else "NOT optimized: up to 1.8 times slower"
     words = [f"roadbed {__version__}", f"Python {platform.python_version()} ({build})"]
     for program, flag in ((options.nginx, "-v"), (options.sglang_router, "--version")):
         if program:

@@ -85,7 +85,7 @@ def python_check(version: tuple[int, ...], has_optimizations: bool | None) -> Ch
     if version < PYTHON_MIN:
         return Check("python", "wrong", f"Python {found} is too old", "install Python 3.11 or newer; run `make setup`")
     if has_optimizations is False:
-        message = f"Python {found} was built without optimizations: 1.8 times slower"
+        message = f"Python {found} was built without optimizations: up to 1.8 times slower"
         fix = (
             "use one built with --enable-optimizations, such as the system's (pyenv: set PYTHON_CONFIGURE_OPTS="
             "--enable-optimizations and install it again), then `make clean` and `make setup`"
