@@ -17,6 +17,7 @@ from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.ledger.manifest import TracesConfig
 from roadbed.sources.manifest import SourceConfig
+from roadbed.tools.manifest import ToolConfig
 
 NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
@@ -33,6 +34,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = {}
     sources: Annotated[dict[Name, SourceConfig], Meta(description="systems that hold data")] = {}
     collections: Annotated[dict[Name, CollectionConfig], Meta(description="indexed documents")] = {}
+    tools: Annotated[dict[Name, ToolConfig], Meta(description="declared operations on sources")] = {}
     apps: Annotated[dict[Name, AppConfig], Meta(description="AI features")] = {}
     teams: Annotated[dict[Name, TeamConfig], Meta(description="who calls")] = {}
     guard: Annotated[GuardConfig, Meta(description="what detectors allow and look for")] = GuardConfig()

@@ -90,8 +90,7 @@ def _with_plain_bounds(value: Any) -> Any:
     """Bounds without ``.0``: equal annotations share one object, so whether 1 or 1.0 is kept hangs on import order."""
     if isinstance(value, dict):
         return {
-            name: _plain(item) if name in ("minimum", "maximum") else _with_plain_bounds(item)
-            for name, item in value.items()
+            name: _plain(item) if isinstance(item, float) else _with_plain_bounds(item) for name, item in value.items()
         }
     return [_with_plain_bounds(item) for item in value] if isinstance(value, list) else value
 
