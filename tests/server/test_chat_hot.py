@@ -29,6 +29,7 @@ from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.chat import ChatCompletions
+from roadbed.server.chat_hot import HotAnswer
 from roadbed.server.http import CHAT_PATH, MESSAGES, MESSAGES_PATH, RESPONSES, RESPONSES_PATH
 from roadbed.server.teams import Teams
 from roadbed.store.database import Database
@@ -465,6 +466,32 @@ async def test_labels_and_keys_hold_on_the_short_way_too(site: Site, model: Scri
     assert refused.json["error"]["code"] == "gateway.no_candidate"
     assert not model.chats
     assert site.chat.relayed == 0
+
+
+async def test_texts_of_a_stream_are_cut_out_and_sent_on_alike(
+    site: Site, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    on_text = HotAnswer.on_text
+
+    def counted(self: HotAnswer, raw: bytes, text: str) -> None:
+        taken.append(text)
+        on_text(self, raw, text)
+
+    monkeypatch.setattr(HotAnswer, "on_text", counted)
+    text = 'He said "no" twice,\n\tthen \\ left \u2028 for Tromsø \N{SNOWMAN} and \U0001f600 \x7f the end. ' * 3
+    model.script(Rule(".", Reply(text=text, gap_s=0.002)))
+    site.serve(endpoint("first", model.url))
+    short = await site.ask(chat(stream=True))
+    whole = await site.ask(chat())
+    assert len(taken) > 10
+    site.gateway.is_short = False
+    ordinary = await site.ask(chat(stream=True))
+    assert without_ids(short.events) == without_ids(ordinary.events)
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in short.events[:-1]) == text
+    assert whole.json["choices"][0]["message"]["content"] == text
+    first, _, third = site.ledger.traces
+    assert facts_of(first) == facts_of(third)
 
 
 async def test_a_long_answer_arrives_whole(site: Site, model: ScriptedModel) -> None:

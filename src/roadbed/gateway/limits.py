@@ -242,4 +242,4 @@ def divide(demands: Mapping[str, Mapping[str, float]], holder: str, limit_id: st
     own = demands.get(holder, {}).get(limit_id, 0.0)
     if total <= 0:
         return 1.0 / count
-    return 0.1 / count + 0.9 * own / total
+    return 0.1 / count + 0.9 * (own / total)

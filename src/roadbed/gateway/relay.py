@@ -34,6 +34,7 @@ from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
 from roadbed.gateway.settlement import TEXT_EVENTS, AnsweredCall, AttemptMeter, commit
 from roadbed.gateway.splice import outgoing
+from roadbed.gateway.text_frame import TextFrame, learn_frame
 from roadbed.gateway.types import (
     CONTENT_EVENTS,
     NO_USAGE,
@@ -53,6 +54,9 @@ from roadbed.ledger.budget import Reservation
 from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
+
+FRAMES_MAX = 8
+"""How often a stream's frame is learned: one that is another for each chunk is not worth it."""
 
 _DIALECT = OpenAIChat()
 
@@ -106,9 +110,12 @@ class Relay(ABC):
     _exchange: Exchange | None = None
     _body: tuple[bytes, ...] = ()
     _held: tuple[Event, ...] = ()
+    _frame: TextFrame | None = None
     _is_stream = _is_committed = _is_done = _is_paused = _has_reported = _is_unpaid = False
     _hold: Reservation | None = None
     _bytes_out = _started_us = 0
+    _frames_left = FRAMES_MAX
+    _stall_s = 0.0
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
@@ -119,6 +126,10 @@ class Relay(ABC):
     @abstractmethod
     def on_events(self, events: list[Event]) -> None:
         """The next events; the first call has content in it, or the whole answer has none."""
+
+    def on_text(self, raw: bytes, text: str) -> None:
+        """A `TextDelta` after the first content, alone; ``raw`` is the text as JSON without its quotes."""
+        self.on_events([TextDelta(text)])
 
     @abstractmethod
     def on_whole(self, text: str) -> None:
@@ -240,11 +251,17 @@ class Relay(ABC):
 
     def on_data(self, data: bytes) -> None:
         """A piece of the body."""
-        if not self._is_done:
-            try:
+        if self._is_done:
+            return
+        try:
+            frame = self._frame
+            found = frame.text_in(data) if frame is not None else None
+            if found is None:
                 self._take(data)
-            except Exception as error:
-                self._crash(error)
+            else:
+                self._take_text(found[0], found[1])
+        except Exception as error:
+            self._crash(error)
 
     def on_complete(self) -> None:
         """The body is whole."""
@@ -284,6 +301,26 @@ class Relay(ABC):
 
     # Inside.
 
+    def _take_text(self, raw: bytes, text: str) -> None:
+        """Pass on a read that is one more chunk of text, as `_take` would."""
+        exchange = self._exchange
+        if exchange is not None:
+            moved_s = self._loop.time() + self._stall_s
+            exchange.complete_by = moved_s if moved_s < self._end_by_s else self._end_by_s
+        self._bytes_out = count = self._bytes_out + len(text)
+        self.on_text(raw, text)
+        if count > ANSWER_CHARACTERS_MAX:
+            self._fail(malformed("it is over the size limit"))
+
+    def _learn(self, parser: SseParser, data: bytes, count: int) -> None:
+        """Know the next chunk of text by what stands around this one's, where it was alone in its read."""
+        if not (parser.is_between_events and self._is_committed and self.finish_reason is None):
+            self._frame = None
+        elif count == 1 and self._frames_left:
+            self._frames_left -= 1
+            self._frame = learn_frame(data)
+            self._stall_s = self._opening.first.way.endpoint.stall_s
+
     def _take(self, data: bytes) -> None:
         if self._parser is not None:
             try:
@@ -292,6 +329,7 @@ class Relay(ABC):
                 self._fail(malformed("an event is over the size limit"))
                 return
             self._take_stream(sse_events)
+            self._learn(self._parser, data, len(sse_events))
             return
         self._body = (*self._body, data)
         if self.head is not None and self.head.status != 200 and sum(map(len, self._body)) > ERROR_BODY_BYTES_MAX:

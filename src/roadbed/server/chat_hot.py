@@ -115,6 +115,7 @@ class HotAnswer(Relay):
     _answer: Answer | None = None
     _whole: str | None = None
     _texts: tuple[str, ...] | list[str] = ()
+    _text_frame: tuple[bytes, bytes] | None = None
 
     def __init__(self, opening: Opening, turn: RouteTurn) -> None:
         self._opening = opening
@@ -149,6 +150,20 @@ class HotAnswer(Relay):
             if not turn.request.is_writable:
                 self.pause()
                 turn.request.on_drain(self.resume)
+
+    def on_text(self, raw: bytes, text: str) -> None:
+        """Pass a text on as it came, in a chunk of ours."""
+        turn = self._turn
+        self._texts.append(text)  # type: ignore[union-attr]  # a text came before
+        if turn.incoming.stream:
+            frame = self._text_frame
+            if frame is None:
+                self._text_frame = frame = self._replying().text_frame()
+            request = turn.request
+            request.write(frame[0] + raw + frame[1])
+            if not request.is_writable:
+                self.pause()
+                request.on_drain(self.resume)
 
     def on_whole(self, text: str) -> None:
         """The whole answer is one text."""

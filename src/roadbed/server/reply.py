@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from roadbed.gateway.dialects.base import AnswerWriter, CallerDialect, CallerRequest
+from roadbed.gateway.dialects.openai_caller import ChatWriter
 from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
@@ -75,6 +76,11 @@ class Reply:
             self._start(writer.head() + writer.events(events), dropped)
         else:
             self._request.write(writer.events(events))
+
+    def text_frame(self) -> tuple[bytes, bytes]:
+        """`ChatWriter.text_frame` of a stream that has begun."""
+        writer: Any = self._writer
+        return cast(ChatWriter, writer).text_frame()
 
     def _made(self) -> AnswerWriter:
         self._writer = self._dialect.writer(self._trace.id, int(time.time()), self._incoming)

@@ -20,6 +20,7 @@ from roadbed.wire.tuning import bound_reads
 HEAD_BYTES_MAX = 64 * 1024
 JOINED_WRITE_BYTES_MAX = 64 * 1024
 _FRAMING_FACTOR = 16
+_FRAMING_BYTES_MIN = 2 * HEAD_BYTES_MAX
 
 
 class ConnectionOwner(Protocol):
@@ -158,6 +159,9 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.fail(errors.ResponseMalformed(f"{self._owner.name} does not answer in strict HTTP/1.1"))
                 return
             self._has_extra = True
+        if not self._is_complete and exchange.has_head:
+            self._deliver_body(exchange)
+            return
         if self._is_complete and not self._ends_here(data):
             self._has_extra = True
         if self._is_complete and exchange.on_response is not None and self._is_small(exchange):
@@ -181,18 +185,23 @@ class UpstreamConnection(asyncio.Protocol):
             if exchange.request.method == b"HEAD":
                 self._end_head_response()
             exchange.handler.on_head(head)
-        if self._pieces and not exchange.is_done:
-            pieces = self._pieces
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._pieces = []
-            self._body_bytes += len(data)
-            if self._body_bytes > exchange.request.response_bytes_max:
-                exchange.fail(errors.ResponseTooLarge(f"the response of {self._owner.name} is too large"))
-            else:
-                exchange.handler.on_data(data)
-        if wire_bytes > HEAD_BYTES_MAX * 2 and wire_bytes > HEAD_BYTES_MAX * 2 + self._body_bytes * _FRAMING_FACTOR:
-            exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
+        if not exchange.is_done:
+            self._deliver_body(exchange)
         return not exchange.is_done
+
+    def _deliver_body(self, exchange: Exchange) -> None:
+        """Hand over what the last read brought of a body."""
+        pieces, wire_bytes = self._pieces, self._wire_bytes
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._body_bytes = body_bytes = self._body_bytes + len(data)
+            if body_bytes > exchange.request.response_bytes_max:
+                exchange.fail(errors.ResponseTooLarge(f"the response of {self._owner.name} is too large"))
+                return
+            exchange.handler.on_data(data)
+        if wire_bytes > _FRAMING_BYTES_MIN and wire_bytes > _FRAMING_BYTES_MIN + self._body_bytes * _FRAMING_FACTOR:
+            exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
 
     def _is_small(self, exchange: Exchange) -> bool:
         """Whether this read brought a whole response that passes no limit."""

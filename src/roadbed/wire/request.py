@@ -171,10 +171,8 @@ class HotRequest:
             if self._gone:
                 return
             raise RuntimeError("no stream is open")
-        if chunk:
-            framed = self._frame(chunk)
-            if framed:
-                self._transport.write(framed)
+        if chunk and self.method != b"HEAD":
+            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
 
     def end(self, last: bytes = b"") -> None:
         """End a stream, with its last piece if there is one."""

@@ -59,6 +59,11 @@ class SseParser:
             return [SseEvent(data[6:-2])]
         return self._feed_general(data)
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether the next byte begins an event."""
+        return self._started and not self._buffer and not self._skip_line_feed
+
     def finish(self) -> list[SseEvent]:
         """The stream has ended: give the last event if its blank line is missing."""
         if self._failed:

@@ -369,6 +369,11 @@ class ChatChunks:
             case _:
                 return b""
 
+    def text_frame(self) -> tuple[bytes, bytes]:
+        """What stands before and after the text, as JSON without its quotes, in the chunk of a `TextDelta`."""
+        before, _, after = self._chunk(b'{"content":"\0"}').partition(b"\0")
+        return before, after
+
     def finish(
         self,
         reason: FinishReason,
