@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.rows import SPAN_COLUMNS, TABLES, TRACE_COLUMNS, USAGE_COLUMNS, Lines, lines_of
-from roadbed.ledger.trace import Trace, Usage
+from roadbed.ledger.trace import CallFacts, Trace, Usage
 from roadbed.store.database import Database
 
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.)", re.S)
@@ -189,6 +189,36 @@ def test_copy_text_is_read_back_as_it_was(trace: Trace) -> None:
 def test_no_question_or_answer_is_written_where_content_is_off(trace: Trace) -> None:
     (row,) = read_copy(lines_of(trace, keep_content=False)[0], TRACE_COLUMNS)
     assert (row["question"], row["answer"]) == (None, None)
+
+
+COUNTS = st.integers(0, 2**31 - 1)
+
+
+@given(
+    st.lists(st.text(max_size=8), min_size=3, max_size=3),
+    st.booleans(),
+    st.one_of(st.none(), st.floats(0, 1e9).map(lambda ms: round(ms, 1))),
+    st.lists(COUNTS, min_size=8, max_size=8),
+)
+def test_a_trace_of_one_call_is_written_alike_with_and_without_its_span(
+    names: list[str], is_local: bool, first_token_ms: float | None, counts: list[int]
+) -> None:
+    def made() -> Trace:
+        trace = Trace("fast", Principal("k", "t"))
+        trace.id, trace.started_us = "01ARZ3NDEKTSV4RRFFQ69G5FAV", 1_709_164_799_999_999
+        start_us, duration_us, *tokens, cost = counts
+        route, endpoint, model = names
+        used = (*tokens, "reported", cost)
+        facts = CallFacts(route, endpoint, model, is_local, start_us, duration_us, first_token_ms, *used)  # type: ignore[arg-type]
+        trace.note_call(facts)
+        return trace
+
+    short, long = made(), made()
+    assert len(long.spans) == len(long.usage) == 1
+    assert short.only_call is not None
+    assert long.only_call is None
+    assert lines_of(short, keep_content=True) == lines_of(long, keep_content=True)
+    assert short.only_call is not None
 
 
 def test_times_are_those_of_their_second() -> None:

@@ -32,7 +32,7 @@ from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.errors import StreamCut, UpstreamError
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
-from roadbed.gateway.settlement import TEXT_EVENTS, AnsweredCall, AttemptMeter, commit
+from roadbed.gateway.settlement import TEXT_EVENTS, AttemptMeter, call_facts, commit
 from roadbed.gateway.splice import outgoing
 from roadbed.gateway.text_frame import TextFrame, learn_frame
 from roadbed.gateway.types import (
@@ -464,12 +464,15 @@ class Relay(ABC):
         usage = self.usage = shared.estimator.settle(
             endpoint.model, reported, len(opening.body), self._bytes_out, is_complete=True
         )
-        if self._hold is not None and endpoint.price is not None:
-            self._hold.settle(microusd(endpoint.price.cost_picousd(usage)))
+        price = endpoint.price
+        cost_picousd = 0 if price is None or price.is_free else price.cost_picousd(usage)
+        if self._hold is not None and price is not None:
+            self._hold.settle(microusd(cost_picousd))
         trace = opening.call.trace
         if trace is not None:
-            took_us = trace.now_us() - self._started_us
-            trace.add_late(AnsweredCall(way.route.name, endpoint, usage, self._started_us, took_us, first_s))
+            started_us = self._started_us
+            took_us = trace.now_us() - started_us
+            trace.note_call(call_facts(way.route.name, endpoint, usage, cost_picousd, started_us, took_us, first_s))
         self.on_finished()
 
     def _fail(self, error: UpstreamError) -> None:

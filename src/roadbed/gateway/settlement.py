@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-import msgspec
-
 from roadbed.gateway.affording import settle_hold
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UpstreamError
@@ -29,8 +27,7 @@ from roadbed.gateway.types import (
     UsageReported,
 )
 from roadbed.ledger.budget import Reservation
-from roadbed.ledger.trace import ATTRIBUTE_CHARACTERS_MAX, CANCELLED, FAILED, OK, Span, Trace
-from roadbed.ledger.trace import Usage as LedgerUsage
+from roadbed.ledger.trace import CANCELLED, FAILED, OK, CallFacts, Span, Trace
 from roadbed.wire.exchange import ResponseHead
 
 PICOUSD_PER_MICROUSD = 1_000_000
@@ -59,71 +56,32 @@ def commit(outcome: Outcome, route: Route, candidate: Candidate, trace: Trace | 
         trace.model = endpoint.name
 
 
-def record_call(
-    trace: Trace,
-    span: Span,
+def call_facts(
     route: str,
     endpoint: Endpoint,
     usage: Usage,
     cost_picousd: int,
-    http_status: int,
-    first_event_s: float | None,
-    *,
+    start_us: int,
     duration_us: int,
-    status: str = OK,
-    failure: str = "",
-    reason: str = "",
-) -> None:
-    """Close the span of one call of a model, and note what it used; nothing where it is known to have used nothing."""
-    output_tokens = usage.output_visible + usage.output_reasoning
-    span.duration_us = duration_us
-    span.status = status
-    span.attributes = {
-        "endpoint": endpoint.name,
-        "model": endpoint.model,
-        "is_local": endpoint.is_local,
-        "http_status": http_status,
-        "failure": failure,
-        "reason": reason[:ATTRIBUTE_CHARACTERS_MAX],
-        "first_token_ms": None if first_event_s is None else round(first_event_s * 1000, 1),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": output_tokens,
-    }
-    if usage is not NO_USAGE:
-        trace.usage.append(
-            LedgerUsage(
-                endpoint.name,
-                endpoint.model,
-                route,
-                usage.input_uncached,
-                usage.cache_read,
-                usage.cache_write_5m + usage.cache_write_1h,
-                output_tokens,
-                usage.output_reasoning,
-                "estimated" if usage.is_estimated else "reported",
-                -(-cost_picousd // PICOUSD_PER_MICROUSD),
-            )
-        )
-
-
-class AnsweredCall(msgspec.Struct, gc=False):
-    """A call that was answered whole, as the trace keeps it until its rows are written."""
-
-    route: str
-    endpoint: Endpoint
-    usage: Usage
-    start_us: int
-    duration_us: int
-    first_event_s: float | None
-
-    def record(self, trace: Trace) -> None:
-        """Add its span and usage."""
-        endpoint, price = self.endpoint, self.endpoint.price
-        cost = 0 if price is None or price.is_free else price.cost_picousd(self.usage)
-        span = trace.add_span(f"model {endpoint.name}", "model", self.start_us)
-        record_call(
-            trace, span, self.route, endpoint, self.usage, cost, 200, self.first_event_s, duration_us=self.duration_us
-        )
+    first_event_s: float | None,
+) -> CallFacts:
+    """What the ledger keeps of a call that was answered whole."""
+    return CallFacts(
+        route,
+        endpoint.name,
+        endpoint.model,
+        endpoint.is_local,
+        start_us,
+        duration_us,
+        None if first_event_s is None else round(first_event_s * 1000, 1),
+        usage.input_uncached,
+        usage.cache_read,
+        usage.cache_write_5m + usage.cache_write_1h,
+        usage.output_visible + usage.output_reasoning,
+        usage.output_reasoning,
+        "estimated" if usage.is_estimated else "reported",
+        -(-cost_picousd // PICOUSD_PER_MICROUSD),
+    )
 
 
 class AttemptMeter:
@@ -208,18 +166,18 @@ class AttemptMeter:
     def _close_span(self, error: UpstreamError | None, is_complete: bool) -> None:
         if self._trace is None or self._span is None:
             return
-        record = self.record
-        record_call(
-            self._trace,
-            self._span,
+        record, span = self.record, self._span
+        facts = call_facts(
             self._outcome.route,
             self._endpoint,
             record.usage,
             record.cost_picousd,
-            record.status,
+            span.start_us,
+            self._trace.now_us() - span.start_us,
             record.first_event_s,
-            duration_us=self._trace.now_us() - self._span.start_us,
-            status=OK if is_complete else (FAILED if error is not None else CANCELLED),
-            failure=record.failure,
-            reason=record.reason,
         )
+        facts.http_status = record.status
+        facts.status = OK if is_complete else (FAILED if error is not None else CANCELLED)
+        facts.failure, facts.reason = record.failure, record.reason
+        facts.has_usage = record.usage is not NO_USAGE
+        facts.record(self._trace, span)

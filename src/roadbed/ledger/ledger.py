@@ -24,7 +24,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics, observe_in
 from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import SPOOL_BYTES_MAX, Spool, SpoolFull
-from roadbed.ledger.trace import CANCELLED, OK, Trace
+from roadbed.ledger.trace import CANCELLED, OK, Attribute, Trace
 from roadbed.store.database import Database
 
 log = logging.getLogger("roadbed.ledger")
@@ -160,27 +160,32 @@ class Ledger:
             tally = self._tally((trace.app, trace.status, trace.rung))
             tally.requests[0] += 1
             observe_in(tally.seconds, trace.duration_us / 1e6)
-            for usage in trace.usage:
-                tally.tokens_in[0] += usage.input_tokens
-                tally.tokens_out[0] += usage.output_tokens
-                tally.cost[0] += usage.cost_microusd
-            self._count_calls(trace)
+            call = trace.only_call
+            if call is not None:
+                tally.tokens_in[0] += call.input_tokens
+                tally.tokens_out[0] += call.output_tokens
+                tally.cost[0] += call.cost_microusd
+                self._count_call(call.endpoint, OK, call.first_token_ms)
+            else:
+                for usage in trace.usage:
+                    tally.tokens_in[0] += usage.input_tokens
+                    tally.tokens_out[0] += usage.output_tokens
+                    tally.cost[0] += usage.cost_microusd
+                for span in trace.spans:
+                    facts = span.attributes
+                    if span.kind == "model" and "endpoint" in facts:
+                        outcome = str(facts.get("failure") or span.status)
+                        self._count_call(str(facts["endpoint"]), outcome, facts.get("first_token_ms"))
+            if trace.error_code == STREAM_CUT:
+                self.metrics.add("roadbed_stream_cuts_total", (trace.app,))
+            elif trace.status == CANCELLED:
+                self.metrics.add("roadbed_client_gone_total", (trace.app,))
 
-    def _count_calls(self, trace: Trace) -> None:
-        """What the calls of models came to, and how the request ended where it did not end well."""
-        metrics = self.metrics
-        for span in trace.spans:
-            if span.kind != "model" or "endpoint" not in span.attributes:
-                continue
-            facts, endpoint = span.attributes, str(span.attributes["endpoint"])
-            metrics.add("roadbed_attempts_total", (endpoint, str(facts.get("failure") or span.status)))
-            first_ms = facts.get("first_token_ms")
-            if first_ms is not None:
-                metrics.observe("roadbed_attempt_ttft_seconds", float(first_ms) / 1000, (endpoint,))
-        if trace.error_code == STREAM_CUT:
-            metrics.add("roadbed_stream_cuts_total", (trace.app,))
-        elif trace.status == CANCELLED:
-            metrics.add("roadbed_client_gone_total", (trace.app,))
+    def _count_call(self, endpoint: str, outcome: str, first_token_ms: Attribute) -> None:
+        """What one call of a model came to."""
+        self.metrics.add("roadbed_attempts_total", (endpoint, outcome))
+        if first_token_ms is not None:
+            self.metrics.observe("roadbed_attempt_ttft_seconds", float(first_token_ms) / 1000, (endpoint,))
 
     def _tally(self, key: tuple[str, str, str]) -> _Tally:
         tally = self._tallies.get(key)

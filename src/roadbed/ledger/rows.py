@@ -47,38 +47,72 @@ Lines = tuple[bytes, bytes, bytes]
 
 def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
     """The rows of one finished trace."""
-    spans, used, asked, answered = trace.spans, trace.usage, trace.question, trace.answer
+    asked, answered, call = trace.question, trace.answer, trace.only_call
     question = _text(asked.text) if keep_content and asked is not None else "\\N"
     answer = _text(answered.text) if keep_content and answered is not None else "\\N"
-    given = made = cost = 0
-    for usage in used:
-        given += usage.input_uncached + usage.cache_read + usage.cache_write
-        made += usage.output_tokens
-        cost += usage.cost_microusd
     trace_id, started_us, principal = trace.id, trace.started_us, trace.principal
     started = _time(started_us)
     app_release, caller = _names((trace.app, trace.release)), _names((principal.id, principal.team))
-    outcome = _names((trace.rung, trace.status, trace.error_code))
-    line = (
-        f"{trace_id}\t{started}\t{app_release}\t{caller}\t{outcome}\t{trace.duration_us}\t{_names((trace.model,))}\t"
-        f"{given}\t{made}\t{cost}\t{trace.masked_count}\t{question}\t{answer}\t{_json(trace.attributes)}\n"
-    )
+    given = made = cost = 0
     span_lines = usage_lines = ""
-    for span in spans:
-        start_us = span.start_us
-        span_lines += (
-            f"{trace_id}\t{span.number}\t{span.parent}\t{_time(started_us + start_us)}\t"
-            f"{_names((span.name, span.kind))}\t{start_us}\t{span.duration_us}\t{span.status}\t"
-            f"{_json(span.attributes)}\n"
+    usage_begin, tags = f"\t{started}\t{trace_id}\t{caller}\t{app_release}\t", trace.tags
+    if call is not None:  # nearly all traces, and by far the most where many come
+        uncached, cache_read, cache_write, made = (
+            call.input_uncached, call.cache_read, call.cache_write, call.output_tokens,
+        )  # fmt: skip
+        given, cost, start_us, first_ms = (
+            uncached + cache_read + cache_write,
+            call.cost_microusd,
+            call.start_us,
+            call.first_token_ms,
         )
-    for number, usage in enumerate(used):
-        usage_lines += (
-            f"{trace_id}-{number}\t{started}\t{trace_id}\t{caller}\t{app_release}\t"
-            f"{_names((usage.route, usage.endpoint, usage.model))}\t{usage.input_uncached}\t{usage.cache_read}\t"
-            f"{usage.cache_write}\t{usage.output_tokens}\t{usage.reasoning_tokens}\t{usage.source}\t"
-            f"{usage.cost_microusd}\t{{{trace.tags}}}\n"
+        span_names, usage_names, attributes = _call_names(call.route, call.endpoint, call.model, call.is_local)
+        span_lines = (
+            f"{trace_id}\t0\t-1\t{_time(started_us + start_us)}\t{span_names}\t{start_us}\t{call.duration_us}\tok\t"
+            f'{attributes}{"null" if first_ms is None else first_ms},"input_tokens":{given},"output_tokens":{made}}}\n'
         )
+        usage_lines = (
+            f"{trace_id}-0{usage_begin}{usage_names}\t{uncached}\t{cache_read}\t{cache_write}\t{made}\t"
+            f"{call.reasoning_tokens}\t{call.source}\t{cost}\t{{{tags}}}\n"
+        )
+    else:
+        for span in trace.spans:
+            start_us = span.start_us
+            span_lines += (
+                f"{trace_id}\t{span.number}\t{span.parent}\t{_time(started_us + start_us)}\t"
+                f"{_names((span.name, span.kind))}\t{start_us}\t{span.duration_us}\t{span.status}\t"
+                f"{_json(span.attributes)}\n"
+            )
+        for number, usage in enumerate(trace.usage):
+            given += usage.input_tokens
+            made += usage.output_tokens
+            cost += usage.cost_microusd
+            usage_lines += (
+                f"{trace_id}-{number}{usage_begin}{_names((usage.route, usage.endpoint, usage.model))}\t"
+                f"{usage.input_uncached}\t{usage.cache_read}\t{usage.cache_write}\t{usage.output_tokens}\t"
+                f"{usage.reasoning_tokens}\t{usage.source}\t{usage.cost_microusd}\t{{{tags}}}\n"
+            )
+    line = (
+        f"{trace_id}\t{started}\t{app_release}\t{caller}\t{_names((trace.rung, trace.status, trace.error_code))}\t"
+        f"{trace.duration_us}\t{_names((trace.model,))}\t{given}\t{made}\t{cost}\t{trace.masked_count}\t{question}\t"
+        f"{answer}\t{_json(trace.attributes)}\n"
+    )
     return _bytes(line), _bytes(span_lines), _bytes(usage_lines)
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _call_names(route: str, endpoint: str, model: str, is_local: bool) -> tuple[str, str, str]:
+    """What the rows of a whole call say of its endpoint: in the span, in the usage, and how the attributes begin."""
+    known = {
+        "endpoint": endpoint,
+        "model": model,
+        "is_local": is_local,
+        "http_status": 200,
+        "failure": "",
+        "reason": "",
+    }
+    attributes = _json(known)[:-1] + ',"first_token_ms":'
+    return _names((f"model {endpoint}", "model")), _names((route, endpoint, model)), attributes
 
 
 @lru_cache(maxsize=NAMES_KEPT)

@@ -89,6 +89,69 @@ class Span:
         self.attributes.update(attributes)
 
 
+class CallFacts(msgspec.Struct, gc=False):
+    """One call of a model that is over: what its span and its usage say. ``output_tokens`` include reasoning.
+
+    ``has_usage`` is False where it is known to have used nothing. ``cost_microusd`` is rounded up.
+    """
+
+    route: str
+    endpoint: str
+    model: str
+    is_local: bool
+    start_us: int
+    duration_us: int
+    first_token_ms: float | None
+    input_uncached: int
+    cache_read: int
+    cache_write: int
+    output_tokens: int
+    reasoning_tokens: int
+    source: str
+    cost_microusd: int
+    http_status: int = 200
+    status: str = OK
+    failure: str = ""
+    reason: str = ""
+    has_usage: bool = True
+
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens, cached or not."""
+        return self.input_uncached + self.cache_read + self.cache_write
+
+    def record(self, trace: Trace, span: Span) -> None:
+        """Close ``span`` with these facts, and add the usage."""
+        span.duration_us = self.duration_us
+        span.status = self.status
+        span.attributes = {
+            "endpoint": self.endpoint,
+            "model": self.model,
+            "is_local": self.is_local,
+            "http_status": self.http_status,
+            "failure": self.failure,
+            "reason": self.reason[:ATTRIBUTE_CHARACTERS_MAX],
+            "first_token_ms": self.first_token_ms,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+        }
+        if self.has_usage:
+            trace.usage.append(
+                Usage(
+                    self.endpoint,
+                    self.model,
+                    self.route,
+                    self.input_uncached,
+                    self.cache_read,
+                    self.cache_write,
+                    self.output_tokens,
+                    self.reasoning_tokens,
+                    self.source,
+                    self.cost_microusd,
+                )
+            )
+
+
 class LateFacts(Protocol):
     """Facts that are worked out when the trace is read or stored: off the request's path, and many traces at once."""
 
@@ -121,7 +184,8 @@ class Trace:
     duration_us = dropped_spans = _masked_count = 0
     _question: Guarded | None = None
     _answer: Guarded | None = None
-    _late: list[LateFacts] | None = None
+    _late: LateFacts | None = None
+    _call: CallFacts | None = None
     _attributes: dict[str, Attribute] | None = None
     purse: Purse | None = None
     ticket: Ticket | None = None
@@ -158,16 +222,21 @@ class Trace:
     @property
     def spans(self) -> list[Span]:
         """The steps so far, in the order in which they began."""
-        if self._late is not None:
-            self._work_out()
+        if self._call is not None:
+            self._work_out_call()
         return self._spans
 
     @property
     def usage(self) -> list[Usage]:
         """What each call of a model used."""
-        if self._late is not None:
-            self._work_out()
+        if self._call is not None:
+            self._work_out_call()
         return self._usage
+
+    @property
+    def only_call(self) -> CallFacts | None:
+        """The call of `note_call`, where the trace has no other step: its rows and sums need no `Span`."""
+        return self._call if not self._spans and not self._usage else None
 
     @property
     def question(self) -> Guarded | None:
@@ -203,16 +272,24 @@ class Trace:
         self._masked_count = count
 
     def add_late(self, facts: LateFacts) -> None:
-        """Take facts that are worked out when somebody asks for what they tell."""
-        if self._late is None:
-            self._late = [facts]
-        else:
-            self._late.append(facts)
+        """Take question and answer, guarded when somebody asks for them."""
+        self._work_out()
+        self._late = facts
+
+    def note_call(self, call: CallFacts) -> None:
+        """Take a call that was answered whole; it becomes a `Span` and a `Usage` when somebody asks for those."""
+        self._work_out_call()
+        self._call = call
 
     def _work_out(self) -> None:
         late, self._late = self._late, None
-        for facts in late or ():
-            facts.record(self)
+        if late is not None:
+            late.record(self)
+
+    def _work_out_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.record(self, self.add_span(f"model {call.endpoint}", "model", call.start_us))
 
     def now_us(self) -> int:
         """Microseconds since the trace began."""
