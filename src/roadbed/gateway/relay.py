@@ -108,12 +108,12 @@ class Relay(ABC):
     _parser: SseParser | None = None
     _decoder: OpenAIDecoder | None = None
     _exchange: Exchange | None = None
-    _body: tuple[bytes, ...] = ()
+    _body: list[bytes] | tuple[()] = ()
     _held: tuple[Event, ...] = ()
     _frame: TextFrame | None = None
     _is_stream = _is_committed = _is_done = _is_paused = _has_reported = _is_unpaid = False
     _hold: Reservation | None = None
-    _bytes_out = _started_us = 0
+    _body_bytes = _bytes_out = _started_us = 0
     _frames_left = FRAMES_MAX
     _stall_s = 0.0
 
@@ -331,9 +331,11 @@ class Relay(ABC):
             self._take_stream(sse_events)
             self._learn(self._parser, data, len(sse_events))
             return
-        self._body = (*self._body, data)
-        if self.head is not None and self.head.status != 200 and sum(map(len, self._body)) > ERROR_BODY_BYTES_MAX:
-            self._fail(failure_of_response(self.head, b"".join(self._body)))
+        body = self._body = self._body or []
+        body.append(data)
+        self._body_bytes += len(data)
+        if self.head is not None and self.head.status != 200 and self._body_bytes > ERROR_BODY_BYTES_MAX:
+            self._fail(failure_of_response(self.head, b"".join(body)))
 
     def _take_error(self, error: UpstreamFailed) -> None:
         if self.finish_reason is not None:
