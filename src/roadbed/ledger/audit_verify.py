@@ -307,7 +307,7 @@ def _scan_lines(scan: Scan, lines: Sequence[bytes], *, is_text: bool) -> None:
         leaf = sha(b"\0" + record).digest()
         leaves.append(leaf)
         if its_shard != shard or its_seq != seq + 1:
-            if shard:
+            if number:
                 scan.runs.append((shard.decode("ascii", "replace"), first, seq - first + 1))
             shard, first, at = its_shard, its_seq, its_at
             chain = b""
@@ -494,10 +494,13 @@ def _verify_checkpoints(
 ) -> dict[int, bytes]:
     """Walk from checkpoint to checkpoint; the signed root of each size."""
     roots: dict[int, bytes] = {}
-    before = _verify_base(report, tree, base, keys)
+    before, expected = _verify_base(report, tree, base, keys), int(base.get("number", 0))
     for entry in checkpoints:
         number, ranges = entry["number"], entry["ranges"]
         leaves: list[bytes] = []
+        expected += 1
+        if number != expected:
+            report.add("order", f"checkpoint {number} stands where {expected} should")
         for shard, first, last, head in ranges:
             seq, chain = heads.get(shard, (0, CHAIN_START))
             if first != seq + 1:
