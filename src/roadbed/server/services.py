@@ -9,11 +9,14 @@ lock, no jobs, no parsers, no follower; `Services.agree` keeps them like their o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+
+import msgspec
 
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.gateway.gateway import Gateway
@@ -38,6 +41,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.exporting import collector_of, open_exporter
@@ -88,6 +92,7 @@ class Services:
     teams: Teams
     identity: Identity
     sessions: Sessions
+    trail: AuditTrail
     ledger: Ledger
     reader: LedgerReader
     embedder: EmbeddingWorker
@@ -139,6 +144,7 @@ class Services:
             raise UnknownEndpoint(f"there is no endpoint {endpoint[:200]!r}")
         order = EndpointOrder(endpoint, name)
         log.warning("endpoint %s: %s, by %s", endpoint, name, actor)
+        self.trail.note(f"endpoints.{name}", actor, endpoint)
         if self.serving is not None:
             self.serving.order(order)
         else:
@@ -153,6 +159,9 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
+        digest = hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
+        await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
+        self.trail.take(manifest, workspace.folder)
         self.teams.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
@@ -168,6 +177,7 @@ class Services:
         compiled = compile_releases(workspace, generations)
         moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
+            self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
 
     def deployment(self, running: int) -> Deployment:
@@ -187,6 +197,7 @@ class Services:
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
+            self.trail.take(manifest, self.workspace.folder)
             self.teams.take(manifest)
             self.money.take(manifest)
             self.ledger.configure(
@@ -249,7 +260,10 @@ async def _build(
     teams = Teams(guard)
     teams.take(manifest)
     identity = await stack.enter_async_context(Identity(database))
+    slot = serving.number if serving is not None else None
+    trail = await open_trail(stack, settings, manifest, workspace.folder, database, metrics, slot=slot)
     ledger = _open_ledger(stack, settings, manifest, database, metrics, serving)
+    ledger.audit_to(trail.audit.note_trace)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
@@ -286,6 +300,7 @@ async def _build(
         teams=teams,
         identity=identity,
         sessions=await Sessions.open(database, identity),
+        trail=trail,
         ledger=ledger,
         reader=LedgerReader(database),
         embedder=embedder,
