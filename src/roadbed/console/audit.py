@@ -53,7 +53,7 @@ async def audit(visit: Visit) -> Page:
     actor = chosen["actor"]
     before = visit.query("before")
     rows, place = await record.page(
-        actor=record.pseudonym(actor) if actor and actor != "system" else actor,
+        actor=record.pseudonym(actor) if actor else "",
         action=chosen["action"],
         acts_only=not chosen["action"],
         start=datetime.now(UTC) - RANGES[chosen["within"]][1],

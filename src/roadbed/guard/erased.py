@@ -82,15 +82,16 @@ class WordFinder:
     """Finds one value in stored texts: exactly, and folded word by word."""
 
     def __init__(self, value: str) -> None:
-        self._words = checked_words(value)
-        self._exact = re.compile(re.escape(value.strip()), re.IGNORECASE)
+        self.value = value.strip()
+        self.words = checked_words(value)
+        self._exact = re.compile(re.escape(self.value), re.IGNORECASE)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where the value stands, in order and disjoint."""
         spans = [match.span() for match in self._exact.finditer(text)]
-        words, count = words_of(text), len(self._words)
+        words, count = words_of(text), len(self.words)
         for at in range(len(words) - count + 1):
-            if words[at][0] == self._words[0] and [word for word, _, _ in words[at : at + count]] == self._words:
+            if words[at][0] == self.words[0] and [word for word, _, _ in words[at : at + count]] == self.words:
                 spans.append((words[at][1], words[at + count - 1][2]))
         merged: list[tuple[int, int]] = []
         for start, end in sorted(spans):

@@ -70,6 +70,10 @@ class Checkpointer:
         """The key that signs, for whoever verifies."""
         return self._signer.public
 
+    def sign_text(self, text: str) -> str:
+        """The signature of another text by the log's key."""
+        return self._signer.sign_text(text)
+
     async def run(self) -> list[Taken]:
         """Take in all that is recorded; the checkpoints made, none when nothing is new or another process is at it.
 

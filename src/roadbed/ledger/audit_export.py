@@ -109,7 +109,7 @@ class AuditReader:
             base = await self._base(first, tree["base_size"], bytes(tree["base_frontier"]), tree["base_heads"])
         else:
             row = await self._database.fetchrow("SELECT * FROM audit_checkpoint WHERE number = $1", first)
-            base = await self._base(first, row["size"], bytes(row["frontier"]), await self._heads_at(tree, first))
+            base = await self._base(first, row["size"], bytes(row["frontier"]), await heads_at(self._database, tree, first))
         count, names = 0, ["records-00000.txt"]
         yield names[0], b""
         checkpoints = await self._database.fetch(
@@ -151,16 +151,6 @@ class AuditReader:
         nodes = [node.hex() for node in nodes_of(frontier)]
         return {"number": number, "size": size, "frontier": nodes, "heads": heads, "note": note or ""}
 
-    async def _heads_at(self, tree: Any, number: int) -> dict[str, list[Any]]:
-        """Every shard's last record and head at a checkpoint."""
-        heads = dict(tree["base_heads"])
-        for row in await self._database.fetch(
-            "SELECT ranges FROM audit_checkpoint WHERE number > $1 AND number <= $2 ORDER BY number",
-            *(tree["base_number"], number),
-        ):
-            heads.update({shard: [last, head] for shard, _, last, head in json.loads(row["ranges"])})
-        return heads
-
     async def _lines(self, shard: str, first: int, last: int) -> AsyncIterator[Sequence[bytes]]:
         while first <= last:
             rows = await self._database.fetch(
@@ -172,6 +162,17 @@ class AuditReader:
                 return
             yield [b"%b %b\n" % (bytes(row["chain"]).hex().encode(), row["record"].encode()) for row in rows]
             first = rows[-1]["seq"] + 1
+
+
+async def heads_at(database: Any, tree: Any, number: int) -> dict[str, list[Any]]:
+    """Every shard's last record and head at a checkpoint; ``database`` may be a connection, ``tree`` is the row."""
+    heads = dict(tree["base_heads"])
+    for row in await database.fetch(
+        "SELECT ranges FROM audit_checkpoint WHERE number > $1 AND number <= $2 ORDER BY number",
+        *(tree["base_number"], number),
+    ):
+        heads.update({shard: [last, head] for shard, _, last, head in json.loads(row["ranges"])})
+    return heads
 
 
 def _checkpoint_line(row: Any) -> bytes:

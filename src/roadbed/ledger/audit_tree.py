@@ -85,6 +85,10 @@ class Signer:
             write_private_file(path, base64.b64encode(raw) + b"\n")
         return cls(name, _key_of(path.read_text(encoding="ascii"), str(path)))
 
+    def sign_text(self, text: str) -> str:
+        """The signature of any other text, such as a receipt: base64, as in a note."""
+        return base64.b64encode(self.public.hash + self._key.sign(text.encode())).decode()
+
     def sign(self, checkpoint: Checkpoint) -> str:
         """The signed note of a checkpoint."""
         text = note_text(checkpoint)

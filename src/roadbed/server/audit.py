@@ -38,6 +38,7 @@ log = logging.getLogger("roadbed.audit")
 PSEUDONYM_SECRET = "audit_pseudonyms"  # noqa: S105 - its name
 LAST_CHECKPOINT_S = 5.0
 SUFFIXES = {"POST": "create", "PUT": "put", "PATCH": "change", "DELETE": "delete"}
+NOT_PERSONS = frozenset({"system", "workspace", "unknown"})
 T = TypeVar("T")
 
 
@@ -78,7 +79,9 @@ class AuditTrail:
 
     def pseudonym(self, principal_id: str) -> str:
         """What records call a caller."""
-        return principal_id if principal_id.startswith("p_") else self.audit.names.of(principal_id)
+        if principal_id in NOT_PERSONS or principal_id.startswith("p_"):
+            return principal_id
+        return self.audit.names.of(principal_id)
 
     def take(self, manifest: Manifest, folder: Path) -> None:
         """Checkpoint and ship by this manifest from now on. `ConfigError`."""
@@ -130,6 +133,10 @@ class AuditTrail:
             raise
         finally:
             self.note(action, principal_id, resource, outcome)
+
+    def sign_text(self, text: str) -> str:
+        """The signature of a receipt by the log's key."""
+        return self.checkpointer.sign_text(text)
 
     async def page(self, **filters: Any) -> tuple[list[dict[str, Any]], str | None]:
         """Records, newest first, as `AuditReader.page`."""

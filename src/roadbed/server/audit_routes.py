@@ -45,7 +45,7 @@ def audit_routes(services: Services) -> list[Route]:
             raise AuditQueryInvalid("format is json, csv or jsonl", param="format")
         actor = given.get("actor") or ""
         filters = {
-            "actor": trail.pseudonym(actor) if actor and actor != "system" else actor,
+            "actor": trail.pseudonym(actor) if actor else "",
             "action": given.get("action") or "",
             "acts_only": given.get("acts") == "true",
             "start": time_of(given.get("from"), "from"),

@@ -44,11 +44,13 @@ from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
+from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
+from roadbed.server.retention import Retention
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import SourceHealth, Sources
@@ -93,6 +95,8 @@ class Services:
     identity: Identity
     sessions: Sessions
     trail: AuditTrail
+    erasures: Erasures
+    retention: Retention
     ledger: Ledger
     reader: LedgerReader
     embedder: EmbeddingWorker
@@ -162,6 +166,7 @@ class Services:
         digest = hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
         self.trail.take(manifest, workspace.folder)
+        self.retention.take(manifest.retention)
         self.teams.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
@@ -280,6 +285,14 @@ async def _build(
     embedder, knowledge = await _open_knowledge(
         stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
     )
+    stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
+    erasures = Erasures(stores)
+    await erasures.start()
+    stack.push_async_callback(erasures.close)
+    retention = Retention(database, knowledge, trail, settings.state)
+    stack.push_async_callback(retention.close)
+    if is_owner:
+        retention.start()
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
@@ -301,6 +314,8 @@ async def _build(
         identity=identity,
         sessions=await Sessions.open(database, identity),
         trail=trail,
+        erasures=erasures,
+        retention=retention,
         ledger=ledger,
         reader=LedgerReader(database),
         embedder=embedder,
