@@ -55,7 +55,9 @@ def each_us(count: int, function: object) -> float:
 
 async def measure(records: int) -> None:
     """All of it."""
-    print(f"python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {records} records")
+    print(
+        f"python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {records} records"
+    )
     names, trace, shard = Pseudonyms(b"k" * 32), finished(), new_id()
     event = request_event(trace, names)
     record = encode_event(event, shard, 1, 1)

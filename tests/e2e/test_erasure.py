@@ -51,7 +51,7 @@ def search(server: Server, query: str) -> str:
 
 def test_nothing_of_an_erased_person_is_left_and_nothing_brings_it_back(scratch: Path) -> None:
     workspace = write_files(scratch / "workspace", NOTES)
-    with serving(workspace, scratch) as server:
+    with serving(workspace, scratch / "state") as server:
         sent = {"name": "mail.md", "text": f"# Mail\n\n{SUBJECT} <{MAIL}> asks for the rush fee.\n"}
         assert server.post("/api/collections/company/documents", sent).status_code == 202
         eventually(lambda: "asks for" in search(server, "mail rush fee") or None, what="the upload")
@@ -68,12 +68,16 @@ def test_nothing_of_an_erased_person_is_left_and_nothing_brings_it_back(scratch:
         done = server.cli("erase", "--subject", SUBJECT, "--compact", "--json")
         assert done.returncode == 0, done.stderr + server.output
         receipt = json.loads(done.stdout)
-        assert receipt["stores"]["documents"] >= 2 and receipt["stores"]["uploads"] == 1
-        assert receipt["stores"]["trace"] >= 1 and receipt["stores"]["api_key"] == 1
+        assert receipt["stores"]["documents"] >= 2
+        assert receipt["stores"]["uploads"] == 1
+        assert receipt["stores"]["trace"] >= 1
+        assert receipt["stores"]["api_key"] == 1
         assert server.post("/api/erasures", {"subject": MAIL, "compact": True}).status_code == 201
 
         text = search(server, "rush fee agreed lease mail travel")
-        assert "[ERASED]" in text and "35 %" in text and "Wilhelmina Berg did not" in text
+        assert "[ERASED]" in text
+        assert "35 %" in text
+        assert "Wilhelmina Berg did not" in text
         # A file that changes brings it back to no one: the guard knows the value by its digest.
         (workspace / "notes" / "fees.md").write_text(NOTES["notes/fees.md"] + "\nParking is free.\n")
         assert server.post("/api/ingest", {"source": "notes"}).status_code == 202

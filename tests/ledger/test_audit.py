@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,9 +48,11 @@ async def test_the_spool_keeps_acts_while_the_database_is_away_and_refuses_them_
     await audit.start()
     await database.execute("ALTER TABLE audit_record RENAME TO gone")
     await audit.act(event_of("keys.create", resource="spooled"))
-    with pytest.raises(AuditUnavailable):
-        for number in range(200):
-            await audit.act(event_of("keys.create", resource=f"{number:0300d}"))
+    accepted = 0
+    with contextlib.suppress(AuditUnavailable):
+        for accepted in range(200):
+            await audit.act(event_of("keys.create", resource=f"{accepted:0300d}"))
+    assert accepted < 199, "the spool never got full: the test shows nothing"
     with pytest.raises(AuditUnavailable):
         await audit.act(event_of("keys.create", resource="refused at once"))
     trace = Trace("helpdesk", Principal("key-1", "support"))
@@ -66,7 +69,9 @@ async def test_the_spool_keeps_acts_while_the_database_is_away_and_refuses_them_
     rows = await database.fetch("SELECT seq, record FROM audit_record ORDER BY seq")
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
     text = " ".join(row["record"] for row in rows)
-    assert '"spooled"' in text and '"after"' in text and "refused at once" not in text
+    assert '"spooled"' in text
+    assert '"after"' in text
+    assert "refused at once" not in text
     assert trace.id in text
     checkpointer = open_checkpointer(database, tmp_path)
     await checkpointer.run()
@@ -87,7 +92,8 @@ async def test_pages_are_filtered_and_go_on(database: Database, tmp_path: Path) 
         before = place
     assert [row["resource"] for row in seen] == ["schlüssel 11", "schlüssel 10", "schlüssel 5", "schlüssel 0"]
     rows, _ = await reader.page(actor=audit.names.of("key-1"), limit=100)
-    assert {row["action"] for row in rows} == {"request"} and len(rows) == 12
+    assert {row["action"] for row in rows} == {"request"}
+    assert len(rows) == 12
     with pytest.raises(AuditQueryInvalid):
         await reader.page(before="nonsense")
 
@@ -100,7 +106,8 @@ async def test_an_export_of_some_days_is_proven_from_the_checkpoint_before_it(
     folder = await export(database, tmp_path / "part", start=datetime.now(UTC) - timedelta(days=1))
     report = verify(folder, key)
     assert report.is_whole, report.faults
-    assert report.first == 7 and report.checkpoints == 2
+    assert report.first == 7
+    assert report.checkpoints == 2
     base = json.loads((folder / "export.json").read_text())
     base["base"]["frontier"][0] = "00" * 32
     (folder / "export.json").write_text(json.dumps(base))

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import roadbed.ledger.audit_verify as verifier
+from roadbed.kernel.principal import Principal
 from roadbed.ledger.audit_record import AuditEvent, Pseudonyms, encode_event, event_of, request_event
 from roadbed.ledger.audit_tree import Signer, consistency_proof, root_of, split
 from roadbed.ledger.audit_verify import (
@@ -30,7 +31,6 @@ from roadbed.ledger.audit_verify import (
     parse_record,
 )
 from roadbed.ledger.trace import Trace
-from roadbed.kernel.principal import Principal
 from roadbed.store.database import Database
 
 from .audit_log import ORIGIN, small_log, tiny_log, verify
@@ -80,7 +80,9 @@ def test_a_proof_holds_for_the_tree_that_it_was_made_for_alone(old: int, more: i
 
 
 @given(
-    st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True), st.text() | st.integers(0, (1 << 53) - 1), max_size=6),
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True), st.text() | st.integers(0, (1 << 53) - 1), max_size=6
+    ),
     st.text(),
 )
 @settings(max_examples=60)
@@ -138,7 +140,8 @@ def test_a_removed_or_moved_or_doubled_record_is_found_at_its_place(log: tuple[P
     records, kept = folder / "records-00000.txt", (folder / "records-00000.txt").read_bytes()
     lines_of(records, lambda lines: lines.__delitem__(index))
     report = verify(folder, key)
-    assert not report.is_whole and min(f.position for f in report.faults if f.position >= 0) <= index
+    assert not report.is_whole
+    assert min(f.position for f in report.faults if f.position >= 0) <= index
     records.write_bytes(kept)
 
     def swap(lines: list[bytes]) -> None:
@@ -200,7 +203,16 @@ def test_garbage_for_an_export_is_a_clear_error(log: tuple[Path, str]) -> None:
     folder, key = log
     for name in ("export.json", "checkpoints.jsonl"):
         kept = (folder / name).read_bytes()
-        for garbage in (b"", b"{}", b"[]", b"\xff\xfe", b'{"format":1}', b"null", os.urandom(500), kept[: len(kept) // 2]):
+        for garbage in (
+            b"",
+            b"{}",
+            b"[]",
+            b"\xff\xfe",
+            b'{"format":1}',
+            b"null",
+            os.urandom(500),
+            kept[: len(kept) // 2],
+        ):
             (folder / name).write_bytes(garbage)
             assert is_noticed(folder, key), (name, garbage)
         (folder / name).write_bytes(kept)
@@ -219,7 +231,8 @@ def test_it_runs_as_a_file_of_its_own(log: tuple[Path, str], tmp_path: Path) -> 
     assert subprocess.run(command, capture_output=True, check=False, cwd=alone).returncode == 1
     (folder / "export.json").unlink()
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=alone)
-    assert done.returncode == 2 and done.stderr == "not verified: export.json cannot be read: No such file or directory\n"
+    said = "not verified: export.json cannot be read: No such file or directory\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 _WITHOUT_PRODUCT = """

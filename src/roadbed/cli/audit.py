@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="verify|export|query|head")
     verify = actions.add_parser("verify", help="verify an export, or the log of a running server")
     verify.add_argument("folder", nargs="?", type=Path, help="an export (default: a fresh one of the server's log)")
-    verify.add_argument("--key", action="append", help="a public key, or a file of some (default: what the server says)")
+    verify.add_argument(
+        "--key", action="append", help="a public key, or a file of some (default: what the server says)"
+    )
     verify.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
     add_arguments(verify)
     export = actions.add_parser("export", help="write whole checkpoints of the log into a folder")
@@ -57,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"roadbed: {arguments.out} exists already; name a folder that does not", file=sys.stderr)
             return EXIT_USAGE
         files = _export(server, arguments.out, arguments.start, arguments.end)
-        print_json({"folder": str(arguments.out), "files": files}) if arguments.json else print(f"wrote {arguments.out}")
+        print_json({"folder": str(arguments.out), "files": files}) if arguments.json else print(
+            f"wrote {arguments.out}"
+        )
     elif arguments.action == "query":
         _query(server, arguments)
     else:

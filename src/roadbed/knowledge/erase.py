@@ -168,4 +168,3 @@ def _plain_text(data: bytes) -> str | None:
 
 def _id_of(row: Any) -> str:
     return document_id_of(row["source"], row["key"])
-

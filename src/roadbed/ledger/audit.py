@@ -124,7 +124,9 @@ class Audit:
             try:
                 await asyncio.wait_for(task, CLOSE_TIMEOUT_S)
             except TimeoutError:
-                log.error("the audit's writer did not end within %g s; its last records may be missing", CLOSE_TIMEOUT_S)
+                log.error(
+                    "the audit's writer did not end within %g s; its last records may be missing", CLOSE_TIMEOUT_S
+                )
         self._spool.close()
 
     def adopt_spools(self) -> None:

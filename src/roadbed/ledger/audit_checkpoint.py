@@ -58,7 +58,7 @@ def nodes_of(data: bytes) -> list[bytes]:
 
 
 class Checkpointer:
-    """Makes checkpoints of one log. ``folder`` keeps the last note, by which a database that was set back is noticed."""
+    """Makes checkpoints of one log. ``folder`` keeps the last note: by it, a database that was set back is noticed."""
 
     def __init__(self, database: Database, signer: Signer, folder: Path) -> None:
         self._database = database
@@ -126,7 +126,8 @@ class Checkpointer:
         number, root, nodes = tree["number"] + 1, frontier.root(), b"".join(frontier.nodes)
         note = self._signer.sign(Checkpoint(self.public.name, frontier.size, root, ranges_digest(ranges)))
         await connection.execute(
-            "INSERT INTO audit_checkpoint (number, size, note, ranges, proof, frontier) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO audit_checkpoint (number, size, note, ranges, proof, frontier)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
             *(number, frontier.size, note, _json(ranges), _json([node.hex() for node in proof]), nodes),
         )
         await connection.execute(

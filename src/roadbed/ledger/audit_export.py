@@ -56,11 +56,11 @@ class AuditReader:
         rows = await self._database.fetch(
             "SELECT at, shard, seq, record FROM audit_record WHERE ($1 = '' OR actor = $1)"
             " AND ($2 = '' OR action = $2 OR (right($2, 1) = '*' AND starts_with(action, left($2, -1))))"
-            + (" AND action <> 'request'" if acts_only else "")
-            + " AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)"
+            " AND (action <> 'request' OR NOT $9::boolean)"
+            " AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)"
             " AND ($5::timestamptz IS NULL OR (at, shard, seq) < ($5, $6, $7::bigint))"
             " ORDER BY at DESC, shard DESC, seq DESC LIMIT $8",
-            *(actor, action, start, end, at, shard, seq, min(limit, PAGE_RECORDS_MAX) + 1),
+            *(actor, action, start, end, at, shard, seq, min(limit, PAGE_RECORDS_MAX) + 1, acts_only),
         )
         more = len(rows) > limit
         rows = rows[:limit]
@@ -109,7 +109,9 @@ class AuditReader:
             base = await self._base(first, tree["base_size"], bytes(tree["base_frontier"]), tree["base_heads"])
         else:
             row = await self._database.fetchrow("SELECT * FROM audit_checkpoint WHERE number = $1", first)
-            base = await self._base(first, row["size"], bytes(row["frontier"]), await heads_at(self._database, tree, first))
+            base = await self._base(
+                first, row["size"], bytes(row["frontier"]), await heads_at(self._database, tree, first)
+            )
         count, names = 0, ["records-00000.txt"]
         yield names[0], b""
         checkpoints = await self._database.fetch(

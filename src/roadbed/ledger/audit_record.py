@@ -80,12 +80,8 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 def encode_event(event: AuditEvent, shard: str, seq: int, at_us: int) -> bytes:
     """The record of an event at its place. msgspec's bytes equal rfc8785's, fifty times as fast."""
-    return _encode(
-        _Record(
-            event.action, event.actor, at_us, event.detail, event.outcome, event.release, event.resource, event.rung,
-            seq, shard,
-        )  # fmt: skip
-    )
+    facts = (event.outcome, event.release, event.resource, event.rung)
+    return _encode(_Record(event.action, event.actor, at_us, event.detail, *facts, seq, shard))
 
 
 def event_of(
@@ -141,6 +137,4 @@ def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
         team=trace.principal.team,
         trace=trace.id,
     )
-    return AuditEvent(
-        REQUEST, names.of(trace.principal.id), trace.app, trace.status, trace.release, trace.rung, detail
-    )
+    return AuditEvent(REQUEST, names.of(trace.principal.id), trace.app, trace.status, trace.release, trace.rung, detail)

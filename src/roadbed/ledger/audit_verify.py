@@ -102,7 +102,9 @@ class Frontier:
             level = list(leaves[at : at + take])
             while len(level) > 1:
                 pairs = iter(level)
-                level = [hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+                level = [
+                    hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)
+                ]
             self._push(level[0], take)
             at += take
 
@@ -244,7 +246,7 @@ def _is_signed(body: str, key: PublicKey, text: bytes) -> bool:
 
 
 class Scan:
-    """What was found in the lines of one file. ``runs`` are (shard, first seq, count) of lines that follow each other."""
+    """What was found in the lines of one file. ``runs`` are (shard, first seq, count) of lines in a row."""
 
     def __init__(self) -> None:
         self.leaves: list[bytes] = []
@@ -466,7 +468,7 @@ def verify_export(
     return report
 
 
-class _scanner:  # noqa: N801 - a context manager that reads as a function
+class _scanner:
     """Scans of files in order, in as many processes as there are cores where that pays."""
 
     def __init__(self, files: Sequence[Path], processes: int | None) -> None:
@@ -534,9 +536,7 @@ def _verify_checkpoints(
     return roots
 
 
-def _verify_base(
-    report: Report, tree: Frontier, base: dict[str, Any], keys: Sequence[PublicKey]
-) -> tuple[int, bytes]:
+def _verify_base(report: Report, tree: Frontier, base: dict[str, Any], keys: Sequence[PublicKey]) -> tuple[int, bytes]:
     """The signed beginning of an export that does not begin with the log."""
     root = tree.root()
     report.proven = tree.size

@@ -52,9 +52,9 @@ class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uploads: Annotated[
         str, Meta(pattern=DURATION_PATTERN, description="uploaded documents, since they were last sent")
     ] = "36500d"
-    spool: Annotated[
-        str, Meta(pattern=DURATION_PATTERN, description="damaged spool files, which are set aside")
-    ] = "30d"
+    spool: Annotated[str, Meta(pattern=DURATION_PATTERN, description="damaged spool files, which are set aside")] = (
+        "30d"
+    )
 
 
 class TracesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""``/api/audit``: the record for auditors: pages, where it stands, exports, and this deployment as another's witness."""
+"""``/api/audit``: the record for auditors: pages, its state, exports, and this deployment as another's witness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from roadbed.kernel.principal import ADMIN, AUDITOR

@@ -14,9 +14,9 @@ import logging
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from pathlib import Path
 from roadbed.gateway.gateway import Gateway
 from roadbed.guard.deployment_secrets import load_deployment_secret
 from roadbed.guard.erased import ErasedValues, WordFinder, checked_words, digest_of_words
@@ -173,4 +173,3 @@ class Erasures:
                 await connection.execute("SELECT pg_switch_wal()")
                 await connection.execute("CHECKPOINT")
         return []
-

@@ -18,7 +18,7 @@ from roadbed.server.services import Services
 
 
 class ErasureOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/erasures``. ``compact`` rewrites the tables, so that no dead row is left; they are locked meanwhile."""
+    """``POST /api/erasures``. ``compact`` rewrites the tables, so that no dead row is left; it locks them meanwhile."""
 
     subject: Annotated[str, Meta(min_length=1, max_length=CHARACTERS_MAX)]
     dry_run: bool = False

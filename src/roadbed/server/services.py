@@ -265,10 +265,7 @@ async def _build(
     teams = Teams(guard)
     teams.take(manifest)
     identity = await stack.enter_async_context(Identity(database))
-    slot = serving.number if serving is not None else None
-    trail = await open_trail(stack, settings, manifest, workspace.folder, database, metrics, slot=slot)
-    ledger = _open_ledger(stack, settings, manifest, database, metrics, serving)
-    ledger.audit_to(trail.audit.note_trace)
+    trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
@@ -283,16 +280,10 @@ async def _build(
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
-        stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
+        stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
     )
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
-    erasures = Erasures(stores)
-    await erasures.start()
-    stack.push_async_callback(erasures.close)
-    retention = Retention(database, knowledge, trail, settings.state)
-    stack.push_async_callback(retention.close)
-    if is_owner:
-        retention.start()
+    erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
@@ -331,6 +322,18 @@ async def _build(
     )
 
 
+async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:
+    """What removes data: at a person's request, and by age."""
+    erasures = Erasures(stores)
+    await erasures.start()
+    stack.push_async_callback(erasures.close)
+    retention = Retention(stores.database, stores.knowledge, stores.trail, stores.state)
+    stack.push_async_callback(retention.close)
+    if is_owner:
+        retention.start()
+    return erasures, retention
+
+
 def schema_of(settings: Settings, manifest: Manifest) -> str:
     """The schema that a workspace lives in."""
     return settings.schema or schema_name(manifest.name)
@@ -356,14 +359,17 @@ async def _open_database(
     return embedded, database
 
 
-def _open_ledger(
+async def _open_records(
     stack: AsyncExitStack,
     settings: Settings,
-    manifest: Manifest,
+    workspace: Workspace,
     database: Database,
     metrics: Metrics,
     serving: Serving | None,
-) -> Ledger:
+) -> tuple[AuditTrail, Ledger]:
+    """The audit, and the ledger, which tells it of every request."""
+    manifest, slot = workspace.manifest, serving.number if serving is not None else None
+    trail = await open_trail(stack, settings, manifest, workspace.folder, database, metrics, slot=slot)
     spool = settings.state / "spool"
     ledger = Ledger(
         database,
@@ -374,9 +380,10 @@ def _open_ledger(
         spool_bytes_max=SPOOL_BYTES_MAX // settings.workers,
         is_owner=serving is None,
     )
+    ledger.audit_to(trail.audit.note_trace)
     ledger.start()
     stack.push_async_callback(ledger.close)
-    return ledger
+    return trail, ledger
 
 
 async def _open_knowledge(
