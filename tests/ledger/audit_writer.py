@@ -68,7 +68,7 @@ acted = 0
 async def main(dsn: str, schema: str, folder: str, slot: str, phase: str) -> None:
     """Record."""
     global acted
-    audit_module.Spool = DyingSpool  # type: ignore[misc]
+    vars(audit_module)["Spool"] = DyingSpool
     async with await Database.open(dsn, schema, max_size=3) as database:
         spool = Path(folder) / "spool" if slot == "0" else Path(folder) / f"spool/worker-{slot}-{os.getpid()}"
         audit = DyingAudit(

@@ -69,7 +69,7 @@ class AuditReader:
 
     async def head(self) -> dict[str, Any]:
         """Where the log stands: the last checkpoint, what it does not hold yet, and the copies of it."""
-        tree = await self._database.fetchrow("SELECT number, size, base_size, fault FROM audit_tree")
+        tree: Any = await self._database.fetchrow("SELECT number, size, base_size, fault FROM audit_tree")
         last = await self._database.fetchrow(
             "SELECT number, at, note FROM audit_checkpoint ORDER BY number DESC LIMIT 1"
         )
@@ -102,13 +102,13 @@ class AuditReader:
 
         It holds whole checkpoints: from the first that may hold a record of ``start``, to the one that holds ``end``.
         """
-        tree = await self._database.fetchrow("SELECT * FROM audit_tree")
+        tree: Any = await self._database.fetchrow("SELECT * FROM audit_tree")
         first, last = await self._numbers(tree, start, end)
         base: dict[str, Any]
         if first == tree["base_number"]:
             base = await self._base(first, tree["base_size"], bytes(tree["base_frontier"]), tree["base_heads"])
         else:
-            row = await self._database.fetchrow("SELECT * FROM audit_checkpoint WHERE number = $1", first)
+            row: Any = await self._database.fetchrow("SELECT * FROM audit_checkpoint WHERE number = $1", first)
             base = await self._base(
                 first, row["size"], bytes(row["frontier"]), await heads_at(self._database, tree, first)
             )

@@ -85,7 +85,7 @@ def encode_event(event: AuditEvent, shard: str, seq: int, at_us: int) -> bytes:
 
 
 def event_of(
-    action: str, *, actor: str = "", resource: str = "", outcome: str = "ok", release: str = "", **detail: Detail
+    action: str, *, actor: str = "", resource: str = "", outcome: str = "ok", release: str = "", **detail: Any
 ) -> AuditEvent:
     """An event of anything but a request; texts are cut at `TEXT_CHARACTERS_MAX`. `ValueError` for a bad name."""
     if len(detail) > DETAILS_MAX or not all(map(_NAME.fullmatch, detail)):

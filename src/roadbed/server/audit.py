@@ -24,7 +24,7 @@ from roadbed.kernel.ids import new_id
 from roadbed.ledger.audit import Audit
 from roadbed.ledger.audit_checkpoint import AuditBroken, Checkpointer
 from roadbed.ledger.audit_export import AuditReader
-from roadbed.ledger.audit_record import Detail, Pseudonyms, event_of
+from roadbed.ledger.audit_record import Pseudonyms, event_of
 from roadbed.ledger.audit_tree import Signer
 from roadbed.ledger.manifest import AuditConfig
 from roadbed.ledger.metrics import Metrics
@@ -108,18 +108,18 @@ class AuditTrail:
 
     # -- recording ----------------------------------------------------------------------------------------------------
 
-    async def act(self, action: str, principal_id: str, resource: str = "", **detail: Detail) -> None:
+    async def act(self, action: str, principal_id: str, resource: str = "", **detail: Any) -> None:
         """Record an act before it is done. `AuditUnavailable`."""
         actor = self.pseudonym(principal_id)
         await self.audit.act(event_of(action, actor=actor, resource=resource, outcome="begun", **detail))
 
-    def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Detail) -> None:
+    def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Any) -> None:
         """Record what has happened, without waiting."""
         actor = self.pseudonym(principal_id)
         self.audit.note(event_of(action, actor=actor, resource=resource, outcome=outcome, **detail))
 
     async def doing(
-        self, action: str, principal_id: str, resource: str, do: Callable[[], Awaitable[T]], **detail: Detail
+        self, action: str, principal_id: str, resource: str, do: Callable[[], Awaitable[T]], **detail: Any
     ) -> T:
         """Do an act that is recorded before, and how it ended after. `AuditUnavailable`: then nothing was done."""
         await self.act(action, principal_id, resource, **detail)

@@ -44,7 +44,7 @@ def audit_routes(services: Services) -> list[Route]:
         if form not in FORMATS:
             raise AuditQueryInvalid("format is json, csv or jsonl", param="format")
         actor = given.get("actor") or ""
-        filters = {
+        filters: dict[str, Any] = {
             "actor": trail.pseudonym(actor) if actor else "",
             "action": given.get("action") or "",
             "acts_only": given.get("acts") == "true",

@@ -8,7 +8,6 @@ of the hot table stands in `OPERATIONS`, with the role that it asks for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -17,11 +16,10 @@ import msgspec
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
-from roadbed.server.audit_routes import WitnessOrder
+from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
-from roadbed.server.erasure_routes import ErasureOrder
-from roadbed.server.http import MESSAGES, dialect_of
 from roadbed.server.openai import VectorStoreQuery
+from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
     ANTHROPIC_ERROR,
     CHAT_REQUEST,
@@ -34,53 +32,8 @@ from roadbed.server.request_schemas import (
     RESPONSES_REQUEST,
 )
 
-ANYONE: Final = "anyone"
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One parameter of the query string."""
-
-    name: str
-    description: str
-    type: str = "string"
-    is_required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one address. ``request`` is a struct, or a JSON Schema; ``answer`` says the shape in words."""
-
-    method: str
-    path: str
-    role: str
-    tag: str
-    summary: str
-    answer: str
-    request: type[msgspec.Struct] | Mapping[str, Any] | None = None
-    query: tuple[Query, ...] = ()
-    status: int = 200
-    media_type: str = "application/json"
-    takes_files: bool = False
-
-    @property
-    def id(self) -> str:
-        """A name for generated clients: ``get_api_documents_id_text``."""
-        words = self.path.replace("{", "").replace("}", "").replace("-", "_").replace(".", "_").strip("/")
-        return f"{self.method.lower()}_{words.replace('/', '_')}"
-
-    @property
-    def error_schema(self) -> str:
-        """The name of the schema that its errors have."""
-        dialect = dialect_of(self.path)
-        return "Problem" if dialect is None else "AnthropicError" if dialect is MESSAGES else "OpenAIError"
-
-    @property
-    def path_parameters(self) -> list[str]:
-        """The names between braces."""
-        return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
 
 
 _LIMIT = Query("limit", "how many at most", "integer")
@@ -289,81 +242,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             _LIMIT,
         ),
     ),
-    Operation(
-        "GET",
-        "/api/audit",
-        AUDITOR,
-        "Audit",
-        "The tamper-evident record of acts and decisions, newest first.",
-        "{records: [{action, actor, at, detail, outcome, release, resource, rung, seq, shard, v}], next}; with "
-        "format=csv or jsonl a download, names masked",
-        query=(
-            Query("actor", "a key's id, or a pseudonym"),
-            Query("action", "for example keys.rotate, or keys.*"),
-            Query("acts", "true: privileged acts alone, no requests"),
-            Query("from", "a time or a day (UTC)"),
-            Query("to", "a time or a day (UTC)"),
-            Query("before", "`next` of the page before"),
-            _LIMIT,
-            Query("format", "json, csv or jsonl"),
-        ),
-    ),
-    Operation(
-        "GET",
-        "/api/audit/head",
-        AUDITOR,
-        "Audit",
-        "How far the record is proven, the last checkpoint, its copies, and the public key.",
-        "{origin, key, proven_from, proven_to, unproven, fault, checkpoint: {number, at, note}, copies: [{destination, "
-        "number, shipped, error}], witnessed: [{origin, size, seen, alarm, alarmed}]}",
-    ),
-    Operation(
-        "GET",
-        "/api/audit/export",
-        AUDITOR,
-        "Audit",
-        "Whole checkpoints of the record for the verifier, as `roadbed audit export` writes them into a folder.",
-        "lines of {file, text}: pieces of files in order; the last line is {end: true}",
-        query=(Query("from", "a time or a day (UTC)"), Query("to", "a time or a day (UTC)")),
-        media_type="application/x-ndjson",
-    ),
-    Operation(
-        "POST",
-        "/api/audit/checkpoint",
-        ADMIN,
-        "Audit",
-        "Sign what was recorded now, and ship it.",
-        "{made, proven_from, proven_to, unproven, fault, checkpoint, copies, witnessed}",
-    ),
-    Operation(
-        "POST",
-        "/api/audit/witness",
-        AUDITOR,
-        "Audit",
-        "Witness the next checkpoint of another log; a smaller or a forked tree is refused, and alarms.",
-        "{origin, size}",
-        request=WitnessOrder,
-    ),
-    Operation(
-        "POST",
-        "/api/erasures",
-        ADMIN,
-        "Erasure",
-        "Remove a person's value from every store, keep it from coming back, and sign a receipt.",
-        "{id, at, workspace, dry_run, subject, stores: {<store>: rows}, unreachable: [text], checkpoint_before, "
-        "checkpoint_after, key, signature, salt}; `salt` is shown this once; 200 for a dry run",
-        request=ErasureOrder,
-        status=201,
-    ),
-    Operation(
-        "GET",
-        "/api/erasures",
-        AUDITOR,
-        "Erasure",
-        "The receipts of erasures, newest first.",
-        "[{id, at, workspace, dry_run, subject, stores, unreachable, checkpoint_before, checkpoint_after, key, "
-        "signature}]",
-    ),
+    *AUDIT_OPERATIONS,
     Operation(
         "GET",
         "/api/usage",

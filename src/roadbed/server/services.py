@@ -258,8 +258,7 @@ async def _build(
     serving: Serving | None = None,
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
-    manifest = workspace.manifest
-    metrics = Metrics()
+    manifest, metrics = workspace.manifest, Metrics()
     guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
     await asyncio.to_thread(guard.warm_up)
     teams = Teams(guard)
