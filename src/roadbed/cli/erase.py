@@ -11,7 +11,7 @@ from roadbed.cli.output import print_json, print_table
 
 SUMMARY = "Remove a person's value from every store, keep it from coming back, and sign a receipt."
 EXAMPLE = (
-    "  roadbed erase --subject jane@example.org --dry-run\n  roadbed erase --subject - --compact < subject.txt\n"
+    "  roadbed erase --subject jane@example.org --dry-run\n  roadbed erase --subject - --compact     # reads standard input\n"
     "  roadbed erase --receipts"
 )
 

@@ -15,15 +15,23 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import msgspec
 
 from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.kernel.ids import new_id
-from roadbed.ledger.audit_record import BOOT, GAP, REQUEST, STOP, AuditEvent, Pseudonyms, encode_event, request_event
-from roadbed.ledger.audit_record import event_of as event_of
+from roadbed.ledger.audit_record import (
+    BOOT,
+    GAP,
+    STOP,
+    AuditEvent,
+    Pseudonyms,
+    encode_event,
+    event_of,
+    request_event,
+)
 from roadbed.ledger.audit_verify import CHAIN_START, chain_hash, leaf_hash
 from roadbed.ledger.copying import insert_new, insert_unknown
 from roadbed.ledger.metrics import Metrics
@@ -111,7 +119,8 @@ class Audit:
         before = await self._head_before()
         self._task = asyncio.create_task(self._write_loop(), name="audit-writer")
         self._task.add_done_callback(_report_crash)
-        await self.act(event_of(BOOT, actor="system", host=self._host, slot=self._slot, **before, **boot))
+        facts: Any = {"host": self._host, "slot": self._slot, **before, **boot}
+        await self.act(event_of(BOOT, actor="system", **facts))
 
     async def close(self) -> None:
         """End the shard with its stop record, stored or spooled."""
@@ -296,11 +305,6 @@ class Audit:
         if row is None:
             return {}
         return {"before": row["shard"], "before_seq": row["seq"], "before_head": bytes(row["head"]).hex()}
-
-
-def is_act(action: str) -> bool:
-    """Whether an action is anything but a request."""
-    return action != REQUEST
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:
