@@ -11,8 +11,8 @@ from roadbed.cli.output import print_json, print_table
 
 SUMMARY = "Remove a person's value from every store, keep it from coming back, and sign a receipt."
 EXAMPLE = (
-    "  roadbed erase --subject jane@example.org --dry-run\n  roadbed erase --subject - --compact     # reads standard input\n"
-    "  roadbed erase --receipts"
+    "  roadbed erase --subject jane@example.org --dry-run\n"
+    "  roadbed erase --subject - --compact     # reads standard input\n  roadbed erase --receipts"
 )
 
 
