@@ -54,6 +54,9 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",
 }
 
+# Files over the limit -> why they read better whole.
+LONG_FILES_ALLOWED = {"ledger/audit_verify.py": "an auditor takes this one file away and runs it alone"}
+
 # Functions over the limit: "file:function" -> why it reads better whole.
 LONG_FUNCTIONS_ALLOWED: dict[str, str] = {}
 
@@ -140,6 +143,7 @@ def test_files_are_short() -> None:
         f"{path.relative_to(ROOT)}: {count} lines"
         for path in source_files()
         if (count := path.read_text(encoding="utf-8").count("\n")) > FILE_LINES_MAX
+        and str(path.relative_to(SOURCE)) not in LONG_FILES_ALLOWED
     ]
     assert not long, "\n".join(long)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -43,6 +43,47 @@ KEYS = {
     "member-key": Principal("k-member", "office", frozenset({MEMBER}), frozenset({"helpdesk"})),
 }
 DIGEST = "9f3a2c" + "0" * 58
+
+
+class FakeAudit:
+    """A record in memory; ``is_full`` refuses acts."""
+
+    def __init__(self) -> None:
+        self.acts: list[tuple[str, str, str]] = []
+        self.noted: list[tuple[str, str]] = []
+        self.is_full = False
+        self.fault = ""
+        self.asked: list[dict[str, Any]] = []
+
+    async def act(self, action: str, principal_id: str, resource: str = "", **detail: Any) -> None:
+        if self.is_full:
+            raise Unavailable(f"{action} cannot be recorded", hint="free space")
+        self.acts.append((action, principal_id, resource))
+
+    def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Any) -> None:
+        self.noted.append((action, outcome))
+
+    async def doing(self, action: str, principal_id: str, resource: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        await self.act(action, principal_id, resource)
+        return await do()
+
+    def pseudonym(self, principal_id: str) -> str:
+        return f"p_{principal_id}"
+
+    async def page(self, **filters: Any) -> tuple[list[dict[str, Any]], str | None]:
+        self.asked.append(filters)
+        row = {
+            "action": "keys.rotate", "actor": "p_k-admin", "at": 1_795_800_000_000_000, "detail": {"code": "", "n": 3},
+            "outcome": "done", "release": "", "resource": "k-<one>", "rung": "", "seq": 2, "shard": "S", "v": 1,
+        }  # fmt: skip
+        return [row], "there"
+
+    async def head(self) -> dict[str, Any]:
+        return {
+            "proven_from": 0, "proven_to": 1234, "unproven": 5, "fault": self.fault,
+            "checkpoint": {"number": 7, "at": NOW, "note": "note"},
+            "copies": [{"destination": "/mnt/auditor", "number": 7, "shipped": NOW, "error": ""}], "witnessed": [],
+        }  # fmt: skip
 
 
 class FakeKeys:
@@ -437,6 +478,7 @@ class Deployment:
 
     def __init__(self, url: str = "http://testserver") -> None:
         self.keys = FakeKeys()
+        self.audit = FakeAudit()
         self.tokens = FakeTokens()
         self.knowledge = FakeKnowledge()
         self.reader = FakeReader()
@@ -474,6 +516,7 @@ class Deployment:
             order_endpoint=self.order_endpoint,
             try_route=self.try_route,
             process=lambda: self.process,
+            audit=self.audit,
         )
         self.app = Starlette(routes=console_routes(services))
 

@@ -24,6 +24,7 @@ def services() -> Any:
         settings=SimpleNamespace(tls_cert=None, workers=1),
         metrics=Metrics(),
         ledger=SimpleNamespace(adopt_spools=lambda: None),
+        trail=SimpleNamespace(audit=SimpleNamespace(adopt_spools=lambda: None)),
         source_connections=lambda: (),
         deployment=lambda running: running,
     )

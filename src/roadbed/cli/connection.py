@@ -99,6 +99,22 @@ class Server:
             connection.close()
         return json.loads(data) if data else None
 
+    def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a stream of lines, until ``{"end": true}``; `CallFailed` when it ends without it."""
+        given = {name: value for name, value in query.items() if value is not None}
+        connection, response = self._send("GET", path + (f"?{urlencode(given)}" if given else ""), None)
+        try:
+            for raw in response:
+                line = json.loads(raw)
+                if line.get("end"):
+                    return
+                yield line
+            raise CallFailed(500, "the answer broke off before its end")
+        except (OSError, http.client.HTTPException):
+            raise NoServer(f"{self.url} broke off its answer") from None
+        finally:
+            connection.close()
+
     def events(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """The JSON events of a stream, until ``[DONE]``. A stream that ends without it raises `CallFailed`."""
         connection, response = self._send("POST", path, body)

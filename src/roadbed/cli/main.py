@@ -46,6 +46,8 @@ COMMANDS = {
     "rollback": "go back to the release before",
     "traces": "list requests and show how one was answered",
     "usage": "show what was used and what it cost",
+    "audit": "verify, export and query the tamper-evident record",
+    "erase": "remove what is stored of a person, with a signed receipt",
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",
     "docs": "generate the reference pages",

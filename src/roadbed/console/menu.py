@@ -35,6 +35,7 @@ RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 COSTS = Entry("Costs", "/console/costs", "c", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
+AUDIT = Entry("Audit", "/console/audit", "u", "Watch")
 
 
 def is_auditor(principal: Principal) -> bool:
@@ -67,7 +68,7 @@ class Menu:
                 shown.append(RELEASES)
             if await self._traces():
                 shown += [TRACES, COSTS]
-            shown.append(KEYS)
+            shown += [KEYS, AUDIT]
         return shown
 
     async def _documents(self) -> bool:

@@ -51,8 +51,8 @@ def playground_routes(console: Console) -> list[Route]:
 
     return [
         *console.page("/console/playground", show),
-        *console.action("/console/playground", run),
-        *console.action("/console/playground/stream", stream),
+        *console.action("/console/playground", run, is_audited=True),
+        *console.action("/console/playground/stream", stream, is_audited=True),
     ]
 
 

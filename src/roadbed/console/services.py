@@ -6,7 +6,7 @@ invariant: pages read documents, traces and apps through these alone, each call 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -44,6 +44,28 @@ class Ask(Protocol):
     def __call__(self, app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
         """Raises `UnknownModel` and `AppNotAllowed` before anything runs."""
         ...
+
+
+class AuditView(Protocol):
+    """What the console needs of the audit: to record acts before they are done, and to show the record."""
+
+    async def act(self, action: str, principal_id: str, resource: str = "", **detail: Any) -> None:
+        """Record an act before it is done. `AuditUnavailable`."""
+
+    def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Any) -> None:
+        """Record what has happened."""
+
+    async def doing(self, action: str, principal_id: str, resource: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        """Do an act that is recorded before."""
+
+    def pseudonym(self, principal_id: str) -> str:
+        """What records call a caller."""
+
+    async def page(self, **filters: Any) -> tuple[list[dict[str, Any]], str | None]:
+        """Records, newest first, and where the next page begins."""
+
+    async def head(self) -> dict[str, Any]:
+        """Where the record stands."""
 
 
 class KnowledgeView(Protocol):
@@ -275,4 +297,5 @@ class ConsoleServices:
     order_endpoint: OrderEndpoint
     try_route: TryRoute
     process: Callable[[], tuple[int, int]]
+    audit: AuditView
     behind_proxy: bool = False

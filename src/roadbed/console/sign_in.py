@@ -55,7 +55,9 @@ def sign_in_routes(console: Console) -> list[Route]:
                 cookie = await services.sessions.redeem(token)
             else:
                 cookie = services.sessions.start(services.identity.authenticate(key))
+            await services.audit.act("console.sign_in", services.sessions.principal_of(cookie).id)
         except Unauthorized as error:
+            services.audit.note("console.sign_in", "unknown", outcome=error.code)
             return await _page(console, request, destination=destination, error=error)
         except RoadbedError as error:
             return await console.failed(request, error)

@@ -132,9 +132,28 @@ class Console:
         return [Route(twin_path or f"{path}.json", twin, methods=["GET"]), Route(path, show, methods=["GET"])]
 
     def action(
-        self, path: str, handler: Handler, *, role: str = MEMBER, files_max: int = 0, file_bytes_max: int = 0
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        role: str = MEMBER,
+        files_max: int = 0,
+        file_bytes_max: int = 0,
+        is_audited: bool = False,
     ) -> list[Route]:
-        """The route of a form that changes something or asks something."""
+        """The route of a form that changes something or asks something; an admin's is recorded before it acts."""
+        act_name = ".".join(part for part in path.split("/")[2:] if not part.startswith("{"))
+        is_act = is_audited or role == ADMIN
+
+        async def recorded(visit: Visit) -> Page | Response:
+            resource = "/".join(map(str, visit.request.path_params.values()))
+            audit = visit.services.audit
+            done: Page | Response = await audit.doing(
+                f"console.{act_name}", visit.principal.id, resource, lambda: handler(visit)
+            )
+            return done
+
+        does = recorded if is_act else handler
 
         async def act(request: Request) -> Response:
             try:
@@ -149,7 +168,7 @@ class Console:
                     self.services.sessions.check_form_token(visit.cookie, visit.text(TOKEN_FIELD) or None)
                 except RoadbedError as error:
                     return await self.failed(request, error)
-                return await self._answer(visit, handler)
+                return await self._answer(visit, does)
             finally:
                 await form.close()
 

@@ -181,6 +181,11 @@ class ExactCache:
         while len(self._entries) > self._entries_max or self.size_bytes > self._bytes_max:
             self._drop(next(iter(self._entries)))
 
+    def clear(self) -> None:
+        """Forget every answer."""
+        self._entries.clear()
+        self.size_bytes = 0
+
     def _drop(self, key: bytes) -> None:
         found = self._entries.pop(key, None)
         if found is not None:

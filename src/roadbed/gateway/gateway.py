@@ -73,6 +73,10 @@ class Gateway:
             client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
         )
 
+    def forget_answers(self) -> None:
+        """Forget every cached answer, such as when a person's data was erased."""
+        self._cache.answers.clear()
+
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
 

@@ -17,9 +17,10 @@ NATIONAL_ID: Final = "national_id"
 IP: Final = "ip"
 PRIVATE_IP: Final = "private_ip"
 SECRET: Final = "secret"  # noqa: S105 - the name of a type of finding
+ERASED: Final = "erased"
 
 PERSONAL_TYPES: Final = frozenset({EMAIL, PHONE, CARD, IBAN, NATIONAL_ID, IP})
-_PRIORITY = {SECRET: 7, CARD: 6, IBAN: 5, NATIONAL_ID: 4, EMAIL: 3, PHONE: 2, IP: 1, PRIVATE_IP: 0}
+_PRIORITY = {ERASED: 8, SECRET: 7, CARD: 6, IBAN: 5, NATIONAL_ID: 4, EMAIL: 3, PHONE: 2, IP: 1, PRIVATE_IP: 0}
 
 
 class Finding(NamedTuple):

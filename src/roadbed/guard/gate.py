@@ -8,12 +8,14 @@ see, and guarding a guarded text again changes nothing.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from roadbed.guard.detect import Detector
+from roadbed.guard.erased import NOTHING_ERASED, ErasedValues
 from roadbed.guard.finding import Finding, merge_overlaps
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, mask_text, mask_text_with_map, placeholder
@@ -36,10 +38,12 @@ class Guard:
         detector: Detector,
         config: GuardConfig | None = None,
         teams: Mapping[str, TeamConfig] | None = None,
+        erased: ErasedValues = NOTHING_ERASED,
     ) -> None:
         config = config if config is not None else GuardConfig()
         self._detector = detector.with_phone_regions(config.phone_regions)
         self._allowed = frozenset(config.allow)
+        self._erased = erased
         self._teams_without_values = frozenset(name for name, team in (teams or {}).items() if not team.unmask)
 
     @classmethod
@@ -54,7 +58,13 @@ class Guard:
 
     def with_config(self, config: GuardConfig, teams: Mapping[str, TeamConfig]) -> Guard:
         """The guard of a changed manifest; shares the compiled patterns."""
-        return Guard(self._detector, config, teams)
+        return Guard(self._detector, config, teams, self._erased)
+
+    def with_erased(self, erased: ErasedValues) -> Guard:
+        """The same guard, which replaces these values wherever a text is to be indexed."""
+        found = copy.copy(self)
+        found._erased = erased
+        return found
 
     @property
     def engine_name(self) -> str:
@@ -92,7 +102,7 @@ class Guard:
 
     def for_index_with_map(self, text: str, label: Label) -> tuple[Guarded, OffsetMap]:
         """As `for_index`, with the map to offsets in ``text``, for whoever knows pages or headings by those."""
-        found = self.scan(text)
+        found = self._with_erased(text)
         secrets = [finding for finding in found if finding.is_secret]
         masked, offsets = mask_text_with_map(text, secrets)
         return make_guarded(masked, _labelled(label, found), sink="index", masked_count=len(secrets)), offsets
@@ -164,8 +174,13 @@ class Guard:
             return [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
         return found
 
+    def _with_erased(self, text: str) -> list[Finding]:
+        """What `scan` finds, and the values that were erased at a person's request."""
+        found, erased = self.scan(text), self._erased.findings(text)
+        return merge_overlaps([*found, *erased]) if erased else found
+
     def _without_secrets(self, text: str, label: Label, sink: str) -> Guarded:
-        found = self.scan(text)
+        found = self._with_erased(text)
         if not found:
             return make_guarded(text, label, sink=sink)
         secrets = [finding for finding in found if finding.is_secret]

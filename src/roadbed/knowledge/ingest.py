@@ -125,7 +125,7 @@ class Ingest:
         """Guard, chunk, analyse and embed one document for the generations that its source is in just now."""
         parsed = reading.parsed
         guarded, offsets = await _in_thread(len(parsed.text), self._guard.for_index_with_map, parsed.text, label)
-        blocks = parsed.blocks if guarded.text == parsed.text else _moved(parsed.blocks, offsets)
+        blocks = parsed.blocks if guarded.text == parsed.text else moved_blocks(parsed.blocks, offsets)
         title = self._guard.for_index(parsed.title, label).text
         generations = await generations_of_source(self._database, source)
         language = parsed.language or detect_language(guarded.text) or DEFAULT_LANGUAGE
@@ -327,7 +327,7 @@ def _update_values(prepared: Prepared) -> tuple[Any, ...]:
     )
 
 
-def _moved(blocks: Sequence[Block], offsets: OffsetMap) -> tuple[Block, ...]:
+def moved_blocks(blocks: Sequence[Block], offsets: OffsetMap) -> tuple[Block, ...]:
     """The block map of the guarded text: the canonical text of a document is what the guard gave."""
     moved = [replace(block, start=offsets.to_masked(block.start), end=offsets.to_masked(block.end)) for block in blocks]
     return tuple(block for block in moved if block.end > block.start)

@@ -44,6 +44,7 @@ from roadbed.knowledge.documents import (
     read_document,
 )
 from roadbed.knowledge.embed import EmbeddingWorker
+from roadbed.knowledge.erase import DocumentErasure, Finder, erase
 from roadbed.knowledge.generations import Generation, live_generations
 from roadbed.knowledge.index import INDEX_CHANNEL
 from roadbed.knowledge.ingest import IndexGuard, Ingest
@@ -260,6 +261,10 @@ class Knowledge:
             raise InvalidRequest("only uploaded documents are deleted here", hint="delete it in its source")
         await spec.connector.remove(row["key"])
         await delete_documents(self._database, row["source"], [document_id])
+
+    async def erase(self, finder: Finder, *, is_dry_run: bool) -> DocumentErasure:
+        """Erase a value from all documents and uploads; see `knowledge/erase.py`."""
+        return await erase(self._database, self._ingest, self._objects, finder, is_dry_run=is_dry_run)
 
     async def start_sync(self, source: str | None = None) -> datetime:
         """Queue a listing of one source, or of all; when, by the database's clock (see `SourceState.attempted_at`)."""

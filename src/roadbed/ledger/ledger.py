@@ -12,15 +12,16 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.copying import insert_new, insert_unknown
 from roadbed.ledger.metrics import Metrics, observe_in
 from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import SPOOL_BYTES_MAX, Spool, SpoolFull
@@ -91,6 +92,7 @@ class Ledger:
         self._in_hand = 0
         self._unreadable: set[Path] = set()
         self._export: Callable[[Trace], None] | None = None
+        self._audit: Callable[[Trace], None] | None = None
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
@@ -133,6 +135,10 @@ class Ledger:
     def export_to(self, export: Callable[[Trace], None]) -> None:
         """Offer every finished trace to ``export``, which must not wait, when its batch is written."""
         self._export = export
+
+    def audit_to(self, note: Callable[[Trace], None]) -> None:
+        """Tell ``note``, which must neither wait nor raise, of every finished trace, when its batch is written."""
+        self._audit = note
 
     def start_trace(self, app: str, principal: Principal, release: str = "") -> Trace:
         """A new trace for a request that begins now."""
@@ -259,6 +265,8 @@ class Ledger:
 
     def _lines(self, trace: Trace) -> Lines | None:
         """The trace's rows; one that cannot be written down is counted as lost, alone."""
+        if self._audit is not None:
+            self._audit(trace)
         try:
             lines = lines_of(trace, keep_content=self._keep_content)
         except (ValueError, TypeError, OverflowError) as error:
@@ -304,7 +312,7 @@ class Ledger:
 
     async def _store(self, batch: Sequence[Lines], *, is_new: bool) -> bool:
         """False when PostgreSQL is away or full, whatever it is that keeps it; an error that would recur is raised."""
-        insert = _insert if is_new else _insert_unknown
+        insert = insert_new if is_new else insert_unknown
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S), self._database.transaction() as connection:
                 for (table, columns, key), lines in zip(TABLES, zip(*batch, strict=True), strict=True):
@@ -336,23 +344,3 @@ class Ledger:
 def _report_crash(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.critical("%s has ended: traces are no longer stored", task.get_name(), exc_info=task.exception())
-
-
-async def _insert(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: bytes) -> None:
-    """COPY rows that were never sent before."""
-    await connection.copy_to_table(table, source=_pieces(rows), columns=columns, format="text")
-
-
-async def _insert_unknown(connection: Any, table: str, columns: tuple[str, ...], key: str, rows: bytes) -> None:
-    """COPY rows into a temporary table, then insert those whose key is new."""
-    incoming, names = f"incoming_{table}", ", ".join(columns)
-    shape = f"SELECT {names} FROM {table} WITH NO DATA"  # noqa: S608
-    await connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS AS {shape}")
-    await connection.copy_to_table(incoming, source=_pieces(rows), columns=columns, format="text")
-    await connection.execute(
-        f"INSERT INTO {table} ({names}) SELECT {names} FROM {incoming} ON CONFLICT ({key}) DO NOTHING"  # noqa: S608
-    )
-
-
-async def _pieces(rows: bytes) -> AsyncIterator[bytes]:
-    yield rows

@@ -24,6 +24,39 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tamper-evident record: how often it is signed, with what key, and where the copies go."""
+
+    every: Annotated[str, Meta(pattern=DURATION_PATTERN, description="how often a checkpoint is signed")] = "60s"
+    key: Annotated[
+        str,
+        Meta(description="reference to the signing key (32 bytes in base64): env:NAME or file:PATH; else one in STATE"),
+    ] = ""
+    ship_to: Annotated[
+        list[str],
+        Meta(description="second places for checkpoints: folders, s3://..., or https://HOST/api/audit/witness"),
+    ] = []
+    witness_key: Annotated[
+        str, Meta(description="reference to the key (role auditor) that a witness wants: env:NAME or file:PATH")
+    ] = ""
+    webhook: Annotated[str, Meta(description="reference to an address that is told when a log does not hold")] = ""
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long what is stored stays. Traces stay as long as `traces.keep` says."""
+
+    usage: Annotated[str, Meta(pattern=DURATION_PATTERN, description="usage and cost records")] = "400d"
+    audit: Annotated[
+        str, Meta(pattern=DURATION_PATTERN, description="audit records; a signed stub of what was removed stays")
+    ] = "2557d"
+    uploads: Annotated[
+        str, Meta(pattern=DURATION_PATTERN, description="uploaded documents, since they were last sent")
+    ] = "36500d"
+    spool: Annotated[str, Meta(pattern=DURATION_PATTERN, description="damaged spool files, which are set aside")] = (
+        "30d"
+    )
+
+
 class TracesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Trace retention. ``masked`` keeps questions and answers with personal data and secrets as placeholders."""
 

@@ -15,7 +15,7 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig, PriceConfig
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.knowledge.manifest import CollectionConfig
-from roadbed.ledger.manifest import TracesConfig
+from roadbed.ledger.manifest import AuditConfig, RetentionConfig, TracesConfig
 from roadbed.sources.manifest import SourceConfig
 from roadbed.tools.manifest import ToolConfig
 
@@ -39,6 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     teams: Annotated[dict[Name, TeamConfig], Meta(description="who calls")] = {}
     guard: Annotated[GuardConfig, Meta(description="what detectors allow and look for")] = GuardConfig()
     traces: Annotated[TracesConfig, Meta(description="what is kept of requests")] = TracesConfig()
+    audit: Annotated[AuditConfig, Meta(description="the tamper-evident record")] = AuditConfig()
+    retention: Annotated[RetentionConfig, Meta(description="how long what is stored stays")] = RetentionConfig()
     auto_promote: Annotated[
         bool | None, Meta(description="whether a saved change goes live; yes with the embedded database when left out")
     ] = None

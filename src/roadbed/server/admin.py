@@ -227,6 +227,7 @@ class AdminCalls:
             expires=expires,
             budget=order.budget,
         )
+        self._services.trail.note("keys.made", admission.principal.id, record.id, roles="+".join(sorted(record.roles)))
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
 
     async def rotate_key(self, request: Request, admission: Admission) -> Any:

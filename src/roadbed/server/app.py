@@ -23,8 +23,10 @@ from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
+from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.documents import document_routes
+from roadbed.server.erasure_routes import erasure_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import (
     CHAT,
@@ -102,6 +104,8 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *admin_routes(services),
         *document_routes(services),
         *usage_routes(services),
+        *audit_routes(services),
+        *erasure_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})

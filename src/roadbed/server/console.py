@@ -87,5 +87,6 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         order_endpoint=services.order_endpoint,
         try_route=partial(try_route, services),
         process=process,
+        audit=services.trail,
         behind_proxy=services.settings.behind_proxy,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,12 +19,14 @@ from roadbed.gateway.dialects.responses_server import ResponsesCaller
 from roadbed.gateway.limits import RateExceeded
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
-from roadbed.kernel.principal import MEMBER
+from roadbed.kernel.principal import ADMIN, MEMBER
 from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_role
+from roadbed.server.audit import audited_action
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
 INTEGER_DIGITS_MAX = 18
+READING = ("GET", "HEAD")
 VERSION_HEADER = "anthropic-version"
 CHAT_PATH = "/v1/chat/completions"
 RESPONSES_PATH = "/v1/responses"
@@ -92,7 +95,12 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 _header(request, TAG_HEADER.decode()),
             )
             require_role(admission.principal, role)
-            answer = await handler(request, admission)
+            if role == ADMIN and request.method not in READING:
+                name, resource = audited_action(request)
+                act = partial(handler, request, admission)
+                answer = await services.trail.doing(name, admission.principal.id, resource, act)
+            else:
+                answer = await handler(request, admission)
         except RoadbedError as error:
             return error_response(error, request)
         except ClientDisconnect:

@@ -8,7 +8,6 @@ of the hot table stands in `OPERATIONS`, with the role that it asks for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -17,9 +16,10 @@ import msgspec
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
+from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
-from roadbed.server.http import MESSAGES, dialect_of
 from roadbed.server.openai import VectorStoreQuery
+from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
     ANTHROPIC_ERROR,
     CHAT_REQUEST,
@@ -32,53 +32,8 @@ from roadbed.server.request_schemas import (
     RESPONSES_REQUEST,
 )
 
-ANYONE: Final = "anyone"
 _REFERENCE = "#/components/schemas/{name}"
 _TEXT: Final[dict[str, Any]] = {"type": "string"}
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One parameter of the query string."""
-
-    name: str
-    description: str
-    type: str = "string"
-    is_required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one address. ``request`` is a struct, or a JSON Schema; ``answer`` says the shape in words."""
-
-    method: str
-    path: str
-    role: str
-    tag: str
-    summary: str
-    answer: str
-    request: type[msgspec.Struct] | Mapping[str, Any] | None = None
-    query: tuple[Query, ...] = ()
-    status: int = 200
-    media_type: str = "application/json"
-    takes_files: bool = False
-
-    @property
-    def id(self) -> str:
-        """A name for generated clients: ``get_api_documents_id_text``."""
-        words = self.path.replace("{", "").replace("}", "").replace("-", "_").replace(".", "_").strip("/")
-        return f"{self.method.lower()}_{words.replace('/', '_')}"
-
-    @property
-    def error_schema(self) -> str:
-        """The name of the schema that its errors have."""
-        dialect = dialect_of(self.path)
-        return "Problem" if dialect is None else "AnthropicError" if dialect is MESSAGES else "OpenAIError"
-
-    @property
-    def path_parameters(self) -> list[str]:
-        """The names between braces."""
-        return [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
 
 
 _LIMIT = Query("limit", "how many at most", "integer")
@@ -287,6 +242,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             _LIMIT,
         ),
     ),
+    *AUDIT_OPERATIONS,
     Operation(
         "GET",
         "/api/usage",

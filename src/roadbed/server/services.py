@@ -9,11 +9,14 @@ lock, no jobs, no parsers, no follower; `Services.agree` keeps them like their o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+
+import msgspec
 
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.gateway.gateway import Gateway
@@ -38,13 +41,16 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
+from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
+from roadbed.server.retention import Retention
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import SourceHealth, Sources
@@ -88,6 +94,9 @@ class Services:
     teams: Teams
     identity: Identity
     sessions: Sessions
+    trail: AuditTrail
+    erasures: Erasures
+    retention: Retention
     ledger: Ledger
     reader: LedgerReader
     embedder: EmbeddingWorker
@@ -139,6 +148,7 @@ class Services:
             raise UnknownEndpoint(f"there is no endpoint {endpoint[:200]!r}")
         order = EndpointOrder(endpoint, name)
         log.warning("endpoint %s: %s, by %s", endpoint, name, actor)
+        self.trail.note(f"endpoints.{name}", actor, endpoint)
         if self.serving is not None:
             self.serving.order(order)
         else:
@@ -153,6 +163,10 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
+        digest = hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
+        await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
+        self.trail.take(manifest, workspace.folder)
+        self.retention.take(manifest.retention)
         self.teams.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
@@ -168,6 +182,7 @@ class Services:
         compiled = compile_releases(workspace, generations)
         moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
+            self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
 
     def deployment(self, running: int) -> Deployment:
@@ -187,6 +202,7 @@ class Services:
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
+            self.trail.take(manifest, self.workspace.folder)
             self.teams.take(manifest)
             self.money.take(manifest)
             self.ledger.configure(
@@ -242,14 +258,13 @@ async def _build(
     serving: Serving | None = None,
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
-    manifest = workspace.manifest
-    metrics = Metrics()
+    manifest, metrics = workspace.manifest, Metrics()
     guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
     await asyncio.to_thread(guard.warm_up)
     teams = Teams(guard)
     teams.take(manifest)
     identity = await stack.enter_async_context(Identity(database))
-    ledger = _open_ledger(stack, settings, manifest, database, metrics, serving)
+    trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
@@ -264,8 +279,10 @@ async def _build(
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
-        stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
+        stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
     )
+    stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
+    erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
@@ -286,6 +303,9 @@ async def _build(
         teams=teams,
         identity=identity,
         sessions=await Sessions.open(database, identity),
+        trail=trail,
+        erasures=erasures,
+        retention=retention,
         ledger=ledger,
         reader=LedgerReader(database),
         embedder=embedder,
@@ -299,6 +319,18 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+
+
+async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:
+    """What removes data: at a person's request, and by age."""
+    erasures = Erasures(stores)
+    await erasures.start()
+    stack.push_async_callback(erasures.close)
+    retention = Retention(stores.database, stores.knowledge, stores.trail, stores.state)
+    stack.push_async_callback(retention.close)
+    if is_owner:
+        retention.start()
+    return erasures, retention
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:
@@ -326,14 +358,17 @@ async def _open_database(
     return embedded, database
 
 
-def _open_ledger(
+async def _open_records(
     stack: AsyncExitStack,
     settings: Settings,
-    manifest: Manifest,
+    workspace: Workspace,
     database: Database,
     metrics: Metrics,
     serving: Serving | None,
-) -> Ledger:
+) -> tuple[AuditTrail, Ledger]:
+    """The audit, and the ledger, which tells it of every request."""
+    manifest, slot = workspace.manifest, serving.number if serving is not None else None
+    trail = await open_trail(stack, settings, manifest, workspace.folder, database, metrics, slot=slot)
     spool = settings.state / "spool"
     ledger = Ledger(
         database,
@@ -344,9 +379,10 @@ def _open_ledger(
         spool_bytes_max=SPOOL_BYTES_MAX // settings.workers,
         is_owner=serving is None,
     )
+    ledger.audit_to(trail.audit.note_trace)
     ledger.start()
     stack.push_async_callback(ledger.close)
-    return ledger
+    return trail, ledger
 
 
 async def _open_knowledge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
 from roadbed.kernel.guarded import Guarded
@@ -22,6 +23,10 @@ class Teams:
             name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
         }
         self.guard = self.guard.with_config(manifest.guard, manifest.teams)
+
+    def take_erased(self, erased: ErasedValues) -> None:
+        """Replace these values in all that is indexed from now on."""
+        self.guard = self.guard.with_erased(erased)
 
     def apps_of(self, team: str) -> frozenset[str] | None:
         """The apps and routes that a team's keys may call; None when they may call all."""

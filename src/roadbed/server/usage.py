@@ -34,6 +34,7 @@ def usage_routes(services: Services) -> list[Route]:
             raise UsageQueryInvalid("format is json or csv", param="format")
         found = await report(services.database, by, wanted)
         if form == "csv":
+            await services.trail.act("usage.export", admission.principal.id)
             disposition = {"content-disposition": 'attachment; filename="usage.csv"'}
             return Response(found.csv(), media_type="text/csv", headers=disposition)
         return {

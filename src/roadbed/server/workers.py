@@ -135,6 +135,7 @@ class Workers:
             await asyncio.gather(*keeping, stopping, *self._answering, return_exceptions=True)
             self._seats.close()
             self._services.ledger.adopt_spools()
+            self._services.trail.audit.adopt_spools()
 
     def _kill(self) -> None:
         for slot in self._slots:
@@ -196,6 +197,7 @@ class Workers:
         self._ended_metrics = add_up([self._ended_metrics, without_gauges(slot.metrics)])
         slot.metrics = ""
         self._services.ledger.adopt_spools()
+        self._services.trail.audit.adopt_spools()
 
     async def _read(self, slot: _Slot, link: Link) -> None:
         while (message := await link.receive()) is not None:

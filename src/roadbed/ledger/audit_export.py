@@ -1,0 +1,200 @@
+"""Reading the audit log: pages of it for people, whole checkpoints of it for the verifier, and where it stands.
+
+An export is cut at checkpoints, so that each of its parts can be proven; what stands behind the last one goes into
+``tail.txt``. The invariant: what is exported are the stored bytes, never a record that was encoded again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from roadbed.kernel.errors import InvalidRequest
+from roadbed.ledger.audit_checkpoint import nodes_of
+from roadbed.ledger.audit_verify import FORMAT
+from roadbed.store.database import Database
+
+PAGE_RECORDS_MAX = 500
+FILE_RECORDS = 65_536
+CHUNK_RECORDS = 10_000
+EXPORT_RECORDS_MAX = 5_000_000
+CSV_COLUMNS: Final = (
+    "at", "action", "actor", "resource", "outcome", "release", "rung", "shard", "seq", "detail",
+)  # fmt: skip
+
+
+class AuditQueryInvalid(InvalidRequest):
+    """A filter, a time or a place in the audit log cannot be read."""
+
+    code = "audit.query_invalid"
+    hint = "times are ISO 8601 with a zone; `before` is the `next` of the page before"
+
+
+class AuditReader:
+    """Reads one deployment's log."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self,
+        *,
+        actor: str = "",
+        action: str = "",
+        acts_only: bool = False,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        before: str = "",
+        limit: int = 50,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Records, newest first, and where the next page begins. ``action`` may end with ``*``."""
+        at, shard, seq = _place_of(before)
+        rows = await self._database.fetch(
+            "SELECT at, shard, seq, record FROM audit_record WHERE ($1 = '' OR actor = $1)"
+            " AND ($2 = '' OR action = $2 OR (right($2, 1) = '*' AND starts_with(action, left($2, -1))))"
+            " AND (action <> 'request' OR NOT $9::boolean)"
+            " AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at < $4)"
+            " AND ($5::timestamptz IS NULL OR (at, shard, seq) < ($5, $6, $7::bigint))"
+            " ORDER BY at DESC, shard DESC, seq DESC LIMIT $8",
+            *(actor, action, start, end, at, shard, seq, min(limit, PAGE_RECORDS_MAX) + 1, acts_only),
+        )
+        more = len(rows) > limit
+        rows = rows[:limit]
+        place = f"{rows[-1]['at'].isoformat()}~{rows[-1]['shard']}~{rows[-1]['seq']}" if more else None
+        return [msgspec.json.decode(row["record"]) for row in rows], place
+
+    async def head(self) -> dict[str, Any]:
+        """Where the log stands: the last checkpoint, what it does not hold yet, and the copies of it."""
+        tree: Any = await self._database.fetchrow("SELECT number, size, base_size, fault FROM audit_tree")
+        last = await self._database.fetchrow(
+            "SELECT number, at, note FROM audit_checkpoint ORDER BY number DESC LIMIT 1"
+        )
+        waiting = await self._database.fetchval(
+            "SELECT coalesce(sum(greatest(0, (SELECT coalesce(max(seq), 0) FROM audit_record r"
+            " WHERE r.shard = s.shard) - s.placed_seq)), 0)::bigint FROM audit_shard s"
+        )
+        copies = await self._database.fetch(
+            "SELECT destination, number, shipped, error FROM audit_shipment ORDER BY destination"
+        )
+        return {
+            "proven_from": tree["base_size"],
+            "proven_to": tree["size"],
+            "unproven": int(waiting),
+            "fault": tree["fault"],
+            "checkpoint": {"number": last["number"], "at": last["at"], "note": last["note"]} if last else None,
+            "copies": [dict(row) for row in copies],
+            "witnessed": [
+                dict(row)
+                for row in await self._database.fetch(
+                    "SELECT origin, size, seen, alarm, alarmed FROM audit_witness ORDER BY origin"
+                )
+            ],
+        }
+
+    async def files(
+        self, origin: str, start: datetime | None = None, end: datetime | None = None
+    ) -> AsyncIterator[tuple[str, bytes]]:
+        """The files of an export as (name, piece); pieces of one name follow each other, ``export.json`` is last.
+
+        It holds whole checkpoints: from the first that may hold a record of ``start``, to the one that holds ``end``.
+        """
+        tree: Any = await self._database.fetchrow("SELECT * FROM audit_tree")
+        first, last = await self._numbers(tree, start, end)
+        base: dict[str, Any]
+        if first == tree["base_number"]:
+            base = await self._base(first, tree["base_size"], bytes(tree["base_frontier"]), tree["base_heads"])
+        else:
+            row: Any = await self._database.fetchrow("SELECT * FROM audit_checkpoint WHERE number = $1", first)
+            base = await self._base(
+                first, row["size"], bytes(row["frontier"]), await heads_at(self._database, tree, first)
+            )
+        count, names = 0, ["records-00000.txt"]
+        yield names[0], b""
+        checkpoints = await self._database.fetch(
+            "SELECT number, note, ranges, proof, size FROM audit_checkpoint WHERE number > $1 AND number <= $2"
+            " ORDER BY number",
+            *(first, last),
+        )
+        if checkpoints and checkpoints[-1]["size"] - base["size"] > EXPORT_RECORDS_MAX:
+            raise AuditQueryInvalid(f"an export holds {EXPORT_RECORDS_MAX} records at most", hint="ask for less time")
+        for checkpoint in checkpoints:
+            for shard, from_seq, to_seq, _ in json.loads(checkpoint["ranges"]):
+                async for lines in self._lines(shard, from_seq, to_seq):
+                    count += len(lines)
+                    if count > FILE_RECORDS:
+                        count = len(lines)
+                        names.append(f"records-{len(names):05d}.txt")
+                    yield names[-1], b"".join(lines)
+        yield "checkpoints.jsonl", b"".join(map(_checkpoint_line, checkpoints))
+        if last == tree["number"] and end is None:
+            yield "tail.txt", b""
+            for row in await self._database.fetch("SELECT shard, placed_seq FROM audit_shard ORDER BY shard"):
+                async for lines in self._lines(row["shard"], row["placed_seq"] + 1, 1 << 62):
+                    yield "tail.txt", b"".join(lines)
+        yield "export.json", json.dumps({"format": FORMAT, "origin": origin, "base": base, "files": names}).encode()
+
+    async def _numbers(self, tree: Any, start: datetime | None, end: datetime | None) -> tuple[int, int]:
+        """The checkpoint before the first that is wanted, and the last."""
+        first, last = tree["base_number"], tree["number"]
+        if start is not None:
+            found = await self._database.fetchval("SELECT max(number) FROM audit_checkpoint WHERE at < $1", start)
+            first = max(first, found or 0)
+        if end is not None:
+            found = await self._database.fetchval("SELECT min(number) FROM audit_checkpoint WHERE at >= $1", end)
+            last = found if found is not None else last
+        return first, max(first, last)
+
+    async def _base(self, number: int, size: int, frontier: bytes, heads: Any) -> dict[str, Any]:
+        note = await self._database.fetchval("SELECT note FROM audit_checkpoint WHERE number = $1", number)
+        nodes = [node.hex() for node in nodes_of(frontier)]
+        return {"number": number, "size": size, "frontier": nodes, "heads": heads, "note": note or ""}
+
+    async def _lines(self, shard: str, first: int, last: int) -> AsyncIterator[Sequence[bytes]]:
+        while first <= last:
+            rows = await self._database.fetch(
+                "SELECT seq, record, chain FROM audit_record WHERE shard = $1 AND seq BETWEEN $2 AND $3"
+                " ORDER BY seq LIMIT $4",
+                *(shard, first, last, CHUNK_RECORDS),
+            )
+            if not rows:
+                return
+            yield [b"%b %b\n" % (bytes(row["chain"]).hex().encode(), row["record"].encode()) for row in rows]
+            first = rows[-1]["seq"] + 1
+
+
+async def heads_at(database: Any, tree: Any, number: int) -> dict[str, list[Any]]:
+    """Every shard's last record and head at a checkpoint; ``database`` may be a connection, ``tree`` is the row."""
+    heads = dict(tree["base_heads"])
+    for row in await database.fetch(
+        "SELECT ranges FROM audit_checkpoint WHERE number > $1 AND number <= $2 ORDER BY number",
+        *(tree["base_number"], number),
+    ):
+        heads.update({shard: [last, head] for shard, _, last, head in json.loads(row["ranges"])})
+    return heads
+
+
+def _checkpoint_line(row: Any) -> bytes:
+    entry = {
+        "number": row["number"],
+        "note": row["note"],
+        "ranges": json.loads(row["ranges"]),
+        "proof": json.loads(row["proof"]),
+    }
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _place_of(before: str) -> tuple[datetime | None, str, int]:
+    if not before:
+        return None, "", 0
+    try:
+        at, shard, seq = before.split("~")
+        found = datetime.fromisoformat(at)
+        if found.tzinfo is None or not seq.isdigit() or len(seq) > 18:
+            raise ValueError
+    except ValueError:
+        raise AuditQueryInvalid("`before` is no place in the log", param="before") from None
+    return found, shard, int(seq)

@@ -1,0 +1,674 @@
+"""The verifier of the audit log: this one file, with the standard library and ``cryptography``, and no database.
+
+    python audit_verify.py EXPORT_FOLDER --key PUBLIC_KEY [--witness FOLDER] [--json]
+
+It proves that an export is what was signed: every record canonical (1), in its shard's order and chain (2), shards
+explained by boot records (3), the tree recomputed (4) and consistent from checkpoint to checkpoint (5), every signature
+good (6), the copies of a second place the same (7), and times in order (8). Trees are RFC 6962's, checkpoints are
+C2SP's signed notes. The writing side imports its hashes from here. The invariant: nothing outside the standard library
+and ``cryptography`` is imported, so that an auditor can read and run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+FORMAT = 1
+SKEW_US = 60_000_000
+FAULTS_MAX = 1_000
+NOTE_BYTES_MAX = 64 * 1024
+PARALLEL_FROM_FILES = 2
+CHAIN_START = b"\0" * 32
+_HEX = 64
+
+_TEXT = rb'"[^"\\\x00-\x1f]*+"'
+_COUNT = rb"(?:0|[1-9][0-9]{0,15})"
+# A record of a request has always the same members, so that one pattern tells whether it is canonical.
+REQUEST = re.compile(
+    rb'\{"action":"(request)","actor":%(t)s,"at":(%(n)s),"detail":\{"answer":%(t)s,"code":%(t)s,"cost_microusd":%(n)s,'
+    rb'"in":%(n)s,"labels":%(t)s,"masked":%(n)s,"out":%(n)s,"question":%(t)s,"tags":%(t)s,"team":%(t)s,"trace":%(t)s\},'
+    rb'"outcome":%(t)s,"release":%(t)s,"resource":%(t)s,"rung":%(t)s,"seq":(%(n)s),"shard":"([0-9A-Z]{26})","v":1\}'
+    % {b"t": _TEXT, b"n": _COUNT}
+)
+MEMBERS = {
+    "action": str, "actor": str, "at": int, "detail": dict, "outcome": str, "release": str, "resource": str,
+    "rung": str, "seq": int, "shard": str, "v": int,
+}  # fmt: skip
+
+
+class AuditInvalid(Exception):
+    """What was given is no export of an audit log, no checkpoint or no key. The text says where and why."""
+
+
+class Fault(NamedTuple):
+    """One thing that does not hold. ``position`` is the record's number in the tree, -1 where it has none."""
+
+    kind: str
+    message: str
+    position: int = -1
+    shard: str = ""
+    seq: int = 0
+
+
+# -- hashes -----------------------------------------------------------------------------------------------------------
+
+
+def leaf_hash(record: bytes) -> bytes:
+    """The leaf of a record: RFC 6962's."""
+    return hashlib.sha256(b"\0" + record).digest()
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """The parent of two nodes: RFC 6962's."""
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def chain_hash(before: bytes, leaf: bytes) -> bytes:
+    """The head of a shard's chain after a record."""
+    return hashlib.sha256(b"\2" + before + leaf).digest()
+
+
+class Frontier:
+    """An append-only tree as the roots of its perfect subtrees, largest first: all that is needed to go on."""
+
+    def __init__(self, size: int = 0, nodes: Iterable[bytes] = ()) -> None:
+        self.size = size
+        self.nodes = list(nodes)
+        if len(self.nodes) != size.bit_count():
+            raise AuditInvalid(f"a tree of {size} has {size.bit_count()} perfect subtrees, not {len(self.nodes)}")
+
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Append leaves."""
+        at, count = 0, len(leaves)
+        while at < count:
+            # The largest perfect subtree that may begin at this size and is there in full.
+            room = (self.size & -self.size) or 1 << 62
+            take = 1 << ((count - at).bit_length() - 1)
+            while take > room:
+                take >>= 1
+            level = list(leaves[at : at + take])
+            while len(level) > 1:
+                pairs = iter(level)
+                level = [
+                    hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)
+                ]
+            self._push(level[0], take)
+            at += take
+
+    def _push(self, node: bytes, width: int) -> None:
+        while self.size & width:
+            node = node_hash(self.nodes.pop(), node)
+            self.size -= width
+            width *= 2
+        self.nodes.append(node)
+        self.size += width
+
+    def root(self) -> bytes:
+        """The root; of an empty tree, the hash of nothing."""
+        if not self.nodes:
+            return hashlib.sha256(b"").digest()
+        *rest, root = self.nodes
+        for node in reversed(rest):
+            root = node_hash(node, root)
+        return root
+
+
+def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Whether ``proof`` shows that the tree of ``old`` leaves is the beginning of that of ``new`` (RFC 9162, 2.1.4)."""
+    if old > new:
+        return False
+    if old == new:
+        return old_root == new_root and not proof
+    if old == 0:
+        return not proof
+    path = list(proof)
+    if old & (old - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        return False
+    first, last = old - 1, new - 1
+    while first & 1:
+        first, last = first >> 1, last >> 1
+    left = right = path[0]
+    for node in path[1:]:
+        if last == 0:
+            return False
+        if first & 1 or first == last:
+            left, right = node_hash(node, left), node_hash(node, right)
+            while first and not first & 1:
+                first, last = first >> 1, last >> 1
+        else:
+            right = node_hash(right, node)
+        first, last = first >> 1, last >> 1
+    return last == 0 and left == old_root and right == new_root
+
+
+# -- signed notes -----------------------------------------------------------------------------------------------------
+
+
+class PublicKey(NamedTuple):
+    """A verifier key: ``name+hash+base64(0x01 || 32 bytes)``, as C2SP writes it."""
+
+    name: str
+    raw: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """`AuditInvalid` when it is none."""
+        name, hash_hex, body = (*text.strip().split("+", 2), "", "", "")[:3]
+        try:
+            data = base64.b64decode(body, validate=True)
+            key = cls(name, data[1:])
+            if len(data) != 33 or data[0] != 1 or hash_hex != key.hash.hex():
+                raise ValueError
+        except ValueError:
+            raise AuditInvalid("the key is not name+hash+base64, as `roadbed audit head` prints it") from None
+        return key
+
+    @property
+    def hash(self) -> bytes:
+        """The four bytes that name it in a signature."""
+        return hashlib.sha256(self.name.encode() + b"\n\x01" + self.raw).digest()[:4]
+
+    def __str__(self) -> str:
+        body = base64.b64encode(b"\x01" + self.raw).decode()
+        return f"{self.name}+{self.hash.hex()}+{body}"
+
+
+class Checkpoint(NamedTuple):
+    """What a note says. ``ranges`` is the digest of the list of records that it took in."""
+
+    origin: str
+    size: int
+    root: bytes
+    ranges: str
+
+
+def note_text(checkpoint: Checkpoint) -> str:
+    """The part of a note that is signed."""
+    root = base64.b64encode(checkpoint.root).decode()
+    return f"{checkpoint.origin}\n{checkpoint.size}\n{root}\nranges {checkpoint.ranges}\n"
+
+
+def ranges_digest(ranges: Sequence[Sequence[Any]]) -> str:
+    """The digest of ``[shard, first seq, last seq, head]`` of each part of the tree that a checkpoint added."""
+    return hashlib.sha256(json.dumps(ranges, separators=(",", ":")).encode()).hexdigest()
+
+
+def open_note(note: str, keys: Sequence[PublicKey]) -> Checkpoint:
+    """A note that one of ``keys`` has signed. `AuditInvalid` else."""
+    if len(note) > NOTE_BYTES_MAX:
+        raise AuditInvalid("the note is too long")
+    text, gap, signatures = note.partition("\n\n")
+    text += "\n"
+    lines = text.split("\n")
+    if not gap or len(lines) != 5 or not lines[3].startswith("ranges ") or not re.fullmatch(r"0|[1-9]\d*", lines[1]):
+        raise AuditInvalid("the note has not the shape of a checkpoint")
+    try:
+        found = Checkpoint(lines[0], int(lines[1]), base64.b64decode(lines[2], validate=True), lines[3][7:])
+    except ValueError:
+        raise AuditInvalid("the note's root is not base64") from None
+    if note_text(found) != text or len(found.root) != 32:
+        raise AuditInvalid("the note is not written in the one way that it may be")
+    for line in signatures.split("\n"):
+        dash, name, body = (*line.split(" ", 2), "", "", "")[:3]
+        for key in keys:
+            if dash == "\u2014" and name == key.name and _is_signed(body, key, text.encode()):
+                return found
+    raise AuditInvalid("no signature of the note is by a key that was given")
+
+
+def _is_signed(body: str, key: PublicKey, text: bytes) -> bool:
+    try:
+        data = base64.b64decode(body, validate=True)
+        if data[:4] != key.hash or base64.b64encode(data).decode() != body:
+            return False
+        Ed25519PublicKey.from_public_bytes(key.raw).verify(data[4:], text)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+class Scan:
+    """What was found in the lines of one file. ``runs`` are (shard, first seq, count) of lines in a row."""
+
+    def __init__(self) -> None:
+        self.leaves: list[bytes] = []
+        self.chains: list[bytes] = []
+        self.runs: list[tuple[str, int, int]] = []
+        self.boots: list[tuple[int, dict[str, Any]]] = []
+        self.faults: list[tuple[int, str, str]] = []
+
+
+def parse_record(record: bytes) -> dict[str, Any]:
+    """A record of any kind. `AuditInvalid` when it is not canonical or lacks something."""
+    try:
+        text = record.decode()
+        found = json.loads(text, parse_float=_no_number, parse_constant=_no_number)
+        canonical = json.dumps(found, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        raise AuditInvalid("it is not JSON") from None
+    if canonical != text:
+        raise AuditInvalid("it is not canonical")
+    if not isinstance(found, dict) or found.keys() != MEMBERS.keys():
+        raise AuditInvalid("it has not the members of a record")
+    if any(type(found[name]) is not kind for name, kind in MEMBERS.items()) or found["v"] != 1:
+        raise AuditInvalid("a member has the wrong type")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
+
+
+def scan_file(path: str) -> Scan:
+    """Check the lines of one file of records: shape, leaf, and chain from line to line."""
+    data = Path(path).read_bytes()
+    scan = Scan()
+    if not data:
+        return scan
+    lines = data.split(b"\n")
+    if lines.pop():
+        scan.faults.append((len(lines), "truncated", "the last line is cut off"))
+    try:
+        data.decode()
+        is_text = True
+    except UnicodeDecodeError:
+        is_text = False
+    _scan_lines(scan, lines, is_text=is_text)
+    return scan
+
+
+def _scan_lines(scan: Scan, lines: Sequence[bytes], *, is_text: bool) -> None:
+    match, sha, leaves, chains = REQUEST.fullmatch, hashlib.sha256, scan.leaves, scan.chains
+    shard, seq, first, chain, at = b"", 0, 0, b"", 0
+    for number, line in enumerate(lines):
+        record = line[_HEX + 1 :]
+        fast = match(record) if is_text else None
+        if fast is not None:
+            _, at_text, seq_text, its_shard = fast.groups()
+            its_at, its_seq = int(at_text), int(seq_text)
+        else:
+            its_at, its_seq, its_shard = _read_slowly(scan, number, record, (at, seq + 1, shard))
+        leaf = sha(b"\0" + record).digest()
+        leaves.append(leaf)
+        if its_shard != shard or its_seq != seq + 1:
+            if number:
+                scan.runs.append((shard.decode("ascii", "replace"), first, seq - first + 1))
+            shard, first, at = its_shard, its_seq, its_at
+            chain = b""
+        elif its_at < at - SKEW_US:
+            scan.faults.append((number, "time", "its time is before that of the record before it"))
+        stated = line[:_HEX]
+        if chain:
+            chain = sha(b"\2" + chain + leaf).digest()
+        if line[_HEX : _HEX + 1] != b" " or (chain and chain.hex().encode() != stated):
+            scan.faults.append((number, "chain", "it does not continue the chain of its shard"))
+        if not chain or chain.hex().encode() != stated:
+            chain = _unhex(stated)
+        chains.append(chain)
+        seq, at = its_seq, its_at
+    if lines:
+        scan.runs.append((shard.decode("ascii", "replace"), first, seq - first + 1))
+
+
+def _read_slowly(scan: Scan, number: int, record: bytes, guess: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    """(at, seq, shard) of a record that is not a plain one of a request; ``guess`` where it cannot be read."""
+    try:
+        found = parse_record(record)
+    except AuditInvalid as error:
+        scan.faults.append((number, "record", str(error)))
+        return guess
+    if found["action"] == "audit.boot":
+        scan.boots.append((number, found))
+    return found["at"], found["seq"], found["shard"].encode()
+
+
+def _unhex(text: bytes) -> bytes:
+    try:
+        return bytes.fromhex(text.decode()) if len(text) == _HEX else CHAIN_START
+    except ValueError:
+        return CHAIN_START
+
+
+# -- an export --------------------------------------------------------------------------------------------------------
+
+
+class Report:
+    """What a verification found: the proven range, the tail, and every fault."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.notes: list[str] = []
+        self.origin = ""
+        self.first = self.proven = self.tail = self.checkpoints = self.copies = 0
+        self.root = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was found."""
+        return not self.faults
+
+    def add(self, kind: str, message: str, position: int = -1, shard: str = "", seq: int = 0) -> None:
+        """Note a fault."""
+        if len(self.faults) < FAULTS_MAX:
+            self.faults.append(Fault(kind, message, position, shard, seq))
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "whole": self.is_whole, "origin": self.origin, "proven_from": self.first, "proven_to": self.proven,
+            "unproven": self.tail, "checkpoints": self.checkpoints, "copies": self.copies, "root": self.root,
+            "faults": [fault._asdict() for fault in self.faults], "notes": self.notes,
+        }  # fmt: skip
+
+
+class _Lines:
+    """The scanned lines of all files in order, taken a range at a time."""
+
+    def __init__(self, scans: Iterator[Scan], report: Report, position: int) -> None:
+        self._scans = scans
+        self._report = report
+        self.position = position
+        self._scan = Scan()
+        self._at = 0
+        self.shards: list[tuple[str, int]] = []
+        self.boots: list[dict[str, Any]] = []
+
+    def _next(self) -> bool:
+        while self._at >= len(self._scan.leaves):
+            found = next(self._scans, None)
+            if found is None:
+                return False
+            self._scan, self._at = found, 0
+            for number, kind, message in found.faults:
+                self._report.add(kind, message, self.position + number)
+            self.boots += [record for _, record in found.boots]
+            self.shards = [(shard, first + i) for shard, first, count in found.runs for i in range(count)]
+        return True
+
+    def take(self, shard: str, first: int, last: int, before: bytes) -> tuple[list[bytes], bytes]:
+        """The leaves of one shard's records, checked against what they must be, and the head after them."""
+        leaves: list[bytes] = []
+        seq, report = first, self._report
+        while seq <= last:
+            if not self._next():
+                report.add("missing", "the records end here", self.position, shard, seq)
+                return leaves, before
+            scan, at = self._scan, self._at
+            if self.shards[at] != (shard, seq):
+                found = "{} {}".format(*self.shards[at])
+                report.add("order", f"here stands {found}", self.position, shard, seq)
+            if leaves == [] and chain_hash(before, scan.leaves[at]) != scan.chains[at]:
+                report.add("chain", "it does not continue the chain of its shard", self.position, shard, seq)
+            count = min(last - seq + 1, len(scan.leaves) - at)
+            wanted = [(shard, seq + i) for i in range(count)]
+            if self.shards[at : at + count] != wanted:
+                count = 1
+            leaves += scan.leaves[at : at + count]
+            before = scan.chains[at + count - 1]
+            seq, self._at, self.position = seq + count, at + count, self.position + count
+        return leaves, before
+
+    def rest(self) -> Iterator[tuple[str, int, bytes, bytes]]:
+        """(shard, seq, leaf, chain) of all that is left."""
+        while self._next():
+            at = self._at
+            yield (*self.shards[at], self._scan.leaves[at], self._scan.chains[at])
+            self._at, self.position = at + 1, self.position + 1
+
+
+def verify_export(
+    folder: Path, keys: Sequence[PublicKey], witness: Path | None = None, *, processes: int | None = None
+) -> Report:
+    """Check an export from beginning to end. `AuditInvalid` when it is none at all."""
+    report = Report()
+    head = _read_json(folder / "export.json")
+    try:
+        if head["format"] != FORMAT:
+            raise AuditInvalid(f"the export has format {head['format']!r}; this verifier reads {FORMAT}")
+        base = head["base"]
+        tree = Frontier(base["size"], [bytes.fromhex(node) for node in base["frontier"]])
+        heads = {shard: (int(seq), bytes.fromhex(chain)) for shard, (seq, chain) in base["heads"].items()}
+        files = [folder / name for name in head["files"] if re.fullmatch(r"records-\d{5}\.txt", name)]
+        report.origin, report.first = str(head["origin"]), tree.size
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AuditInvalid(f"export.json lacks something or holds something else: {type(error).__name__}") from None
+    checkpoints = _read_checkpoints(folder / "checkpoints.jsonl")
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise AuditInvalid(f"the export lacks {missing[0]}")
+    with _scanner(files, processes) as scans:
+        lines = _Lines(scans, report, tree.size)
+        roots = _verify_checkpoints(report, tree, heads, lines, checkpoints, keys, base)
+        for shard, seq, leaf, chain in lines.rest():
+            report.add("unsigned", "it stands behind the last checkpoint of the export", lines.position, shard, seq)
+            heads[shard] = (seq, chain)
+            del leaf
+    _verify_tail(report, folder / "tail.txt", heads, lines)
+    _verify_boots(report, lines.boots, heads)
+    if witness is not None:
+        _verify_copies(report, witness, roots, keys)
+    return report
+
+
+class _scanner:
+    """Scans of files in order, in as many processes as there are cores where that pays."""
+
+    def __init__(self, files: Sequence[Path], processes: int | None) -> None:
+        self._names = [str(path) for path in files]
+        count = min(processes or os.cpu_count() or 1, len(files))
+        self._pool = ProcessPoolExecutor(count) if count >= PARALLEL_FROM_FILES else None
+
+    def __enter__(self) -> Iterator[Scan]:
+        each: Callable[..., Iterable[Scan]] = map if self._pool is None else self._pool.map
+        return iter(each(scan_file, self._names))
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _verify_checkpoints(
+    report: Report,
+    tree: Frontier,
+    heads: dict[str, tuple[int, bytes]],
+    lines: _Lines,
+    checkpoints: Sequence[dict[str, Any]],
+    keys: Sequence[PublicKey],
+    base: dict[str, Any],
+) -> dict[int, bytes]:
+    """Walk from checkpoint to checkpoint; the signed root of each size."""
+    roots: dict[int, bytes] = {}
+    before, expected = _verify_base(report, tree, base, keys), int(base.get("number", 0))
+    for entry in checkpoints:
+        number, ranges = entry["number"], entry["ranges"]
+        leaves: list[bytes] = []
+        expected += 1
+        if number != expected:
+            report.add("order", f"checkpoint {number} stands where {expected} should")
+        for shard, first, last, head in ranges:
+            seq, chain = heads.get(shard, (0, CHAIN_START))
+            if first != seq + 1:
+                report.add("gap", f"checkpoint {number} goes on at {first}", lines.position, shard, seq + 1)
+            taken, chain = lines.take(shard, first, last, chain)
+            leaves += taken
+            if chain.hex() != head:
+                report.add("head", f"checkpoint {number} holds another head of the shard", -1, shard, last)
+            heads[shard] = (last, chain)
+        tree.extend(leaves)
+        root = tree.root()
+        try:
+            note = open_note(entry["note"], keys)
+        except AuditInvalid as error:
+            report.add("signature", f"checkpoint {number}: {error}")
+            before = (tree.size, root)
+            continue
+        if note.origin != report.origin:
+            report.add("origin", f"checkpoint {number} is of another log, {note.origin[:100]}")
+        if note.ranges != ranges_digest(ranges):
+            report.add("ranges", f"checkpoint {number} was signed for other records")
+        if (note.size, note.root) != (tree.size, root):
+            report.add("root", f"checkpoint {number} was signed for another tree", tree.size - len(leaves))
+        proof = [bytes.fromhex(node) for node in entry["proof"]]
+        if not is_consistent(before[0], before[1], note.size, note.root, proof):
+            report.add("fork", f"checkpoint {number} does not extend the one before it")
+        before = (note.size, note.root)
+        roots[note.size] = note.root
+        report.checkpoints += 1
+        report.proven, report.root = note.size, note.root.hex()
+    return roots
+
+
+def _verify_base(report: Report, tree: Frontier, base: dict[str, Any], keys: Sequence[PublicKey]) -> tuple[int, bytes]:
+    """The signed beginning of an export that does not begin with the log."""
+    root = tree.root()
+    report.proven = tree.size
+    if tree.size:
+        try:
+            note = open_note(str(base.get("note", "")), keys)
+        except AuditInvalid as error:
+            report.add("signature", f"the checkpoint before the export: {error}")
+        else:
+            if (note.size, note.root) != (tree.size, root):
+                report.add("root", "the checkpoint before the export was signed for another tree")
+    return tree.size, root
+
+
+def _verify_tail(report: Report, path: Path, heads: dict[str, tuple[int, bytes]], lines: _Lines) -> None:
+    if not path.is_file():
+        return
+    tail = _Lines(iter([scan_file(str(path))]), report, lines.position)
+    for shard, seq, leaf, chain in tail.rest():
+        before, head = heads.get(shard, (0, CHAIN_START))
+        if seq != before + 1 or chain_hash(head, leaf) != chain:
+            report.add("chain", "it does not continue its shard", tail.position, shard, seq)
+        heads[shard] = (seq, chain)
+        report.tail += 1
+    lines.boots += tail.boots
+
+
+def _verify_boots(report: Report, boots: Sequence[dict[str, Any]], heads: dict[str, tuple[int, bytes]]) -> None:
+    """Every shard begins with a boot record that names the head of its predecessor."""
+    for boot in boots:
+        detail, shard = boot["detail"], boot["shard"]
+        if boot["seq"] != 1:
+            report.add("boot", "a boot record stands inside a shard", -1, shard, boot["seq"])
+        before, seq, head = str(detail.get("before", "")), detail.get("before_seq", 0), detail.get("before_head", "")
+        if not before:
+            continue
+        if before not in heads:
+            report.notes.append(f"{shard} follows {before}, which is not in this export")
+        elif heads[before][0] == seq and heads[before][1].hex() != head:
+            report.add("boot", f"its predecessor {before} ends with another head", -1, shard, 1)
+        elif heads[before][0] < int(seq):
+            report.add("boot", f"its predecessor {before} had {seq} records, {heads[before][0]} are left", -1, shard, 1)
+        elif heads[before][0] > int(seq):
+            report.notes.append(f"{before} went on after {shard} began: records came late, from its spool")
+
+
+def _verify_copies(report: Report, witness: Path, roots: dict[int, bytes], keys: Sequence[PublicKey]) -> None:
+    """Every checkpoint that was shipped to a second place must be one of the log's."""
+    if not witness.is_dir():
+        raise AuditInvalid(f"there is no folder {witness} of shipped checkpoints")
+    for path in sorted(witness.rglob("*.json")):
+        found = _read_json(path)
+        try:
+            note = open_note(str(found["note"]), keys)
+        except (KeyError, TypeError, AuditInvalid) as error:
+            report.add("copy", f"{path.name} is no checkpoint: {error}")
+            continue
+        if note.origin != report.origin:
+            continue
+        report.copies += 1
+        if note.size > report.proven:
+            report.add("copy", f"{path.name} holds {note.size} records, the log only {report.proven}: it was cut back")
+        elif note.size > report.first and roots.get(note.size) != note.root:
+            report.add("copy", f"{path.name} has another root: the log was rewritten", note.size)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise AuditInvalid(f"{path.name} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise AuditInvalid(f"{path.name} is not JSON") from None
+
+
+def _read_checkpoints(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = [json.loads(line) for line in path.read_bytes().splitlines()]
+        for entry in found:
+            int(entry["number"])
+            str.encode(entry["note"])
+            [bytes.fromhex(node) for node in entry["proof"]]
+            for shard, first, last, head in entry["ranges"]:
+                if not isinstance(shard, str) or not 0 < first <= last or len(bytes.fromhex(head)) != 32:
+                    raise ValueError(shard)
+    except OSError as error:
+        raise AuditInvalid(f"{path.name} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise AuditInvalid(f"{path.name} holds something that is no checkpoint") from None
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python audit_verify.py FOLDER --key KEY``: 0 whole, 1 faults, 2 not an export."""
+    parser = argparse.ArgumentParser(description="Verify an export of a Roadbed audit log.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--key", action="append", required=True, help="a public key, or a file that holds some")
+    parser.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args(argv)
+    try:
+        keys = [key for text in arguments.key for key in read_keys(text)]
+        report = verify_export(arguments.folder, keys, arguments.witness)
+    except AuditInvalid as error:
+        print(f"not verified: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report.summary(), indent=2) if arguments.json else describe(report))
+    return 0 if report.is_whole else 1
+
+
+def read_keys(text: str) -> list[PublicKey]:
+    """Keys given as themselves, or in a file. `AuditInvalid`."""
+    path = Path(text)
+    if "+" not in text and path.is_file():
+        return [PublicKey.parse(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [PublicKey.parse(text)]
+
+
+def describe(report: Report) -> str:
+    """The report in words."""
+    lines = [
+        f"log {report.origin}: records {report.first} to {report.proven} proven by {report.checkpoints} checkpoints"
+        f" ({report.copies} copies compared), {report.tail} behind the last one not yet"
+    ]
+    lines += [f"note: {note}" for note in report.notes]
+    for fault in report.faults:
+        where = f" at record {fault.position}" if fault.position >= 0 else ""
+        which = f" ({fault.shard} {fault.seq})" if fault.shard else ""
+        lines.append(f"FAULT {fault.kind}{where}{which}: {fault.message}")
+    lines.append("the log is whole" if report.is_whole else f"{len(report.faults)} faults")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

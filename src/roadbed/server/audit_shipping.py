@@ -1,0 +1,166 @@
+"""Checkpoints on their way to a second place: a folder, a bucket, or another deployment that is the witness.
+
+Each place gets every checkpoint in order, with the proof that it extends the one before; how far it is stands in
+``audit_shipment``. A place that fails is tried again at the next checkpoint. Alarms go to ``audit.webhook``. The
+invariant: what is shipped is what was signed, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from roadbed.kernel.errors import ConfigError, RoadbedError, Unavailable
+from roadbed.kernel.secrets import resolve_secret
+from roadbed.ledger.audit_verify import PublicKey
+from roadbed.ledger.manifest import AuditConfig
+from roadbed.store.database import Database
+from roadbed.store.objects import URL_SCHEMES, ObjectStore
+from roadbed.wire.address import parse_url
+from roadbed.wire.client import UpstreamClient
+from roadbed.wire.errors import UpstreamFailed
+from roadbed.wire.exchange import UpstreamRequest
+
+log = logging.getLogger("roadbed.audit")
+
+AT_ONCE_MAX = 500
+POST_S = 15.0
+REPLY_BYTES_MAX = 64 * 1024
+WITNESS_PATH = "/api/audit/witness"
+
+
+class CopyRefused(Unavailable):
+    """A second place did not take a checkpoint of the audit log."""
+
+    code = "audit.copy_refused"
+    hint = "`roadbed audit head` says which; it is tried again at every checkpoint"
+
+
+class Shipping:
+    """One per process; the owner's ships."""
+
+    def __init__(self, database: Database, public: PublicKey) -> None:
+        self._database = database
+        self._public = public
+        self._client = UpstreamClient()
+        self._config = AuditConfig()
+        self._folder = Path()
+        self._workspace = ""
+        self._told: set[str] = set()
+
+    def configure(self, config: AuditConfig, folder: Path, workspace: str) -> None:
+        """Ship by this section from now on. `ConfigError` for a place that can never be one."""
+        for place in config.ship_to:
+            scheme, mark, _ = place.partition("://")
+            if mark and scheme not in (*URL_SCHEMES, "https", "http"):
+                hint = "a folder, s3://bucket/prefix, gs://, az://, or https://HOST/api/audit/witness"
+                raise ConfigError(f"audit.ship_to: {place} is no place for checkpoints", hint=hint)
+        self._config, self._folder, self._workspace = config, folder, workspace
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def ship(self) -> None:
+        """Bring every place up to date, as far as it takes it."""
+        for place in self._config.ship_to:
+            row = await self._database.fetchrow("SELECT number FROM audit_shipment WHERE destination = $1", place)
+            error = ""
+            number = row["number"] if row is not None else 0
+            try:
+                number = await self._ship_to(place, number)
+            except (RoadbedError, OSError) as refusal:
+                error = refusal.message if isinstance(refusal, RoadbedError) else str(refusal.strerror)
+                log.error("a checkpoint of the audit log is not taken by %s: %s", place, error)
+                if place not in self._told:
+                    self._told.add(place)
+                    await self.alarm("audit_copy_refused", f"{place}: {error}")
+            else:
+                self._told.discard(place)
+            await self._database.execute(
+                "INSERT INTO audit_shipment (destination, number, shipped, error) VALUES ($1, $2, now(), $3)"
+                " ON CONFLICT (destination) DO UPDATE SET error = excluded.error, number = greatest("
+                "audit_shipment.number, excluded.number), shipped = CASE WHEN excluded.number > audit_shipment.number"
+                " THEN now() ELSE audit_shipment.shipped END",
+                *(place, number, error[:500]),
+            )
+
+    async def _ship_to(self, place: str, after: int) -> int:
+        rows = await self._database.fetch(
+            "SELECT number, note, ranges, proof FROM audit_checkpoint WHERE number > $1 ORDER BY number LIMIT $2",
+            *(after, AT_ONCE_MAX),
+        )
+        for row in rows:
+            body = json.dumps(
+                {
+                    "number": row["number"],
+                    "key": str(self._public),
+                    "note": row["note"],
+                    "proof": json.loads(row["proof"]),
+                    "ranges": json.loads(row["ranges"]),
+                }
+            ).encode()
+            await self._put(place, row["number"], body)
+            after = row["number"]
+        return after
+
+    async def _put(self, place: str, number: int, body: bytes) -> None:
+        name = f"{re.sub('[^A-Za-z0-9_-]', '-', self._public.name)}/{number:010d}.json"
+        scheme, mark, _ = place.partition("://")
+        if not mark:
+            await asyncio.to_thread(_write, (self._folder / place).resolve() / name, body)
+        elif scheme in URL_SCHEMES:
+            await ObjectStore.at_url(place).put(name, body)
+        else:
+            key = self._config.witness_key
+            token = resolve_secret(key, base=self._folder, where="audit.witness_key").reveal() if key else ""
+            status, reply = await self._post(place, body, token)
+            if not 200 <= status < 300:
+                raise CopyRefused(f"the witness answered {status}: {_reason(reply)}")
+
+    async def alarm(self, event: str, message: str) -> None:
+        """Tell the webhook that something is wrong with an audit log, as well as that goes."""
+        log.critical("%s: %s", event, message)
+        if not self._config.webhook:
+            return
+        body = msgspec.json.encode({"event": event, "workspace": self._workspace, "message": message})
+        with contextlib.suppress(RoadbedError):
+            address = resolve_secret(self._config.webhook, base=self._folder, where="audit.webhook").reveal()
+            await self._post(address, body, "")
+
+    async def _post(self, address: str, body: bytes, token: str) -> tuple[int, bytes]:
+        headers = b"content-type: application/json\r\n"
+        if token:
+            headers += b"authorization: Bearer " + token.encode() + b"\r\n"
+        request = UpstreamRequest(
+            b"POST", parse_url(address), headers, body, credential_class="audit", response_bytes_max=REPLY_BYTES_MAX
+        )
+        try:
+            response = await self._client.request(request, head_s=POST_S, complete_s=POST_S)
+            return response.status, await response.read()
+        except UpstreamFailed as error:
+            raise CopyRefused(f"it cannot be reached ({error.code})") from None
+
+
+def _write(path: Path, body: bytes) -> None:
+    """A file that is there whole or not at all; a checkpoint that is there already is never written again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(body)
+        temporary.rename(path)
+
+
+def _reason(reply: bytes) -> str:
+    try:
+        found: Any = json.loads(reply)
+        return str(found["detail"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return "no reason"
