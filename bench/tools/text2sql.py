@@ -49,15 +49,12 @@ class Tally:
 
 
 def readings(text: str) -> Iterator[str]:
-    """The statements that a reference stands for: `{a,b}` is any of these columns, `;` parts alternatives."""
+    """The statements that a reference stands for: `{a,b}` are columns, `{}` the same once more, `;` parts alternatives."""
     for part in text.split(";"):
-        if not part.strip():
-            continue
-        braces = re.search(r"\{([^}]*)\}", part)
-        if braces is None:
-            yield part.strip()
-        else:
-            yield (part[: braces.start()] + braces[1] + part[braces.end() :]).strip()
+        if part.strip():
+            braces = re.search(r"\{([^}]+)\}", part)
+            columns = braces[1] if braces else ""
+            yield re.sub(r"\{([^}]*)\}", lambda match, columns=columns: match[1] or columns, part).strip()
 
 
 def sqlite_database(script: str) -> sqlite3.Connection:

@@ -17,6 +17,7 @@ from roadbed.tools.sql.errors import SqlRefused
 SERIES_ROWS_MAX = 10_000
 REPEAT_MAX = 1_000
 YEARS_MAX = 200
+INTERVALS_MAX = 4
 
 CLASSES: frozenset[str] = frozenset(
     """
@@ -202,7 +203,7 @@ def _check_count(count: exp.Expr | None, name: str) -> None:
 
 
 def _check_series(node: exp.Expr) -> None:
-    """Numbers: at most `SERIES_ROWS_MAX` of them. Times: between bounded dates, in steps of an hour or more."""
+    """Numbers: at most `SERIES_ROWS_MAX` of them. Times: between dates that are bounded, in steps of an hour or more."""
     start, end, step = node.args.get("start"), node.args.get("end"), node.args.get("step")
     numbers = [_number(part) for part in (start, end, step or exp.Literal.number(1))]
     if all(number is not None for number in numbers):
@@ -210,7 +211,8 @@ def _check_series(node: exp.Expr) -> None:
         if width == 0 or abs(last - first) / abs(width) > SERIES_ROWS_MAX:
             raise SqlRefused(f"a series has more than {SERIES_ROWS_MAX} rows")
         return
-    if _is_bounded_time(start) and _is_bounded_time(end) and _is_step(step):
+    moves = sum(1 for _ in node.find_all(exp.Interval))
+    if moves <= INTERVALS_MAX and _is_bounded_time(start) and _is_bounded_time(end) and _is_step(step):
         return
     raise SqlRefused(
         "a series must run between literals", hint="write numbers or dates as bounds, and a step such as INTERVAL '1 day'"
@@ -225,13 +227,18 @@ def _number(node: exp.Expr | None) -> int | None:
 
 
 def _is_bounded_time(node: exp.Expr | None) -> bool:
+    """A date near ours, the current one or one of the data's own, moved by bounded intervals."""
     match node:
         case exp.Literal():
             return bool(node.is_string and re.match(r"(19|20)\d\d-\d\d-\d\d", node.name))
-        case exp.CurrentDate() | exp.CurrentTimestamp() | exp.Localtimestamp() | exp.CurrentDatetime():
+        case exp.CurrentDate() | exp.CurrentTimestamp() | exp.Localtimestamp() | exp.CurrentDatetime() | exp.Column():
             return True
         case exp.Cast() | exp.Paren() | exp.TimestampTrunc() | exp.DateTrunc() | exp.TsOrDsToDate() | exp.Date():
             return _is_bounded_time(node.this)
+        case exp.Min() | exp.Max():
+            return _is_bounded_time(node.this)
+        case exp.Subquery() if isinstance(node.this, exp.Select) and len(node.this.expressions) == 1:
+            return _is_bounded_time(node.this.expressions[0].unalias())
         case exp.Add() | exp.Sub():
             return _is_bounded_time(node.this) and _interval_hours(node.expression) is not None
         case _:

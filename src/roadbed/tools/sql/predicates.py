@@ -6,6 +6,7 @@ change. The invariant: a value is one string literal of the result, whatever cha
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import lru_cache
 
@@ -21,6 +22,10 @@ PREDICATE_CHARACTERS_MAX = 4096
 VALUE_CHARACTERS_MAX = 256
 PRINCIPAL_PLACES = ("principal.id", "principal.team", "principal.region", "principal.name")
 
+# The parser warns about what it does not understand with the text itself, which belongs into no log.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+_COLOURS = re.compile(r"\x1b\[[0-9]*m")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
@@ -65,11 +70,11 @@ def parsed(sql: str, dialect: SqlDialect) -> list[exp.Expr | None]:
     except RecursionError:
         raise SqlRefused("the statement is nested too deeply", hint="use WITH and fewer levels") from None
     except SqlglotError as error:
-        raise SqlRefused(f"the statement cannot be parsed as {dialect}: {_first_line(error)}") from None
+        raise SqlRefused(f"the statement cannot be parsed as {dialect}: {_reason(error)}") from None
 
 
-def _first_line(error: SqlglotError) -> str:
-    return re.sub(r"\x1b\[[0-9]*m", "", str(error)).split("\n")[0][:200]
+def _reason(error: SqlglotError) -> str:
+    return _COLOURS.sub("", str(error)).split("\n")[0][:200]
 
 
 def _value(name: str, principal: Principal) -> str:

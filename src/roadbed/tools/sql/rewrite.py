@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from sqlglot import exp
+from sqlglot.errors import ErrorLevel, SqlglotError
 
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.errors import SqlRefused
@@ -92,4 +93,10 @@ def bound_rows(root: exp.Query, rows_max: int) -> None:
 
 def write(root: exp.Query, dialect: SqlDialect) -> str:
     """The text to run."""
-    return root.sql(dialect=dialect, comments=False, normalize_functions=False)
+    try:
+        return root.sql(
+            dialect=dialect, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+        )
+    except SqlglotError as error:
+        reason = str(error).split("\n")[0][:200]
+        raise SqlRefused(f"the statement cannot be written as {dialect}: {reason}") from None
