@@ -20,7 +20,7 @@ SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
 NODES_MAX = 6000
 BARRIER_ROWS = 2**63 - 1
-_EXECUTABLE = re.compile(r"/\*M?!")
+_EXECUTABLE = re.compile(r"/\*[Mm]?!")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
