@@ -111,6 +111,7 @@ class Maker:
                 parts.append(f"HAVING {self.aggregate(scope)} > {self._literal()}")
         count = count or self._random.randint(1, 3)
         items: list[str] = []
+        raw: list[str] = []
         names: list[str] = []
         for n in range(count):
             if is_grouped:
@@ -118,18 +119,15 @@ class Maker:
             else:
                 item = self._item(visible, depth)
             name = self._random.choice(("", f"n{n}", f"n{n}", "name", "phone"))
+            raw.append(item)
             items.append(f"{item} AS {name}" if name else item)
             names.append(name or item.rpartition(".")[2])
         if self._chance(0.2) and not is_grouped:
             parts.append(f"ORDER BY {self._random.choice((self.value(scope, 0), str(self._random.randint(1, count)), names[0]))}")
-            if "UNION" in source or count > 0:
-                parts.append("LIMIT 100")
-                return f"SELECT * FROM (SELECT {', '.join(self._renamed(items))} FROM {source} {' '.join(parts)}) q", names
+            renamed = ", ".join(f"{item} AS r{n}" for n, item in enumerate(raw))
+            return f"SELECT * FROM (SELECT {renamed} FROM {source} {' '.join(parts)} LIMIT 100) q", names
         distinct = "DISTINCT " if self._chance(0.1) else ""
         return f"SELECT {distinct}{', '.join(items)} FROM {source} {' '.join(parts)}".strip(), names
-
-    def _renamed(self, items: list[str]) -> list[str]:
-        return [item.partition(" AS ")[0] + f" AS r{n}" for n, item in enumerate(items)]
 
     def _item(self, visible: list[tuple[str, str]], depth: int) -> str:
         if self._chance(0.55):
@@ -137,7 +135,7 @@ class Maker:
         if self._chance(0.1):
             return f"ROW_NUMBER() OVER (ORDER BY {self.value(visible, 0)}, 1)"
         if depth and self._chance(0.2):
-            return f"({self.query(depth - 1, visible, count=1)[0]} LIMIT 1)".replace("LIMIT 100 LIMIT 1", "LIMIT 1")
+            return f"(SELECT * FROM ({self.query(depth - 1, [], count=1)[0]}) s LIMIT 1)"
         return self.value(visible, 1)
 
     def _source(self, depth: int) -> tuple[list[tuple[str, str]], str]:
