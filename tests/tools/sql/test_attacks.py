@@ -29,7 +29,7 @@ def test_no_attack_passes(dialect: SqlDialect) -> None:
 
 def test_the_corpus_is_as_large_as_it_says() -> None:
     for dialect in DIALECTS:
-        forms = set(attacks.FORMS[dialect]) | set(attacks.CALLS[dialect]) | set(attacks.SOURCES[dialect])
+        forms = {text for kind in ("call", "from", "form") for text in attacks.listed(dialect, kind)}
         assert len(forms) >= 120
     assert sum(len(set(attacks.attacks(dialect))) for dialect in DIALECTS) >= VARIANTS_MIN
 

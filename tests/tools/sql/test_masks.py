@@ -29,7 +29,13 @@ def principal(team: str = "red", **values: str) -> Principal:
 
 
 def test_rows_are_masked_by_position() -> None:
-    rows = ((1, "0123456789", "a@b.no"), (2, None, None), (3, "short", 7), (4, Decimal("1.5"), b"x"), (5, 12345678, True))
+    rows = (
+        (1, "0123456789", "a@b.no"),
+        (2, None, None),
+        (3, "short", 7),
+        (4, Decimal("1.5"), b"x"),
+        (5, 12345678, True),
+    )
     masked = mask_rows(CHECKED, QueryResult(COLUMNS, rows, True, 99), lambda text: f"<{text}>")
     assert masked.rows == (
         (1, "***89", "<a@b.no>"),

@@ -14,29 +14,32 @@ from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql import functions
 from roadbed.tools.sql.errors import SqlRefused
 
-NODES: frozenset[str] = frozenset(
-    """
-    Select Union Except Intersect Subquery With CTE From Join Where Group Having Qualify Order Ordered Limit Offset Fetch
-    LimitOptions Distinct Table TableAlias Values Tuple Lateral Unnest Rollup Cube GroupingSets Window WindowSpec
-    Filter WithinGroup IgnoreNulls RespectNulls Alias Column Star Identifier Literal Null Boolean Paren Var Interval
-    IntervalSpan DataType DataTypeParam Cast TryCast Case If Exists In Any All Between Like ILike SimilarTo Glob Escape
-    RegexpLike RegexpILike Is Not And Or Xor EQ NEQ GT GTE LT LTE NullSafeEQ NullSafeNEQ Add Sub Mul Div IntDiv Mod Neg Pow DPipe
-    BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitwiseLeftShift BitwiseRightShift Collate AtTimeZone Overlaps
-    Bracket Slice Array Struct PropertyEQ Lambda JSONPath JSONPathRoot JSONPathKey JSONPathSubscript JSONPathWildcard
-    JSONKeyValue Anonymous
-    """.split()
-)
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+NODES: frozenset[str] = _words("""
+    Select Union Except Intersect Subquery With CTE From Join Where Group Having Qualify Order Ordered Limit
+    Offset Fetch LimitOptions Distinct Table TableAlias Values Tuple Lateral Unnest Rollup Cube GroupingSets
+    Window WindowSpec Filter WithinGroup IgnoreNulls RespectNulls Alias Column Star Identifier Literal Null
+    Boolean Paren Var Interval IntervalSpan DataType DataTypeParam Cast TryCast Case If Exists In Any All
+    Between Like ILike SimilarTo Glob Escape RegexpLike RegexpILike Is Not And Or Xor EQ NEQ GT GTE LT LTE
+    NullSafeEQ NullSafeNEQ Add Sub Mul Div IntDiv Mod Neg Pow DPipe BitwiseAnd BitwiseOr BitwiseXor BitwiseNot
+    BitwiseLeftShift BitwiseRightShift Collate AtTimeZone Overlaps Bracket Slice Array Struct PropertyEQ Lambda
+    JSONPath JSONPathRoot JSONPathKey JSONPathSubscript JSONPathWildcard JSONKeyValue Anonymous
+    """)
 
 # Arguments of the nodes in which a clause can hide that is a plain string or that the walk would not see.
 ARGUMENTS: dict[str, frozenset[str]] = {
-    "Select": frozenset(
-        "with_ expressions distinct from_ joins laterals where group having qualify windows order limit offset".split()
+    "Select": _words(
+        "with_ expressions distinct from_ joins laterals where group having qualify windows order limit offset"
     ),
-    "SetOperation": frozenset("with_ this expression distinct order limit offset".split()),
+    "SetOperation": _words("with_ this expression distinct order limit offset"),
     "Subquery": frozenset({"this", "alias"}),
-    "Table": frozenset("this alias db joins ordinality".split()),
-    "Join": frozenset("this on side kind using method".split()),
-    "CTE": frozenset("this alias materialized".split()),
+    "Table": _words("this alias db joins ordinality"),
+    "Join": _words("this on side kind using method"),
+    "CTE": _words("this alias materialized"),
     "With": frozenset({"expressions", "recursive"}),
     "Limit": frozenset({"expression", "offset"}),
     "Fetch": frozenset({"direction", "count", "limit_options"}),
@@ -45,30 +48,29 @@ ARGUMENTS: dict[str, frozenset[str]] = {
     "Column": frozenset({"this", "table", "db"}),
     "Star": frozenset({"except_"}),
     "Order": frozenset({"this", "expressions"}),
-    "Ordered": frozenset("this desc nulls_first".split()),
-    "Group": frozenset("expressions grouping_sets cube rollup all".split()),
-    "Lateral": frozenset("this view outer alias ordinality".split()),
-    "Unnest": frozenset("expressions alias offset".split()),
+    "Ordered": _words("this desc nulls_first"),
+    "Group": _words("expressions grouping_sets cube rollup all"),
+    "Lateral": _words("this view outer alias ordinality"),
+    "Unnest": _words("expressions alias offset"),
     "Values": frozenset({"expressions", "alias"}),
     "Distinct": frozenset({"expressions", "on"}),
     "Cast": frozenset({"this", "to"}),
     "TryCast": frozenset({"this", "to", "safe", "requires_string"}),
-    "Window": frozenset("this partition_by order spec alias over".split()),
+    "Window": _words("this partition_by order spec alias over"),
     "TableAlias": frozenset({"this", "columns"}),
     "Interval": frozenset({"this", "unit"}),
-    "DataType": frozenset("this expressions nested values".split()),
-    "In": frozenset("this expressions query".split()),
+    "DataType": _words("this expressions nested values"),
+    "In": _words("this expressions query"),
     "Anonymous": frozenset({"this", "expressions"}),
 }
 
-TYPES: frozenset[str] = frozenset(
-    """
-    TINYINT SMALLINT INT MEDIUMINT BIGINT INT128 INT256 UTINYINT USMALLINT UINT UMEDIUMINT UBIGINT UINT128 FLOAT DOUBLE
-    DECIMAL BIGDECIMAL UDOUBLE UDECIMAL MONEY BOOLEAN BIT CHAR NCHAR VARCHAR NVARCHAR TEXT TINYTEXT MEDIUMTEXT LONGTEXT
-    BPCHAR NAME DATE DATE32 DATETIME DATETIME2 TIME TIMETZ TIMESTAMP TIMESTAMPTZ TIMESTAMPLTZ TIMESTAMPNTZ TIMESTAMP_S
-    TIMESTAMP_MS TIMESTAMP_NS INTERVAL YEAR UUID JSON JSONB ARRAY LIST INET HUGEINT UHUGEINT
-    """.split()
-)
+TYPES: frozenset[str] = _words("""
+    TINYINT SMALLINT INT MEDIUMINT BIGINT INT128 INT256 UTINYINT USMALLINT UINT UMEDIUMINT UBIGINT UINT128 FLOAT
+    DOUBLE DECIMAL BIGDECIMAL UDOUBLE UDECIMAL MONEY BOOLEAN BIT CHAR NCHAR VARCHAR NVARCHAR TEXT TINYTEXT
+    MEDIUMTEXT LONGTEXT BPCHAR NAME DATE DATE32 DATETIME DATETIME2 TIME TIMETZ TIMESTAMP TIMESTAMPTZ
+    TIMESTAMPLTZ TIMESTAMPNTZ TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL YEAR UUID JSON JSONB ARRAY LIST
+    INET HUGEINT UHUGEINT
+    """)
 JOIN_KINDS = frozenset({"", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"})
 JOIN_SIDES = frozenset({"", "LEFT", "RIGHT", "FULL"})
 WINDOW_WORDS = re.compile(r"(?i)^(rows|range|groups|unbounded|current row|preceding|following|no others|ties|group)?$")

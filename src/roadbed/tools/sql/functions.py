@@ -19,99 +19,100 @@ REPEAT_MAX = 1_000
 YEARS_MAX = 200
 INTERVALS_MAX = 4
 
-CLASSES: frozenset[str] = frozenset(
-    """
-    Count Sum Avg Min Max AnyValue ArgMax ArgMin ArrayAgg GroupConcat Stddev StddevPop StddevSamp Variance VariancePop
-    CovarPop CovarSamp Corr Median Mode PercentileCont PercentileDisc Quantile ApproxQuantile ApproxDistinct CountIf
-    LogicalAnd LogicalOr BitwiseAndAgg BitwiseOrAgg BitwiseXorAgg First Last FirstValue LastValue NthValue Lag Lead
-    RowNumber Rank DenseRank PercentRank CumeDist Ntile Grouping GroupingId Kurtosis Skewness
-    RegrSlope RegrIntercept RegrR2 RegrCount RegrAvgx RegrAvgy RegrSxx RegrSxy RegrSyy
-    Abs Acos Asin Atan Atan2 Cos Sin Tan Cot Cbrt Ceil Floor Round Trunc Exp Ln Log Sqrt Sign Pi Radians Degrees Pow
-    Factorial IsNan IsInf Rand Greatest Least Coalesce Nullif If Case WidthBucket BitwiseCount
-    Ascii Chr Concat ConcatWs Contains StartsWith EndsWith Initcap Left Right Length ByteLength BitLength Lower Upper Levenshtein
-    Overlay Pad Repeat Replace Reverse Space Split SplitPart StrPosition Substring SubstringIndex Translate Trim Unicode
-    RegexpCount RegexpExtract RegexpExtractAll RegexpFullMatch RegexpInstr RegexpReplace RegexpSplit RegexpSubstr RegexpLike RegexpILike
-    MD5 SHA SHA2 Hex LowerHex Soundex Elt ToChar ToNumber NumberToStr Format
-    CurrentDate CurrentDatetime CurrentTime CurrentTimestamp CurrentTimestampLTZ Localtime Localtimestamp UtcDate UtcTime UtcTimestamp
-    Date DateAdd DateBin DateDiff DateFromParts DateStrToDate DateSub DateToDateStr DateTrunc Datetime DatetimeAdd DatetimeDiff
-    DatetimeSub DatetimeTrunc Day DayOfMonth DayOfWeek DayOfWeekIso DayOfYear Dayname Extract Hour JustifyDays JustifyHours
-    JustifyInterval LastDay MakeInterval Minute Month Monthname MonthsBetween Quarter Second StrToDate StrToTime StrToUnix Time TimeAdd
-    TimeDiff TimeFromParts TimeStrToDate TimeStrToTime TimeStrToUnix TimeSub TimeToStr TimeToUnix TimeTrunc Timestamp
-    TimestampAdd TimestampDiff TimestampFromParts TimestampSub TimestampTrunc ToDays TsOrDsAdd TsOrDsDiff TsOrDsToDate
-    TsOrDsToDateStr TsOrDsToDatetime TsOrDsToTime TsOrDsToTimestamp TsOrDiToDi UnixToTime UnixToStr UnixSeconds UnixMillis Week WeekOfYear
-    Year YearOfWeek YearOfWeekIso
-    Array ArrayContains ArrayContainsAll ArrayContainedBy ArrayConcat ArrayDistinct ArrayFilter ArrayFirst ArrayLast ArrayMax ArrayMin
-    ArrayOverlaps ArrayPosition ArrayReverse ArraySize ArraySlice ArraySort ArraySum ArrayToString StringToArray Struct
-    StructExtract Transform Explode Unnest GenerateSeries ExplodingGenerateSeries List
-    JSONArray JSONArrayAgg JSONArrayContains JSONBContains JSONBContainsAllTopKeys JSONBContainsAnyTopKeys JSONBContainsTopKey
-    JSONBExists JSONBExtract JSONBExtractScalar JSONBObjectAgg JSONExists JSONExtract JSONExtractScalar JSONKeys JSONObject JSONObjectAgg
-    JSONType JSONBool ParseJSON
-    """.split()
-)
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+CLASSES: frozenset[str] = _words("""
+    Count Sum Avg Min Max AnyValue ArgMax ArgMin ArrayAgg GroupConcat Stddev StddevPop StddevSamp Variance
+    VariancePop CovarPop CovarSamp Corr Median Mode PercentileCont PercentileDisc Quantile ApproxQuantile
+    ApproxDistinct CountIf LogicalAnd LogicalOr BitwiseAndAgg BitwiseOrAgg BitwiseXorAgg First Last FirstValue
+    LastValue NthValue Lag Lead RowNumber Rank DenseRank PercentRank CumeDist Ntile Grouping GroupingId Kurtosis
+    Skewness RegrSlope RegrIntercept RegrR2 RegrCount RegrAvgx RegrAvgy RegrSxx RegrSxy RegrSyy Abs Acos Asin
+    Atan Atan2 Cos Sin Tan Cot Cbrt Ceil Floor Round Trunc Exp Ln Log Sqrt Sign Pi Radians Degrees Pow Factorial
+    IsNan IsInf Rand Greatest Least Coalesce Nullif If Case WidthBucket BitwiseCount Ascii Chr Concat ConcatWs
+    Contains StartsWith EndsWith Initcap Left Right Length ByteLength BitLength Lower Upper Levenshtein Overlay
+    Pad Repeat Replace Reverse Space Split SplitPart StrPosition Substring SubstringIndex Translate Trim Unicode
+    RegexpCount RegexpExtract RegexpExtractAll RegexpFullMatch RegexpInstr RegexpReplace RegexpSplit
+    RegexpSubstr RegexpLike RegexpILike MD5 SHA SHA2 Hex LowerHex Soundex Elt ToChar ToNumber NumberToStr Format
+    CurrentDate CurrentDatetime CurrentTime CurrentTimestamp CurrentTimestampLTZ Localtime Localtimestamp
+    UtcDate UtcTime UtcTimestamp Date DateAdd DateBin DateDiff DateFromParts DateStrToDate DateSub DateToDateStr
+    DateTrunc Datetime DatetimeAdd DatetimeDiff DatetimeSub DatetimeTrunc Day DayOfMonth DayOfWeek DayOfWeekIso
+    DayOfYear Dayname Extract Hour JustifyDays JustifyHours JustifyInterval LastDay MakeInterval Minute Month
+    Monthname MonthsBetween Quarter Second StrToDate StrToTime StrToUnix Time TimeAdd TimeDiff TimeFromParts
+    TimeStrToDate TimeStrToTime TimeStrToUnix TimeSub TimeToStr TimeToUnix TimeTrunc Timestamp TimestampAdd
+    TimestampDiff TimestampFromParts TimestampSub TimestampTrunc ToDays TsOrDsAdd TsOrDsDiff TsOrDsToDate
+    TsOrDsToDateStr TsOrDsToDatetime TsOrDsToTime TsOrDsToTimestamp TsOrDiToDi UnixToTime UnixToStr UnixSeconds
+    UnixMillis Week WeekOfYear Year YearOfWeek YearOfWeekIso Array ArrayContains ArrayContainsAll
+    ArrayContainedBy ArrayConcat ArrayDistinct ArrayFilter ArrayFirst ArrayLast ArrayMax ArrayMin ArrayOverlaps
+    ArrayPosition ArrayReverse ArraySize ArraySlice ArraySort ArraySum ArrayToString StringToArray Struct
+    StructExtract Transform Explode Unnest GenerateSeries ExplodingGenerateSeries List JSONArray JSONArrayAgg
+    JSONArrayContains JSONBContains JSONBContainsAllTopKeys JSONBContainsAnyTopKeys JSONBContainsTopKey
+    JSONBExists JSONBExtract JSONBExtractScalar JSONBObjectAgg JSONExists JSONExtract JSONExtractScalar JSONKeys
+    JSONObject JSONObjectAgg JSONType JSONBool ParseJSON
+    """)
 
 _SHARED = """
     age date time datetime julianday unixepoch timediff strftime total instr hex unicode char quote typeof likelihood ltrim
     rtrim abs round sign nullif ifnull iif min max isnull
 """
 NAMES: dict[SqlDialect, frozenset[str]] = {
-    "sqlite": frozenset(
-        (
-            _SHARED + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
-            " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2 ceiling mod power"
-            " degrees radians median percentile percentile_cont percentile_disc group_concat string_agg octet_length concat concat_ws"
-            " soundex substr trunc"
-        ).split()
+    "sqlite": _words(
+        _SHARED + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
+        " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2 ceiling mod power"
+        " degrees radians median percentile percentile_cont percentile_disc group_concat string_agg octet_length concat concat_ws"
+        " soundex substr trunc"
     ),
-    "postgres": frozenset(
-        """
-        age justify_days justify_hours date_part isfinite make_date make_time make_timestamp make_timestamptz to_date to_timestamp to_number
-        clock_timestamp statement_timestamp transaction_timestamp
-        btrim strpos quote_literal quote_nullable octet_length char_length character_length bit_length left right
-        regexp_match regexp_matches regexp_split_to_array regexp_split_to_table regexp_count regexp_like regexp_substr string_to_table
-        num_nonnulls num_nulls div gcd lcm log10 scale min_scale trim_scale numeric_inc cosd sind tand cosh sinh tanh acosh asinh atanh
-        array_length array_ndims array_lower array_upper array_position array_positions array_remove array_replace array_append
-        array_prepend array_cat cardinality every bool_and bool_or bit_and bit_or mode
-        jsonb_agg json_agg jsonb_object_agg json_object_agg jsonb_build_object json_build_object jsonb_build_array json_build_array
-        jsonb_array_length json_array_length jsonb_typeof json_typeof jsonb_extract_path jsonb_extract_path_text json_extract_path
-        json_extract_path_text jsonb_strip_nulls json_strip_nulls jsonb_pretty to_json to_jsonb jsonb_path_query_first jsonb_path_exists
-        jsonb_array_elements jsonb_array_elements_text json_array_elements json_array_elements_text jsonb_each jsonb_each_text
-        json_each json_each_text jsonb_object_keys json_object_keys
-        to_tsvector to_tsquery plainto_tsquery phraseto_tsquery websearch_to_tsquery ts_rank ts_rank_cd ts_headline
-        lower_inf upper_inf isempty range_merge daterange tsrange tstzrange int4range int8range numrange date_add date_subtract
-        similarity word_similarity unaccent starts_with normalize erf random_normal pg_typeof
-        """.split()
-    ),
-    "mysql": frozenset(
-        """
-        adddate addtime subdate subtime period_add period_diff makedate maketime microsecond sec_to_time time_to_sec timediff timestamp
-        weekday yearweek convert_tz from_days to_seconds get_format
-        char_length character_length octet_length bit_length field find_in_set insert instr locate mid position strcmp
-        make_set export_set oct bin ord quote conv crc32 rand truncate std log2 log10 ifnull isnull interval mod
-        json_array json_arrayagg json_contains json_contains_path json_depth json_extract json_keys json_length json_object json_objectagg
-        json_overlaps json_pretty json_quote json_search json_type json_unquote json_valid json_value
-        bit_and bit_or bit_xor any_value inet_aton inet_ntoa regexp_instr regexp_like regexp_replace regexp_substr date time
-        """.split()
-    ),
-    "duckdb": frozenset(
-        """
-        age date_part datepart datesub date_sub datetrunc dayname monthname era century decade millennium microsecond millisecond epoch epoch_ms
-        epoch_us epoch_ns isodow isoyear make_date make_time make_timestamp strptime try_strptime to_days to_months to_years to_hours
-        to_minutes to_seconds to_weeks to_quarters to_centuries to_decades weekday yearweek last_day time_bucket today
-        bar printf format instr strlen strip_accents nfc_normalize prefix suffix contains regexp_matches regexp_full_match regexp_split_to_array
-        string_split string_split_regex str_split damerau_levenshtein hamming jaccard jaro_similarity jaro_winkler_similarity editdist3
-        list_avg list_sum list_min list_max list_count list_contains list_has list_distinct list_unique list_sort
-        list_reverse_sort list_slice list_extract list_element list_concat list_append list_prepend list_position list_filter
-        list_transform list_value list_zip list_any_value list_median list_mode list_first list_last list_string_agg array_length len
-        array_extract array_unique flatten struct_extract struct_pack map map_extract map_keys map_values map_entries element_at cardinality
-        mad entropy favg fsum kahan_sum sumkahan geometric_mean geomean product histogram arg_min arg_max argmin argmax min_by max_by bool_and bool_or bit_and bit_or
-        approx_quantile quantile_cont quantile_disc sem skewness kurtosis kurtosis_pop reservoir_quantile approx_count_distinct
-        divide fdiv fmod gcd greatest_common_divisor lcm even gamma lgamma nextafter isfinite signbit xor add subtract multiply
-        json_extract json_extract_string json_extract_path json_extract_path_text json_type json_keys json_array_length json_valid
-        json_structure json_contains json_object json_array json_group_array json_group_object to_json json_value json_exists
-        typeof ifnull hash md5 struct_insert row unnest range generate_series strftime date time ceiling log10 log2 list
-        array_agg string_agg group_concat listagg count_star
-        """.split()
-    ),
+    "postgres": _words("""
+    age justify_days justify_hours date_part isfinite make_date make_time make_timestamp make_timestamptz
+    to_date to_timestamp to_number clock_timestamp statement_timestamp transaction_timestamp btrim strpos
+    quote_literal quote_nullable octet_length char_length character_length bit_length left right regexp_match
+    regexp_matches regexp_split_to_array regexp_split_to_table regexp_count regexp_like regexp_substr
+    string_to_table num_nonnulls num_nulls div gcd lcm log10 scale min_scale trim_scale numeric_inc cosd sind
+    tand cosh sinh tanh acosh asinh atanh array_length array_ndims array_lower array_upper array_position
+    array_positions array_remove array_replace array_append array_prepend array_cat cardinality every bool_and
+    bool_or bit_and bit_or mode jsonb_agg json_agg jsonb_object_agg json_object_agg jsonb_build_object
+    json_build_object jsonb_build_array json_build_array jsonb_array_length json_array_length jsonb_typeof
+    json_typeof jsonb_extract_path jsonb_extract_path_text json_extract_path json_extract_path_text
+    jsonb_strip_nulls json_strip_nulls jsonb_pretty to_json to_jsonb jsonb_path_query_first jsonb_path_exists
+    jsonb_array_elements jsonb_array_elements_text json_array_elements json_array_elements_text jsonb_each
+    jsonb_each_text json_each json_each_text jsonb_object_keys json_object_keys to_tsvector to_tsquery
+    plainto_tsquery phraseto_tsquery websearch_to_tsquery ts_rank ts_rank_cd ts_headline lower_inf upper_inf
+    isempty range_merge daterange tsrange tstzrange int4range int8range numrange date_add date_subtract
+    similarity word_similarity unaccent starts_with normalize erf random_normal pg_typeof
+    """),
+    "mysql": _words("""
+    adddate addtime subdate subtime period_add period_diff makedate maketime microsecond sec_to_time time_to_sec
+    timediff timestamp weekday yearweek convert_tz from_days to_seconds get_format char_length character_length
+    octet_length bit_length field find_in_set insert instr locate mid position strcmp make_set export_set oct
+    bin ord quote conv crc32 rand truncate std log2 log10 ifnull isnull interval mod json_array json_arrayagg
+    json_contains json_contains_path json_depth json_extract json_keys json_length json_object json_objectagg
+    json_overlaps json_pretty json_quote json_search json_type json_unquote json_valid json_value bit_and bit_or
+    bit_xor any_value inet_aton inet_ntoa regexp_instr regexp_like regexp_replace regexp_substr date time
+    """),
+    "duckdb": _words("""
+    age date_part datepart datesub date_sub datetrunc dayname monthname era century decade millennium
+    microsecond millisecond epoch epoch_ms epoch_us epoch_ns isodow isoyear make_date make_time make_timestamp
+    strptime try_strptime to_days to_months to_years to_hours to_minutes to_seconds to_weeks to_quarters
+    to_centuries to_decades weekday yearweek last_day time_bucket today bar printf format instr strlen
+    strip_accents nfc_normalize prefix suffix contains regexp_matches regexp_full_match regexp_split_to_array
+    string_split string_split_regex str_split damerau_levenshtein hamming jaccard jaro_similarity
+    jaro_winkler_similarity editdist3 list_avg list_sum list_min list_max list_count list_contains list_has
+    list_distinct list_unique list_sort list_reverse_sort list_slice list_extract list_element list_concat
+    list_append list_prepend list_position list_filter list_transform list_value list_zip list_any_value
+    list_median list_mode list_first list_last list_string_agg array_length len array_extract array_unique
+    flatten struct_extract struct_pack map map_extract map_keys map_values map_entries element_at cardinality
+    mad entropy favg fsum kahan_sum sumkahan geometric_mean geomean product histogram arg_min arg_max argmin
+    argmax min_by max_by bool_and bool_or bit_and bit_or approx_quantile quantile_cont quantile_disc sem
+    skewness kurtosis kurtosis_pop reservoir_quantile approx_count_distinct divide fdiv fmod gcd
+    greatest_common_divisor lcm even gamma lgamma nextafter isfinite signbit xor add subtract multiply
+    json_extract json_extract_string json_extract_path json_extract_path_text json_type json_keys
+    json_array_length json_valid json_structure json_contains json_object json_array json_group_array
+    json_group_object to_json json_value json_exists typeof ifnull hash md5 struct_insert row unnest range
+    generate_series strftime date time ceiling log10 log2 list array_agg string_agg group_concat listagg
+    count_star
+    """),
 }
 
 # Functions that give rows: the columns that they give. Without a row of their own here they cannot stand in FROM.
@@ -215,7 +216,8 @@ def _check_series(node: exp.Expr) -> None:
     if moves <= INTERVALS_MAX and _is_bounded_time(start) and _is_bounded_time(end) and _is_step(step):
         return
     raise SqlRefused(
-        "a series must run between literals", hint="write numbers or dates as bounds, and a step such as INTERVAL '1 day'"
+        "a series must run between literals",
+        hint="write numbers or dates as bounds, and a step such as INTERVAL '1 day'",
     )
 
 

@@ -91,9 +91,7 @@ class Names:
                 key,
                 schema,
                 name,
-                tuple(
-                    Column(self._spelled(column), column, _mask(masks, key, column)) for column in columns
-                ),
+                tuple(Column(self._spelled(column), column, _mask(masks, key, column)) for column in columns),
                 tuple(_of_table(policy.row_filters, schema, name)),
             )
             self._tables.setdefault(self._spelled(name), []).append(known)
@@ -123,7 +121,9 @@ class Names:
             found = exact or found
         else:
             wanted = key_of(schema, self.dialect)
-            found = [table for table in found if (self._spelled(table.schema) or DEFAULT_SCHEMAS[self.dialect]) == wanted]
+            found = [
+                table for table in found if (self._spelled(table.schema) or DEFAULT_SCHEMAS[self.dialect]) == wanted
+            ]
         if len(found) == 1:
             return found[0]
         written = ".".join(str(part.this)[:64] for part in (schema, node.this) if part is not None)
@@ -147,9 +147,7 @@ def _of_table(rules: Mapping[str, V], schema: str, name: str) -> list[V]:
     return found
 
 
-def _mask(
-    rules: list[Mapping[str, MaskKind]], table: str, column: str
-) -> Mask | None:
+def _mask(rules: list[Mapping[str, MaskKind]], table: str, column: str) -> Mask | None:
     """The strictest rule for a column."""
     kinds = {kind for rule in rules for name, kind in rule.items() if fold(name) == fold(column)}
     for kind in ("drop", "group", "token", "partial"):

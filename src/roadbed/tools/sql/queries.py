@@ -100,7 +100,7 @@ class Queries:
         if body.args.get("with_"):
             raise SqlRefused("WITH inside a recursive WITH is not allowed")
         first = self._named(body.this, self._query(body.this, outer, known))
-        cte = Cte(name, self._relations.renamed(alias.parent, first))
+        cte = Cte(name, self._relations.renamed(alias, first))
         second = self._query(body.expression, outer, {**known, key: cte})
         if cte.is_used and not _is_bounded(body.expression):
             raise SqlRefused("a recursive WITH has no bound", hint="add WHERE n < 100, or a join to a table")
@@ -145,7 +145,9 @@ class Queries:
                 continue
             position = self._position(value, [column.key for column in columns])
             if position is None:
-                raise SqlRefused("ORDER BY after UNION takes output columns", hint="sort by a column's name or position")
+                raise SqlRefused(
+                    "ORDER BY after UNION takes output columns", hint="sort by a column's name or position"
+                )
             _check_position(position, columns)
             value.replace(exp.Literal.number(position))
 
@@ -177,9 +179,7 @@ class Queries:
         for item in reversed(node.expressions):
             done = expanded.get(id(item))
             masks.append(done.mask if done is not None else self._expressions.output(item, scope))
-        columns = tuple(
-            Column(key, name, mask) for key, name, mask in zip(keys, names, reversed(masks), strict=True)
-        )
+        columns = tuple(Column(key, name, mask) for key, name, mask in zip(keys, names, reversed(masks), strict=True))
         for position in positions:
             _check_position(position, columns)
         self._check_all(node, columns)
@@ -199,7 +199,10 @@ class Queries:
             chosen = outputs if star is item else self._outputs_of(item, scope)
             if not chosen:
                 raise SqlRefused("* has nothing to stand for", hint="name the columns")
-            left_out = {key_of(name.this if isinstance(name, exp.Column) else name, self._dialect) for name in star.args.get("except_") or []}
+            left_out = {
+                key_of(name.this if isinstance(name, exp.Column) else name, self._dialect)
+                for name in star.args.get("except_") or []
+            }
             for column, owner in chosen:
                 if column.key in left_out:
                     continue
@@ -212,7 +215,9 @@ class Queries:
                 made[id(new)] = column
                 items.append(new)
         if len(items) > OUTPUTS_MAX:
-            raise SqlRefused(f"the SELECT gives more than {OUTPUTS_MAX} columns", hint="name the columns that are needed")
+            raise SqlRefused(
+                f"the SELECT gives more than {OUTPUTS_MAX} columns", hint="name the columns that are needed"
+            )
         node.set("expressions", items)
         return made
 
@@ -250,7 +255,7 @@ class Queries:
             case exp.Case():
                 return "case"
             case exp.Cast() if isinstance(item.this, exp.Column):
-                return item.this.name
+                return str(item.this.name)
             case exp.Cast():
                 return item.args["to"].sql(dialect="postgres").lower()
             case exp.Window() | exp.Filter() | exp.WithinGroup() | exp.Paren():

@@ -88,7 +88,9 @@ class Relations:
             ours = [(column, owner) for column, owner in left if column.key == key]
             theirs = [(column, owner) for column, owner in right if column.key == key]
             if len(ours) != 1 or len(theirs) != 1 or not isinstance(theirs[0][1], Relation):
-                raise SqlRefused(f"USING ({key[:64]}) needs that column exactly once on each side", hint="use JOIN ... ON")
+                raise SqlRefused(
+                    f"USING ({key[:64]}) needs that column exactly once on each side", hint="use JOIN ... ON"
+                )
             column, owner = ours[0]
             old = owner if isinstance(owner, Shared) else Shared(column, [(owner, column)])
             place = (theirs[0][1], theirs[0][0])
@@ -139,7 +141,9 @@ class Relations:
             case exp.Table():
                 return self._function(node, scope)
             case _:
-                raise SqlRefused(f"{type(node).__name__.upper()} in FROM is not allowed", hint="read tables of the source")
+                raise SqlRefused(
+                    f"{type(node).__name__.upper()} in FROM is not allowed", hint="read tables of the source"
+                )
 
     def _table(self, node: exp.Table, scope: Scope) -> list[Output]:
         joins = node.args.get("joins") or []
@@ -159,18 +163,27 @@ class Relations:
     def _base(self, node: exp.Table, known: KnownTable, scope: Scope) -> list[Output]:
         alias = node.args.get("alias")
         if alias is not None and alias.args.get("columns"):
-            raise SqlRefused(f"columns of the table {known.key} cannot be renamed in FROM", hint="use AS in the select list")
+            raise SqlRefused(
+                f"columns of the table {known.key} cannot be renamed in FROM", hint="use AS in the select list"
+            )
         self.tables[known.key] = None
         written_alias = self._written_alias(node)
         schema = fold(known.schema) or DEFAULT_SCHEMAS[self._names.dialect]
         node.set("this", identifier(known.name, bool(node.this.args.get("quoted"))))
         node.set("db", identifier(known.schema, quoted=False) if known.schema else None)
         outputs = self._add(
-            node, written_alias or same(node.this), known.columns, scope, schema="" if written_alias else schema, is_base=True
+            node,
+            written_alias or same(node.this),
+            known.columns,
+            scope,
+            schema="" if written_alias else schema,
+            is_base=True,
         )
         if known.row_filters:
             if node.args.get("joins"):
-                raise SqlRefused("joins in parentheses are not allowed over this table", hint="leave the parentheses out")
+                raise SqlRefused(
+                    "joins in parentheses are not allowed over this table", hint="leave the parentheses out"
+                )
             node.replace(filtered(node, known, scope.relations[-1].alias, self._names.dialect))
         return outputs
 
@@ -230,7 +243,7 @@ class Relations:
 
     def renamed(self, node: exp.Expr, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """The columns under the names of ``AS alias (names)``."""
-        alias = node.args.get("alias")
+        alias = node if isinstance(node, exp.TableAlias) else node.args.get("alias")
         given = alias.args.get("columns") or [] if isinstance(alias, exp.TableAlias) else []
         if len(given) > len(columns):
             raise SqlRefused("an alias names more columns than there are")
