@@ -2,10 +2,10 @@
 
     python bench/tools/text2sql.py DATA
 
-DATA is searched for folders with `questions.jsonl` and `databases/NAME.{postgres,sqlite}.sql` (a line per question: `db`,
-`sql` for SQLite, `sql_postgres`, `answerable`). Every reference is checked in its own dialect, and those that DuckDB and
-MySQL can parse in theirs too; each SQLite reference and each PostgreSQL reference is run once as it is and once through
-the gate, on a real SQLite and, with `--postgres`, on the embedded PostgreSQL.
+DATA is searched for folders with `questions.jsonl` and `databases/NAME.{postgres,sqlite}.sql` (a line per question:
+`db`, `sql` for SQLite, `sql_postgres`, `answerable`). Every reference is checked in its own dialect, and PostgreSQL's
+once more as the parser's translation to DuckDB and to MySQL. What is checked in SQLite, PostgreSQL and DuckDB is run on
+the real engine, once as it is and once through the gate, and the rows are compared.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Tally:
 
 
 def readings(text: str) -> Iterator[str]:
-    """The statements that a reference stands for: `{a,b}` are columns, `{}` the same once more, `;` parts alternatives."""
+    """The statements that a reference stands for: `{a,b}` are columns, `{}` the same again, `;` parts."""
     for part in text.split(";"):
         if part.strip():
             braces = re.search(r"\{([^}]+)\}", part)

@@ -110,21 +110,26 @@ def script() -> Iterator[str]:
         yield f"CREATE TABLE {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})"
     places, kinds = ("Fjordby", "Skogvik", "Nes"), ("apartment", "row house", "detached house")
     for n in range(1, 25):
-        place, kind = places[n % 3], kinds[n % 2]
-        yield (
-            f"INSERT INTO parcels VALUES ({n}, '{place}', 'D{n % 4}', 'Street {n}', '{n}/{n}', '{kind}', {1930 + n * 3}, {50 + n}, {n * 40}, "
-            f"{1 + n % 5}, {'true' if n % 2 else 'false'}, '{'ABCDEFG'[n % 7]}')"
+        shape = (50 + n, n * 40, 1 + n % 5, n % 2 == 1, "ABCDEFG"[n % 7])
+        yield _insert(
+            "parcels", n, places[n % 3], f"D{n % 4}", f"Street {n}", f"{n}/{n}", kinds[n % 2], 1930 + n * 3, *shape
         )
     for n in range(1, 41):
-        place, kind = places[n % 3], kinds[n % 2]
-        yield (
-            f"INSERT INTO sales VALUES ({n}, {1 + n * 7 % 20}, 'Street {1 + n * 7 % 20}', '{place}', '{kind}', '202{n % 5}-{1 + n % 12:02}-{1 + n % 28:02}', "
-            f"'202{n % 5}-{1 + n % 12:02}-28', '{('open market', 'forced sale')[n % 5 == 0]}', {1_000_000 + n * 150_000}, {40 + n}, {1 + n % 5}, {n % 60})"
-        )
+        size = (1_000_000 + n * 150_000, 40 + n, 1 + n % 5, n % 60)
+        parcel, month = 1 + n * 7 % 20, f"202{n % 5}-{1 + n % 12:02}"
+        days = (f"{month}-{1 + n % 28:02}", f"{month}-28", "forced sale" if n % 5 == 0 else "open market")
+        yield _insert("sales", n, parcel, f"Street {parcel}", places[n % 3], kinds[n % 2], *days, *size)
     for n in range(1, 21):
-        delivered = "NULL" if n % 4 == 0 else f"'2024-{1 + n % 12:02}-25'"
-        yield (
-            f"INSERT INTO appraisals VALUES ('A-2024-{n:04}', {n}, '{places[n % 3]}', '{kinds[n % 2]}', 'loan', '{('bank', 'private')[n % 2]}', "
-            f"'{'delivered' if n % 4 else 'ordered'}', '2024-{1 + n % 12:02}-05', {delivered}, 'P{n % 3}', 'R{n % 2}', {3000 + n * 100}, {n * 100_000})"
-        )
-        yield f"INSERT INTO comparables VALUES ('A-2024-{n:04}', {n}, {n % 7 / 2}, {n * 90_000}, {10.0 + n})"
+        name, month = f"A-2024-{n:04}", f"2024-{1 + n % 12:02}"
+        what = ("loan", ("bank", "private")[n % 2], "delivered" if n % 4 else "ordered")
+        delivered = f"{month}-25" if n % 4 else None
+        who = (f"P{n % 3}", f"R{n % 2}", 3000 + n * 100, n * 100_000)
+        yield _insert("appraisals", name, n, places[n % 3], kinds[n % 2], *what, f"{month}-05", delivered, *who)
+        yield _insert("comparables", name, n, n % 7 / 2, n * 90_000, 10.0 + n)
+
+
+def _insert(table: str, *cells: object) -> str:
+    written = (
+        "NULL" if cell is None else str(cell).lower() if isinstance(cell, bool) else repr(cell) for cell in cells
+    )
+    return f"INSERT INTO {table} VALUES ({', '.join(written)})"

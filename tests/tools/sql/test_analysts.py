@@ -37,7 +37,7 @@ def test_ordinary_questions_pass(dialect: SqlDialect) -> None:
 
 
 def differences(dialect: SqlDialect, fetch: Callable[[str], list[tuple[Any, ...]]]) -> list[str]:
-    """Questions whose rows change on their way through the gate, also where every table is filtered by a true filter."""
+    """Questions whose rows change on their way through the gate, without and with filters that are true."""
     filtered = GatePolicy(row_filters=dict.fromkeys(analysts.TABLES, "1 = 1"))
     found = []
     for text in analysts.questions(dialect):

@@ -30,8 +30,15 @@ def test_the_text_to_run_is_bounded_and_its_columns_are_qualified(dialect: SqlDi
 
 @pytest.mark.parametrize(
     ("limit", "written"),
-    [("", 11), (" LIMIT 3", 3), (" LIMIT 99", 11), (" FETCH FIRST 4 ROWS ONLY", 4), (" FETCH FIRST ROW ONLY", 1), (" LIMIT ALL", 11)],
-)  # fmt: skip
+    [
+        ("", 11),
+        (" LIMIT 3", 3),
+        (" LIMIT 99", 11),
+        (" FETCH FIRST 4 ROWS ONLY", 4),
+        (" FETCH FIRST ROW ONLY", 1),
+        (" LIMIT ALL", 11),
+    ],
+)
 def test_a_limit_is_kept_below_the_bound(limit: str, written: int) -> None:
     verdict = checked(f"SELECT id FROM orders{limit}", policy=GatePolicy(rows_max=10))
     assert verdict.sql.endswith(f" LIMIT {written}")

@@ -98,7 +98,7 @@ HINTS: dict[str, str] = {
 
 
 def check_node(node: exp.Expr, dialect: SqlDialect) -> None:
-    """`SqlRefused` unless this node, its arguments and its words are on the lists. Children are checked by themselves."""
+    """`SqlRefused` unless this node, its arguments and its words are on the lists. Its children are checked apart."""
     name = type(node).__name__
     if name not in NODES and not functions.is_listed(node, dialect):
         raise SqlRefused(f"{_described(node, dialect)} is not allowed", hint=HINTS.get(name, SqlRefused.hint))

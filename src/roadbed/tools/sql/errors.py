@@ -1,4 +1,4 @@
-"""`SqlRefused`: why a statement may not run, in words that a model can mend its statement by. Raised by this folder alone.
+"""`SqlRefused`: why a statement may not run, in words that a model can mend it by. Raised by this folder alone.
 
 The invariant: a message names the node, function, table or column and an allowed form; it holds no value of a row.
 """

@@ -21,7 +21,7 @@ Place = tuple[Relation, Column]
 ALLOWED_FORMS = {
     "drop": "leave the column out",
     "partial": "name it alone in the select list; it is shown masked, and cannot be compared, sorted or computed with",
-    "token": "name it alone in the select list; it is shown as a token, and cannot be compared, sorted or computed with",
+    "token": "name it alone in the select list; it is shown as a token, and cannot be compared, sorted or computed",
     "group": "use COUNT(column), or GROUP BY the column in a SELECT over its table alone",
 }
 _ONLY_IN_FROM = (exp.Table, exp.From, exp.Join, exp.With, exp.CTE, exp.Lateral, exp.Values)
@@ -192,9 +192,9 @@ class Expressions:
 
     def _subquery(self, node: exp.Query, scope: Scope) -> None:
         inner = node.this if isinstance(node, exp.Subquery) else node
-        if isinstance(node.parent, exp.Exists) and isinstance(inner, exp.Select) and not inner.args.get("group"):
-            if any(item.is_star for item in inner.expressions):
-                inner.set("expressions", [exp.Literal.number(1)])
+        is_test = isinstance(node.parent, exp.Exists) and isinstance(inner, exp.Select) and not inner.args.get("group")
+        if is_test and any(item.is_star for item in inner.expressions):
+            inner.set("expressions", [exp.Literal.number(1)])
         for column in self._nested(node, scope):
             if column.mask is not None:
                 raise masked(column.mask)

@@ -54,15 +54,15 @@ CLASSES: frozenset[str] = _words("""
     """)
 
 _SHARED = """
-    age date time datetime julianday unixepoch timediff strftime total instr hex unicode char quote typeof likelihood ltrim
-    rtrim abs round sign nullif ifnull iif min max isnull
+    age date time datetime julianday unixepoch timediff strftime total instr hex unicode char quote typeof likelihood
+    ltrim rtrim abs round sign nullif ifnull iif min max isnull
 """
 NAMES: dict[SqlDialect, frozenset[str]] = {
     "sqlite": _words(
         _SHARED + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
-        " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2 ceiling mod power"
-        " degrees radians median percentile percentile_cont percentile_disc group_concat string_agg octet_length concat concat_ws"
-        " soundex substr trunc"
+        " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2"
+        " ceiling mod power degrees radians median percentile percentile_cont percentile_disc group_concat string_agg"
+        " octet_length concat concat_ws soundex substr trunc"
     ),
     "postgres": _words("""
     age justify_days justify_hours date_part isfinite make_date make_time make_timestamp make_timestamptz
@@ -204,7 +204,7 @@ def _check_count(count: exp.Expr | None, name: str) -> None:
 
 
 def _check_series(node: exp.Expr) -> None:
-    """Numbers: at most `SERIES_ROWS_MAX` of them. Times: between dates that are bounded, in steps of an hour or more."""
+    """Numbers: at most `SERIES_ROWS_MAX` of them. Times: between bounded dates, in steps of an hour or more."""
     start, end, step = node.args.get("start"), node.args.get("end"), node.args.get("step")
     numbers = [_number(part) for part in (start, end, step or exp.Literal.number(1))]
     if all(number is not None for number in numbers):

@@ -1,8 +1,8 @@
 """The gate for SQL that a model or person wrote: one SELECT over the tables and columns that the caller may read.
 
-Pure: `check` takes a text, a catalogue and a policy, and gives the text to run or raises `SqlRefused` with a reason that
-the writer can mend it by. The engine's own rights are the wall behind it. The invariant: what passes is written anew
-from a tree in which every node is on a list and every name is resolved; the original text is never run.
+Pure: `check` takes a text, a catalogue and a policy, and gives the text to run or raises `SqlRefused` with a reason
+that the writer can mend it by. The engine's own rights are the wall behind it. The invariant: what passes is written
+anew from a tree in which every node is on a list and every name is resolved; the original text is never run.
 """
 
 from __future__ import annotations

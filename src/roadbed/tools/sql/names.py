@@ -1,8 +1,8 @@
 """Names as each dialect reads them, and the catalogue as the gate looks it up, with the policy's masks beside it.
 
 PostgreSQL folds unquoted names to lower case and takes quoted ones as they stand; the others match without regard to
-case. Only ASCII is folded, as the engines do. The invariant: what a statement calls a table or column is replaced by the
-catalogue's own spelling, so that gate and engine cannot mean two different things by it.
+case. Only ASCII is folded, as the engines do. The invariant: what a statement calls a table or column is replaced by
+the catalogue's own spelling, so that gate and engine cannot mean two different things by it.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Names:
 
 
 def _of_table(rules: Mapping[str, V], schema: str, name: str) -> list[V]:
-    """Rules for a table, over-applied rather than missed: case does not count, and a rule without schema holds in all."""
+    """Rules for a table, over-applied rather than missed: whatever the case; without schema, in all."""
     found = []
     for key, rule in rules.items():
         rule_schema, _, rule_name = key.rpartition(".") if key.count(".") == 1 else ("", "", key)

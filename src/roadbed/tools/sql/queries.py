@@ -131,7 +131,7 @@ class Queries:
             kinds = {column.mask.kind if column.mask else None for column in (ours, theirs)}
             if len(kinds) > 1 or not isinstance(node, exp.Union):
                 raise SqlRefused(
-                    f"the masked column {mask.table}.{mask.column} stands beside an unmasked one, or in a comparison of rows",
+                    f"the masked column {mask.table}.{mask.column} stands beside an unmasked one, or rows are compared",
                     hint="use UNION ALL of columns with the same mask",
                 )
         return first
@@ -257,7 +257,7 @@ class Queries:
             case exp.Cast() if isinstance(item.this, exp.Column):
                 return str(item.this.name)
             case exp.Cast():
-                return item.args["to"].sql(dialect="postgres").lower()
+                return str(item.args["to"].sql(dialect="postgres")).lower()
             case exp.Window() | exp.Filter() | exp.WithinGroup() | exp.Paren():
                 return self._default_name(item.this)
             case exp.Column():

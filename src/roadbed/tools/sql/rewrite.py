@@ -31,7 +31,7 @@ def parse(sql: str, dialect: SqlDialect) -> exp.Query:
     if len(statements) != 1:
         raise SqlRefused(f"the text holds {len(statements)} statements", hint="send one SELECT, without a semicolon")
     root = statements[0]
-    while isinstance(root, exp.Subquery) and set(key for key, value in root.args.items() if value) == {"this"}:
+    while isinstance(root, exp.Subquery) and {key for key, value in root.args.items() if value} == {"this"}:
         root = root.this
         root.pop()
     if not isinstance(root, exp.Select | exp.SetOperation):
