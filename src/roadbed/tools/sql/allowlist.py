@@ -73,9 +73,14 @@ TYPES: frozenset[str] = _words("""
     """)
 JOIN_KINDS = frozenset({"", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"})
 JOIN_SIDES = frozenset({"", "LEFT", "RIGHT", "FULL"})
+WORDS = _words("""
+    ALL YEAR YEARS QUARTER QUARTERS MONTH MONTHS WEEK WEEKS DAY DAYS HOUR HOURS MINUTE MINUTES SECOND SECONDS MILLISECOND
+    MILLISECONDS MICROSECOND MICROSECONDS NANOSECOND DECADE DECADES CENTURY CENTURIES MILLENNIUM ERA EPOCH DOW ISODOW DOY
+    ISOYEAR DAYOFWEEK DAYOFYEAR DAYOFMONTH WEEKDAY WEEKISO YEARWEEK TIMEZONE TIMEZONE_HOUR TIMEZONE_MINUTE JULIAN
+    YEAR_MONTH DAY_HOUR DAY_MINUTE DAY_SECOND HOUR_MINUTE HOUR_SECOND MINUTE_SECOND LEADING TRAILING BOTH
+    """)
 WINDOW_WORDS = re.compile(r"(?i)^(rows|range|groups|unbounded|current row|preceding|following|no others|ties|group)?$")
 
-_WORD = re.compile(r"^[A-Za-z_]+( [A-Za-z]+){0,2}$")
 _COLLATION = re.compile(r"^[A-Za-z0-9_.\-]{1,64}$")
 
 # What to write instead, for the refusals that models run into most.
@@ -110,6 +115,8 @@ def check_node(node: exp.Expr, dialect: SqlDialect) -> None:
                     f"{key.rstrip('_').replace('_', ' ')} in {name.upper()} is not allowed",
                     hint=HINTS.get(type(value[0] if isinstance(value, list) else value).__name__, SqlRefused.hint),
                 )
+    if name == "Lambda":
+        _check_lambda(node, dialect)
     check = _CHECKS.get(name)
     if check is not None:
         check(node)
@@ -142,7 +149,8 @@ def _check_type(node: exp.Expr) -> None:
 
 
 def _check_var(node: exp.Expr) -> None:
-    if not _WORD.match(str(node.this)) and not isinstance(node.parent, exp.Collate):
+    word = str(node.this).upper()
+    if not isinstance(node.parent, exp.Collate) and (word not in WORDS or isinstance(node.parent, exp.GroupConcat)):
         raise SqlRefused("a bare word stands where a value is expected")
 
 
@@ -181,6 +189,15 @@ def _check_table(node: exp.Expr) -> None:
         raise SqlRefused("INDEXED BY and NOT INDEXED are not allowed")
     if not isinstance(node.this, exp.Identifier) and (node.args.get("db") or not isinstance(node.this, exp.Func)):
         raise SqlRefused("a function in FROM is written without a schema")
+
+
+def _check_lambda(node: exp.Expr, dialect: SqlDialect) -> None:
+    """Elsewhere an arrow is an operator on columns, whatever the parser takes it for."""
+    parent = node.parent
+    name = str(parent.this).lower() if isinstance(parent, exp.Anonymous) else ""
+    is_list = isinstance(parent, exp.Transform | exp.ArrayFilter) or name.startswith("list_")
+    if dialect != "duckdb" or not is_list:
+        raise SqlRefused("a lambda is not allowed here", hint="lambdas stand in list_transform and list_filter")
 
 
 _CHECKS = {

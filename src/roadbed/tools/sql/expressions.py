@@ -52,7 +52,12 @@ class Expressions:
                     self.column(node, scope)
                 continue
             if isinstance(node, exp.Query):
+                if bound:  # the parser leaves names of lambdas unresolved in it, whatever FROM gives there
+                    raise SqlRefused("a subquery in a lambda is not allowed", hint="use a join or unnest")
                 self._subquery(node, scope)
+                continue
+            if isinstance(node, exp.Identifier):
+                self._check_bare(node, bound)
                 continue
             if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
                 raise SqlRefused("* is not allowed here", hint="name the columns; * stands in COUNT(*) or alone")
@@ -65,7 +70,7 @@ class Expressions:
             if isinstance(node, exp.PropertyEQ):
                 stack.append((node.expression, bound))
                 continue
-            stack += [(child, bound) for child in node.iter_expressions() if not isinstance(child, exp.Identifier)]
+            stack += [(child, bound) for child in node.iter_expressions()]
 
     def output(self, node: exp.Expr, scope: Scope) -> Mask | None:
         """Resolve an output expression; the mask of a bare column whose rows have to be masked."""
@@ -186,6 +191,12 @@ class Expressions:
         ):
             return exp.Alias(this=expression, alias=exp.Identifier(this=node.name, quoted=True))
         return expression
+
+    def _check_bare(self, node: exp.Identifier, bound: frozenset[str]) -> None:
+        """A name that the parser took for no column: a window's, a collation's, or a parameter of a lambda."""
+        if isinstance(node.parent, exp.Window | exp.Collate) or key_of(node, self._names.dialect) in bound:
+            return
+        raise SqlRefused(f"the name {node.name[:64]} is not understood here", hint="write table.column")
 
     def _is_bound(self, node: exp.Column, bound: frozenset[str]) -> bool:
         return not node.args.get("table") and key_of(node.this, self._names.dialect) in bound

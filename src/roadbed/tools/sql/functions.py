@@ -54,13 +54,13 @@ CLASSES: frozenset[str] = _words("""
     """)
 
 _SHARED = """
-    age date time datetime julianday unixepoch timediff strftime total instr hex unicode char quote typeof likelihood
+    age date time datetime julianday unixepoch timediff strftime total instr hex unicode char quote typeof
     ltrim rtrim abs round sign nullif ifnull iif min max isnull
 """
 NAMES: dict[SqlDialect, frozenset[str]] = {
     "sqlite": _words(
         _SHARED + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
-        " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2"
+        " json_group_object json_quote printf format  acosh asinh atanh cosh sinh tanh log10 log2"
         " ceiling mod power degrees radians median percentile percentile_cont percentile_disc group_concat string_agg"
         " octet_length concat concat_ws soundex substr trunc"
     ),

@@ -19,6 +19,8 @@ OUTPUTS_MAX = 400
 
 _COMPARISONS = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.EQ, exp.NEQ, exp.Between, exp.In)
 
+_WRAPPERS = (exp.Paren, exp.Tuple, exp.Collate, exp.Neg, exp.Rollup, exp.Cube, exp.GroupingSets, exp.Alias)
+
 
 class Queries:
     """Resolves one statement. ``tables`` are the catalogue's tables that it reads, in the order of their first use."""
@@ -182,6 +184,10 @@ class Queries:
         columns = tuple(Column(key, name, mask) for key, name, mask in zip(keys, names, reversed(masks), strict=True))
         for position in positions:
             _check_position(position, columns)
+        for constant in _constants(node):
+            if not constant.is_int:
+                raise SqlRefused("a constant in GROUP BY or ORDER BY is not allowed", hint="name a column or its position")
+            _check_position(int(constant.name), columns)
         self._check_all(node, columns)
         if scope.group_keys:
             self._cut_small_groups(node)
@@ -389,6 +395,21 @@ def _terms(node: exp.Query) -> list[exp.Expr]:
     if on is not None:
         terms += on.expressions if isinstance(on, exp.Tuple) else [on]
     return terms
+
+
+def _constants(node: exp.Select) -> list[exp.Literal]:
+    """Literals that an engine may read as positions: parentheses and collations around them do not count for it."""
+    group = node.args.get("group")
+    stack = [term.this if isinstance(term, exp.Ordered) else term for term in _terms(node)]
+    stack += group.iter_expressions() if group is not None else []
+    found = []
+    while stack:
+        term = stack.pop()
+        if isinstance(term, exp.Literal):
+            found.append(term)
+        elif isinstance(term, _WRAPPERS):
+            stack += term.iter_expressions()
+    return found
 
 
 def _is_all(value: exp.Expr) -> bool:

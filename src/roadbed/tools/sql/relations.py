@@ -272,10 +272,12 @@ class Relations:
         key = key_of(alias, self._names.dialect)
         if scope.relation(key, schema) is not None:
             raise SqlRefused(f"{key[:64]} stands twice in FROM", hint="give each an alias of its own")
-        unique, number = fold(str(alias.this)), 1
+        # Engines fold other letters than ASCII in their own ways, so that no alias is left with one.
+        base = fold(str(alias.this)) if str(alias.this).isascii() else "relation"
+        unique, number = base, 1 if base != "relation" else 2
         while unique in self._aliases:
             number += 1
-            unique = f"{fold(str(alias.this))}_{number}"
+            unique = f"{base}_{number}"
         self._aliases.add(unique)
         written = alias if number == 1 else identifier(unique)
         relation = Relation(key, written, columns, is_base=is_base, schema=schema)
