@@ -22,6 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import sqlglot
+from sqlglot.errors import ErrorLevel, SqlglotError
+
 from roadbed.sources.catalogue import Catalogue, SqlDialect
 from roadbed.tools.sql.gate import GatePolicy, SqlRefused, check
 
@@ -103,6 +107,45 @@ def compare_sqlite(connection: sqlite3.Connection, sql: str, text: str, tally: T
         tally.notes.append(f"differs: {sql}\n    -> {text}\n    {str(original)[:200]} / {str(through)[:200]}")
 
 
+def translate(sql: str, dialect: SqlDialect, catalogue: Catalogue, tally: Tally) -> str | None:
+    """A PostgreSQL reference in another dialect, where the parser can write it so; the gate's verdict is counted."""
+    try:
+        text = sqlglot.transpile(sql, read="postgres", write=dialect, unsupported_level=ErrorLevel.RAISE)[0]
+    except SqlglotError:
+        return None
+    return text if try_gate(text, catalogue, tally) is not None else None
+
+
+def duckdb_database(connection: sqlite3.Connection) -> duckdb.DuckDBPyConnection:
+    """The tables of a SQLite database in DuckDB, with the declared types where the rows fit them."""
+    made = duckdb.connect(":memory:", config={"threads": 1})
+    for table, columns in sqlite_catalogue(connection, "duckdb").tables.items():
+        declared = ", ".join(f'"{name}" {kind or "text"}' for name, kind in columns.items())
+        made.execute(f'CREATE TABLE "{table}" ({declared})')
+        rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()
+        if rows:
+            made.executemany(f'INSERT INTO "{table}" VALUES ({", ".join("?" * len(columns))})', rows)
+    return made
+
+
+def compare_duckdb(connection: duckdb.DuckDBPyConnection, sql: str, catalogue: Catalogue, tally: Tally) -> None:
+    """Run both forms and compare their rows. A translation that DuckDB does not run is not counted."""
+    text = check(sql, catalogue, POLICY).sql
+    try:
+        original: Any = connection.execute(sql).fetchall()
+    except duckdb.Error:
+        return
+    tally.run += 1
+    try:
+        through: Any = connection.execute(text).fetchall()
+    except duckdb.Error as error:
+        through = f"error: {error}"
+    if same(original, through, "order by" in sql.lower()):
+        tally.equal += 1
+    else:
+        tally.notes.append(f"differs: {sql}\n    -> {text}\n    {str(original)[:200]} / {str(through)[:200]}")
+
+
 def same(original: Any, through: Any, is_ordered: bool) -> bool:
     """Equal bags of rows; equal lists where the order was asked for (ties may fall either way)."""
     if isinstance(original, str) or isinstance(through, str):
@@ -169,6 +212,7 @@ def measure(folder: Path, with_postgres: bool) -> dict[str, Tally]:
     """All references of one folder of questions."""
     tallies = {name: Tally() for name in ("sqlite", "postgres", "duckdb", "mysql")}
     connections: dict[str, sqlite3.Connection] = {}
+    loaded: dict[str, duckdb.DuckDBPyConnection] = {}
     scripts: dict[str, str] = {}
     jobs: dict[str, list[tuple[str, str | None]]] = {}
     for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines():
@@ -186,7 +230,12 @@ def measure(folder: Path, with_postgres: bool) -> dict[str, Tally]:
                 compare_sqlite(connection, sql, text, tallies["sqlite"])
         for sql in readings(question["sql_postgres"]):
             jobs.setdefault(db, []).append((sql, None))
-            try_gate(sql, sqlite_catalogue(connection, "duckdb"), tallies["duckdb"])
+            translate(sql, "mysql", sqlite_catalogue(connection, "mysql"), tallies["mysql"])
+            text = translate(sql, "duckdb", sqlite_catalogue(connection, "duckdb"), tallies["duckdb"])
+            if text is not None:
+                if db not in loaded:
+                    loaded[db] = duckdb_database(connection)
+                compare_duckdb(loaded[db], text, sqlite_catalogue(connection, "duckdb"), tallies["duckdb"])
     if with_postgres:
         asyncio.run(compare_postgres(jobs, scripts, tallies["postgres"]))
     return tallies

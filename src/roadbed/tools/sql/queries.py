@@ -186,7 +186,9 @@ class Queries:
             _check_position(position, columns)
         for constant in _constants(node):
             if not constant.is_int:
-                raise SqlRefused("a constant in GROUP BY or ORDER BY is not allowed", hint="name a column or its position")
+                raise SqlRefused(
+                    "a constant in GROUP BY or ORDER BY is not allowed", hint="name a column or its position"
+                )
             _check_position(int(constant.name), columns)
         self._check_all(node, columns)
         if scope.group_keys:
