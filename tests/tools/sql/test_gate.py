@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from roadbed.kernel.errors import InvalidRequest
@@ -94,8 +96,19 @@ def test_row_filters_stand_at_every_reference() -> None:
     )
     for dialect in DIALECTS:
         verdict = checked(text, dialect, policy)
-        assert verdict.sql.count("WHERE (team = 'red') LIMIT 9223372036854775807") == 6
+        assert verdict.sql.count("WHERE (orders.team = 'red') LIMIT 9223372036854775807") == 6
         assert verdict.tables == ("orders",)
+
+
+def test_a_filter_on_a_column_that_is_not_there_does_not_mean_another() -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE orders (id, customer_id, team, amount, placed_on)")
+    connection.execute("INSERT INTO orders (id) VALUES (1)")
+    policy = GatePolicy(row_filters={"orders": "tenant = 'red'"})
+    verdict = checked("SELECT (SELECT MAX(id) FROM orders) FROM (SELECT 'red' AS tenant) q", "sqlite", policy)
+    with pytest.raises(sqlite3.OperationalError, match="tenant"):
+        connection.execute(verdict.sql)
+    connection.close()
 
 
 def test_a_cte_never_stands_for_a_table_of_the_catalogue_or_of_a_row_filter() -> None:

@@ -66,6 +66,11 @@ def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect:
     """
     table = exp.Table(this=identifier(known.name), db=identifier(known.schema) if known.schema else None)
     conditions = [exp.Paren(this=parse_predicate(text, dialect).copy()) for text in known.row_filters]
+    for condition in conditions:
+        for column in condition.find_all(exp.Column):
+            if not column.args.get("table") and column.find_ancestor(exp.Query) is None:
+                # A column that the table does not have must fail, and not mean one of a query around it.
+                column.set("table", identifier(known.name, quoted=False))
     select = exp.Select(
         expressions=[exp.Column(this=identifier(column.name)) for column in known.columns],
         from_=exp.From(this=table),
