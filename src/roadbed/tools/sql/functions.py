@@ -83,7 +83,8 @@ NAMES: dict[SqlDialect, frozenset[str]] = {
     similarity word_similarity unaccent starts_with normalize erf random_normal pg_typeof
     """),
     "mysql": _words("""
-    adddate addtime unix_timestamp from_unixtime utc_timestamp subdate subtime period_add period_diff makedate maketime microsecond sec_to_time time_to_sec
+    adddate addtime unix_timestamp from_unixtime utc_timestamp subdate subtime period_add period_diff makedate
+    maketime microsecond sec_to_time time_to_sec
     timediff timestamp weekday yearweek convert_tz from_days to_seconds get_format char_length character_length
     octet_length bit_length field find_in_set insert instr locate mid position strcmp make_set export_set oct
     bin ord quote conv crc32 rand truncate std log2 log10 ifnull isnull interval mod json_array json_arrayagg
