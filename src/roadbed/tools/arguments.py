@@ -74,7 +74,11 @@ def _described(error: Any) -> ArgumentsInvalid:
             hint = f"allowed: {shown}{', …' if len(wanted) > VALUES_SHOWN_MAX else ''}"
         case "type":
             kind = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            field, what, hint = where, f"{where or 'the arguments'} must be of type {kind}", _described_type(error.schema)
+            field, what, hint = (
+                where,
+                f"{where or 'the arguments'} must be of type {kind}",
+                _described_type(error.schema),
+            )
         case _:
             field, what = where, f"{where or 'the arguments'} does not fit {rule} {str(wanted)[:100]}"
             hint = _described_type(error.schema)
