@@ -89,9 +89,7 @@ async def test_values_lose_nothing(box: Box, two_roles: TwoRoles) -> None:
 
 async def test_parameters_are_typed_and_never_part_of_the_statement(box: Box, two_roles: TwoRoles) -> None:
     kinds = {name: ParameterConfig(type=name) for name in ("string", "number", "boolean", "date", "timestamp", "uuid")}
-    sql = (
-        "SELECT :string AS s, :number AS n, :boolean AS b, :date AS d, :timestamp AS t, :uuid AS u, ':no' AS x, 1::int"
-    )
+    sql = "SELECT :string AS s, :number AS n, :boolean AS b, :date AS d, :timestamp AS t, :uuid AS u, ':no' AS x"
     await box.take({"db": box.postgres("db", two_roles.reader)}, {"typed": read(sql, parameters=kinds)})
     given: dict[str, Any] = {
         "string": "'; DROP TABLE parcels; --",

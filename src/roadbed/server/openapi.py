@@ -294,7 +294,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "Tools",
         "The tools that the caller may call, with their schemas; for auditors how each goes.",
-        "{tools: [{name, title, description, source, effect, labels, timeout_s, input_schema, output_schema, standing?}]}",
+        "{tools: [{name, title, description, source, effect, labels, timeout_s, input_schema, output_schema, "
+        "standing?}]}",
         query=(Query("names", "sources, tools or beginnings of names, with commas between"),),
     ),
     Operation(
@@ -303,8 +304,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         MEMBER,
         "Tools",
         "Call a tool. 202 when the call waits for a person; the same call again tells what came of it.",
-        "{outcome: ok, data, provenance: [{source, resource, as_of, statement, age_s}], labels, is_truncated, cursor} or "
-        "{outcome: needs_approval, approval_id, preview, digest, expires_at}",
+        "{outcome: ok, data, provenance: [{source, resource, as_of, statement, age_s}], labels, is_truncated, cursor} "
+        "or {outcome: needs_approval, approval_id, preview, digest, expires_at}",
         ToolCall,
     ),
     Operation(
