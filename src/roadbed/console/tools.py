@@ -165,7 +165,7 @@ def _page(visit: Visit, tool: Tool, given: Mapping[str, str], outcome: Outcome |
         "outcome": outcome,
         "ending": {Ok: "ok", Refused: "refused", Failed: "failed", NeedsApproval: "waits"}.get(type(outcome), ""),
         "table": {"columns": data["columns"], "rows": data["rows"][:ROWS_SHOWN], "count": len(data["rows"])}
-        if is_table(data)
+        if isinstance(data, Mapping) and is_table(data)
         else None,
         "shown": msgspec.json.format(msgspec.json.encode(data), indent=2).decode() if data is not None else "",
     }
