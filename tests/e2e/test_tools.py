@@ -50,7 +50,7 @@ def test_tools_end_to_end(scratch: Path) -> None:
     workspace = write_files(scratch / "shop", {"shop.sql": SEED, "roadbed.yaml": MANIFEST})
     with closing(sqlite3.connect(workspace / "file.sqlite")) as connection, connection:
         connection.execute("CREATE TABLE notes (id integer PRIMARY KEY, text text)")
-    server = launch(workspace, scratch / "state")
+    server = launch(workspace, scratch / "state", "--workers", "2")
     try:
         member = server.new_key("others")["key"]
         with server.client(member) as client:
