@@ -51,16 +51,19 @@ from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
 from roadbed.server.retention import Retention
+from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.embedded_guest import EmbeddedGuest
 from roadbed.store.embedded_roles import CONNECTIONS_MAX
 from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate, schema_name
 from roadbed.store.objects import ObjectStore
 from roadbed.store.state import StateLock
+from roadbed.tools.toolbox import ToolBox
 from roadbed.wire.client import UpstreamClient
 
 log = logging.getLogger("roadbed.server")
@@ -107,6 +110,7 @@ class Services:
     releases: Releases
     money: Money
     sources: Sources
+    tools: ServedTools
     exporter: OtlpExporter
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
@@ -124,6 +128,11 @@ class Services:
         served = self.registry.served.apps
         order = {name: position for position, name in enumerate(self.manifest.apps)}
         return sorted(served.items(), key=lambda pair: order.get(pair[0], len(order)))
+
+    @property
+    def toolbox(self) -> ToolBox:
+        """The tools that serve, with the rules of a call."""
+        return self.tools.toolbox
 
     @property
     def auto_promote(self) -> bool:
@@ -173,7 +182,9 @@ class Services:
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
         self.exporter.configure(collector_of(manifest, workspace.folder))
-        await self.sources.use(manifest.sources)
+        await self.tools.take(manifest)
+        if self.settings.workers > 1:
+            await self.sources.make_embedded()
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
@@ -209,6 +220,7 @@ class Services:
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
             self.exporter.configure(collector_of(manifest, self.workspace.folder))
+            await self.tools.take(manifest)
             await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
         self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
@@ -276,7 +288,7 @@ async def _build(
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
     ledger.export_to(exporter.offer)
-    sources = Sources(workspace.folder, embedded)
+    sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
         stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
@@ -316,6 +328,7 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
+        tools=await ServedTools.open(database, sources, metrics, teams),
         exporter=exporter,
         serving=serving,
     )
@@ -331,6 +344,13 @@ async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool
     if is_owner:
         retention.start()
     return erasures, retention
+
+
+def _guest_of(settings: Settings) -> EmbeddedGuest | None:
+    """The way of a process that only serves into the embedded server that its owner runs."""
+    if settings.database is None or not (settings.state / "postgres" / "passwords.json").exists():
+        return None
+    return EmbeddedGuest(settings.state, settings.database.reveal())
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:
