@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import RoadbedError
 from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.errors import CredentialsRefused, SourceUnavailable
 from roadbed.sources.pool import BREAKER, WAITING_MAX
@@ -59,9 +58,6 @@ class Circuit:
                 if isinstance(error, CredentialsRefused):  # repeating it locks accounts
                     for _ in range(self._settings.failures_in_a_row_max - 1):
                         self._report("failure")
-                raise
-            except RoadbedError:
-                result = "success"  # it answered, and what it said was of no use
                 raise
             finally:
                 self._report(result)

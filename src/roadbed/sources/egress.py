@@ -173,7 +173,6 @@ class EgressClient:
         bytes_max: int,
     ) -> EgressResponse:
         headers = tuple(pair for pair in request.headers if pair[0].lower() not in _CREDENTIALS)
-        left_s = max(0.0, complete_by - asyncio.get_running_loop().time())
         sent = UpstreamRequest(
             method=request.method.encode("ascii"),
             url=url,
@@ -182,9 +181,14 @@ class EgressClient:
             trust=self._trust,
             response_bytes_max=bytes_max,
         )
-        response = await self._client.request(
-            sent, connect_s=min(CONNECT_S_MAX, left_s), head_s=left_s, complete_s=left_s
-        )
+        loop = asyncio.get_running_loop()
+        response = UpstreamResponse(loop)
+        connect_by = min(complete_by, loop.time() + CONNECT_S_MAX)
+        exchange = self._client.send(sent, response, connect_by, complete_by, complete_by)
+        response.exchange = exchange
+        if request.method not in ("GET", "HEAD"):
+            exchange.is_retried = True  # the client repeats once what a closing connection swallowed; no write may be
+        await response.wait_head()
         async with response:
             body = await _read(response, bytes_max)
             return EgressResponse(response.status, tuple(response.headers), body, url)

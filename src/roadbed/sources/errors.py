@@ -59,6 +59,14 @@ class ResultTooLarge(TooLarge):
     hint = "name the columns that are needed, and shorten long ones in the statement"
 
 
+class OutcomeUnknown(SourceUnavailable):
+    """A request that changes something was sent, and no answer says whether it was carried out."""
+
+    code = "sources.outcome_unknown"
+    retryable = False
+    hint = "look in the system itself before you ask for it again"
+
+
 class EgressRefused(Refused):
     """A request was not sent: its address, or where it was redirected to, is not one that may be asked."""
 
