@@ -77,6 +77,4 @@ class Circuit:
         )
 
     def _report(self, result: breakers.Result) -> None:
-        self.breaker = breakers.record(
-            self.breaker, result, self._clock.monotonic_s(), self._chance(), self._settings
-        )
+        self.breaker = breakers.record(self.breaker, result, self._clock.monotonic_s(), self._chance(), self._settings)

@@ -87,15 +87,14 @@ class ObjectsSystem:
             with self._translated(folder or "the source"):
                 async with asyncio.timeout(_bounded_s(deadline)):
                     stream = self._store().list(below or None, offset=offset, chunk_size=PAGE_OBJECTS + 1)
-                    found = await anext(aiter(stream), [])
+                    found: Any = await anext(aiter(stream), [])
         entries = [self._entry(meta) for meta in found if meta["path"].startswith(below)]
         entries.sort(key=lambda entry: entry.path)
         return entries[:PAGE_OBJECTS], len(entries) > PAGE_OBJECTS
 
     async def read(self, path: str, offset: int, bytes_max: int, deadline: Deadline, version: str = "") -> ObjectRange:
-        """Bytes of one object, of ``version`` alone where that is given. As `page`, and `ObjectGone`, `ObjectChanged`."""
+        """Bytes of one object, of ``version`` alone where given. As `page`, and `ObjectGone`, `ObjectChanged`."""
         key = self._key(path)
-        options = {"if_match": version} if version else {}
         async with self.circuit.admitted(deadline):
             with self._translated(path):
                 async with asyncio.timeout(_bounded_s(deadline)):
@@ -104,8 +103,10 @@ class ObjectsSystem:
                     end = min(meta["size"], offset + bytes_max)
                     if offset >= end:
                         return ObjectRange(b"", offset, meta["size"], meta["e_tag"] or "", meta["last_modified"])
-                    wanted: dict[str, Any] = {"range": (offset, end), **options}
-                    if meta["e_tag"] and not version:
+                    if version and meta["e_tag"] != version:
+                        raise ObjectChanged(f"{path} of {self._name} changed since it was read first")
+                    wanted: dict[str, Any] = {"range": (offset, end)}
+                    if meta["e_tag"]:
                         wanted["if_match"] = meta["e_tag"]
                     answer = await store.get_async(key, options=wanted)
                     data = bytes(await answer.bytes_async())
@@ -146,7 +147,9 @@ class ObjectsSystem:
         try:
             yield
         except TimeoutError:
-            raise SourceTimeout(f"{self._name} did not answer in time", hint="ask for less, or allow more time") from None
+            raise SourceTimeout(
+                f"{self._name} did not answer in time", hint="ask for less, or allow more time"
+            ) from None
         except (exceptions.NotFoundError, FileNotFoundError):
             raise ObjectGone(f"{self._name} has no object {what}") from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
@@ -187,7 +190,7 @@ def make_store(name: str, config: ObjectsSource, secrets: dict[str, str]) -> Any
             options["endpoint"] = config.endpoint
         return S3Store(
             rest.partition("/")[0],
-            config=options,
+            config=options,  # type: ignore[arg-type]  # the keys are those of S3Config
             client_options={
                 "timeout": timedelta(seconds=REQUEST_S_MAX),
                 "connect_timeout": timedelta(seconds=CONNECT_S_MAX),
