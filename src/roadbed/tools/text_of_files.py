@@ -17,8 +17,12 @@ READ_UNITS = 16 * 1024
 _SNIFFED_BYTES = 4_096
 _UTF8_UNIT_BYTES_MAX = 4
 _PACKED = frozenset(
-    ["pdf", "docx", "pptx", "xlsx", "odt", "ods", "odp", "epub", "rtf", "html", "htm", "xhtml", "eml", "msg", "zip", "gz", "tgz", "bz2", "xz", "7z", "png", "jpg", "jpeg", "gif", "webp"]
-)
+    (
+        "pdf", "docx", "pptx", "xlsx", "odt", "ods", "odp", "epub", "rtf", "html", "htm", "xhtml", "eml", "msg", "zip",
+        "gz", "tgz", "bz2", "xz", "7z", "png", "jpg", "jpeg", "gif", "webp",
+    )
+)  # fmt: skip
+"""Endings of files that are no plain text, or that a parser makes better text of."""
 
 
 class Extracted(Protocol):

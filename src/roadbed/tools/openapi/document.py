@@ -30,7 +30,7 @@ class BadPart(Exception):
 class OpenApiDocument:
     """A parsed document. Make it by `read_document` or `parse_document`."""
 
-    def __init__(self, root: Mapping[str, Any], version: Version, digest: str = "") -> None:
+    def __init__(self, root: Mapping[str, Any], version: Version) -> None:
         self.root = root
         self.version = version
 
@@ -95,7 +95,8 @@ def parse_document(text: str, *, shown_as: str = "openapi.yaml") -> OpenApiDocum
     else:
         root = parse_yaml(text, file=shown_as).value
     written = str(root.get("openapi", "")) if isinstance(root, Mapping) else ""
-    for version in ("3.0", "3.1"):
+    versions: tuple[Version, ...] = ("3.0", "3.1")
+    for version in versions:
         if written == version or written.startswith(f"{version}."):
-            return OpenApiDocument(root, version)  # type: ignore[arg-type]  # a literal of the tuple above
+            return OpenApiDocument(root, version)
     raise ConfigError("the document is no OpenAPI 3.0 or 3.1", hint="it begins with openapi: 3.1.0", file=shown_as)

@@ -30,10 +30,51 @@ _STYLES: dict[str, frozenset[str]] = {
 }
 _USUAL_STYLE = {"path": "simple", "query": "form", "header": "simple"}
 _HIDDEN_NAMES = frozenset(
-    ["authorization", "proxy-authorization", "cookie", "api-key", "apikey", "api_key", "x-api-key", "x-api-token", "x-auth-token", "access_token", "access-token", "x-access-token", "auth_token", "x-amz-security-token", "x-csrf-token", "client_secret"]
+    [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "api-key",
+        "apikey",
+        "api_key",
+        "x-api-key",
+        "x-api-token",
+        "x-auth-token",
+        "access_token",
+        "access-token",
+        "x-access-token",
+        "auth_token",
+        "x-amz-security-token",
+        "x-csrf-token",
+        "client_secret",
+    ]
 )
 _HIDDEN_HEADERS = frozenset(
-    ["host", "content-length", "content-type", "transfer-encoding", "connection", "accept", "accept-encoding", "te", "upgrade", "trailer", "expect", "keep-alive", "via", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-http-method-override", "x-original-url", "x-rewrite-url", "origin", "referer"]
+    [
+        "host",
+        "content-length",
+        "content-type",
+        "transfer-encoding",
+        "connection",
+        "accept",
+        "accept-encoding",
+        "te",
+        "upgrade",
+        "trailer",
+        "expect",
+        "keep-alive",
+        "via",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "x-http-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+        "origin",
+        "referer",
+    ]
 )
 _PLACES = re.compile(r"\{([^{}/]+)\}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")

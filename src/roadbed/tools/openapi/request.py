@@ -21,6 +21,7 @@ from roadbed.tools.openapi.operations import Operation, Parameter
 VALUE_BYTES_MAX = 8 * 1024
 TARGET_BYTES_MAX = 8 * 1024
 ITEMS_MAX = 200
+DECODED_TIMES = 3
 
 Headers = tuple[tuple[bytes, bytes], ...]
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -73,7 +74,7 @@ def build_request(operation: Operation, arguments: Mapping[str, Any]) -> BuiltRe
         else:
             headers.append((parameter.name.lower().encode("ascii"), header_value(parameter, value)))
     for segment in path.split("/")[1:]:
-        if unquote(segment) in (".", ".."):
+        if _leads_elsewhere(segment):
             raise ArgumentRefused(
                 "a value would lead to another address of the API", hint="send a plain name or number"
             )
@@ -84,6 +85,14 @@ def build_request(operation: Operation, arguments: Mapping[str, Any]) -> BuiltRe
     if len(built.target) > TARGET_BYTES_MAX:
         raise ArgumentRefused("the arguments make too long an address", hint="send fewer or shorter values")
     return built
+
+
+def _leads_elsewhere(segment: str) -> bool:
+    """Whether a server that decodes too often, or takes ``..;a`` or a backslash for more, would change directory."""
+    text = segment
+    for _ in range(DECODED_TIMES):
+        text = unquote(text)
+    return any(part.partition(";")[0] in (".", "..") for part in re.split(r"[/\\]", text))
 
 
 def path_value(parameter: Parameter, value: Any) -> str:

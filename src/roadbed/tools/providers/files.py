@@ -134,7 +134,7 @@ class _FileTools:
     async def _list(self, request: ToolRequest) -> Outcome:
         path = text_argument(request, "path")
         after = request.cursor
-        entries = [entry for entry in await _in_thread(self._root.entries, path, deadline=request.deadline)]
+        entries: list[FolderEntry] = await _in_thread(self._root.entries, path, deadline=request.deadline)
         following = [entry for entry in entries if entry.path > after] if after else entries
         page = following[:LIST_PAGE]
         is_cut = len(following) > LIST_PAGE
@@ -163,7 +163,8 @@ class _FileTools:
         return Ok({"path": path, **part.data()}, (provenance,), self._label, is_truncated=part.next_offset >= 0)
 
     async def _part(self, path: str, offset: int, limit: int, size_max: int, deadline: Deadline) -> FilePart:
-        return await _in_thread(self._root.read, path, offset, limit, size_max, deadline=deadline)
+        part: FilePart = await _in_thread(self._root.read, path, offset, limit, size_max, deadline=deadline)
+        return part
 
     async def _search(self, request: ToolRequest) -> Outcome:
         text = text_argument(request, "text")
