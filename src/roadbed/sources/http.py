@@ -14,7 +14,7 @@ import email.utils
 import random
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.config import parse_duration_s
@@ -36,6 +36,7 @@ from roadbed.wire.tls import DEFAULT_TRUST, TrustDomain
 
 RETRY_AFTER_S_MAX = 3.0
 RETRY_BASE_S = 0.2
+SECRET_BYTES_MIN = 6
 HANG_S = 2.0
 """Whoever got no answer for so long may say that the API hangs; a caller in more haste may not."""
 _AWAY = frozenset((502, 503, 504))
@@ -91,16 +92,17 @@ class HttpSystem:
             path += ("&" if "?" in path else "?") + secret_query
         url = Url(self._base.origin, check_target(path.encode("ascii")))
         request = EgressRequest(method, url, headers, credentials, body)
+        secrets = _spelled([value for _, value in credentials] + [secret_query.partition("=")[2].encode()])
         first = await self._try(request, deadline, is_last=not is_repeatable)
         if isinstance(first, EgressResponse):
-            return first
+            return _without(first, secrets)
         wait_s = first.retry_after_s or full_jitter_s(1, self._chance(), base_s=RETRY_BASE_S)
         if wait_s > RETRY_AFTER_S_MAX or wait_s >= deadline.remaining_s():
             raise first
         await asyncio.sleep(wait_s + RETRY_BASE_S * self._chance())
         answer = await self._try(request, deadline, is_last=True)
         assert isinstance(answer, EgressResponse)
-        return answer
+        return _without(answer, secrets)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -218,6 +220,21 @@ def retry_after_s(value: bytes, clock: Clock) -> float | None:
     except (ValueError, IndexError):
         return None
     return max(0.0, date.timestamp() - clock.wall().timestamp())
+
+
+def _spelled(values: list[bytes]) -> list[bytes]:
+    """A credential as an answer may repeat it: as sent, without its scheme, decoded."""
+    found = {part for value in values for part in (value, value.rpartition(b" ")[2], unquote_to_bytes(value))}
+    return sorted((part for part in found if len(part) >= SECRET_BYTES_MIN), key=len, reverse=True)
+
+
+def _without(answer: EgressResponse, secrets: list[bytes]) -> EgressResponse:
+    """An answer in which our credentials, which some APIs repeat (links to the next page), do not stand."""
+    body, headers = answer.body, answer.headers
+    for secret in secrets:
+        body = body.replace(secret, b"***")
+        headers = tuple((name, value.replace(secret, b"***")) for name, value in headers)
+    return EgressResponse(answer.status, headers, body, answer.url)
 
 
 def _rate(text: str) -> tuple[float, float, float]:

@@ -21,8 +21,8 @@ _SPEAKS_TO_A_MODEL = re.compile(
         .{0,30} \b(instruction|prompt|rule|message|context|guideline)s?\b
     | </? \s* (important|system|instructions?|assistant|admin|secret) \s* >
     | \[/?(inst|system)\] | <\|[a-z_]+\|>
-    | \b(do\s+not|don'?t|never|without)\b .{0,30} \b(tell(ing)?|inform(ing)?|mention(ing)?|notify(ing)?|ask(ing)?|alert(ing)?)
-        \b .{0,25} \b(user|human|operator|person)\b
+    | \b(do\s+not|don'?t|never|without)\b .{0,30} \b(tell|inform|mention|notify|ask|alert)(ing)?\b .{0,25}
+        \b(user|human|operator|person)\b
     | \b(before|after|instead\s+of|whenever) \s+ (you\s+)? (us|call|invok|runn?)(e|ing)? \b .{0,25}
         \b(this|any|other|another|the)\b .{0,20} \b(tool|function)s?\b
     | \b(you\s+must|always|first) \b .{0,30} \b(call|invoke|use|run|read|send|include|pass)\b .{0,60}

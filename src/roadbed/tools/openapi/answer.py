@@ -9,7 +9,7 @@ its bound, and a cursor leads to the same operation alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -19,6 +19,7 @@ import msgspec
 from roadbed.sources.egress import EgressResponse
 from roadbed.sources.errors import AnswerRefused
 from roadbed.tools.openapi.operations import Operation, is_json
+from roadbed.tools.openapi.schemas import HIDDEN_MARK
 from roadbed.tools.outside_text import MESSAGE_CHARACTERS_MAX, cleaned
 
 DEPTH_MAX = 60
@@ -45,17 +46,9 @@ _CURSOR_FIELDS: dict[str, tuple[str, ...]] = {
     "end_cursor": ("after", "cursor"),
 }
 _WRAPPERS = (
-    "meta",
-    "metadata",
-    "pagination",
-    "paging",
-    "page_info",
-    "pageInfo",
-    "response_metadata",
-    "cursors",
-    "links",
+    "meta", "metadata", "pagination", "paging", "page_info", "pageInfo", "response_metadata", "cursors", "links",
     "_links",
-)
+)  # fmt: skip
 PAGE_WORDS = frozenset(
     (
         "page", "page_number", "pageNumber", "page_token", "pageToken", "cursor", "after", "before", "offset", "skip",
@@ -123,7 +116,27 @@ def checked_answer(data: Any, schema: Mapping[str, Any], name: str) -> Any:
     """The data without ``writeOnly`` fields. Raises `AnswerRefused` when its outermost kind is another one."""
     if not _is_of_kind(data, schema, schema, 0):
         raise AnswerRefused(f"the answer to {name} is of another kind than its document says")
-    return data
+    return _without_hidden(data, schema, schema, 0)
+
+
+def _without_hidden(data: Any, schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+    """The data less the fields that the schema marks as ``writeOnly``."""
+    if not isinstance(schema, Mapping) or depth > CHECKED_DEPTH_MAX or not isinstance(data, dict | list):
+        return data
+    if "$ref" in schema:
+        name = str(schema["$ref"]).rpartition("/")[2]
+        data = _without_hidden(data, root.get("$defs", {}).get(name), root, depth + 1)
+    for key in ("allOf", "anyOf", "oneOf"):
+        for part in schema.get(key, ()):
+            data = _without_hidden(data, part, root, depth + 1)
+    if isinstance(data, list):
+        return [_without_hidden(item, schema.get("items"), root, depth + 1) for item in data]
+    properties, hidden = schema.get("properties", {}), schema.get(HIDDEN_MARK, ())
+    return {
+        key: _without_hidden(value, properties.get(key), root, depth + 1)
+        for key, value in data.items()
+        if key not in hidden
+    }
 
 
 def _is_of_kind(data: Any, schema: Any, root: Mapping[str, Any], depth: int) -> bool:
@@ -213,7 +226,7 @@ def query_of_cursor(operation: Operation, cursor: str) -> dict[str, str]:
         found = msgspec.json.decode(cursor, type=dict[str, str])
     except (msgspec.DecodeError, msgspec.ValidationError):
         raise AnswerRefused("the cursor is not one of this tool", hint="call again without it") from None
-    if not set(found) <= operation.query_names | PAGE_WORDS:
+    if dict(_known(found.items(), operation)) != found:
         raise AnswerRefused("the cursor is not one of this tool", hint="call again without it")
     return found
 
@@ -234,9 +247,9 @@ def _from_fields(operation: Operation, response: EgressResponse, data: Any) -> d
         link = part.get("next")
         if isinstance(link, Mapping):
             link = link.get("href") or link.get("after")
-        if isinstance(link, str) and (link.startswith(("/", "?", "http://", "https://"))):
-            if found := _query_of(operation, response, link):
-                return found
+        is_link = isinstance(link, str) and link.startswith(("/", "?", "http://", "https://"))
+        if is_link and (found := _query_of(operation, response, str(link))):
+            return found
         for key, names in _CURSOR_FIELDS.items():
             value = part.get(key)
             if isinstance(value, str | int) and not isinstance(value, bool) and value != "":
@@ -271,12 +284,13 @@ def _query_of(operation: Operation, response: EgressResponse, link: str) -> dict
         return {}
     if parts.path and parts.path != own_path:
         return {}
-    return dict(_known(pairs, operation.query_names))
+    return dict(_known(pairs, operation))
 
 
-def _known(pairs: Collection[tuple[str, str]], names: Collection[str]) -> Iterator[tuple[str, str]]:
+def _known(pairs: Iterable[tuple[str, str]], operation: Operation) -> Iterator[tuple[str, str]]:
+    """Those that a caller could send or that name a page; never a credential that the API sent back to us."""
     for name, value in pairs:
-        if name in names or name in PAGE_WORDS:
+        if (name in operation.query_names or name in PAGE_WORDS) and name.lower() not in operation.hidden_names:
             yield name, value
 
 

@@ -109,7 +109,8 @@ class Operation:
     is_body_required: bool
     input_schema: dict[str, Any]
     answer_schema: dict[str, Any] | None = None
-    query_names: frozenset[str] = field(default=frozenset())
+    query_names: frozenset[str] = frozenset()
+    hidden_names: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ class _Reader:
             self._input_schema(),
             self._answer(operation),
             frozenset(parameter.name for parameter in parameters if parameter.place == "query"),
+            frozenset(self._hidden),
         )
 
     def _collected(

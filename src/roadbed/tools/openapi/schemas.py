@@ -23,6 +23,8 @@ DEFINITIONS_MAX: Final = 60
 DEPTH_MAX: Final = 40
 ENUM_MAX: Final = 200
 NOTE_CHARACTERS_MAX: Final = 240
+HIDDEN_MARK: Final = "x-hidden"
+"""In a schema of answers: the fields that are to be taken out of them."""
 _LEAN_BYTES: Final = 12 * 1024
 
 _VALUES = ("format", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "minProperties",
@@ -40,6 +42,7 @@ class SchemaMaker:
         self._document = document
         self._is_30 = document.version == "3.0"
         self._hidden = "readOnly" if is_input else "writeOnly"
+        self._is_input = is_input
         self._names: dict[tuple[str, bool], str] = {}
         self._parts = 0
         self.definitions: dict[str, Any] = {}
@@ -133,6 +136,8 @@ class SchemaMaker:
                 else:
                     shown[self._checked(str(name))] = self._made(inner, depth + 1, is_open=False)
             made["properties"] = shown
+            if hidden and not self._is_input:
+                made[HIDDEN_MARK] = sorted(hidden)
         if isinstance(required := raw.get("required"), list):
             wanted = [name for name in required if isinstance(name, str) and name not in hidden]
             if wanted:

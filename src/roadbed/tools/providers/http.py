@@ -123,7 +123,8 @@ def _tool(
 ) -> Tool:
     effect = effect_of(operation, config, declared)
     labels = [*config.labels, *(declared.labels if declared is not None else ())]
-    seen = [frozenset(teams) for teams in (config.visible_to, declared and declared.visible_to) if teams is not None]
+    visible_to = declared.visible_to if declared is not None else None
+    seen = [frozenset(teams) for teams in (config.visible_to, visible_to) if teams is not None]
     timeout_s = parse_duration_s(config.timeout)
     tool = Tool(
         name=tool_name,
