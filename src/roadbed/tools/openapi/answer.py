@@ -53,7 +53,8 @@ PAGE_WORDS = frozenset(
     (
         "page", "page_number", "pageNumber", "page_token", "pageToken", "cursor", "after", "before", "offset", "skip",
         "start", "starting_after", "marker", "continuation", "continuation_token", "next_token", "nextToken", "token",
-        "since", "limit", "per_page", "perPage", "page_size", "pageSize", "size", "count", "$skiptoken", "$skip", "$top",
+        "since", "limit", "per_page", "perPage", "page_size", "pageSize", "size", "count", "$skiptoken", "$skip",
+        "$top",
     )
 )  # fmt: skip
 
