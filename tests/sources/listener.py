@@ -14,7 +14,9 @@ class Listener:
     def __init__(self) -> None:
         self.connections = 0
         self.requests: list[bytes] = []
-        self.answer: bytes | Answering = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nsecret"
+        self.answer: bytes | Answering = (
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 6\r\n\r\nsecret"
+        )
         self.port = 0
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -70,7 +70,7 @@ ANSWERS: dict[str, list[str]] = {
     "metadata.test": ["169.254.169.254"],
     "metadata.google.internal": ["169.254.169.254"],
     "wireserver.test": ["168.63.129.16"],
-    "unspecified.test": ["0.0.0.0"],  # noqa: S104
+    "unspecified.test": ["0.0.0.0"],
     "unspecified-6.test": ["::"],
     "broadcast.test": ["255.255.255.255"],
     "first-public.test": ["93.184.215.14", "127.0.0.1"],

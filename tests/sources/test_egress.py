@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sources.listener import Listener
+from tests.sources.ssrf_addresses import ANSWERS, REDIRECTS, addresses
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.egress import BODY_BYTES_MAX, EgressClient, EgressPolicy, EgressRequest, unpack
@@ -17,8 +19,7 @@ from roadbed.sources.errors import AnswerRefused, EgressRefused
 from roadbed.sources.outbound_url import parse_outbound
 from roadbed.sources.public_address import kind_of
 from roadbed.wire.errors import InvalidUrl, UpstreamFailed
-from tests.sources.listener import Listener
-from tests.sources.ssrf_addresses import ANSWERS, REDIRECTS, addresses
+
 
 class Anything(frozenset[str]):
     """A list of hosts that has every host on it, so that nothing but the addresses is judged."""
@@ -109,9 +110,7 @@ async def test_redirects_reach_no_other_host(location: str, listener: Listener) 
     text = location.replace("{port}", str(listener.port))
     door.answer = f"HTTP/1.1 302 Found\r\nlocation: {text}\r\ncontent-length: 0\r\n\r\n".encode()
     hosts = frozenset({"door.test"})
-    client = EgressClient(
-        EgressPolicy(Anything(), hosts, frozenset({door.port, listener.port})), lookup=look_up
-    )
+    client = EgressClient(EgressPolicy(Anything(), hosts, frozenset({door.port, listener.port})), lookup=look_up)
     found = await outcome(client, f"http://door.test:{door.port}/", (door.port, listener.port))
     await client.close()
     await door.stop()

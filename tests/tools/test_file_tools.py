@@ -19,7 +19,7 @@ from roadbed.tools.providers.files import LIST_PAGE, SEARCH_HITS_MAX, file_tools
 from roadbed.tools.text_of_files import READ_UNITS_MAX, TextUnavailable
 from roadbed.tools.types import Ok, Tool, ToolRequest
 
-CALLER = Principal(id="test", team=None)
+CALLER = Principal(id="test", team="support")
 
 
 def request(cursor: str = "", **arguments: Any) -> ToolRequest:

@@ -132,7 +132,7 @@ def test_descriptors_are_given_back(place: Path, opener: Opener) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-class _nothing:  # noqa: N801 - stands for contextlib.nullcontext in an expression
+class _nothing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...

@@ -14,7 +14,7 @@ import email.utils
 import random
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.config import parse_duration_s
@@ -86,13 +86,12 @@ class HttpSystem:
         `EgressRefused`, `AnswerRefused`, `ConfigError`.
         """
         deadline = deadline.share(1.0, at_most_s=self._timeout_s)
-        credentials, secret_query = self._credentials()
+        credentials, secret_query, secrets = self._credentials()
         path = self._base.target.decode("ascii").partition("?")[0].rstrip("/") + target
         if secret_query:
             path += ("&" if "?" in path else "?") + secret_query
         url = Url(self._base.origin, check_target(path.encode("ascii")))
         request = EgressRequest(method, url, headers, credentials, body)
-        secrets = _spelled([value for _, value in credentials] + [secret_query.partition("=")[2].encode()])
         first = await self._try(request, deadline, is_last=not is_repeatable)
         if isinstance(first, EgressResponse):
             return _without(first, secrets)
@@ -160,24 +159,25 @@ class HttpSystem:
             )
         self._arrival_s = decision.tat_s
 
-    def _credentials(self) -> tuple[Headers, str]:
-        """Headers and query that show who we are; looked up each time, so that a new secret needs no restart."""
+    def _credentials(self) -> tuple[Headers, str, list[bytes]]:
+        """Headers and query that show who we are, and what no answer may repeat. Looked up anew at each call."""
         auth = self._config.auth
         if auth is None:
-            return (), ""
+            return (), "", []
         way, reference = auth_way(self._name, auth)
         value = resolve_secret(reference, base=self._folder, where=f"sources.{self._name}.auth").reveal()
         if not value.isascii() or not value.isprintable():
             raise ConfigError(f"sources.{self._name}.auth: the secret holds characters that no request can carry")
+        secrets = _spelled(value)
         match way:
             case "bearer":
-                return ((b"authorization", f"Bearer {value}".encode()),), ""
+                return ((b"authorization", f"Bearer {value}".encode()),), "", secrets
             case "basic":
-                return ((b"authorization", b"Basic " + base64.b64encode(value.encode())),), ""
+                return ((b"authorization", b"Basic " + base64.b64encode(value.encode())),), "", secrets
             case "header":
-                return ((auth.header.lower().encode(), value.encode()),), ""
+                return ((auth.header.lower().encode(), value.encode()),), "", secrets
             case _:
-                return (), f"{quote(auth.query, safe='')}={quote(value, safe='')}"
+                return (), f"{quote(auth.query, safe='')}={quote(value, safe='')}", secrets
 
 
 class _Away(SourceUnavailable):
@@ -222,10 +222,17 @@ def retry_after_s(value: bytes, clock: Clock) -> float | None:
     return max(0.0, date.timestamp() - clock.wall().timestamp())
 
 
-def _spelled(values: list[bytes]) -> list[bytes]:
-    """A credential as an answer may repeat it: as sent, without its scheme, decoded."""
-    found = {part for value in values for part in (value, value.rpartition(b" ")[2], unquote_to_bytes(value))}
-    return sorted((part for part in found if len(part) >= SECRET_BYTES_MIN), key=len, reverse=True)
+def _spelled(value: str) -> list[bytes]:
+    """A credential as an answer may repeat it: plain, in an address, in JSON, in base64; a password also alone."""
+    values = (value, value.partition(":")[2])
+    texts = {
+        text
+        for part in values
+        for text in (part, quote(part, safe=""), quote(part), part.replace("/", "\\/"), part.replace('"', '\\"'))
+    }
+    texts.add(base64.b64encode(value.encode()).decode())
+    found = [text.encode() for text in texts if len(text) >= SECRET_BYTES_MIN]
+    return sorted(found, key=len, reverse=True)
 
 
 def _without(answer: EgressResponse, secrets: list[bytes]) -> EgressResponse:
