@@ -56,7 +56,7 @@ async def test_only_sources_that_say_so_get_tools(docs: Path) -> None:
     for tool in made.values():
         assert tool.effect == "read"
         assert tool.label.level == Level.INTERNAL
-        assert tool.visible_to == {"support"}
+        assert tool.visible_to == frozenset({"support"})
         assert not tool.is_trusted
 
 

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
+def place(tmp_path: Path) -> Path:
     """A folder ``docs`` with honest files and every kind of trap, beside a folder ``outside``."""
     docs, outside = tmp_path / "docs", tmp_path / "outside"
     (docs / "folder" / "deep").mkdir(parents=True)
@@ -72,7 +71,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
     (docs / "dangling").symlink_to("nowhere")
     os.link(outside / "secret.txt", docs / "hard.txt")
     os.mkfifo(docs / "pipe")
-    yield docs
+    return docs
 
 
 def root_of(docs: Path, opener: Opener) -> FileRoot:

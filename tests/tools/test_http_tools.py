@@ -111,7 +111,7 @@ async def test_effects_are_the_manifests_and_never_the_apis(api: Api) -> None:
         "crm_listCustomers": "read", "crm_getCustomer": "read", "crm_getText": "read", "crm_createCustomer": "write",
         "crm_sendForm": "write", "find": "write", "drop": "irreversible",
     }  # fmt: skip
-    assert tools["drop"].visible_to == {"ops"}
+    assert tools["drop"].visible_to == frozenset({"ops"})
     assert tools["drop"].description == "Deletes one."
     assert (await api.tools(declared, reads=["searchCustomers"]))["find"].effect == "read"
     assert await api.tools(operations=[]) == {}
