@@ -1,6 +1,6 @@
 """Addresses by which servers have been led into private networks: forms of loopback, metadata services, odd URLs.
 
-``{port}`` is the port of a listener on loopback that must never be reached. Names end with what a fake resolver answers.
+``{port}`` is the port of a listener on loopback that must never be reached; `ANSWERS` is what a resolver says.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ WHOLE = [
     "http://public.test@127.0.0.1:{port}/", "http://127.0.0.1:{port}@public.test/", "http://a:b@localhost:{port}/",
     "http://public.test:80@127.0.0.1:{port}/", "http://127.0.0.1:{port}\\@public.test/",
     "http://public.test\\@127.0.0.1:{port}/", "http:\\\\127.0.0.1:{port}/", "http:/127.0.0.1:{port}/",
-    "http:127.0.0.1:{port}/", "//127.0.0.1:{port}/", "http:///127.0.0.1:{port}/", "http://127.0.0.1:{port}#@public.test/",
+    "http:127.0.0.1:{port}/", "//127.0.0.1:{port}/", "http:///127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}#@public.test/",
     "http://127.0.0.1:{port}?@public.test/x y", "http://127.0.0.1:{port}/#public.test", " http://127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}/ ", "http://127.0.0.1:{port}/\t", "ht\ttp://127.0.0.1:{port}/", "http://127.0.\n0.1:{port}/",
+    "http://127.0.0.1:{port}/ ", "http://127.0.0.1:{port}/\t", "ht\ttp://127.0.0.1:{port}/",
+    "http://127.0.\n0.1:{port}/",
     "http://127.0.0.1\r\nhost: public.test:{port}/", "http://127.0.0.1:{port}/\r\nx: y", "http://127.0.0.1%00:{port}/",
     "http://127.0.0.1%2f:{port}/", "http://%31%32%37.0.0.1:{port}/", "http://127%2e0%2e0%2e1:{port}/",
     "http://①②⑦.⓪.⓪.①:{port}/", "http://127。0。0。1:{port}/", "http://１２７.０.０.１:{port}/",
@@ -87,7 +89,8 @@ ANSWERS: dict[str, list[str]] = {
 REDIRECTS = [
     "http://127.0.0.1:{port}/", "//127.0.0.1:{port}/", "http://localhost:{port}/", "http://[::1]:{port}/",
     "http://169.254.169.254/latest/meta-data/", "http://2130706433:{port}/", "http:127.0.0.1:{port}/",
-    "http://door.test@127.0.0.1:{port}/", "\\\\127.0.0.1:{port}\\", "/\\127.0.0.1:{port}/", "//door.test@127.0.0.1:{port}/",
+    "http://door.test@127.0.0.1:{port}/", "\\\\127.0.0.1:{port}\\", "/\\127.0.0.1:{port}/",
+    "//door.test@127.0.0.1:{port}/",
     "http://loopback.test:{port}/", "https://loopback.test/", "file:///etc/passwd", "gopher://127.0.0.1:{port}/",
     "http://door.test.evil.test:{port}/", "http://door.test:22/", "relative", "?query", "http://DOOR.test.:{port}/",
     "http://door.test:{port}\t/", "ftp://door.test/",

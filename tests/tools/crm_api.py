@@ -44,14 +44,16 @@ paths:
     post:
       operationId: createCustomer
       requestBody: {required: true, content: {application/json: {schema: {$ref: '#/components/schemas/Customer'}}}}
-      responses: {'201': {description: ok, content: {application/json: {schema: {$ref: '#/components/schemas/Customer'}}}}}
+      responses:
+        '201': {description: ok, content: {application/json: {schema: {$ref: '#/components/schemas/Customer'}}}}
   /customers/{id}:
     parameters: [{name: id, in: path, required: true, schema: {type: string}}]
     get:
       operationId: getCustomer
       description: One customer.
       parameters: [{name: id, in: query, schema: {type: string}}]
-      responses: {'200': {description: ok, content: {application/json: {schema: {$ref: '#/components/schemas/Customer'}}}}}
+      responses:
+        '200': {description: ok, content: {application/json: {schema: {$ref: '#/components/schemas/Customer'}}}}
     delete: {operationId: deleteCustomer, responses: {'204': {description: gone}}}
   /search:
     post:
@@ -75,7 +77,9 @@ paths:
   /file:
     post:
       operationId: fileInside
-      requestBody: {required: true, content: {application/json: {schema: {type: object, properties: {f: {type: string, format: binary}}}}}}
+      requestBody:
+        required: true
+        content: {application/json: {schema: {type: object, properties: {f: {type: string, format: binary}}}}}
   /cookie: {get: {operationId: cookie, parameters: [{name: s, in: cookie, required: true, schema: {type: string}}]}}
   /remote: {get: {operationId: remote, parameters: [{name: a, in: query, schema: {$ref: 'http://evil.test/a.json'}}]}}
   /remote-file: {get: {operationId: remoteFile, parameters: [{$ref: 'other.yaml#/a'}]}}

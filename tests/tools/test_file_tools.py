@@ -128,7 +128,8 @@ async def test_bounds_hold_and_arguments_of_other_types_are_refused(docs: Path) 
     made = tools(docs, tool_bytes_max=100)
     with pytest.raises(FileTooLarge):
         await made["handbook_read"].run(request(path="notes.txt"))
-    for arguments in ({"path": 7}, {"path": "notes.txt", "offset": -1}, {"path": "notes.txt", "limit": READ_UNITS_MAX + 1},
+    for arguments in ({"path": 7}, {"path": "notes.txt", "offset": -1}, {"path": "notes.txt",
+                          "limit": READ_UNITS_MAX + 1},
                       {"path": "notes.txt", "offset": True}, {"path": None}):  # fmt: skip
         with pytest.raises(QueryRefused):
             await made["handbook_read"].run(request(**arguments))

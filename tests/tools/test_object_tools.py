@@ -96,7 +96,8 @@ async def test_lists_are_paged(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../other.txt", "..", "a/../../other.txt", "/other.txt", "//x", "", ".", "a//b", "a\\..\\b", "x\0", "x\n", "x" * 2000,
+    ["../other.txt", "..", "a/../../other.txt", "/other.txt", "//x", "", ".", "a//b", "a\\..\\b",
+     "x\0", "x\n", "x" * 2000,
      "../acme-secret/other.txt", "-secret/other.txt", "%2e%2e/other.txt", "missing.txt", "deep", "\u202ex"],
 )  # fmt: skip
 async def test_no_path_leads_out_of_the_prefix(path: str, shelf: Shelf) -> None:
@@ -169,7 +170,9 @@ async def test_a_store_that_is_away_is_a_source_that_is_away(tmp_path: Path) -> 
     await reach.close()
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/acme", "s3:///acme/", "s3://key:secret@bucket/a/", "s3://b/../"])
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://bucket/acme", "s3:///acme/", "s3://key:secret@bucket/a/", "s3://b/../"]
+)
 def test_addresses_without_a_whole_prefix_are_refused(url: str) -> None:
     with pytest.raises(ConfigError):
         prefix_of("shelf", url)
@@ -177,7 +180,9 @@ def test_addresses_without_a_whole_prefix_are_refused(url: str) -> None:
 
 def test_keys_are_references_and_a_store_is_made_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELF_SECRET", "s3cr3t")
-    config = ObjectsSource(url="s3://bucket/acme/", endpoint="https://store.test", key="env:SHELF_KEY", secret="env:SHELF_SECRET")
+    config = ObjectsSource(
+        url="s3://bucket/acme/", endpoint="https://store.test", key="env:SHELF_KEY", secret="env:SHELF_SECRET"
+    )
     system = ObjectsSystem("shelf", config, tmp_path)
     with pytest.raises(ConfigError, match="SHELF_KEY"):
         system._store()

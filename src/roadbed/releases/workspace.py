@@ -20,7 +20,15 @@ from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
-from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
+from roadbed.releases.reach_checks import check_reach
+from roadbed.sources.manifest import (
+    FilesSource,
+    HttpSource,
+    ObjectsSource,
+    PostgresSource,
+    SourceConfig,
+    SqliteSource,
+)
 
 MANIFEST_NAME = "roadbed.yaml"
 PROMPT_BYTES_MAX = 256 * 1024
@@ -157,6 +165,8 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
                 yield document.error("`seed` is only for an embedded database", (*path, "seed"))
             elif source.seed and not (folder / source.seed).is_file():
                 yield document.error(f"the file {source.seed} does not exist", (*path, "seed"))
+        case HttpSource() | ObjectsSource():
+            yield from check_reach(folder, name, source, document)
         case _:
             pass
 

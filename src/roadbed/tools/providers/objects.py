@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -101,9 +102,11 @@ class _ObjectTools:
         limit = max(1, number_argument(request, "limit", READ_UNITS, READ_UNITS_MAX))
         version, offset = _resumed(request.cursor, offset)
         system, deadline, size_max = self._reach.objects(self._name), request.deadline, self._config.tool_bytes_max
-        head = await system.read(path, 0, 4_096, deadline, version)
+        head = await system.read(path, 0, max(4_096, 0 if offset else limit), deadline, version)
         if is_plain(path, head.data):
-            found = await system.read(path, offset, limit, deadline, head.version)
+            found = replace(head, data=head.data[:limit])
+            if offset:
+                found = await system.read(path, offset, limit, deadline, head.version)
             part = part_of_bytes(found.data, offset, found.size_bytes)
         elif head.size_bytes > size_max:
             raise FileTooLarge(f"{path[:200]!r} is over {size_max} bytes", param="path")
