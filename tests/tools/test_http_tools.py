@@ -20,7 +20,7 @@ from roadbed.sources.errors import (
     AnswerRefused,
     CredentialsRefused,
     EgressRefused,
-    OutcomeUnknown,
+    EndUnknown,
     SourceTimeout,
     SourceUnavailable,
 )
@@ -290,7 +290,7 @@ async def test_a_write_without_an_answer_is_of_unknown_outcome(api: Api) -> None
         writer.transport.abort()
 
     api.listener.answer = hang_up
-    with pytest.raises(OutcomeUnknown):
+    with pytest.raises(EndUnknown):
         await tools["crm_createCustomer"].run(request(body={"name": "Ada"}))
     assert len(api.listener.requests) == 2  # also not on the connection that was kept
 

@@ -21,6 +21,7 @@ from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reach_checks import check_reach
+from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
     FilesSource,
     HttpSource,
@@ -129,6 +130,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             known = {*manifest.apps, *manifest.models}
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
+    yield from check_tools(manifest, document)
     yield from _check_durations(manifest, document)
 
 

@@ -59,14 +59,6 @@ class ResultTooLarge(TooLarge):
     hint = "name the columns that are needed, and shorten long ones in the statement"
 
 
-class OutcomeUnknown(SourceUnavailable):
-    """A request that changes something was sent, and no answer says whether it was carried out."""
-
-    code = "sources.outcome_unknown"
-    retryable = False
-    hint = "look in the system itself before you ask for it again"
-
-
 class EgressRefused(Refused):
     """A request was not sent: its address, or where it was redirected to, is not one that may be asked."""
 
@@ -81,3 +73,31 @@ class AnswerRefused(Unavailable):
     http_status = 502
     retryable = False
     hint = "ask for less, or have the API answer with JSON or plain text"
+
+
+class QueryTooCostly(QueryRefused):
+    """The planner expects a statement to cost more than the source allows."""
+
+    code = "sources.too_costly"
+    hint = "ask for less: filter by an indexed column, a shorter period, or fewer joins"
+
+
+class SourceMayWrite(SourceMisdeclared):
+    """The role of a source may do more than read, so that no tool is run with it. The hint holds the statements."""
+
+    code = "sources.may_write"
+
+
+class RolledBack(SourceUnavailable):
+    """A change did not end and was taken back; nothing of it is in the source."""
+
+    code = "sources.rolled_back"
+    hint = "ask again; nothing was changed"
+
+
+class EndUnknown(SourceUnavailable):
+    """The connection broke while a change was being made: it may have taken effect."""
+
+    code = "sources.end_unknown"
+    retryable = False
+    hint = "look in the source whether it took effect"

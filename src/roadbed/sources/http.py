@@ -26,7 +26,7 @@ from roadbed.kernel.secrets import resolve_secret
 from roadbed.kernel.token_bucket import Rate, take
 from roadbed.sources.circuit import Circuit
 from roadbed.sources.egress import EgressClient, EgressPolicy, EgressRequest, EgressResponse
-from roadbed.sources.errors import CredentialsRefused, EgressRefused, OutcomeUnknown, SourceTimeout, SourceUnavailable
+from roadbed.sources.errors import CredentialsRefused, EgressRefused, EndUnknown, SourceTimeout, SourceUnavailable
 from roadbed.sources.manifest import HttpAuth, HttpSource
 from roadbed.sources.outbound_url import USUAL_PORTS, parse_outbound
 from roadbed.wire.address import Url, check_target
@@ -128,9 +128,7 @@ class HttpSystem:
             raise SourceTimeout(f"no time was left to ask {self._name}", hint="allow more time") from None
         except UpstreamFailed as error:
             if error.may_have_run and request.method not in ("GET", "HEAD"):
-                raise OutcomeUnknown(
-                    f"{self._name} was asked to change something and did not say whether it did"
-                ) from None
+                raise EndUnknown(f"{self._name} was asked to change something and did not say whether it did") from None
             if isinstance(error, HeadTimeout | ResponseTimeout) and patience_s < min(HANG_S, self._timeout_s):
                 raise SourceTimeout(f"{self._name} did not answer in time", hint="allow more time") from None
             raise _Away(f"{self._name} cannot be asked: {error.message}", hint=_HINT) from None

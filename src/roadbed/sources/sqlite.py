@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from roadbed.kernel.deadline import Deadline
+from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue_sql import CATALOGUE_COLUMNS_MAX, SQLITE_CATALOGUE_SQL, sqlite_catalogue
 from roadbed.sources.errors import (
     QueryRefused,
     ResultTooLarge,
@@ -31,6 +33,7 @@ from roadbed.sources.manifest import TableConfig
 from roadbed.sources.pool import Pool, PoolSettings, PoolState, Tidied
 from roadbed.sources.result import Column, ColumnType, QueryResult, ResultBounds, ResultBuilder, check_columns
 from roadbed.sources.rows import ROWS_PER_FETCH, STATEMENT_TIMEOUT_S, SourceRow, quoted, row_of
+from roadbed.sources.sqlite_rules import Authorizer
 
 STEPS_PER_LOOK = 10_000
 # SQLite waits for a lock without looking at anything else, so it waits in slices.
@@ -54,9 +57,11 @@ T = TypeVar("T")
 class SqliteConnection:
     """An open file and the work that runs on it. `run` is called by the loop, all else by its thread."""
 
-    def __init__(self, raw: sqlite3.Connection, identity: tuple[int, int]) -> None:
-        self.raw = raw
-        self.identity = identity
+    def __init__(self, open_file: Callable[[], tuple[sqlite3.Connection, tuple[int, int]]], path: Path) -> None:
+        self.raw, self._identity = open_file()
+        self.is_ready = False
+        self._open_file = open_file
+        self._path = path
         self.running: asyncio.Future[Any] | None = None
         self._stop = threading.Event()
 
@@ -70,7 +75,9 @@ class SqliteConnection:
         self.raw.interrupt()
 
     def work(self, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
-        """Run a task until it ends, the deadline passes or `stop` is called; `sqlite3.Error`."""
+        """Run a task until it ends, the deadline passes or `stop` is called; `sqlite3.Error`, `OSError`."""
+        if not self.is_ready:
+            self._make_ready()
         self.raw.set_progress_handler(lambda: self._stop.is_set() or deadline.has_passed(), STEPS_PER_LOOK)
         for number in range(1, LOCK_TRIES_MAX + 1):
             try:
@@ -79,6 +86,16 @@ class SqliteConnection:
                 if not _is_locked(error) or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _make_ready(self) -> None:
+        """Make sure that the name still means this file, and that nothing of the caller before is left."""
+        if _identity(self._path.resolve()) != self._identity:
+            before = self.raw
+            self.raw, self._identity = self._open_file()
+            before.close()
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LENGTH_MAX)
+        self.raw.execute("PRAGMA query_only = ON")  # the statement before may have turned it off
+        self.is_ready = True
 
 
 class SqliteDriver:
@@ -100,6 +117,9 @@ class SqliteDriver:
             raise
 
     def _open(self) -> SqliteConnection:
+        return SqliteConnection(self._open_file, self._path)
+
+    def _open_file(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
         path = self._path.resolve()
         raw = sqlite3.connect(
             f"{path.as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False, isolation_level=None
@@ -115,21 +135,15 @@ class SqliteDriver:
                 raw.close()
                 raise
         raw.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000:.0f}")
-        return SqliteConnection(raw, _identity(path))
+        return raw, _identity(path)
 
     def is_usable(self, connection: SqliteConnection) -> bool:
-        """Always; `prepare` looks at the file, which may take its time."""
+        """Always; the first work looks at the file, which may take its time."""
         return True
 
     async def prepare(self, connection: SqliteConnection, deadline: Deadline) -> None:
-        """Make sure that the name still means this file. `SourceUnavailable`."""
-        if await self.run(connection, lambda raw: self._ready(raw), deadline) != connection.identity:
-            raise SourceUnavailable(f"the file of {self._name} was replaced")
-
-    def _ready(self, raw: sqlite3.Connection) -> tuple[int, int]:
-        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LENGTH_MAX)
-        raw.execute("PRAGMA query_only = ON")  # the statement before may have turned it off
-        return _identity(self._path.resolve())
+        """Have the file looked at by the first work, in its thread: a look of its own would cost as much again."""
+        connection.is_ready = False
 
     async def run(self, connection: SqliteConnection, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
         """Run a task in a thread until the deadline; stop it when the caller leaves."""
@@ -179,10 +193,24 @@ class SqliteSystem:
         self._driver = SqliteDriver(name, path, size)
         self._pool: Pool[SqliteConnection] = Pool(name, self._driver, size, settings)
 
-    async def query(self, sql: str, args: Sequence[Any], deadline: Deadline, bounds: ResultBounds) -> QueryResult:
-        """Rows of one statement, with ``?1`` for arguments."""
+    async def query(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        deadline: Deadline,
+        bounds: ResultBounds,
+        *,
+        authorizer: Authorizer | None = None,
+    ) -> QueryResult:
+        """Rows of one statement, with ``?1`` for arguments. The authorizer says what it may touch."""
         async with self._pool.lease(deadline) as connection:
-            return await self._driver.run(connection, partial(_bounded, sql, tuple(args), bounds), deadline)
+            task = partial(_bounded, sql, tuple(args), bounds)
+            return await self._driver.run(connection, _authorized(task, authorizer) if authorizer else task, deadline)
+
+    async def catalogue(self, deadline: Deadline) -> Catalogue:
+        """The tables and views of the file with their columns."""
+        bounds = ResultBounds(rows_max=CATALOGUE_COLUMNS_MAX)
+        return sqlite_catalogue((await self.query(SQLITE_CATALOGUE_SQL, (), deadline, bounds)).rows)
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""
@@ -211,6 +239,19 @@ class SqliteSystem:
         """Drain and close the pool and its threads."""
         await self._pool.close(drain_s)
         self._driver.end_threads()
+
+
+def _authorized(
+    task: Callable[[sqlite3.Connection], QueryResult], authorizer: Authorizer
+) -> Callable[[sqlite3.Connection], QueryResult]:
+    def run(raw: sqlite3.Connection) -> QueryResult:
+        raw.set_authorizer(authorizer)
+        try:
+            return task(raw)
+        finally:
+            raw.set_authorizer(None)
+
+    return run
 
 
 def _bounded(sql: str, args: tuple[Any, ...], bounds: ResultBounds, raw: sqlite3.Connection) -> QueryResult:
