@@ -24,8 +24,6 @@ from roadbed.releases.reach_checks import check_reach
 from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
     FilesSource,
-    HttpSource,
-    ObjectsSource,
     PostgresSource,
     SourceConfig,
     SqliteSource,
@@ -131,6 +129,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
+    yield from check_reach(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 
@@ -167,8 +166,6 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
                 yield document.error("`seed` is only for an embedded database", (*path, "seed"))
             elif source.seed and not (folder / source.seed).is_file():
                 yield document.error(f"the file {source.seed} does not exist", (*path, "seed"))
-        case HttpSource() | ObjectsSource():
-            yield from check_reach(folder, name, source, document)
         case _:
             pass
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Protocol
 
-from roadbed.kernel.errors import InvalidRequest
+from roadbed.kernel.errors import InvalidRequest, RoadbedError
 
 READ_UNITS_MAX = 48 * 1024
 READ_UNITS = 16 * 1024
@@ -108,7 +108,10 @@ def part_of_text(text: str, offset: int, limit: int) -> TextPart:
 
 
 async def extract(extractor: TextExtractor | None, data: bytes, name: str) -> str:
-    """The text of a document. Raises `TextUnavailable`, or what the parser raises."""
+    """The text of a document. Raises `TextUnavailable`, also with what the parser says."""
     if extractor is None:
         raise TextUnavailable(f"{name[:200]!r} is no plain text, and no parser is at hand")
-    return (await extractor.parse(data, name=name.rpartition("/")[2])).text
+    try:
+        return (await extractor.parse(data, name=name.rpartition("/")[2])).text
+    except RoadbedError as error:
+        raise TextUnavailable(f"{name[:200]!r} gives no text: {error.message}") from None
