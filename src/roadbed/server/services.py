@@ -52,6 +52,7 @@ from roadbed.server.teams import Teams
 from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.store.embedded_guest import EmbeddedGuest
 from roadbed.store.embedded_roles import CONNECTIONS_MAX
 from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate, schema_name
@@ -169,6 +170,8 @@ class Services:
         )
         self.exporter.configure(collector_of(manifest, workspace.folder))
         await self.tools.take(manifest)
+        if self.settings.workers > 1:
+            await self.sources.make_embedded()
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
@@ -271,7 +274,7 @@ async def _build(
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
     ledger.export_to(exporter.offer)
-    sources = Sources(workspace.folder, embedded)
+    sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
         stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
@@ -312,6 +315,13 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+
+
+def _guest_of(settings: Settings) -> EmbeddedGuest | None:
+    """The way of a process that only serves into the embedded server that its owner runs."""
+    if settings.database is None or not (settings.state / "postgres" / "passwords.json").exists():
+        return None
+    return EmbeddedGuest(settings.state, settings.database.reveal())
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:

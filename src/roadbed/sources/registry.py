@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.kernel.secrets import Secret, resolve_secret
 from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.catalogue import Catalogue
@@ -33,6 +34,8 @@ from roadbed.sources.rows import STATEMENT_TIMEOUT_S
 from roadbed.sources.sqlite import SqliteSystem
 from roadbed.sources.sqlite_rules import Authorizer
 from roadbed.sources.writing import Changed, change
+
+log = logging.getLogger("roadbed.sources")
 
 EMBEDDED = "embedded:"
 SEED_BYTES_MAX = 64 * 1024 * 1024
@@ -114,6 +117,15 @@ class Sources:
             config = sources.get(name)
             if config is None or self._open[name].target != _target(config):
                 self._drain(name, DRAIN_S)
+
+    async def make_embedded(self) -> None:
+        """Make and seed the declared databases of our own server now, for other processes that only use them."""
+        for name, config in list(self._declared.items()):
+            if isinstance(config, PostgresSource) and config.dsn.startswith(EMBEDDED):
+                try:
+                    await self._opened(name, Deadline.after(SEED_TIMEOUT_S))
+                except RoadbedError as error:
+                    log.warning("the embedded database of %s is not ready: %s", name, error.message)
 
     async def rows(self, source: str, table: str) -> AsyncIterator[tuple[str, Mapping[str, Any], str]]:
         """(key, columns, version) of every row of a declared table, in key order, at most its ``rows_max``.

@@ -135,8 +135,7 @@ class Expressions:
                 column = relation.column(key)
                 if column is None:
                     raise SqlRefused(
-                        f"{wanted[:64]} has no column {node.name[:64]} that can be read",
-                        hint=columns_hint(relation.columns),
+                        f"{wanted[:64]} has no column {node.name[:64]} that can be read", hint=columns_hint(relation.columns)
                     )
                 return relation, column
         raise SqlRefused(
@@ -153,9 +152,7 @@ class Expressions:
             hint += "; strings are written in single quotes"
         return SqlRefused(f"there is no column {name} that can be read here", hint=hint)
 
-    def _use(
-        self, node: exp.Column, relation: Relation, column: Column, scope: Scope, *, is_output: bool
-    ) -> Mask | None:
+    def _use(self, node: exp.Column, relation: Relation, column: Column, scope: Scope, *, is_output: bool) -> Mask | None:
         mask = column.mask
         if mask is None:
             return None
@@ -179,11 +176,7 @@ class Expressions:
 
     def _replacement(self, node: exp.Column, expression: exp.Expr) -> exp.Expr:
         """An output keeps its name when a value of two columns takes its place."""
-        if (
-            isinstance(node.parent, exp.Select)
-            and node.arg_key == "expressions"
-            and not isinstance(expression, exp.Column)
-        ):
+        if isinstance(node.parent, exp.Select) and node.arg_key == "expressions" and not isinstance(expression, exp.Column):
             return exp.Alias(this=expression, alias=exp.Identifier(this=node.name, quoted=True))
         return expression
 

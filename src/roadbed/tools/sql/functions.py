@@ -56,8 +56,7 @@ _SHARED = """
 NAMES: dict[SqlDialect, frozenset[str]] = {
     "sqlite": frozenset(
         (
-            _SHARED
-            + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
+            _SHARED + " json json_array json_array_length json_extract json_object json_type json_valid json_group_array"
             " json_group_object json_quote printf format likely unlikely acosh asinh atanh cosh sinh tanh log10 log2 ceiling mod power"
             " degrees radians median percentile percentile_cont percentile_disc group_concat string_agg octet_length concat concat_ws"
             " soundex substr trunc"
@@ -216,8 +215,7 @@ def _check_series(node: exp.Expr) -> None:
     if moves <= INTERVALS_MAX and _is_bounded_time(start) and _is_bounded_time(end) and _is_step(step):
         return
     raise SqlRefused(
-        "a series must run between literals",
-        hint="write numbers or dates as bounds, and a step such as INTERVAL '1 day'",
+        "a series must run between literals", hint="write numbers or dates as bounds, and a step such as INTERVAL '1 day'"
     )
 
 

@@ -44,6 +44,11 @@ def identifier(name: str, quoted: bool = True) -> exp.Identifier:
     return exp.Identifier(this=name, quoted=quoted or not _PLAIN.fullmatch(name))
 
 
+def same(name: exp.Identifier) -> exp.Identifier:
+    """A copy of a name, for another place in the tree."""
+    return exp.Identifier(this=name.this, quoted=bool(name.args.get("quoted")))
+
+
 @dataclass(frozen=True, slots=True)
 class Mask:
     """A masked column of the catalogue."""
@@ -86,7 +91,9 @@ class Names:
                 key,
                 schema,
                 name,
-                tuple(Column(self._spelled(column), column, _mask(masks, key, column)) for column in columns),
+                tuple(
+                    Column(self._spelled(column), column, _mask(masks, key, column)) for column in columns
+                ),
                 tuple(_of_table(policy.row_filters, schema, name)),
             )
             self._tables.setdefault(self._spelled(name), []).append(known)
@@ -116,9 +123,7 @@ class Names:
             found = exact or found
         else:
             wanted = key_of(schema, self.dialect)
-            found = [
-                table for table in found if (self._spelled(table.schema) or DEFAULT_SCHEMAS[self.dialect]) == wanted
-            ]
+            found = [table for table in found if (self._spelled(table.schema) or DEFAULT_SCHEMAS[self.dialect]) == wanted]
         if len(found) == 1:
             return found[0]
         written = ".".join(str(part.this)[:64] for part in (schema, node.this) if part is not None)
@@ -142,7 +147,9 @@ def _of_table(rules: Mapping[str, V], schema: str, name: str) -> list[V]:
     return found
 
 
-def _mask(rules: list[Mapping[str, MaskKind]], table: str, column: str) -> Mask | None:
+def _mask(
+    rules: list[Mapping[str, MaskKind]], table: str, column: str
+) -> Mask | None:
     """The strictest rule for a column."""
     kinds = {kind for rule in rules for name, kind in rule.items() if fold(name) == fold(column)}
     for kind in ("drop", "group", "token", "partial"):

@@ -39,8 +39,7 @@ def predicate_for(template: str, principal: Principal, dialect: SqlDialect) -> s
         before = template[: match.start()]
         if any(before.count(quote) % 2 for quote in "'\"`"):
             raise SqlRefused(
-                f"a row filter puts {match[0]} inside quotes",
-                hint="leave the quotes out: the place is a literal itself",
+                f"a row filter puts {match[0]} inside quotes", hint="leave the quotes out: the place is a literal itself"
             )
         pieces += [template[end : match.start()], _literal(_value(match[1], principal), match[1])]
         end = match.end()
@@ -58,11 +57,7 @@ def parse_predicate(text: str, dialect: SqlDialect) -> exp.Expr:
     select = parsed(f"SELECT 1 WHERE {text}", dialect)
     root = select[0] if len(select) == 1 else None
     where = root.args.get("where") if isinstance(root, exp.Select) else None
-    if (
-        root is None
-        or where is None
-        or any(value for key, value in root.args.items() if key not in ("expressions", "where"))
-    ):
+    if root is None or where is None or any(value for key, value in root.args.items() if key not in ("expressions", "where")):
         raise SqlRefused("a row filter is not one condition", hint="write a condition over the table's columns")
     condition: exp.Expr = where.this
     return condition

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.expressions import Expressions, masked
-from roadbed.tools.sql.names import Column, Mask, Names, fold, identifier, key_of
+from roadbed.tools.sql.names import Column, Mask, Names, fold, identifier, key_of, same
 from roadbed.tools.sql.relations import Output, Relations
 from roadbed.tools.sql.scopes import Cte, Relation, Scope, Shared
 
@@ -75,7 +75,7 @@ class Queries:
             else:
                 columns = self._named(body, self._query(body, outer, known))
                 known[key] = Cte(name, self._relations.renamed(cte, columns))
-            alias.set("this", name.copy())
+            alias.set("this", same(name))
         return known
 
     def _cte_name(self, written: exp.Identifier) -> exp.Identifier:
@@ -85,7 +85,7 @@ class Queries:
             number += 1
             unique = f"{fold(str(written.this))}_{number}"
         self._cte_names.add(unique)
-        return written.copy() if number == 1 else identifier(unique)
+        return same(written) if number == 1 else identifier(unique)
 
     def _recursive(
         self,
@@ -145,9 +145,7 @@ class Queries:
                 continue
             position = self._position(value, [column.key for column in columns])
             if position is None:
-                raise SqlRefused(
-                    "ORDER BY after UNION takes output columns", hint="sort by a column's name or position"
-                )
+                raise SqlRefused("ORDER BY after UNION takes output columns", hint="sort by a column's name or position")
             _check_position(position, columns)
             value.replace(exp.Literal.number(position))
 
@@ -179,7 +177,9 @@ class Queries:
         for item in reversed(node.expressions):
             done = expanded.get(id(item))
             masks.append(done.mask if done is not None else self._expressions.output(item, scope))
-        columns = tuple(Column(key, name, mask) for key, name, mask in zip(keys, names, reversed(masks), strict=True))
+        columns = tuple(
+            Column(key, name, mask) for key, name, mask in zip(keys, names, reversed(masks), strict=True)
+        )
         for position in positions:
             _check_position(position, columns)
         self._check_all(node, columns)
@@ -199,10 +199,7 @@ class Queries:
             chosen = outputs if star is item else self._outputs_of(item, scope)
             if not chosen:
                 raise SqlRefused("* has nothing to stand for", hint="name the columns")
-            left_out = {
-                key_of(name.this if isinstance(name, exp.Column) else name, self._dialect)
-                for name in star.args.get("except_") or []
-            }
+            left_out = {key_of(name.this if isinstance(name, exp.Column) else name, self._dialect) for name in star.args.get("except_") or []}
             for column, owner in chosen:
                 if column.key in left_out:
                     continue
@@ -215,9 +212,7 @@ class Queries:
                 made[id(new)] = column
                 items.append(new)
         if len(items) > OUTPUTS_MAX:
-            raise SqlRefused(
-                f"the SELECT gives more than {OUTPUTS_MAX} columns", hint="name the columns that are needed"
-            )
+            raise SqlRefused(f"the SELECT gives more than {OUTPUTS_MAX} columns", hint="name the columns that are needed")
         node.set("expressions", items)
         return made
 
