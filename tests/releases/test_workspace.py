@@ -120,3 +120,38 @@ def test_a_stored_release_is_checked_against_its_digest(folder: Path) -> None:
     release = compile_releases(load_workspace(folder), {})["helpdesk"]
     assert unseal("helpdesk", release.digest, release.manifest) == release
     assert unseal("helpdesk", release.digest, release.manifest + b" ") is None
+
+
+REACH = """\
+name: acme
+sources:
+  crm: {type: http, url: "https://crm.example/v2", openapi: crm.yaml, operations: [list], auth: {bearer: env:CRM}}
+  shelf: {type: objects, url: "s3://bucket/acme/", key: env:SHELF_KEY, secret: env:SHELF_SECRET}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", ""),
+        ("crm.yaml", "missing.yaml", "cannot be read"),
+        ("crm.yaml", "roadbed.yaml", "no OpenAPI"),
+        ("bearer: env:CRM", "bearer: the-token-itself", "reference"),
+        ("bearer: env:CRM", "bearer: env:CRM, basic: env:CRM", "exactly one"),
+        ("bearer: env:CRM", "header: X-Key", "reference"),
+        ("crm.example/v2", "127.1/v2", "unusual form"),
+        ("s3://bucket/acme/", "s3://key@bucket/acme/", "cannot be used"),
+        ("s3://bucket/acme/", "s3://bucket/acme", "url"),
+        ("key: env:SHELF_KEY, ", "", "belong together"),
+        ("env:SHELF_SECRET", "abcdef", "must be a reference"),
+    ],
+)
+def test_sources_that_tools_reach_are_checked(tmp_path: Path, old: str, new: str, message: str) -> None:
+    (tmp_path / "crm.yaml").write_text("openapi: 3.1.0\npaths: {/a: {get: {operationId: list}}}\n")
+    (tmp_path / "roadbed.yaml").write_text(REACH.replace(old, new) if old else REACH)
+    if not message:
+        assert set(load_workspace(tmp_path).manifest.sources) == {"crm", "shelf"}
+        return
+    with pytest.raises(ConfigError) as raised:
+        load_workspace(tmp_path)
+    assert message in str(raised.value)

@@ -380,6 +380,8 @@ class Knowledge:
                     (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
                     for table, table_config in config.tables.items()
                 ]
+            case _:
+                return []  # it holds no documents: tools alone reach it
 
 
 def _expanded(names: Sequence[str], specs: Mapping[str, SourceSpec]) -> list[str]:

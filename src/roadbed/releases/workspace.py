@@ -20,8 +20,14 @@ from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.reach_checks import check_reach
 from roadbed.releases.tool_checks import check_tools
-from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.manifest import (
+    FilesSource,
+    PostgresSource,
+    SourceConfig,
+    SqliteSource,
+)
 
 MANIFEST_NAME = "roadbed.yaml"
 PROMPT_BYTES_MAX = 256 * 1024
@@ -123,6 +129,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
+    yield from check_reach(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 

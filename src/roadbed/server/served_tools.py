@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
+from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
@@ -23,16 +24,26 @@ class ServedTools:
     approvals: Approvals
     sources: Sources
     key: bytes
+    reached: ReachedTools
 
     @classmethod
-    async def open(cls, database: Database, sources: Sources, metrics: Metrics, teams: Teams) -> ServedTools:
+    async def open(
+        cls, database: Database, sources: Sources, metrics: Metrics, teams: Teams, reached: ReachedTools
+    ) -> ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
-        return cls(ToolBox(lambda: teams.guard, metrics, key, approvals), approvals, sources, key)
+        return cls(ToolBox(lambda: teams.guard, metrics, key, approvals), approvals, sources, key, reached)
 
     async def take(self, manifest: Manifest) -> None:
         """Serve a changed manifest's sources and tools. `ToolMisdeclared`."""
-        tools = build_tools(manifest.sources, manifest.tools, self.sources, self.key)
+        tools = build_tools(
+            manifest.sources,
+            manifest.tools,
+            self.sources,
+            self.key,
+            self.reached.tools(manifest.sources, manifest.tools),
+        )
         await self.sources.use(manifest.sources)
+        await self.reached.use(manifest.sources)
         self.toolbox.take(tools)

@@ -49,6 +49,7 @@ from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
+from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
 from roadbed.server.retention import Retention
 from roadbed.server.served_tools import ServedTools
@@ -328,7 +329,9 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
-        tools=await ServedTools.open(database, sources, metrics, teams),
+        tools=await ServedTools.open(
+            database, sources, metrics, teams, open_reached(stack, workspace.folder, settings.state)
+        ),
         exporter=exporter,
         serving=serving,
     )

@@ -7,7 +7,7 @@ statement (`QueryRefused`). The invariant: no message holds a credential, a valu
 
 from __future__ import annotations
 
-from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, TooLarge, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, Refused, RoadbedError, TooLarge, Unavailable
 
 
 class SourceUnavailable(Unavailable):
@@ -59,6 +59,22 @@ class ResultTooLarge(TooLarge):
     hint = "name the columns that are needed, and shorten long ones in the statement"
 
 
+class EgressRefused(Refused):
+    """A request was not sent: its address, or where it was redirected to, is not one that may be asked."""
+
+    code = "sources.egress_refused"
+    hint = "name the host in the manifest; for one in a private network set `private: true` on its source"
+
+
+class AnswerRefused(Unavailable):
+    """A system sent an answer that is not taken: too large, of an unknown kind, packed too tightly or not readable."""
+
+    code = "sources.answer_refused"
+    http_status = 502
+    retryable = False
+    hint = "ask for less, or have the API answer with JSON or plain text"
+
+
 class QueryTooCostly(QueryRefused):
     """The planner expects a statement to cost more than the source allows."""
 
@@ -80,7 +96,7 @@ class RolledBack(SourceUnavailable):
 
 
 class EndUnknown(SourceUnavailable):
-    """The connection broke while a change was being committed: it may have taken effect."""
+    """The connection broke while a change was being made: it may have taken effect."""
 
     code = "sources.end_unknown"
     retryable = False

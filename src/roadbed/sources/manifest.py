@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from roadbed.kernel.config import DURATION_PATTERN
+from roadbed.kernel.limits import RATE_PATTERN
+
 CONNECTIONS_MAX = 4
+TOOL_BYTES_MAX = 16 * 1024 * 1024
+TOOL_BYTES_BOUND = 128 * 1024 * 1024
 COST_MAX = 5_000_000.0
 
 Masking = Literal["drop", "partial", "token", "group"]
@@ -61,6 +66,10 @@ class FilesSource(_Source, frozen=True, tag="files"):
     )
     exclude: Annotated[list[str], Meta(description="patterns of files to leave out")] = []
     bytes_max: Annotated[int, Meta(ge=1, description="largest file to read, bytes")] = 100 * 1024 * 1024
+    explore: Annotated[bool, Meta(description="offer models tools that list, read and search its files")] = False
+    tool_bytes_max: Annotated[
+        int, Meta(ge=1, le=TOOL_BYTES_BOUND, description="largest file that a tool opens, bytes")
+    ] = TOOL_BYTES_MAX
 
 
 class PostgresSource(DatabaseSource, frozen=True, tag="postgres", kw_only=True):
@@ -86,4 +95,51 @@ class UploadsSource(_Source, frozen=True, tag="uploads"):
     """Documents sent through the API or the console; their bytes are kept in the object store."""
 
 
-SourceConfig = FilesSource | PostgresSource | SqliteSource | UploadsSource
+class HttpAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How requests show who we are: one of the four ways. Values are references (env:NAME, file:PATH)."""
+
+    bearer: Annotated[str, Meta(description="reference to a token, sent as `authorization: Bearer`")] = ""
+    basic: Annotated[str, Meta(description="reference to `user:password`")] = ""
+    header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]{0,64}$", description="header that holds `secret`")] = ""
+    query: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{0,64}$", description="query parameter for `secret`")] = ""
+    secret: Annotated[str, Meta(description="reference to the value of `header` or `query`")] = ""
+
+
+class HttpSource(_Source, frozen=True, tag="http"):
+    """An HTTP API with an OpenAPI document; the listed operations become tools."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s@?#]+$", description="base address of the API")]
+    openapi: Annotated[str, Meta(min_length=1, description="its OpenAPI 3.0 or 3.1 document, a file of the workspace")]
+    operations: Annotated[
+        list[str], Meta(max_length=200, description="operationIds that become tools; none when left out")
+    ] = []
+    reads: Annotated[
+        list[str], Meta(max_length=200, description="operationIds that change nothing though they are no GET")
+    ] = []
+    auth: Annotated[HttpAuth | None, Meta(description="how requests show who we are")] = None
+    private: Annotated[bool, Meta(description="whether its host may have addresses of private networks")] = False
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    rate: Annotated[
+        str, Meta(pattern=rf"^$|{RATE_PATTERN}", description="most requests to it, such as `60/min`; any when empty")
+    ] = ""
+    timeout: Annotated[str, Meta(pattern=DURATION_PATTERN, description="longest time for one request")] = "10s"
+
+
+class ObjectsSource(_Source, frozen=True, tag="objects"):
+    """A folder of an S3-compatible object store, listed and read by tools."""
+
+    url: Annotated[
+        str, Meta(pattern=r"^(s3|file)://\S+/$", description="s3://bucket/prefix/ or file:///folder/, with its slash")
+    ]
+    endpoint: Annotated[str, Meta(description="address of an S3-compatible server; Amazon's when left out")] = ""
+    region: Annotated[str, Meta(description="region of the bucket")] = "us-east-1"
+    key: Annotated[str, Meta(description="reference to the access key's id; unsigned requests when left out")] = ""
+    secret: Annotated[str, Meta(description="reference to the access key's secret")] = ""
+    token: Annotated[str, Meta(description="reference to the session token of a short-lived key")] = ""
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    tool_bytes_max: Annotated[
+        int, Meta(ge=1, le=TOOL_BYTES_BOUND, description="largest object whose text a tool extracts, bytes")
+    ] = TOOL_BYTES_MAX
+
+
+SourceConfig = FilesSource | PostgresSource | SqliteSource | UploadsSource | HttpSource | ObjectsSource

@@ -25,7 +25,7 @@ from roadbed.knowledge.connectors.connector import (
     ReadRefused,
     SourceAway,
 )
-from roadbed.knowledge.connectors.globs import Globs
+from roadbed.sources.globs import Globs
 
 FILE_BYTES_MAX = 100 * 1024 * 1024
 FILES_MAX = 1_000_000

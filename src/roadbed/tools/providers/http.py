@@ -1,0 +1,196 @@
+"""Tools of sources of type ``http``: the listed and declared operations of an OpenAPI document of the workspace.
+
+Names and schemas need no reachable API. What a tool changes is ours to say: GET and HEAD read, all else writes unless
+the manifest lists it under ``reads`` or declares another effect. The invariant: an operation that the manifest does not
+name is no tool, and one that cannot be offered costs none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from roadbed.kernel.config import parse_duration_s
+from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.label import parse_label
+from roadbed.sources.egress import EgressResponse
+from roadbed.sources.http import auth_way, base_url
+from roadbed.sources.manifest import HttpSource, SourceConfig
+from roadbed.sources.reach import Reach
+from roadbed.tools.manifest import ToolConfig
+from roadbed.tools.openapi.answer import query_of_cursor, read_answer, refusal_message
+from roadbed.tools.openapi.document import read_document
+from roadbed.tools.openapi.operations import Operation, read_operations
+from roadbed.tools.openapi.request import build_request
+from roadbed.tools.types import Effect, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
+
+NAME_CHARACTERS_MAX = 64
+_DIGEST_CHARACTERS = 8
+_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedTool:
+    """An operation that the manifest names and that is no tool, with the reason."""
+
+    source: str
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTools:
+    """The tools of all HTTP sources, and what was left out."""
+
+    tools: tuple[Tool, ...]
+    skipped: tuple[SkippedTool, ...]
+
+
+def http_tools(
+    sources: Mapping[str, SourceConfig], declared: Mapping[str, ToolConfig], workspace: Path, reach: Reach
+) -> HttpTools:
+    """The tools of every HTTP source. Raises `ConfigError` for a document or declaration that cannot be read."""
+    tools: list[Tool] = []
+    skipped: list[SkippedTool] = []
+    for name, config in sources.items():
+        if isinstance(config, HttpSource):
+            own = {key: tool for key, tool in declared.items() if tool.source == name}
+            found = _tools_of(name, config, own, workspace, reach)
+            tools += found.tools
+            skipped += found.skipped
+    return HttpTools(tuple(tools), tuple(skipped))
+
+
+def _tools_of(
+    name: str, config: HttpSource, declared: Mapping[str, ToolConfig], workspace: Path, reach: Reach
+) -> HttpTools:
+    base_url(name, config)
+    document = read_document(workspace / config.openapi, shown_as=config.openapi)
+    by_operation: dict[str, list[tuple[str, ToolConfig]]] = {}
+    for tool_name, tool in declared.items():
+        if not tool.operation or tool.sql:
+            raise ConfigError(f"tools.{tool_name} needs an operation", hint=f"{name} is an HTTP API: no sql")
+        if tool.parameters:
+            raise ConfigError(f"tools.{tool_name}: parameters come from the document of {name}")
+        by_operation.setdefault(tool.operation, []).append((tool_name, tool))
+    hidden: list[str] = []
+    if config.auth is not None:
+        auth_way(name, config.auth)
+        hidden = [part for part in (config.auth.header, config.auth.query) if part]
+    operations, left_out = read_operations(document, [*config.operations, *by_operation], hidden)
+    skipped = [SkippedTool(name, part.operation_id, part.reason) for part in left_out]
+    tools: dict[str, Tool] = {}
+    for operation in operations:
+        entries: list[tuple[str, ToolConfig | None]] = [*by_operation.get(operation.operation_id, [])]
+        for tool_name, tool_config in entries or [(tool_name_of(name, operation.operation_id), None)]:
+            if tool_name in tools:
+                skipped.append(SkippedTool(name, operation.operation_id, f"another tool is called {tool_name}"))
+            else:
+                tools[tool_name] = _tool(tool_name, name, config, tool_config, operation, reach)
+    return HttpTools(tuple(tools.values()), tuple(skipped))
+
+
+def tool_name_of(source: str, operation_id: str) -> str:
+    """The name of a listed operation's tool: ``<source>_<operationId>``, shortened by a digest where it is too long."""
+    plain = _NAME.sub("_", f"{source}_{operation_id}")
+    if len(plain) <= NAME_CHARACTERS_MAX:
+        return plain
+    digest = hashlib.sha256(operation_id.encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return f"{plain[: NAME_CHARACTERS_MAX - _DIGEST_CHARACTERS - 1]}_{digest}"
+
+
+def effect_of(operation: Operation, config: HttpSource, declared: ToolConfig | None) -> Effect:
+    """What a call changes. Leaving ``effect`` out makes no POST a read: that takes the source's ``reads``."""
+    is_read = operation.method in ("GET", "HEAD") or operation.operation_id in config.reads
+    if declared is not None and declared.effect != "read":
+        return declared.effect
+    return "read" if is_read else "write"
+
+
+def _tool(
+    tool_name: str,
+    source: str,
+    config: HttpSource,
+    declared: ToolConfig | None,
+    operation: Operation,
+    reach: Reach,
+) -> Tool:
+    effect = effect_of(operation, config, declared)
+    labels = [*config.labels, *(declared.labels if declared is not None else ())]
+    visible_to = declared.visible_to if declared is not None else None
+    seen = [frozenset(teams) for teams in (config.visible_to, visible_to) if teams is not None]
+    timeout_s = parse_duration_s(config.timeout)
+    tool = Tool(
+        name=tool_name,
+        title=operation.operation_id[:120],
+        description=declared.description if declared is not None else operation.description,
+        source=source,
+        run=_no_run,
+        input_schema=operation.input_schema,
+        effect=effect,
+        label=parse_label(labels, where=f"sources.{source}.labels"),
+        visible_to=frozenset.intersection(*seen) if seen else None,
+        timeout_s=min(timeout_s, parse_duration_s(declared.timeout)) if declared is not None else timeout_s,
+        rate=declared.rate if declared is not None else "",
+    )
+    return replace(tool, run=_Caller(tool, operation, reach).run)
+
+
+async def _no_run(request: ToolRequest) -> Outcome:
+    raise NotImplementedError
+
+
+class _Caller:
+    """Makes the calls of one tool."""
+
+    def __init__(self, tool: Tool, operation: Operation, reach: Reach) -> None:
+        self._tool = tool
+        self._operation = operation
+        self._reach = reach
+
+    async def run(self, request: ToolRequest) -> Outcome:
+        """One call: encoded, sent, read. As `HttpSystem.ask`, and `ArgumentRefused`, `AnswerRefused`."""
+        operation, source = self._operation, self._tool.source
+        built = build_request(operation, request.arguments)
+        if request.cursor:
+            following = query_of_cursor(operation, request.cursor)
+            kept = [(name, value) for name, value in built.query if name not in following]
+            built = replace(built, query=(*kept, *((name, quote(value, safe="")) for name, value in following.items())))
+        response = await self._reach.http(source).ask(
+            operation.method,
+            built.target,
+            built.headers,
+            built.body,
+            request.deadline,
+            is_repeatable=self._tool.effect == "read" and operation.method in ("GET", "HEAD"),
+        )
+        if not 200 <= response.status < 300:
+            return self._refused(response)
+        answer = read_answer(operation, response, self._tool.result_bytes_max)
+        resource = f"{operation.method} {operation.path}"
+        return Ok(
+            answer.data,
+            (Provenance(source, resource, time.time()),),
+            self._tool.label,
+            is_truncated=answer.is_cut or bool(answer.cursor),
+            cursor=answer.cursor,
+        )
+
+    def _refused(self, response: EgressResponse) -> Refused:
+        said = refusal_message(response)
+        message = f"{self._tool.source} refuses the call with status {response.status}"
+        hint = _HINTS.get(response.status, "change the arguments; the API says why")
+        return Refused("tools.api_refused", f"{message}: {said}" if said else message, hint)
+
+
+_HINTS: dict[int, Any] = {
+    403: "the source's credentials may not do this",
+    404: "the API has nothing under these arguments",
+    409: "what was to be changed is not as the arguments say; read it again",
+}
