@@ -53,7 +53,7 @@ from roadbed.knowledge.search import Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.watch import Watchers
-from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource, UploadsSource
+from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
 
 SETTLE_LOOK_S = 0.5
 
@@ -368,13 +368,15 @@ class Knowledge:
                 ]
             case UploadsSource():
                 return [(name, UploadsConnector(self._database, self._objects, name))]
-            case PostgresSource() | SqliteSource():
-                if self._rows is None:
-                    return []
-                return [
-                    (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
-                    for table, table_config in config.tables.items()
-                ]
+            case _ if isinstance(config, DatabaseSource):
+                return (
+                    []
+                    if self._rows is None
+                    else [
+                        (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
+                        for table, table_config in config.tables.items()
+                    ]
+                )
 
 
 def _expanded(names: Sequence[str], specs: Mapping[str, SourceSpec]) -> list[str]:

@@ -20,7 +20,15 @@ from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
-from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.manifest import (
+    DatabaseSource,
+    DuckdbSource,
+    FilesSource,
+    MysqlSource,
+    PostgresSource,
+    SourceConfig,
+    SqliteSource,
+)
 
 MANIFEST_NAME = "roadbed.yaml"
 PROMPT_BYTES_MAX = 256 * 1024
@@ -146,6 +154,18 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
         case SqliteSource():
             if not (folder / Path(source.path).expanduser()).is_file():
                 yield document.error(f"the file {source.path} does not exist", (*path, "path"))
+        case MysqlSource():
+            if not is_reference(source.dsn):
+                yield document.error(
+                    "`dsn` must be a reference, since it holds a password",
+                    (*path, "dsn"),
+                    hint="env:NAME or file:PATH",
+                )
+        case DuckdbSource():
+            if bool(source.path) == bool(source.files):
+                yield document.error("a duckdb source has either `path` or `files`", path)
+            elif source.path and not (folder / Path(source.path).expanduser()).is_file():
+                yield document.error(f"the file {source.path} does not exist", (*path, "path"))
         case PostgresSource():
             if not source.dsn.startswith("embedded:") and not is_reference(source.dsn):
                 yield document.error(
@@ -167,7 +187,7 @@ def _check_collection(
     known: set[str] = set()
     for source_name, source in manifest.sources.items():
         known.add(source_name)
-        if isinstance(source, PostgresSource | SqliteSource):
+        if isinstance(source, DatabaseSource):
             known.update(f"{source_name}.{table}" for table in source.tables)
     for i, source_name in enumerate(collection.sources):
         yield from _unknown(document, source_name, known, ("collections", name, "sources", i), "source")

@@ -52,6 +52,13 @@ class QueryRefused(InvalidRequest):
     code = "sources.query_refused"
 
 
+class RoleTooStrong(QueryRefused):
+    """The account of a source may do more than read, so statements of tools are not run with it."""
+
+    code = "sources.role_too_strong"
+    hint = "give the source an account that only reads"
+
+
 class ResultTooLarge(TooLarge):
     """One row of a result is over the bound of the whole result, or it has too many columns."""
 

@@ -59,8 +59,33 @@ class SqliteSource(_Source, frozen=True, tag="sqlite"):
     connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
+class MysqlSource(_Source, frozen=True, tag="mysql"):
+    """Tables of a MySQL or MariaDB database. ``dsn`` is env:NAME or file:PATH."""
+
+    dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME or file:PATH")]
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
+
+
+class DuckdbSource(_Source, frozen=True, tag="duckdb"):
+    """Tables of a DuckDB file, or CSV and Parquet files as tables; read in a worker process. One of path and files."""
+
+    path: Annotated[str, Meta(description="the DuckDB file, relative to the workspace")] = ""
+    files: Annotated[
+        dict[str, str],
+        Meta(
+            max_length=100, description="table name to a CSV or Parquet file, or a pattern, relative to the workspace"
+        ),
+    ] = {}
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    connections_max: Annotated[int, Meta(ge=1, le=8, description="most worker processes at once")] = 2
+    memory_mib_max: Annotated[int, Meta(ge=64, le=65_536, description="most memory of its worker, MiB")] = 512
+    threads_max: Annotated[int, Meta(ge=1, le=64, description="most threads of its worker")] = 2
+
+
 class UploadsSource(_Source, frozen=True, tag="uploads"):
     """Documents sent through the API or the console; their bytes are kept in the object store."""
 
 
-SourceConfig = FilesSource | PostgresSource | SqliteSource | UploadsSource
+DatabaseSource = PostgresSource | SqliteSource | MysqlSource | DuckdbSource
+SourceConfig = FilesSource | DatabaseSource | UploadsSource
