@@ -155,6 +155,10 @@ class DuckdbWorker:
         self.kill()
         if self.process.stdin is not None:
             self.process.stdin.close()
+        if self.process.stdout is not None:
+            # Until end of file: only then is the transport closed, and nothing is left to the garbage collector.
+            while await self.process.stdout.read(1 << 20):
+                pass
         await self.process.wait()
 
 
@@ -171,7 +175,7 @@ class DuckdbDriver:
         """A worker that has opened nothing yet, but knows what. `SourceUnavailable`."""
         opening, identity = await asyncio.to_thread(self._opening)
         # An environment that holds nothing of the server's, and a group of its own.
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGE_ROOT, "LANG": "C.UTF-8", "HOME": "/nonexistent"}
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGE_ROOT, "LANG": "C.UTF-8", "TZ": "UTC"}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-B", "-P", "-s", "-X", "utf8", "-m", "roadbed.sources.duckdb_worker", str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,

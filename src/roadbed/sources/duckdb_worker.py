@@ -70,7 +70,6 @@ def locked(opening: Opening) -> duckdb.DuckDBPyConnection:
         "max_temp_directory_size": "0B",
         "temp_directory": "",
         "max_execution_time": str(opening.statement_ms_max),
-        "TimeZone": "UTC",
     }
     if opening.path:
         config |= {"enable_external_access": "false", "lock_configuration": "true"}
