@@ -18,7 +18,7 @@ from roadbed.sources.errors import (
     CredentialsRefused,
     QueryRefused,
     ResultTooLarge,
-    RoleTooStrong,
+    SourceMayWrite,
     SourceTimeout,
     SourceUnavailable,
 )
@@ -247,7 +247,7 @@ async def test_an_account_that_writes_runs_no_statement(
     opened: Callable[..., object], user: str, password: str
 ) -> None:
     sources: Sources = await opened(user, password)  # type: ignore[misc]
-    with pytest.raises(RoleTooStrong) as refused:
+    with pytest.raises(SourceMayWrite) as refused:
         await sources.query("shop", "SELECT 1", deadline=soon())
     assert "CREATE USER 'roadbed_reader'@'%'" in refused.value.hint
     warning = sources.states()[0].warnings[0]
@@ -258,7 +258,7 @@ async def test_an_account_that_writes_runs_no_statement(
 
 async def test_the_fix_makes_an_account_that_only_reads(opened: Callable[..., object], server: MariadbServer) -> None:
     strong: Sources = await opened("writer")  # type: ignore[misc]
-    with pytest.raises(RoleTooStrong):
+    with pytest.raises(SourceMayWrite):
         await strong.query("shop", "SELECT 1", deadline=soon())
     for sql in strong.states()[0].warnings[0].fix:
         await server.ask(sql.replace("'...'", "'made'"))

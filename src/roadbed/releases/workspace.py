@@ -20,10 +20,12 @@ from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
     DatabaseSource,
     DuckdbSource,
     FilesSource,
+    McpSource,
     MysqlSource,
     PostgresSource,
     SourceConfig,
@@ -129,6 +131,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             known = {*manifest.apps, *manifest.models}
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
+    yield from check_tools(manifest, document)
     yield from _check_durations(manifest, document)
 
 
@@ -161,6 +164,17 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
                     (*path, "dsn"),
                     hint="env:NAME or file:PATH",
                 )
+        case McpSource():
+            if bool(source.url) == bool(source.command):
+                yield document.error("an mcp source has either `url` or `command`", path)
+            elif source.url and not _is_address(source.url):
+                yield document.error("`url` must be an http or https address", (*path, "url"))
+            for key, reference in (("key", source.key), *source.environment.items()):
+                if reference and not is_reference(reference):
+                    where = (*path, "key") if key == "key" and source.key == reference else (*path, "environment", key)
+                    yield document.error(
+                        f"`{key}` must be a reference, not the value itself", where, hint="env:NAME or file:PATH"
+                    )
         case DuckdbSource():
             if bool(source.path) == bool(source.files):
                 yield document.error("a duckdb source has either `path` or `files`", path)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from roadbed.kernel.config import DURATION_PATTERN
+
 CONNECTIONS_MAX = 4
+COST_MAX = 5_000_000.0
+
+Masking = Literal["drop", "partial", "token", "group"]
 
 Labels = Annotated[list[str], Meta(description="classification of everything in it, for example [internal]")]
 ConnectionsMax = Annotated[int, Meta(ge=1, le=32, description="most connections held to it at once")]
@@ -31,6 +36,24 @@ class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     visible_to: VisibleTo = None
 
 
+class DatabaseSource(_Source, frozen=True, kw_only=True):
+    """What every database has: tables as documents, and how tools may ask it."""
+
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    explore: Annotated[
+        bool, Meta(description="give tools that list its tables, describe one, and run checked reading SQL")
+    ] = False
+    mask: Annotated[
+        dict[str, Masking],
+        Meta(description="`table.column`, and how free SQL sees it: drop, partial, token, or only in groups"),
+    ] = {}
+    rows: Annotated[
+        dict[str, str],
+        Meta(description="a table, and which of its rows free SQL sees, such as `team = {principal.team}`"),
+    ] = {}
+
+
 class FilesSource(_Source, frozen=True, tag="files"):
     """A folder of documents, watched for changes."""
 
@@ -42,32 +65,32 @@ class FilesSource(_Source, frozen=True, tag="files"):
     bytes_max: Annotated[int, Meta(ge=1, description="largest file to read, bytes")] = 100 * 1024 * 1024
 
 
-class PostgresSource(_Source, frozen=True, tag="postgres"):
+class PostgresSource(DatabaseSource, frozen=True, tag="postgres", kw_only=True):
     """Tables of a PostgreSQL database. ``dsn`` is env:NAME, file:PATH or embedded:NAME (in our own server)."""
 
     dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME, file:PATH, embedded:NAME")]
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
     seed: Annotated[str, Meta(description="SQL file run once when an embedded database is new")] = ""
-    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    cost_max: Annotated[
+        float, Meta(gt=0, description="most that the planner may expect free SQL to cost, in its own units")
+    ] = COST_MAX
+    write_dsn: Annotated[
+        str, Meta(description="reference to a second credential, for tools that write and nothing else")
+    ] = ""
 
 
-class SqliteSource(_Source, frozen=True, tag="sqlite"):
+class SqliteSource(DatabaseSource, frozen=True, tag="sqlite", kw_only=True):
     """Tables of a SQLite file, opened read-only."""
 
     path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
-    connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
-class MysqlSource(_Source, frozen=True, tag="mysql"):
+class MysqlSource(DatabaseSource, frozen=True, tag="mysql", kw_only=True):
     """Tables of a MySQL or MariaDB database. ``dsn`` is env:NAME or file:PATH."""
 
     dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME or file:PATH")]
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
-    connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
-class DuckdbSource(_Source, frozen=True, tag="duckdb"):
+class DuckdbSource(DatabaseSource, frozen=True, tag="duckdb", kw_only=True):
     """Tables of a DuckDB file, or CSV and Parquet files as tables; read in a worker process. One of path and files."""
 
     path: Annotated[str, Meta(description="the DuckDB file, relative to the workspace")] = ""
@@ -77,15 +100,27 @@ class DuckdbSource(_Source, frozen=True, tag="duckdb"):
             max_length=100, description="table name to a CSV or Parquet file, or a pattern, relative to the workspace"
         ),
     ] = {}
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
-    connections_max: Annotated[int, Meta(ge=1, le=8, description="most worker processes at once")] = 2
+    connections_max: Annotated[int, Meta(ge=1, le=32, description="most worker processes at once")] = 2
     memory_mib_max: Annotated[int, Meta(ge=64, le=65_536, description="most memory of its worker, MiB")] = 512
     threads_max: Annotated[int, Meta(ge=1, le=64, description="most threads of its worker")] = 2
+
+
+class McpSource(_Source, frozen=True, tag="mcp"):
+    """Tools of another MCP server, as `tools.lock` pins them. Either ``url`` or ``command``."""
+
+    url: Annotated[str, Meta(description="address of its streamable HTTP endpoint")] = ""
+    command: Annotated[list[str], Meta(max_length=64, description="program and arguments of a stdio server")] = []
+    key: Annotated[str, Meta(description="reference to a bearer token for ``url``: env:NAME or file:PATH")] = ""
+    environment: Annotated[
+        dict[str, str], Meta(max_length=64, description="all of its environment: a name to env:NAME or file:PATH")
+    ] = {}
+    network: Annotated[bool, Meta(description="whether a stdio server may reach the network")] = False
+    memory_mib_max: Annotated[int, Meta(ge=64, le=65_536, description="most memory of a stdio server, MiB")] = 1_024
+    timeout: Annotated[str, Meta(pattern=DURATION_PATTERN, description="longest time for one call")] = "15s"
 
 
 class UploadsSource(_Source, frozen=True, tag="uploads"):
     """Documents sent through the API or the console; their bytes are kept in the object store."""
 
 
-DatabaseSource = PostgresSource | SqliteSource | MysqlSource | DuckdbSource
-SourceConfig = FilesSource | DatabaseSource | UploadsSource
+SourceConfig = FilesSource | PostgresSource | SqliteSource | MysqlSource | DuckdbSource | McpSource | UploadsSource

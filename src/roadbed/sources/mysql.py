@@ -18,7 +18,7 @@ from typing import Any
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
 from roadbed.sources.catalogue import Catalogue
-from roadbed.sources.errors import QueryRefused, RoleTooStrong, SourceMisdeclared, SourceTimeout, SourceUnavailable
+from roadbed.sources.errors import QueryRefused, SourceMayWrite, SourceMisdeclared, SourceTimeout, SourceUnavailable
 from roadbed.sources.manifest import TableConfig
 from roadbed.sources.mysql_errors import translated
 from roadbed.sources.mysql_rights import MysqlRights, mysql_reader_statements, rights_of
@@ -300,7 +300,7 @@ class MysqlSystem:
         return self._driver.rights
 
     async def query(self, sql: str, args: Sequence[Any], deadline: Deadline, bounds: ResultBounds) -> QueryResult:
-        """Rows of one statement, with ``?`` for each argument in turn. `RoleTooStrong` for an account that writes."""
+        """Rows of one statement, with ``?`` for each argument in turn. `SourceMayWrite` for an account that writes."""
         async with self._pool.lease(deadline) as connection:
             self._check_rights()
             return await connection.query(sql, args, bounds)
@@ -308,7 +308,7 @@ class MysqlSystem:
     def _check_rights(self) -> None:
         rights = self._driver.rights
         if rights is not None and rights.excess:
-            raise RoleTooStrong(
+            raise SourceMayWrite(
                 f"the account of {self._name} may do more than read ({', '.join(rights.excess[:3])})",
                 hint="give it one that only reads: " + " ".join(mysql_reader_statements(rights.database, ())),
             )
