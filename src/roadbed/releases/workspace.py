@@ -31,6 +31,8 @@ from roadbed.sources.manifest import (
     SourceConfig,
     SqliteSource,
 )
+from roadbed.tools.upstreams.errors import LockInvalid
+from roadbed.tools.upstreams.lock import LOCK_NAME, read_lock
 
 MANIFEST_NAME = "roadbed.yaml"
 PROMPT_BYTES_MAX = 256 * 1024
@@ -60,7 +62,13 @@ class Workspace:
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""
         prompts = [self.folder / app.prompt for app in self.manifest.apps.values() if app.prompt]
-        return [self.folder / MANIFEST_NAME, *prompts]
+        lock = [self.folder / LOCK_NAME] if self.lends_tools else []
+        return [self.folder / MANIFEST_NAME, *prompts, *lock]
+
+    @property
+    def lends_tools(self) -> bool:
+        """Whether other MCP servers lend it tools."""
+        return any(isinstance(source, McpSource) for source in self.manifest.sources.values())
 
 
 def load_workspace(folder: Path, text: str | None = None) -> Workspace:
@@ -132,6 +140,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
+    yield from _check_lock(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 
@@ -193,6 +202,16 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
                 yield document.error(f"the file {source.seed} does not exist", (*path, "seed"))
         case _:
             pass
+
+
+def _check_lock(folder: Path, manifest: Manifest, document: Document) -> Iterator[ConfigError]:
+    for name, source in manifest.sources.items():
+        if isinstance(source, McpSource):
+            try:
+                read_lock(folder)
+            except LockInvalid as error:
+                yield document.error(error.message, ("sources", name), hint=error.hint)
+            return
 
 
 def _check_collection(

@@ -286,6 +286,8 @@ async def _build(
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
+    tools = await ServedTools.open(database, sources, metrics, teams, workspace.folder)
+    stack.push_async_callback(tools.close)
     return Services(
         settings=settings,
         workspace=workspace,
@@ -305,7 +307,7 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
-        tools=await ServedTools.open(database, sources, metrics, teams),
+        tools=tools,
         exporter=exporter,
         serving=serving,
     )

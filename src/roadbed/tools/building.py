@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from roadbed.sources.manifest import SourceConfig
 from roadbed.sources.registry import Sources
@@ -15,13 +15,21 @@ from roadbed.tools.types import Tool
 
 
 def build_tools(
-    sources: Mapping[str, SourceConfig], tools: Mapping[str, ToolConfig], connections: Sources, key: bytes
+    sources: Mapping[str, SourceConfig],
+    tools: Mapping[str, ToolConfig],
+    connections: Sources,
+    key: bytes,
+    lent: Sequence[Tool] = (),
 ) -> list[Tool]:
-    """The tools of a manifest. `ToolMisdeclared`, also when two have one name. ``key`` makes tokens of values."""
+    """The tools of a manifest. `ToolMisdeclared`, also when two have one name. ``key`` makes tokens of values.
+
+    ``lent`` are those of other MCP servers, which `upstream_tools` makes.
+    """
     made = [
         *declared_sql_tools(sources, tools, connections),
         *explore_tools(sources, connections, key),
         *platform_tools(connections.states),
+        *lent,
     ]
     by_name: dict[str, Tool] = {}
     for tool in made:

@@ -69,7 +69,7 @@ class Upstreams:
 
     def __init__(self, folder: Path, on_drift: Callable[[str], None] | None = None) -> None:
         self._folder = folder
-        self._on_drift = on_drift
+        self.on_drift = on_drift
         self._client: UpstreamClient | None = None
         self._servers: dict[str, _Server] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -126,8 +126,8 @@ class Upstreams:
             before = server.drift
             server.drift = drift_of(server.locked, found) if server.locked is not None else Drift()
             server.is_known_until_s = time.monotonic() + DEFINITIONS_FRESH_S
-        if server.drift.refused != before.refused and self._on_drift is not None:
-            self._on_drift(source)
+        if server.drift.refused != before.refused and self.on_drift is not None:
+            self.on_drift(source)
         return server.drift
 
     async def call(self, source: str, tool: LockedTool, fits: Fits | None, request: ToolRequest) -> Outcome:
