@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.little_servers import ADD, ECHO, little_server
 
 from roadbed.cli.main import main
 from roadbed.kernel.errors import ConfigError
 from roadbed.releases.workspace import load_workspace
 from roadbed.tools.upstreams.lock import read_lock
-from tests.tools.little_servers import ADD, ECHO, little_server
 
 
 async def ask(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ class Asked:
 
 @dataclass
 class LittleServer:
-    """``fault`` is asked for at each ``tools/call``: stall, die, flood, endless, lie, garbage, big, other_id, events."""
+    """``fault`` is asked for at each ``tools/call``: stall, die, flood, endless, lie, garbage, big, …"""
 
     era: str = "modern"
     as_events: bool = False
@@ -96,9 +96,10 @@ class LittleServer:
         self.asked.append(Asked(body.get("method", ""), headers, body))
         status, answer, extra = self._answer(headers, body)
         if body.get("method") == "tools/call" and self.fault:
-            answer = await self._at_fault(answer, reader, writer)
-            if answer is None:
+            spoiled = await self._at_fault(answer, reader, writer)
+            if spoiled is None:
                 return False
+            answer = spoiled
         await self._write(writer, status, answer, extra)
         return True
 
@@ -108,10 +109,8 @@ class LittleServer:
         elif self.as_events and status == 200:
             note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {}}
             data = "".join(f"event: message\ndata: {json.dumps(part)}\n\n" for part in (note, answer))
-            writer.write(
-                f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(data)}\r\n{extra}\r\n".encode()
-                + data.encode()
-            )
+            kind = f"content-type: text/event-stream\r\ncontent-length: {len(data)}\r\n"
+            writer.write(f"HTTP/1.1 200 OK\r\n{kind}{extra}\r\n{data}".encode())
         else:
             data = json.dumps(answer)
             kind = f"content-type: application/json\r\ncontent-length: {len(data)}\r\n"
@@ -164,7 +163,7 @@ class LittleServer:
             return self.status, {}, "location: http://127.0.0.1:1/\r\n"
         is_modern = headers.get("mcp-protocol-version") == "2026-07-28"
         if is_modern != (self.era == "modern"):
-            error = {"code": -32022 if is_modern else -32601, "message": "x", "data": {"supported": []}}
+            error: dict[str, Any] = {"code": -32022 if is_modern else -32601, "message": "x", "data": {"supported": []}}
             return 400, {"jsonrpc": "2.0", "id": number, "error": error}, ""
         if method == "initialize":
             session = f"s{len(self.asked)}"
@@ -210,7 +209,7 @@ STDIO = """
 import json, os, socket, sys, time
 fault = os.environ.get("FAULT", "")
 modern = os.environ.get("ERA") == "modern"
-ECHO = %s
+ECHO = @ECHO@
 def say(message):
     sys.stdout.write(json.dumps(message) + "\\n")
     sys.stdout.flush()
@@ -255,4 +254,4 @@ for line in sys.stdin:
         except OSError:
             text = "none"
     say({"jsonrpc": "2.0", "id": number, "result": {"content": [], "structuredContent": {"said": text}}})
-""" % (repr(ECHO),)
+""".replace("@ECHO@", repr(ECHO))

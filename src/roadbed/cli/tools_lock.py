@@ -120,7 +120,7 @@ async def _accept(folder: Path, servers: dict[str, McpSource], lock: ToolsLock, 
         if known is None or known.digest != entry.digest:
             print(diff_of(known.definition if known is not None else {}, entry.definition))
     for tool, reasons in refused.items():
-        print(f"left out: {ascii(tool)}: {'; '.join(reasons)}")
+        print(f"left out: {tool!a}: {'; '.join(reasons)}")
     print(f"{LOCK_NAME} is written; read the texts above, then commit it")
     return EXIT_FAILED if refused else EXIT_OK
 
@@ -145,11 +145,11 @@ def _show(name: str, drift: Drift | str) -> None:
     if not drift:
         print(f"{name}: as it was approved")
     for tool, diff in drift.changed.items():
-        print(f"{name}: {ascii(tool)} was changed; its calls are refused\n{diff}")
+        print(f"{name}: {tool!a} was changed; its calls are refused\n{diff}")
     for tool in drift.missing:
-        print(f"{name}: {ascii(tool)} is no longer offered")
+        print(f"{name}: {tool!a} is no longer offered")
     for tool in drift.added:
-        print(f"{name}: {ascii(tool)} is not approved")
+        print(f"{name}: {tool!a} is not approved")
     if drift:
         print(f"to approve what {name} offers now: roadbed tools lock --accept {name}")
 

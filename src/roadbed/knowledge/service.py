@@ -368,15 +368,15 @@ class Knowledge:
                 ]
             case UploadsSource():
                 return [(name, UploadsConnector(self._database, self._objects, name))]
-            case _ if isinstance(config, DatabaseSource):
-                return (
-                    []
-                    if self._rows is None
-                    else [
-                        (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
-                        for table, table_config in config.tables.items()
-                    ]
-                )
+            case DatabaseSource():
+                if self._rows is None:
+                    return []
+                return [
+                    (f"{name}.{table}", RowsConnector(self._rows, name, table, table_config))
+                    for table, table_config in config.tables.items()
+                ]
+            case _:
+                return []
 
 
 def _expanded(names: Sequence[str], specs: Mapping[str, SourceSpec]) -> list[str]:
