@@ -102,6 +102,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"inputSchema": {"type": "object", "properties": {"a": {"$ref": "https://example.com/s.json"}}}}, "outside"),
     ({"inputSchema": {"type": "object", "properties": {"a": {"pattern": "(a+)+$"}}}}, "take for ever"),
     ({"inputSchema": {"type": "object", "properties": {"a": {"x-mcp-header": "a b"}}}}, "header"),
+    ({"inputSchema": {"type": "object", "properties": {"a": {"pattern": "("}}}}, "is none"),
     ({"inputSchema": {"type": "array"}}, "not of an object"),
     ({"inputSchema": {"type": "nothing"}}, "no JSON Schema"),
     ({"inputSchema": None}, "no object"),

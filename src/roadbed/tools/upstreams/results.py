@@ -7,6 +7,7 @@ Structured content is checked against the output schema that was pinned, text is
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -28,13 +29,14 @@ def fits_of(schema: Mapping[str, Any] | None) -> Fits | None:
         return None
     from jsonschema import Draft202012Validator
     from referencing import Registry
+    from referencing.exceptions import Unresolvable
 
     validator = Draft202012Validator(dict(schema), registry=Registry())  # which fetches nothing
 
     def fits(value: Any) -> bool:
         try:
             return bool(validator.is_valid(value))
-        except Exception:  # a reference that leads nowhere, or a schema that runs in circles
+        except (Unresolvable, RecursionError, re.error):  # leads nowhere, runs in circles, or is no expression
             return False
 
     return fits

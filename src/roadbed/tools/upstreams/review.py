@@ -118,6 +118,8 @@ def _inner_problems(where: str, value: Any, key: str = "") -> Iterator[str]:
                 yield f"{where} refers to something outside of it"
             if key == "pattern" and _NESTED_QUANTIFIER.search(value):
                 yield f"{where} holds an expression that may take for ever"
+            if key == "pattern" and not _is_expression(value):
+                yield f"{where} holds an expression that is none"
             if key == "x-mcp-header" and not _HEADER_NAME.fullmatch(value):
                 yield f"{where} names a header that is none"
             if key in ("default", "const", "enum", "examples") and len(value) > VALUE_CHARACTERS_MAX:
@@ -130,6 +132,14 @@ def _inner_problems(where: str, value: Any, key: str = "") -> Iterator[str]:
         case list():
             for inner in value:
                 yield from _inner_problems(where, inner, key)
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError):
+        return False
+    return True
 
 
 def _validity(key: str, schema: Mapping[str, Any]) -> Iterator[str]:
