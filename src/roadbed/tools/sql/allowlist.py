@@ -174,7 +174,15 @@ def _check_limit(node: exp.Expr) -> None:
         raise SqlRefused("FETCH takes FIRST or NEXT")
 
 
+def _check_table(node: exp.Expr) -> None:
+    if node.args.get("indexed") is not None:  # False says NOT INDEXED
+        raise SqlRefused("INDEXED BY and NOT INDEXED are not allowed")
+    if not isinstance(node.this, exp.Identifier) and (node.args.get("db") or not isinstance(node.this, exp.Func)):
+        raise SqlRefused("a function in FROM is written without a schema")
+
+
 _CHECKS = {
+    "Table": _check_table,
     "Join": _check_join,
     "DataType": _check_type,
     "Var": _check_var,

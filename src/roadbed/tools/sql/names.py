@@ -44,6 +44,11 @@ def identifier(name: str, quoted: bool = True) -> exp.Identifier:
     return exp.Identifier(this=name, quoted=quoted or not _PLAIN.fullmatch(name))
 
 
+def same(name: exp.Identifier) -> exp.Identifier:
+    """A copy of a name, for another place in the tree."""
+    return exp.Identifier(this=name.this, quoted=bool(name.args.get("quoted")))
+
+
 @dataclass(frozen=True, slots=True)
 class Mask:
     """A masked column of the catalogue."""

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.expressions import Expressions, masked
-from roadbed.tools.sql.names import Column, Mask, Names, fold, identifier, key_of
+from roadbed.tools.sql.names import Column, Mask, Names, fold, identifier, key_of, same
 from roadbed.tools.sql.relations import Output, Relations
 from roadbed.tools.sql.scopes import Cte, Relation, Scope, Shared
 
@@ -75,7 +75,7 @@ class Queries:
             else:
                 columns = self._named(body, self._query(body, outer, known))
                 known[key] = Cte(name, self._relations.renamed(cte, columns))
-            alias.set("this", name.copy())
+            alias.set("this", same(name))
         return known
 
     def _cte_name(self, written: exp.Identifier) -> exp.Identifier:
@@ -85,7 +85,7 @@ class Queries:
             number += 1
             unique = f"{fold(str(written.this))}_{number}"
         self._cte_names.add(unique)
-        return written.copy() if number == 1 else identifier(unique)
+        return same(written) if number == 1 else identifier(unique)
 
     def _recursive(
         self,

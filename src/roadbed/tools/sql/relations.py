@@ -13,7 +13,7 @@ from sqlglot import exp
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.expressions import Expressions, masked
 from roadbed.tools.sql.functions import TABLE_FUNCTIONS
-from roadbed.tools.sql.names import DEFAULT_SCHEMAS, Column, KnownTable, Names, fold, identifier, key_of
+from roadbed.tools.sql.names import DEFAULT_SCHEMAS, Column, KnownTable, Names, fold, identifier, key_of, same
 from roadbed.tools.sql.rewrite import filtered
 from roadbed.tools.sql.scopes import Relation, Scope, Shared
 
@@ -146,9 +146,9 @@ class Relations:
         cte = scope.ctes.get(key_of(node.this, self._names.dialect)) if not node.args.get("db") else None
         if cte is not None:
             cte.is_used = True
-            written_alias = self._written_alias(node) or node.this.copy()
+            written_alias = self._written_alias(node) or same(node.this)
             columns = self.renamed(node, cte.columns)
-            node.set("this", cte.name.copy())
+            node.set("this", same(cte.name))
             outputs = self._add(node, written_alias, columns, scope, names_differ=True)
         else:
             outputs = self._base(node, self._names.table(node), scope)
@@ -166,7 +166,7 @@ class Relations:
         node.set("this", identifier(known.name, bool(node.this.args.get("quoted"))))
         node.set("db", identifier(known.schema, quoted=False) if known.schema else None)
         outputs = self._add(
-            node, written_alias or node.this.copy(), known.columns, scope, schema="" if written_alias else schema, is_base=True
+            node, written_alias or same(node.this), known.columns, scope, schema="" if written_alias else schema, is_base=True
         )
         if known.row_filters:
             if node.args.get("joins"):
@@ -226,7 +226,7 @@ class Relations:
     def _written_alias(self, node: exp.Expr) -> exp.Identifier | None:
         alias = node.args.get("alias")
         name = alias.this if isinstance(alias, exp.TableAlias) else None
-        return name.copy() if isinstance(name, exp.Identifier) else None
+        return same(name) if isinstance(name, exp.Identifier) else None
 
     def renamed(self, node: exp.Expr, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """The columns under the names of ``AS alias (names)``."""
@@ -269,6 +269,6 @@ class Relations:
         if names_differ or number > 1 or node.args.get("alias"):
             old = node.args.get("alias")
             given = old.args.get("columns") if isinstance(old, exp.TableAlias) else None
-            node.set("alias", exp.TableAlias(this=written.copy(), columns=given))
+            node.set("alias", exp.TableAlias(this=same(written), columns=given))
         scope.relations.append(relation)
         return [(column, relation) for column in columns]

@@ -13,14 +13,14 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.errors import SqlRefused
-from roadbed.tools.sql.names import KnownTable, identifier
+from roadbed.tools.sql.names import KnownTable, identifier, same
 from roadbed.tools.sql.predicates import parse_predicate, parsed
 
 SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
 NODES_MAX = 6000
 BARRIER_ROWS = 2**63 - 1
-_EXECUTABLE = re.compile(r"/\*M?!")
+_EXECUTABLE = re.compile(r"/\*[Mm]?!")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
@@ -72,7 +72,7 @@ def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect:
         where=exp.Where(this=exp.and_(*conditions, copy=False)),
         limit=exp.Limit(expression=exp.Literal.number(BARRIER_ROWS)),
     )
-    return exp.Subquery(this=select, alias=exp.TableAlias(this=alias.copy()))
+    return exp.Subquery(this=select, alias=exp.TableAlias(this=same(alias)))
 
 
 def bound_rows(root: exp.Query, rows_max: int) -> None:
@@ -95,7 +95,7 @@ def write(root: exp.Query, dialect: SqlDialect) -> str:
     """The text to run."""
     try:
         return root.sql(
-            dialect=dialect, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+            dialect=dialect, copy=False, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
         )
     except SqlglotError as error:
         reason = str(error).split("\n")[0][:200]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from roadbed.tools.sql.names import Column, identifier
+from roadbed.tools.sql.names import Column, identifier, same
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Relation:
 
     def reference(self, column: Column, quoted: bool = True) -> exp.Column:
         """``alias.column``, to be written."""
-        return exp.Column(this=identifier(column.name, quoted), table=self.alias.copy())
+        return exp.Column(this=identifier(column.name, quoted), table=same(self.alias))
 
 
 @dataclass(slots=True)
