@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from roadbed.cli import tools_lock
 from roadbed.cli.connection import CallFailed, Server, add_arguments, connect, escape
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json, print_table
@@ -16,7 +17,8 @@ EXAMPLE = (
     "  roadbed tools list\n"
     '  roadbed tools call sales_in --args \'{"municipality": "Fjordby"}\'\n'
     '  roadbed tools call appraisals_query --args \'{"sql": "SELECT count(*) FROM sales"}\' --as appraisers\n'
-    "  roadbed tools test"
+    "  roadbed tools test\n"
+    "  roadbed tools lock --accept crm --effect find_customer=read"
 )
 CELL_CHARACTERS_SHOWN = 60
 
@@ -30,7 +32,7 @@ class ArgumentsNotJson(InvalidRequest):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|call|test")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|call|test|lock")
     add_arguments(actions.add_parser("list", help="the tools that you may call"))
     call = actions.add_parser("call", help="call a tool, and show its result")
     call.add_argument("name", help="the tool")
@@ -39,10 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     call.add_argument("--cursor", default="", help="what a cut result said how to go on by")
     add_arguments(call)
     add_arguments(actions.add_parser("test", help="call each reading tool that needs no arguments"))
+    tools_lock.configure(actions.add_parser("lock", help="compare other MCP servers' tools with tools.lock, or accept"))
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """All three ask the server."""
+    """All but ``lock`` ask the server."""
+    if arguments.action == "lock":
+        return tools_lock.run(arguments)
     server = connect(arguments)
     if arguments.action == "call":
         return _call(server, arguments)

@@ -54,7 +54,7 @@ from roadbed.knowledge.search import Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.watch import Watchers
-from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource, UploadsSource
+from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
 
 SETTLE_LOOK_S = 0.5
 
@@ -373,7 +373,7 @@ class Knowledge:
                 ]
             case UploadsSource():
                 return [(name, UploadsConnector(self._database, self._objects, name))]
-            case PostgresSource() | SqliteSource():
+            case DatabaseSource():
                 if self._rows is None:
                     return []
                 return [

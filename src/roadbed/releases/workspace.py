@@ -23,11 +23,17 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.reach_checks import check_reach
 from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
+    DatabaseSource,
+    DuckdbSource,
     FilesSource,
+    McpSource,
+    MysqlSource,
     PostgresSource,
     SourceConfig,
     SqliteSource,
 )
+from roadbed.tools.upstreams.errors import LockInvalid
+from roadbed.tools.upstreams.lock import LOCK_NAME, read_lock
 
 MANIFEST_NAME = "roadbed.yaml"
 PROMPT_BYTES_MAX = 256 * 1024
@@ -57,7 +63,13 @@ class Workspace:
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""
         prompts = [self.folder / app.prompt for app in self.manifest.apps.values() if app.prompt]
-        return [self.folder / MANIFEST_NAME, *prompts]
+        lock = [self.folder / LOCK_NAME] if self.lends_tools else []
+        return [self.folder / MANIFEST_NAME, *prompts, *lock]
+
+    @property
+    def lends_tools(self) -> bool:
+        """Whether other MCP servers lend it tools."""
+        return any(isinstance(source, McpSource) for source in self.manifest.sources.values())
 
 
 def load_workspace(folder: Path, text: str | None = None) -> Workspace:
@@ -130,6 +142,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
     yield from check_reach(folder, manifest, document)
+    yield from _check_lock(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 
@@ -155,6 +168,29 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
         case SqliteSource():
             if not (folder / Path(source.path).expanduser()).is_file():
                 yield document.error(f"the file {source.path} does not exist", (*path, "path"))
+        case MysqlSource():
+            if not is_reference(source.dsn):
+                yield document.error(
+                    "`dsn` must be a reference, since it holds a password",
+                    (*path, "dsn"),
+                    hint="env:NAME or file:PATH",
+                )
+        case McpSource():
+            if bool(source.url) == bool(source.command):
+                yield document.error("an mcp source has either `url` or `command`", path)
+            elif source.url and not _is_address(source.url):
+                yield document.error("`url` must be an http or https address", (*path, "url"))
+            for key, reference in (("key", source.key), *source.environment.items()):
+                if reference and not is_reference(reference):
+                    where = (*path, "key") if key == "key" and source.key == reference else (*path, "environment", key)
+                    yield document.error(
+                        f"`{key}` must be a reference, not the value itself", where, hint="env:NAME or file:PATH"
+                    )
+        case DuckdbSource():
+            if bool(source.path) == bool(source.files):
+                yield document.error("a duckdb source has either `path` or `files`", path)
+            elif source.path and not (folder / Path(source.path).expanduser()).is_file():
+                yield document.error(f"the file {source.path} does not exist", (*path, "path"))
         case PostgresSource():
             if not source.dsn.startswith("embedded:") and not is_reference(source.dsn):
                 yield document.error(
@@ -170,13 +206,23 @@ def _check_source(folder: Path, name: str, source: SourceConfig, document: Docum
             pass
 
 
+def _check_lock(folder: Path, manifest: Manifest, document: Document) -> Iterator[ConfigError]:
+    for name, source in manifest.sources.items():
+        if isinstance(source, McpSource):
+            try:
+                read_lock(folder)
+            except LockInvalid as error:
+                yield document.error(error.message, ("sources", name), hint=error.hint)
+            return
+
+
 def _check_collection(
     name: str, collection: CollectionConfig, manifest: Manifest, document: Document
 ) -> Iterator[ConfigError]:
     known: set[str] = set()
     for source_name, source in manifest.sources.items():
         known.add(source_name)
-        if isinstance(source, PostgresSource | SqliteSource):
+        if isinstance(source, DatabaseSource):
             known.update(f"{source_name}.{table}" for table in source.tables)
     for i, source_name in enumerate(collection.sources):
         yield from _unknown(document, source_name, known, ("collections", name, "sources", i), "source")

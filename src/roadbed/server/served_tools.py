@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
@@ -14,36 +15,65 @@ from roadbed.store.database import Database
 from roadbed.tools.approvals import Approvals
 from roadbed.tools.building import build_tools
 from roadbed.tools.toolbox import ToolBox
+from roadbed.tools.types import Tool
+from roadbed.tools.upstreams.lock import ToolsLock, read_lock
+from roadbed.tools.upstreams.upstream import Upstreams, upstream_tools
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServedTools:
-    """The toolbox, its approvals, and the connections behind it."""
+    """The toolbox, its approvals, and the connections behind it. ``manifest`` is the one that serves."""
 
     toolbox: ToolBox
     approvals: Approvals
     sources: Sources
     key: bytes
     reached: ReachedTools
+    folder: Path
+    upstreams: Upstreams
+    manifest: Manifest | None = None
 
     @classmethod
     async def open(
-        cls, database: Database, sources: Sources, metrics: Metrics, teams: Teams, reached: ReachedTools
+        cls,
+        database: Database,
+        sources: Sources,
+        metrics: Metrics,
+        teams: Teams,
+        reached: ReachedTools,
+        folder: Path,
     ) -> ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
-        return cls(ToolBox(lambda: teams.guard, metrics, key, approvals), approvals, sources, key, reached)
+        toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals)
+        served = cls(toolbox, approvals, sources, key, reached, folder, Upstreams(folder))
+        served.upstreams.on_drift = served.hide_changed
+        return served
 
     async def take(self, manifest: Manifest) -> None:
         """Serve a changed manifest's sources and tools. `ToolMisdeclared`."""
-        tools = build_tools(
-            manifest.sources,
-            manifest.tools,
-            self.sources,
-            self.key,
-            self.reached.tools(manifest.sources, manifest.tools),
-        )
+        lock = read_lock(self.folder)
+        self.upstreams.use(manifest.sources, lock)
+        tools = self._built(manifest, lock)
         await self.sources.use(manifest.sources)
         await self.reached.use(manifest.sources)
         self.toolbox.take(tools)
+        self.manifest = manifest
+
+    def hide_changed(self, source: str) -> None:
+        """Take the tools that a server changed since their approval out of every list, or let them in again."""
+        if self.manifest is not None:
+            self.toolbox.take(self._built(self.manifest, read_lock(self.folder)))
+
+    def _built(self, manifest: Manifest, lock: ToolsLock) -> list[Tool]:
+        sources = manifest.sources
+        others = [
+            *self.reached.tools(sources, manifest.tools),
+            *upstream_tools(sources, lock, self.upstreams),
+        ]
+        return build_tools(sources, manifest.tools, self.sources, self.key, others)
+
+    async def close(self) -> None:
+        """Close the connections to other servers and end their programs."""
+        await self.upstreams.close()

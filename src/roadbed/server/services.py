@@ -307,6 +307,9 @@ async def _build(
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
+    reached = open_reached(stack, workspace.folder, settings.state)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
+    stack.push_async_callback(tools.close)
     return Services(
         settings=settings,
         workspace=workspace,
@@ -329,9 +332,7 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
-        tools=await ServedTools.open(
-            database, sources, metrics, teams, open_reached(stack, workspace.folder, settings.state)
-        ),
+        tools=tools,
         exporter=exporter,
         serving=serving,
     )

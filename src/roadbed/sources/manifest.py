@@ -91,6 +91,41 @@ class SqliteSource(DatabaseSource, frozen=True, tag="sqlite", kw_only=True):
     path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
 
 
+class MysqlSource(DatabaseSource, frozen=True, tag="mysql", kw_only=True):
+    """Tables of a MySQL or MariaDB database. ``dsn`` is env:NAME or file:PATH."""
+
+    dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME or file:PATH")]
+
+
+class DuckdbSource(DatabaseSource, frozen=True, tag="duckdb", kw_only=True):
+    """Tables of a DuckDB file, or CSV and Parquet files as tables; read in a worker process. One of path and files."""
+
+    path: Annotated[str, Meta(description="the DuckDB file, relative to the workspace")] = ""
+    files: Annotated[
+        dict[str, str],
+        Meta(
+            max_length=100, description="table name to a CSV or Parquet file, or a pattern, relative to the workspace"
+        ),
+    ] = {}
+    connections_max: Annotated[int, Meta(ge=1, le=32, description="most worker processes at once")] = 2
+    memory_mib_max: Annotated[int, Meta(ge=64, le=65_536, description="most memory of its worker, MiB")] = 512
+    threads_max: Annotated[int, Meta(ge=1, le=64, description="most threads of its worker")] = 2
+
+
+class McpSource(_Source, frozen=True, tag="mcp"):
+    """Tools of another MCP server, as `tools.lock` pins them. Either ``url`` or ``command``."""
+
+    url: Annotated[str, Meta(description="address of its streamable HTTP endpoint")] = ""
+    command: Annotated[list[str], Meta(max_length=64, description="program and arguments of a stdio server")] = []
+    key: Annotated[str, Meta(description="reference to a bearer token for ``url``: env:NAME or file:PATH")] = ""
+    environment: Annotated[
+        dict[str, str], Meta(max_length=64, description="all of its environment: a name to env:NAME or file:PATH")
+    ] = {}
+    network: Annotated[bool, Meta(description="whether a stdio server may reach the network")] = False
+    memory_mib_max: Annotated[int, Meta(ge=64, le=65_536, description="most memory of a stdio server, MiB")] = 1_024
+    timeout: Annotated[str, Meta(pattern=DURATION_PATTERN, description="longest time for one call")] = "15s"
+
+
 class UploadsSource(_Source, frozen=True, tag="uploads"):
     """Documents sent through the API or the console; their bytes are kept in the object store."""
 
@@ -142,4 +177,14 @@ class ObjectsSource(_Source, frozen=True, tag="objects"):
     ] = TOOL_BYTES_MAX
 
 
-SourceConfig = FilesSource | PostgresSource | SqliteSource | UploadsSource | HttpSource | ObjectsSource
+SourceConfig = (
+    FilesSource
+    | PostgresSource
+    | SqliteSource
+    | MysqlSource
+    | DuckdbSource
+    | McpSource
+    | UploadsSource
+    | HttpSource
+    | ObjectsSource
+)

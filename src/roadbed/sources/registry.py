@@ -24,8 +24,18 @@ from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.kernel.secrets import Secret, resolve_secret
 from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.duckdb import DuckdbSystem
 from roadbed.sources.errors import SourceMayWrite, SourceUnavailable
-from roadbed.sources.manifest import PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.manifest import (
+    DatabaseSource,
+    DuckdbSource,
+    MysqlSource,
+    PostgresSource,
+    SourceConfig,
+    SqliteSource,
+)
+from roadbed.sources.mysql import MysqlSystem
+from roadbed.sources.mysql_rights import mysql_warning
 from roadbed.sources.pool import WAITING_MAX, PoolSettings, PoolState
 from roadbed.sources.postgres import PostgresSystem, ReadConnection
 from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, ResultBounds
@@ -45,6 +55,9 @@ READING_WAIT_S = 600.0
 DRAIN_S = 30.0
 CLOSE_S = 2.0
 CATALOGUE_S = 60.0
+
+System = PostgresSystem | SqliteSystem | MysqlSystem | DuckdbSystem
+"""What answers for one source: ``query``, ``rows``, ``state`` and ``close``, whatever the kind."""
 
 
 class EmbeddedDatabase(Protocol):
@@ -92,7 +105,7 @@ class _Open:
     """
 
     target: tuple[object, ...]
-    system: PostgresSystem | SqliteSystem
+    system: System
     readings: Bulkhead
     catalogue: Catalogue | None = None
     catalogue_until_s: float = 0.0
@@ -109,6 +122,7 @@ class Sources:
         self._open: dict[str, _Open] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._draining: set[asyncio.Task[None]] = set()
+        self._joiner: DuckdbSystem | None = None
 
     async def use(self, sources: Mapping[str, SourceConfig]) -> None:
         """Take over the manifest's sources. Connections of those that changed or are gone are drained meanwhile."""
@@ -133,7 +147,7 @@ class Sources:
         `ConfigError`, `SourceMisdeclared`, `SourceUnavailable`.
         """
         config = self._declared.get(source)
-        if not isinstance(config, PostgresSource | SqliteSource) or table not in config.tables:
+        if not isinstance(config, DatabaseSource) or table not in config.tables:
             raise ConfigError(f"no source declares the table {source}.{table}")
         opened = await self._opened(source, Deadline.after(STATEMENT_TIMEOUT_S))
         await opened.readings.enter(Deadline.after(READING_WAIT_S))
@@ -168,7 +182,7 @@ class Sources:
         cost_max: float | None = None,
         authorizer: Authorizer | None = None,
     ) -> QueryResult:
-        """Rows of one reading statement, with ``$1`` (PostgreSQL) or ``?1`` (SQLite) for its arguments.
+        """Rows of one reading statement, with ``$1`` (PostgreSQL), ``?1`` (SQLite) or ``?`` for its arguments.
 
         As `connection`, and `QueryRefused`, `ResultTooLarge`. Cancelling the caller stops the statement in the source.
         ``cost_max`` bounds what PostgreSQL's planner expects, ``authorizer`` what SQLite lets the statement touch.
@@ -177,7 +191,9 @@ class Sources:
         bounds = ResultBounds(rows_max, bytes_max)
         if isinstance(system, SqliteSystem):
             return await system.query(sql, args, deadline, bounds, authorizer=authorizer)
-        return await system.query(sql, args, deadline, bounds, cost_max=cost_max)
+        if isinstance(system, PostgresSystem):
+            return await system.query(sql, args, deadline, bounds, cost_max=cost_max)
+        return await system.query(sql, args, deadline, bounds)
 
     async def catalogue(self, name: str, deadline: Deadline) -> Catalogue:
         """The tables and columns that a source's role may read, at most `CATALOGUE_S` old. As `query`."""
@@ -229,11 +245,28 @@ class Sources:
         made = Secret(database.owner_dsn)
         return lambda: made
 
+    async def join_frames(
+        self,
+        tables: Mapping[str, QueryResult],
+        sql: str,
+        deadline: Deadline,
+        *,
+        rows_max: int = ROWS_MAX,
+        bytes_max: int = RESULT_BYTES_MAX,
+    ) -> QueryResult:
+        """Rows of one SELECT over results of several sources, each a table of the given name. As `query`.
+
+        It runs in an embedded DuckDB in a worker process, which sees these tables and nothing else.
+        """
+        if self._joiner is None:
+            self._joiner = DuckdbSystem("joins", self._folder, DuckdbSource(), self._settings)
+        return await self._joiner.join(tables, sql, deadline, ResultBounds(rows_max, bytes_max))
+
     def states(self) -> list[SourceHealth]:
         """The health of every declared source that has connections, by name. Asks nobody."""
         found = []
         for name, config in sorted(self._declared.items()):
-            if isinstance(config, PostgresSource | SqliteSource):
+            if isinstance(config, DatabaseSource):
                 opened = self._open.get(name)
                 found.append(_health(name, config, opened.system if opened else None))
         return found
@@ -253,21 +286,28 @@ class Sources:
             known = self._open.get(name)
             if known is not None and config is not None and known.target == _target(config):
                 return known
-            match config:
-                case PostgresSource():
-                    credential = await self._credential(name, config)
-                    system: PostgresSystem | SqliteSystem = PostgresSystem(
-                        name, credential, config.connections_max, self._settings
-                    )
-                case SqliteSource():
-                    system = SqliteSystem(name, self._path(config.path), config.connections_max, self._settings)
-                case _:
-                    raise ConfigError(f"no source with connections is called {name}")
+            if not isinstance(config, DatabaseSource):
+                raise ConfigError(f"no source with connections is called {name}")
+            system = await self._system(name, config)
             if name in self._open:  # the manifest changed while another caller opened it
                 self._drain(name, DRAIN_S)
             places = max(1, config.connections_max // 2)
             self._open[name] = _Open(_target(config), system, Bulkhead(name, places, WAITING_MAX))
             return self._open[name]
+
+    async def _system(self, name: str, config: DatabaseSource) -> System:
+        match config:
+            case PostgresSource():
+                credential = await self._credential(name, config)
+                return PostgresSystem(name, credential, config.connections_max, self._settings)
+            case MysqlSource():
+                return MysqlSystem(name, self._reference(name, config.dsn), config.connections_max, self._settings)
+            case SqliteSource():
+                return SqliteSystem(name, self._path(config.path), config.connections_max, self._settings)
+            case DuckdbSource():
+                return DuckdbSystem(name, self._folder, config, self._settings)
+            case _:
+                raise ConfigError(f"no source with connections is called {name}")
 
     def _path(self, text: str) -> Path:
         return self._folder / Path(text).expanduser()
@@ -277,7 +317,10 @@ class Sources:
         if config.dsn.startswith(EMBEDDED):
             made = await self._embedded_dsn(name, config)
             return lambda: made
-        return lambda: resolve_secret(config.dsn, base=self._folder, where=f"sources.{name}.dsn")
+        return self._reference(name, config.dsn)
+
+    def _reference(self, name: str, dsn: str) -> Callable[[], Secret]:
+        return lambda: resolve_secret(dsn, base=self._folder, where=f"sources.{name}.dsn")
 
     async def _embedded_dsn(self, name: str, config: PostgresSource) -> Secret:
         if self._embedded is None:
@@ -320,6 +363,8 @@ class Sources:
         """Close every connection, after what is in use got `CLOSE_S` to end."""
         for name in list(self._open):
             self._drain(name, CLOSE_S)
+        if self._joiner is not None:
+            await self._joiner.close(CLOSE_S)
         if self._draining:
             await asyncio.wait(self._draining)
 
@@ -331,17 +376,23 @@ def _target(config: SourceConfig) -> tuple[object, ...]:
             return ("postgres", config.dsn, config.seed, config.connections_max)
         case SqliteSource():
             return ("sqlite", config.path, config.connections_max)
+        case MysqlSource():
+            return ("mysql", config.dsn, config.connections_max)
+        case DuckdbSource():
+            files = tuple(sorted(config.files.items()))
+            bounds = (config.connections_max, config.memory_mib_max, config.threads_max)
+            return ("duckdb", config.path, files, bounds)
         case _:
             return ()
 
 
-def _health(
-    name: str, config: PostgresSource | SqliteSource, system: PostgresSystem | SqliteSystem | None
-) -> SourceHealth:
+def _health(name: str, config: DatabaseSource, system: System | None) -> SourceHealth:
     warning = None
     if isinstance(system, PostgresSystem) and system.rights is not None:
         warning = rights_warning(system.rights, list(config.tables))
-    kind = "postgres" if isinstance(config, PostgresSource) else "sqlite"
+    if isinstance(system, MysqlSystem) and system.rights is not None:
+        warning = mysql_warning(system.rights, list(config.tables))
+    kind = str(type(config).__struct_config__.tag)
     return SourceHealth(name, kind, system.state() if system else None, (warning,) if warning else ())
 
 

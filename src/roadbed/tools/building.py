@@ -23,7 +23,7 @@ def build_tools(
 ) -> list[Tool]:
     """The tools of a manifest. `ToolMisdeclared`, also when two have one name. ``key`` makes tokens of values.
 
-    ``others`` were made of sources that are no databases.
+    ``others`` were made of sources that are no databases, by those who hold their connections.
     """
     made = [
         *declared_sql_tools(sources, tools, connections),
