@@ -97,6 +97,9 @@ Outcome = Ok | Refused | Failed | NeedsApproval
 Run = Callable[[ToolRequest], Awaitable[Outcome]]
 """Makes a call. May raise any `RoadbedError`: the toolbox turns it into `Refused` or `Failed`."""
 
+Preview = Callable[[ToolRequest], Awaitable[Mapping[str, Any]]]
+"""Says what a call would change, and changes nothing. May raise as `Run` may."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -104,6 +107,7 @@ class Tool:
 
     ``input_schema`` is JSON Schema 2020-12 of an object. ``visible_to`` are the teams that may see and call it,
     everyone when None. ``is_trusted`` says that what it returns may be taken for the workspace's own words.
+    ``counts_rows`` says that its cursor is the number of rows that came before, so that rows which are cut can follow.
     """
 
     name: str
@@ -120,3 +124,6 @@ class Tool:
     result_bytes_max: int = RESULT_BYTES_MAX
     is_trusted: bool = False
     rate: str = ""
+    preview: Preview | None = None
+    stale_max_s: float = 0.0
+    counts_rows: bool = False

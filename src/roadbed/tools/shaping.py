@@ -1,0 +1,117 @@
+"""A tool's result on its way out: secrets replaced, personal data labelled, cut to its bound by whole rows. Pure.
+
+A table is ``{"columns": […], "rows": [[…]]}``. The invariant: what leaves has passed the guard as a whole, and a row is
+in it whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import msgspec
+
+from roadbed.kernel.guarded import Guarded
+from roadbed.kernel.label import Label
+from roadbed.tools.types import Ok
+
+DEPTH_MAX = 64
+
+
+class ResultGuard(Protocol):
+    """What a result needs of the guard."""
+
+    def scan_bytes(self, body: bytes) -> frozenset[str]:
+        """The types of what a JSON body holds."""
+        ...
+
+    def for_index(self, text: str, label: Label) -> Guarded:
+        """Text with its secrets replaced, and its label."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A result as it may leave, with how many rows were kept of a table and its size."""
+
+    ok: Ok
+    rows: int
+    size_bytes: int
+    masked_count: int
+
+
+class NotJson(ValueError):
+    """A provider returned something that is not JSON, or nests too deeply."""
+
+
+def is_table(data: Any) -> bool:
+    """Whether a result is a table."""
+    return isinstance(data, Mapping) and isinstance(data.get("rows"), list) and isinstance(data.get("columns"), list)
+
+
+def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int) -> Shaped:
+    """Guard and cut a result. `NotJson`, and `OverflowError` when not even a part of it fits."""
+    try:
+        body = msgspec.json.encode(ok.data)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJson(type(error).__name__) from None
+    ok = replace(ok, label=ok.label.join(label))
+    masked = 0
+    if guard.scan_bytes(body):
+        walk = _Walk(guard, ok.label)
+        ok = replace(ok, data=walk.guarded(ok.data, 0), label=walk.label)
+        masked = walk.masked_count
+        if masked:
+            body = msgspec.json.encode(ok.data)
+    size = len(body)
+    if size > bytes_max:
+        ok, size = _cut(ok, size, bytes_max)
+    return Shaped(ok, len(ok.data["rows"]) if is_table(ok.data) else 0, size, masked)
+
+
+def _cut(ok: Ok, size: int, bytes_max: int) -> tuple[Ok, int]:
+    if not is_table(ok.data):
+        raise OverflowError(f"the result has {size} bytes, and the bound is {bytes_max}")
+    rows = ok.data["rows"]
+    frame = len(msgspec.json.encode({**ok.data, "rows": []}))
+    kept, used = 0, frame
+    for row in rows:
+        used += len(msgspec.json.encode(row)) + 1
+        if used > bytes_max:
+            break
+        kept += 1
+    if not kept:
+        raise OverflowError(f"one row of the result is over the bound of {bytes_max} bytes")
+    data = {**ok.data, "rows": rows[:kept]}
+    return replace(ok, data=data, is_truncated=True), len(msgspec.json.encode(data))
+
+
+class _Walk:
+    """Guards every text of a JSON value."""
+
+    def __init__(self, guard: ResultGuard, label: Label) -> None:
+        self._guard = guard
+        self.label = label
+        self.masked_count = 0
+
+    def guarded(self, value: Any, depth: int) -> Any:
+        if depth > DEPTH_MAX:
+            raise NotJson("nested too deeply")
+        match value:
+            case str():
+                return self._text(value)
+            case Mapping():
+                return {self._text(str(key)): self.guarded(inner, depth + 1) for key, inner in value.items()}
+            case list() | tuple():
+                return [self.guarded(inner, depth + 1) for inner in value]
+            case _:
+                return value
+
+    def _text(self, text: str) -> str:
+        if len(text) < 5:  # shorter than any finding
+            return text
+        found = self._guard.for_index(text, self.label)
+        self.label = found.label
+        self.masked_count += found.masked_count
+        return found.text

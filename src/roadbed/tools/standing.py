@@ -1,0 +1,100 @@
+"""What a toolbox remembers between calls: rates of callers, last good results, and how each tool has gone.
+
+All of it is bounded and lives in one process. The invariant: a result is given again to nobody but the caller for whom
+it was made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from roadbed.kernel import token_bucket
+from roadbed.kernel.limits import parse_rate
+from roadbed.tools.types import Ok
+
+RATES_MAX = 10_000
+STALE_RESULTS_MAX = 512
+STALE_BYTES_MAX = 16 * 1024 * 1024
+LATENCIES_KEPT = 256
+
+K = TypeVar("K")
+
+
+class CallRates(Generic[K]):
+    """One bucket for each caller and tool; the longest unused ones are forgotten over `RATES_MAX`."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[K, float] = OrderedDict()
+        self._rates: dict[str, token_bucket.Rate] = {}
+
+    def take(self, key: K, rate: str, now_s: float) -> float:
+        """Count one call; zero when it may be made, else the seconds to wait."""
+        parsed = self._rates.get(rate)
+        if parsed is None:
+            limit, period_s = parse_rate(rate)
+            parsed = self._rates[rate] = token_bucket.Rate(limit, period_s, burst=max(1.0, limit))
+        decision = token_bucket.take(parsed, self._buckets.get(key, 0.0), now_s)
+        if not decision.is_allowed:
+            return max(decision.retry_after_s, 0.001)
+        self._buckets[key] = decision.tat_s
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > RATES_MAX:
+            self._buckets.popitem(last=False)
+        return 0.0
+
+
+class LastResults(Generic[K]):
+    """Last good results, by whatever names a call and its caller."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[K, tuple[Ok, float, int]] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, key: K, ok: Ok, size_bytes: int) -> None:
+        """Remember a result."""
+        before = self._kept.pop(key, None)
+        if before is not None:
+            self._bytes -= before[2]
+        self._kept[key] = (ok, time.time(), size_bytes)
+        self._bytes += size_bytes
+        while self._kept and (len(self._kept) > STALE_RESULTS_MAX or self._bytes > STALE_BYTES_MAX):
+            self._bytes -= self._kept.popitem(last=False)[1][2]
+
+    def find(self, key: K, age_s_max: float) -> Ok | None:
+        """The result with its age, unless it is too old."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        ok, kept_s, _ = found
+        age_s = max(0.0, time.time() - kept_s)
+        if age_s > age_s_max:
+            return None
+        aged = tuple(replace(origin, age_s=round(origin.age_s + age_s, 3)) for origin in ok.provenance)
+        return replace(ok, provenance=aged)
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+        self._bytes = 0
+
+
+@dataclass(slots=True)
+class ToolCounts:
+    """How one tool has gone in this process."""
+
+    calls: int = 0
+    errors: int = 0
+    refusals: int = 0
+    last_failure: str = ""
+    last_failure_at: float = 0.0
+    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
+
+    def quantile_ms(self, share: float) -> float | None:
+        """A quantile of the last `LATENCIES_KEPT` calls; None before the first."""
+        if not self.latencies_s:
+            return None
+        ordered = sorted(self.latencies_s)
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 2)
