@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,11 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from roadbed.gateway.limits import Pass, RateExceeded
+from roadbed.guard.identity import Identity
 from roadbed.guard.networks import caller_address
-from roadbed.gateway.limits import RateExceeded
+from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
-from roadbed.ledger.trace import Ticket
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.entrance import Entrance
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_types import PATH, UNSUPPORTED_VERSION, VERSIONS, Caller
 from roadbed.wire.request import HotRequest
@@ -33,11 +35,11 @@ VERSION_HEADER = b"mcp-protocol-version"
 OLDER_VERSIONS = ("2025-03-26", "2024-11-05")
 KNOWN_VERSIONS = frozenset((*VERSIONS, *OLDER_VERSIONS))
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
+METADATA_PATHS = ("/.well-known/oauth-protected-resource", f"/.well-known/oauth-protected-resource{PATH}")
+COUNTED_AS = "mcp"
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 _JSON = ((b"content-type", b"application/json"),)
 _PROBLEM = b"application/problem+json"
-
-Admit = Callable[[HotRequest], "tuple[Admission, Ticket | None]"]
 
 
 class _Params(msgspec.Struct):
@@ -59,16 +61,18 @@ class Origins:
     A page of any other origin that reaches us through a name that it rebound to our address is turned away here.
     """
 
-    def __init__(self, allowed: Iterable[str] = ()) -> None:
-        self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed if origin)
+    def __init__(self, tokens: Tokens | None = None) -> None:
+        self._tokens = tokens
 
     def allows(self, origin: bytes | None) -> bool:
         """Whether a request with this ``Origin`` header may go on; programs send none."""
         if origin is None:
             return True
         text = origin.decode("latin-1").lower()
-        if text in self._allowed:
-            return True
+        if self._tokens is not None:
+            listed = (*self._tokens.config.origins, self._tokens.address)
+            if text in [known.rstrip("/").lower() for known in listed]:
+                return True
         try:
             parts = urlsplit(text)
             return parts.scheme in ("http", "https") and (parts.hostname or "") in LOOPBACK_NAMES
@@ -76,46 +80,67 @@ class Origins:
             return False
 
 
-class McpAddress:
-    """The handler of ``POST /mcp``. ``challenge`` gives the ``WWW-Authenticate`` header of a refusal."""
+class Entry(Protocol):
+    """Who may come in, and until when."""
 
-    def __init__(
-        self,
-        mcp: Mcp,
-        admit: Admit,
-        origins: Origins,
-        challenge: Callable[[RoadbedError], bytes] = lambda error: b"Bearer",
-    ) -> None:
+    def waits_for(self, request: HotRequest) -> Awaitable[None] | None:
+        """What must be waited for before `admit` can judge the request; None when nothing."""
+
+    def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
+        """Let a request in and count it, or raise why not."""
+
+    def challenge(self, error: RoadbedError) -> bytes:
+        """The ``WWW-Authenticate`` header of a refusal."""
+
+
+class McpAddress:
+    """The handler of ``POST /mcp``."""
+
+    def __init__(self, mcp: Mcp, entry: Entry, origins: Origins) -> None:
         self._mcp = mcp
-        self._admit = admit
+        self._entry = entry
         self._origins = origins
-        self._challenge = challenge
 
     def handle(self, request: HotRequest) -> None:
         """Admit, and answer in a task of the request's own."""
         if not self._origins.allows(request.get(b"origin")):
             request.send(403, _JSON, _rpc_error(None, -32600, "this origin may not call"))
             return
+        waited_for = self._entry.waits_for(request)
+        if waited_for is not None:
+            request.create_task(self._answer_after(waited_for, request))
+            return
+        admitted = self._admitted(request)
+        if admitted is not None:
+            caller, in_stream = admitted
+            task = request.create_task(self._answer(request, caller, in_stream))
+            if caller.ticket is not None:
+                task.add_done_callback(caller.ticket.task_ended)
+
+    async def _answer_after(self, waited_for: Awaitable[None], request: HotRequest) -> None:
+        await waited_for
+        admitted = self._admitted(request)
+        if admitted is not None:
+            await self._answer(request, *admitted)
+
+    def _admitted(self, request: HotRequest) -> tuple[Caller, bool] | None:
+        """The caller, and whether to answer in a stream; None when the request was refused here."""
         try:
-            admission, ticket = self._admit(request)
+            admission, ticket = self._entry.admit(request)
         except RoadbedError as error:
             self._refuse(request, error)
-            return
+            return None
         head = _head_of(request.body)
         version = request.get(VERSION_HEADER)
         asked = version.decode("latin-1") if version is not None else None
         if asked is not None and asked not in KNOWN_VERSIONS and head is not None:
             data = {"supported": list(VERSIONS), "requested": asked[:40]}
-            refusal = _rpc_error(_id_of(head), UNSUPPORTED_VERSION, "unsupported protocol version", data)
-            request.send(400, _JSON, refusal)
+            request.send(400, _JSON, _rpc_error(_id_of(head), UNSUPPORTED_VERSION, "unsupported version", data))
             if ticket is not None:
-                ticket.close(None)  # type: ignore[arg-type]
-            return
-        caller = Caller(admission, traceparent=request.get(b"traceparent"))
-        in_stream = head is not None and self._in_stream(head, caller)
-        task = request.create_task(self._answer(request, caller, ticket, in_stream))
-        if ticket is not None:
-            task.add_done_callback(ticket.task_ended)
+                ticket.close()
+            return None
+        caller = Caller(admission, ticket, traceparent=request.get(b"traceparent"))
+        return caller, head is not None and self._in_stream(head, caller)
 
     def _in_stream(self, head: _Head, caller: Caller) -> bool:
         if head.method == "subscriptions/listen":
@@ -128,13 +153,13 @@ class McpAddress:
         is_call = head.method == "tools/call" and isinstance(params.name, str)
         return is_call and self._mcp.offering.needs_stream(params.name, caller.principal)
 
-    async def _answer(self, request: HotRequest, caller: Caller, ticket: Ticket | None, in_stream: bool) -> None:
+    async def _answer(self, request: HotRequest, caller: Caller, in_stream: bool) -> None:
         bridge = _Bridge(request)
         try:
             await self._mcp.answer(caller, bridge.scope, bridge.receive, bridge.send, in_stream=in_stream)
         finally:
-            if ticket is not None:
-                ticket.close(None)  # type: ignore[arg-type]
+            if caller.ticket is not None:
+                caller.ticket.close()
 
     def _refuse(self, request: HotRequest, error: RoadbedError) -> None:
         headers: list[tuple[bytes, bytes]] = [(b"content-type", _PROBLEM)]
@@ -144,7 +169,7 @@ class McpAddress:
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
         if error.http_status in (401, 403):
-            headers.append((b"www-authenticate", self._challenge(error)))
+            headers.append((b"www-authenticate", self._entry.challenge(error)))
         request.send(error.http_status, headers, msgspec.json.encode(error.problem()))
 
 
@@ -201,6 +226,18 @@ class _Bridge:
             await drained
 
 
+def metadata_routes(tokens: Tokens) -> list[Route]:
+    """Which authorization servers give tokens for this deployment (RFC 9728)."""
+
+    async def metadata(request: Request) -> Response:
+        found = tokens.metadata()
+        if found is None:
+            return Response(status_code=404)
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    return [Route(path, metadata) for path in METADATA_PATHS]
+
+
 def mcp_routes() -> list[Route]:
     """What the ASGI side answers at the address: that it takes POST alone."""
 
@@ -210,19 +247,40 @@ def mcp_routes() -> list[Route]:
     return [Route(PATH, needs_post, methods=["GET", "PUT", "DELETE", "PATCH"])]
 
 
-def address_of(request: HotRequest, *, behind_proxy: bool) -> str:
-    """Where a request comes from."""
-    return caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=behind_proxy)
+class KnownCallers:
+    """The entry of a deployment: keys and tokens, admitted and counted as for every other address."""
 
+    def __init__(self, identity: Identity, tokens: Tokens, entrance: Entrance, *, behind_proxy: bool) -> None:
+        self._identity = identity
+        self._tokens = tokens
+        self._entrance = entrance
+        self._behind_proxy = behind_proxy
 
-def admission_headers(request: HotRequest) -> tuple[bytes | None, bytes | None, bytes | None, bytes | None]:
-    """The credentials, the deadline and the tags of a request, as `admit` takes them."""
-    return (
-        request.get(b"authorization"),
-        request.get(b"x-api-key"),
-        request.get(DEADLINE_HEADER),
-        request.get(TAG_HEADER),
-    )
+    def waits_for(self, request: HotRequest) -> Awaitable[None] | None:
+        """See `Entry`: the issuer's keys, for a token that names one that is not known."""
+        scheme, _, token = (request.get(b"authorization") or b"").partition(b" ")
+        if scheme.lower() == b"bearer" and self._tokens.needs_keys(token.strip()):
+            return self._tokens.prepare(token.strip())
+        return None
+
+    def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
+        """See `Entry`."""
+        if b"access_token=" in request.query:
+            raise TokenInQuery("a token must not stand in the address")
+        check_credentials(request.headers)
+        admission = admit(
+            self._identity,
+            request.get(b"authorization"),
+            request.get(b"x-api-key"),
+            request.get(DEADLINE_HEADER),
+            caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
+            request.get(TAG_HEADER),
+        )
+        return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)
+
+    def challenge(self, error: RoadbedError) -> bytes:
+        """See `Entry`."""
+        return self._tokens.challenge(error)
 
 
 def _head_of(body: bytes) -> _Head | None:

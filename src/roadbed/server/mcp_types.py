@@ -8,10 +8,11 @@ of every protocol era, `server.mcp_http` brings the requests in. The deployment'
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from roadbed.gateway.limits import Pass
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
@@ -39,7 +40,7 @@ Log = Callable[[str, Any], Awaitable[None]]
 class Toolbox(Protocol):
     """The tools of a deployment, called under their rules."""
 
-    def tools_for(self, principal: Principal, names: Sequence[str] | None = None) -> list[Tool]:
+    def tools_for(self, principal: Principal, names: Collection[str] | None = None) -> list[Tool]:
         """The tools that a caller may see, in a stable order; of these names alone where some are given."""
 
     async def call(
@@ -59,7 +60,7 @@ class Toolbox(Protocol):
 class NoTools:
     """A toolbox without tools."""
 
-    def tools_for(self, principal: Principal, names: Sequence[str] | None = None) -> list[Tool]:
+    def tools_for(self, principal: Principal, names: Collection[str] | None = None) -> list[Tool]:
         """None."""
         return []
 
@@ -91,10 +92,11 @@ class Caller:
 
     ``capabilities`` are the client's own words: they decide what it is asked, never what it may do. ``answers`` and
     ``state`` come with the retry of a request that was answered with ``input_required``; ``state`` was sealed for this
-    principal, tool and arguments.
+    principal, tool and arguments. ``ticket`` is what admission counted; a trace that joins it closes it.
     """
 
     admission: Admission
+    ticket: Pass | None = None
     is_legacy: bool = False
     traceparent: bytes | None = None
     capabilities: Mapping[str, Any] = field(default_factory=dict)

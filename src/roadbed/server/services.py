@@ -42,6 +42,8 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
+from roadbed.server.mcp_open import McpParts, open_mcp
+from roadbed.server.mcp_types import NoTools
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
@@ -104,6 +106,7 @@ class Services:
     serving: Serving | None = None
     is_draining: bool = False
     orders: EndpointOrders = field(default_factory=EndpointOrders)
+    mcp: McpParts = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -153,6 +156,7 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
+        self.mcp.take(manifest)
         self.teams.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
@@ -187,6 +191,7 @@ class Services:
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
+            self.mcp.take(manifest)
             self.teams.take(manifest)
             self.money.take(manifest)
             self.ledger.configure(
@@ -277,7 +282,7 @@ async def _build(
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    return Services(
+    services = Services(
         settings=settings,
         workspace=workspace,
         metrics=metrics,
@@ -299,6 +304,9 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+    offered = NoTools(), knowledge, registry, teams, ledger
+    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
+    return services
 
 
 def schema_of(settings: Settings, manifest: Manifest) -> str:

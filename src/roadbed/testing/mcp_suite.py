@@ -10,11 +10,12 @@ import argparse
 import asyncio
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
+from roadbed.gateway.limits import Pass
+from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
-from roadbed.ledger.trace import Ticket
 from roadbed.server.admission import Admission
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_http import McpAddress, Origins, mcp_routes
@@ -128,7 +129,7 @@ class Suite:
         if name.startswith("test_input_required_result_"):
             return self._asks(caller, name.removeprefix("test_input_required_result_"))
         if name == "test_missing_capability" and not caller.can("sampling"):
-            needed = {"requiredCapabilities": {"sampling": {}}}
+            needed: Json = {"requiredCapabilities": {"sampling": {}}}
             raise McpFault(MISSING_CAPABILITY, "this tool needs the client capability sampling", needed)
         if name in ("test_tool_with_logging", "test_logging_tool"):
             for said in ("Tool execution started", "Tool processing data", "Tool execution completed"):
@@ -288,15 +289,28 @@ def _greeting(answer: Any) -> Json:
     return {"content": [text(f"Hello, {answer['content']['name']}!")]}
 
 
+class Anyone:
+    """Lets everybody in."""
+
+    def waits_for(self, request: HotRequest) -> Awaitable[None] | None:
+        """See `Entry`."""
+        return None
+
+    def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
+        """See `Entry`."""
+        return Admission(CALLER, None), None
+
+    def challenge(self, error: RoadbedError) -> bytes:
+        """See `Entry`."""
+        return b"Bearer"
+
+
 async def serve(port: int) -> None:
     """Serve until the process is stopped."""
     mcp = Mcp(Suite(), os.urandom(32))
 
-    def admit(request: HotRequest) -> tuple[Admission, Ticket | None]:
-        return Admission(CALLER, None), None
-
     table = HotTable()
-    table.add("POST", PATH, McpAddress(mcp, admit, Origins()), 1024 * 1024)
+    table.add("POST", PATH, McpAddress(mcp, Anyone(), Origins()), 1024 * 1024)
     from starlette.applications import Starlette
 
     server = make_server(Starlette(routes=mcp_routes()), table, bind("127.0.0.1", port))
