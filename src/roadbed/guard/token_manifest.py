@@ -30,9 +30,13 @@ class IssuerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         dict[str, Role], Meta(description="roles here by value of `role_claim`; everyone is a member")
     ] = {}
     scopes: Annotated[list[Scope], Meta(max_length=20, description="scopes that a token must hold")] = []
-    algorithms: Annotated[list[Algorithm], Meta(min_length=1, description="signatures that are taken")] = [
-        "RS256", "PS256", "ES256", "EdDSA", "Ed25519",
-    ]  # fmt: skip
+    algorithms: Annotated[tuple[Algorithm, ...], Meta(min_length=1, description="signatures that are taken")] = (
+        "RS256",
+        "PS256",
+        "ES256",
+        "EdDSA",
+        "Ed25519",
+    )
 
 
 class IdentityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
