@@ -39,6 +39,8 @@ COMMANDS = {
     "search": "search the documents",
     "ingest": "read changed documents now, with progress",
     "models": "list models, or add a provider to the manifest",
+    "tools": "list the tools on your sources, call or test one",
+    "source": "add a database to the manifest, with its grants",
     "routes": "say which endpoint a route would ask, and why",
     "keys": "create, list and revoke API keys",
     "releases": "list releases and their history",

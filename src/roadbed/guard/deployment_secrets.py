@@ -1,4 +1,4 @@
-"""Random secrets that all processes of a deployment share: the key that signs sessions.
+"""Random secrets that all processes of a deployment share: the keys that sign sessions and cursors.
 
 They live in the database, because it is what all processes share; whoever can read the whole database could also
 write a key into it. Never shown, never logged.
@@ -12,6 +12,7 @@ from typing import Final
 from roadbed.store.database import Database
 
 SESSION_SIGNING: Final = "session_signing"
+TOOL_SIGNING: Final = "tool_signing"
 SECRET_BYTES: Final = 32
 
 

@@ -20,6 +20,7 @@ from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
 
 MANIFEST_NAME = "roadbed.yaml"
@@ -121,6 +122,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             known = {*manifest.apps, *manifest.models}
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
+    yield from check_tools(manifest, document)
     yield from _check_durations(manifest, document)
 
 

@@ -43,6 +43,7 @@ from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.services import Services
+from roadbed.server.tool_calls import tool_routes
 from roadbed.server.usage import usage_routes
 from roadbed.server.vectors import EMBEDDINGS_PATH, RERANK_PATH, vector_routes
 from roadbed.wire.hot import PROBLEM_HEADERS, HotTable
@@ -107,6 +108,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *usage_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
+        *tool_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})

@@ -29,7 +29,7 @@ from roadbed.server.teams import Teams
 from roadbed.tools.types import Failed, Outcome, Refused, Tool
 
 SCHEME = "roadbed://documents/"
-TRACE_NAME = "mcp"
+TRACE_NAME = "_mcp"
 PAGE = 100
 TOOLS_PAGE = 500
 SLOW_S = 15.0

@@ -57,18 +57,6 @@ class Toolbox(Protocol):
         """What came of a call."""
 
 
-class NoTools:
-    """A toolbox without tools."""
-
-    def tools_for(self, principal: Principal, names: Collection[str] | None = None) -> list[Tool]:
-        """None."""
-        return []
-
-    async def call(self, name: str, arguments: Mapping[str, Any], **rest: Any) -> Outcome:
-        """Never called: there is nothing to call."""
-        raise NotImplementedError
-
-
 class McpFault(RoadbedError):
     """A request that MCP answers with an error instead of a result: its sender is at fault, not the model."""
 

@@ -43,10 +43,10 @@ from roadbed.server.engines import Engines
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
-from roadbed.server.mcp_types import NoTools
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.restarts import divide_connections
+from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
 from roadbed.sources.registry import SourceHealth, Sources
@@ -57,6 +57,7 @@ from roadbed.store.jobs import Jobs
 from roadbed.store.migrate import migrate, schema_name
 from roadbed.store.objects import ObjectStore
 from roadbed.store.state import StateLock
+from roadbed.tools.toolbox import ToolBox
 from roadbed.wire.client import UpstreamClient
 
 log = logging.getLogger("roadbed.server")
@@ -100,6 +101,7 @@ class Services:
     releases: Releases
     money: Money
     sources: Sources
+    tools: ServedTools
     exporter: OtlpExporter
     made_admin_key: str | None = None
     follower: WorkspaceFollower | None = None
@@ -118,6 +120,11 @@ class Services:
         served = self.registry.served.apps
         order = {name: position for position, name in enumerate(self.manifest.apps)}
         return sorted(served.items(), key=lambda pair: order.get(pair[0], len(order)))
+
+    @property
+    def toolbox(self) -> ToolBox:
+        """The tools that serve, with the rules of a call."""
+        return self.tools.toolbox
 
     @property
     def auto_promote(self) -> bool:
@@ -163,7 +170,7 @@ class Services:
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
         self.exporter.configure(collector_of(manifest, workspace.folder))
-        await self.sources.use(manifest.sources)
+        await self.tools.take(manifest)
         await self.knowledge.configure(manifest.sources, manifest.collections)
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
@@ -198,6 +205,7 @@ class Services:
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
             self.exporter.configure(collector_of(manifest, self.workspace.folder))
+            await self.tools.take(manifest)
             await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
         self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
@@ -301,10 +309,11 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
+        tools=await ServedTools.open(database, sources, metrics, teams),
         exporter=exporter,
         serving=serving,
     )
-    offered = NoTools(), knowledge, registry, teams, ledger
+    offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
 

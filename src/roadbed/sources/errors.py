@@ -57,3 +57,31 @@ class ResultTooLarge(TooLarge):
 
     code = "sources.result_too_large"
     hint = "name the columns that are needed, and shorten long ones in the statement"
+
+
+class QueryTooCostly(QueryRefused):
+    """The planner expects a statement to cost more than the source allows."""
+
+    code = "sources.too_costly"
+    hint = "ask for less: filter by an indexed column, a shorter period, or fewer joins"
+
+
+class SourceMayWrite(SourceMisdeclared):
+    """The role of a source may do more than read, so that no tool is run with it. The hint holds the statements."""
+
+    code = "sources.may_write"
+
+
+class RolledBack(SourceUnavailable):
+    """A change did not end and was taken back; nothing of it is in the source."""
+
+    code = "sources.rolled_back"
+    hint = "ask again; nothing was changed"
+
+
+class EndUnknown(SourceUnavailable):
+    """The connection broke while a change was being committed: it may have taken effect."""
+
+    code = "sources.end_unknown"
+    retryable = False
+    hint = "look in the source whether it took effect"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 CONNECTIONS_MAX = 4
+COST_MAX = 5_000_000.0
+
+Masking = Literal["drop", "partial", "token", "group"]
 
 Labels = Annotated[list[str], Meta(description="classification of everything in it, for example [internal]")]
 ConnectionsMax = Annotated[int, Meta(ge=1, le=32, description="most connections held to it at once")]
@@ -31,6 +34,24 @@ class _Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     visible_to: VisibleTo = None
 
 
+class DatabaseSource(_Source, frozen=True, kw_only=True):
+    """What every database has: tables as documents, and how tools may ask it."""
+
+    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
+    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    explore: Annotated[
+        bool, Meta(description="give tools that list its tables, describe one, and run checked reading SQL")
+    ] = False
+    mask: Annotated[
+        dict[str, Masking],
+        Meta(description="`table.column`, and how free SQL sees it: drop, partial, token, or only in groups"),
+    ] = {}
+    rows: Annotated[
+        dict[str, str],
+        Meta(description="a table, and which of its rows free SQL sees, such as `team = {principal.team}`"),
+    ] = {}
+
+
 class FilesSource(_Source, frozen=True, tag="files"):
     """A folder of documents, watched for changes."""
 
@@ -42,21 +63,23 @@ class FilesSource(_Source, frozen=True, tag="files"):
     bytes_max: Annotated[int, Meta(ge=1, description="largest file to read, bytes")] = 100 * 1024 * 1024
 
 
-class PostgresSource(_Source, frozen=True, tag="postgres"):
+class PostgresSource(DatabaseSource, frozen=True, tag="postgres", kw_only=True):
     """Tables of a PostgreSQL database. ``dsn`` is env:NAME, file:PATH or embedded:NAME (in our own server)."""
 
     dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME, file:PATH, embedded:NAME")]
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
     seed: Annotated[str, Meta(description="SQL file run once when an embedded database is new")] = ""
-    connections_max: ConnectionsMax = CONNECTIONS_MAX
+    cost_max: Annotated[
+        float, Meta(gt=0, description="most that the planner may expect free SQL to cost, in its own units")
+    ] = COST_MAX
+    write_dsn: Annotated[
+        str, Meta(description="reference to a second credential, for tools that write and nothing else")
+    ] = ""
 
 
-class SqliteSource(_Source, frozen=True, tag="sqlite"):
+class SqliteSource(DatabaseSource, frozen=True, tag="sqlite", kw_only=True):
     """Tables of a SQLite file, opened read-only."""
 
     path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
-    tables: Annotated[dict[str, TableConfig], Meta(description="tables whose rows become documents")] = {}
-    connections_max: ConnectionsMax = CONNECTIONS_MAX
 
 
 class UploadsSource(_Source, frozen=True, tag="uploads"):

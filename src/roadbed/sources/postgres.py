@@ -9,6 +9,7 @@ pool was rolled back and cleaned by DISCARD ALL, and one that was interrupted is
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
@@ -17,9 +18,12 @@ import asyncpg
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
+from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue_sql import POSTGRES_CATALOGUE_SQL, postgres_catalogue
 from roadbed.sources.errors import (
     CredentialsRefused,
     QueryRefused,
+    QueryTooCostly,
     SourceMisdeclared,
     SourceTimeout,
     SourceUnavailable,
@@ -102,6 +106,15 @@ class ReadConnection:
                 is_wanted = bool(page) and all(builder.take(tuple(row.values())) for row in page)
             return builder.result(columns)
 
+    async def check_cost(self, sql: str, args: Sequence[Any], cost_max: float) -> None:
+        """Ask the planner what a statement would cost. `QueryTooCostly`, and as `fetch`."""
+        plan = await self.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        cost = float(json.loads(plan)[0]["Plan"]["Total Cost"])
+        if cost > cost_max:
+            raise QueryTooCostly(
+                f"{self._name} expects the statement to cost {cost:.0f}, and {cost_max:.0f} is allowed"
+            )
+
     async def pages(self, sql: str) -> AsyncIterator[list[Any]]:
         """All rows in pages of `ROWS_PER_FETCH`, each within `STATEMENT_TIMEOUT_S`. As `fetch`."""
         async with self._within(Deadline.after(STATEMENT_TIMEOUT_S)):
@@ -117,7 +130,7 @@ class ReadConnection:
     async def begin(self, deadline: Deadline) -> None:
         """Start the read-only transaction."""
         self._deadline = deadline
-        with _translated(self._name, self.raw):
+        with translated(self._name, self.raw):
             self._transaction = self.raw.transaction(isolation="repeatable_read", readonly=True)
             await self._transaction.start()
             await self._limit(deadline.remaining_s())
@@ -131,7 +144,7 @@ class ReadConnection:
     async def end(self) -> None:
         """Leave the session as a new one."""
         transaction, self._transaction = self._transaction, None
-        with _translated(self._name, self.raw):
+        with translated(self._name, self.raw):
             await transaction.rollback()
             await self.raw.execute("DISCARD ALL")
 
@@ -139,7 +152,7 @@ class ReadConnection:
     async def _within(self, deadline: Deadline) -> AsyncIterator[None]:
         """Bound and translate what is asked of the server, and remember whether it was interrupted."""
         try:
-            with _translated(self._name, self.raw):
+            with translated(self._name, self.raw):
                 async with asyncio.timeout(deadline.remaining_s()):
                     yield
         except (asyncio.CancelledError, SourceTimeout):
@@ -242,10 +255,25 @@ class PostgresSystem:
         """A `ReadConnection` for a block, in one read-only transaction. `SourceUnavailable`, `SourceTimeout`."""
         return self._pool.lease(deadline)
 
-    async def query(self, sql: str, args: Sequence[Any], deadline: Deadline, bounds: ResultBounds) -> QueryResult:
-        """Rows of one statement."""
+    async def query(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        deadline: Deadline,
+        bounds: ResultBounds,
+        *,
+        cost_max: float | None = None,
+    ) -> QueryResult:
+        """Rows of one statement; `QueryTooCostly` when the planner expects it to cost more than ``cost_max``."""
         async with self._pool.lease(deadline) as connection:
+            if cost_max is not None:
+                await connection.check_cost(sql, args, cost_max)
             return await connection.query(sql, args, bounds)
+
+    async def catalogue(self, deadline: Deadline) -> Catalogue:
+        """The tables and columns that the role may read, with their comments."""
+        async with self._pool.lease(deadline) as connection:
+            return postgres_catalogue(await connection.fetch(POSTGRES_CATALOGUE_SQL))
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""
@@ -268,7 +296,7 @@ class PostgresSystem:
 
 
 @contextmanager
-def _translated(name: str, raw: Any) -> Iterator[None]:
+def translated(name: str, raw: Any) -> Iterator[None]:
     """asyncpg's errors as this room's; a database's own text is passed on where it cannot quote a value."""
     try:
         yield

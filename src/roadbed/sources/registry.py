@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret, resolve_secret
 from roadbed.sources.bulkhead import Bulkhead
-from roadbed.sources.errors import SourceUnavailable
+from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.errors import SourceMayWrite, SourceUnavailable
 from roadbed.sources.manifest import PostgresSource, SourceConfig, SqliteSource
 from roadbed.sources.pool import WAITING_MAX, PoolSettings, PoolState
 from roadbed.sources.postgres import PostgresSystem, ReadConnection
@@ -29,6 +31,8 @@ from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, Resu
 from roadbed.sources.rights import Warned, rights_warning
 from roadbed.sources.rows import STATEMENT_TIMEOUT_S
 from roadbed.sources.sqlite import SqliteSystem
+from roadbed.sources.sqlite_rules import Authorizer
+from roadbed.sources.writing import Changed, change
 
 EMBEDDED = "embedded:"
 SEED_BYTES_MAX = 64 * 1024 * 1024
@@ -37,6 +41,7 @@ SEED_CONNECT_S = 10.0
 READING_WAIT_S = 600.0
 DRAIN_S = 30.0
 CLOSE_S = 2.0
+CATALOGUE_S = 60.0
 
 
 class EmbeddedDatabase(Protocol):
@@ -86,6 +91,8 @@ class _Open:
     target: tuple[object, ...]
     system: PostgresSystem | SqliteSystem
     readings: Bulkhead
+    catalogue: Catalogue | None = None
+    catalogue_until_s: float = 0.0
 
 
 class Sources:
@@ -146,13 +153,69 @@ class Sources:
         deadline: Deadline,
         rows_max: int = ROWS_MAX,
         bytes_max: int = RESULT_BYTES_MAX,
+        cost_max: float | None = None,
+        authorizer: Authorizer | None = None,
     ) -> QueryResult:
         """Rows of one reading statement, with ``$1`` (PostgreSQL) or ``?1`` (SQLite) for its arguments.
 
         As `connection`, and `QueryRefused`, `ResultTooLarge`. Cancelling the caller stops the statement in the source.
+        ``cost_max`` bounds what PostgreSQL's planner expects, ``authorizer`` what SQLite lets the statement touch.
         """
         system = (await self._opened(name, deadline)).system
-        return await system.query(sql, args, deadline, ResultBounds(rows_max, bytes_max))
+        bounds = ResultBounds(rows_max, bytes_max)
+        if isinstance(system, SqliteSystem):
+            return await system.query(sql, args, deadline, bounds, authorizer=authorizer)
+        return await system.query(sql, args, deadline, bounds, cost_max=cost_max)
+
+    async def catalogue(self, name: str, deadline: Deadline) -> Catalogue:
+        """The tables and columns that a source's role may read, at most `CATALOGUE_S` old. As `query`."""
+        opened = await self._opened(name, deadline)
+        now_s = time.monotonic()
+        if opened.catalogue is not None and now_s < opened.catalogue_until_s:
+            return opened.catalogue
+        found = await opened.system.catalogue(deadline)
+        opened.catalogue, opened.catalogue_until_s = found, now_s + CATALOGUE_S
+        return found
+
+    def forget_catalogue(self, name: str) -> None:
+        """Ask for the catalogue anew at the next call: a statement showed that it is no longer right."""
+        if name in self._open:
+            self._open[name].catalogue = None
+
+    async def require_reader(self, name: str, deadline: Deadline) -> None:
+        """`SourceMayWrite` when a source's role may do more than read; those of our own server are made right."""
+        config = self._declared.get(name)
+        if not isinstance(config, PostgresSource) or config.dsn.startswith(EMBEDDED):
+            return
+        system = (await self._opened(name, deadline)).system
+        assert isinstance(system, PostgresSystem)
+        if system.rights is None:
+            async with system.connection(deadline):
+                pass
+        if system.rights is None:
+            raise SourceMayWrite(f"the source {name} does not tell what its role may do, so tools do not use it")
+        warned = rights_warning(system.rights, list(config.tables))
+        if warned is not None:
+            raise SourceMayWrite(f"{name}: {warned.message}, so tools do not use it", hint="\n".join(warned.fix))
+
+    async def change(self, name: str, sql: str, args: Sequence[Any], deadline: Deadline, *, is_dry: bool) -> Changed:
+        """Run one changing statement with the source's ``write_dsn``; dry, it is taken back. As `writing.change`."""
+        config = self._declared.get(name)
+        if not isinstance(config, PostgresSource) or not config.write_dsn:
+            raise ConfigError(
+                f"the source {name} has no write_dsn", hint="only PostgreSQL sources with one are changed"
+            )
+        await self._opened(name, deadline)  # makes and seeds an embedded one
+        return await change(name, await self._write_credential(name, config), sql, args, deadline, is_dry=is_dry)
+
+    async def _write_credential(self, name: str, config: PostgresSource) -> Callable[[], Secret]:
+        if not config.write_dsn.startswith(EMBEDDED):
+            return lambda: resolve_secret(config.write_dsn, base=self._folder, where=f"sources.{name}.write_dsn")
+        if self._embedded is None:
+            raise ConfigError(f"sources.{name}.write_dsn needs the embedded database, and --database names another")
+        database = await self._embedded.create_database(config.write_dsn.removeprefix(EMBEDDED))
+        made = Secret(database.owner_dsn)
+        return lambda: made
 
     def states(self) -> list[SourceHealth]:
         """The health of every declared source that has connections, by name. Asks nobody."""

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from roadbed.kernel.deadline import Deadline
+from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue_sql import CATALOGUE_COLUMNS_MAX, SQLITE_CATALOGUE_SQL, sqlite_catalogue
 from roadbed.sources.errors import (
     QueryRefused,
     ResultTooLarge,
@@ -31,6 +33,7 @@ from roadbed.sources.manifest import TableConfig
 from roadbed.sources.pool import Pool, PoolSettings, PoolState, Tidied
 from roadbed.sources.result import Column, ColumnType, QueryResult, ResultBounds, ResultBuilder, check_columns
 from roadbed.sources.rows import ROWS_PER_FETCH, STATEMENT_TIMEOUT_S, SourceRow, quoted, row_of
+from roadbed.sources.sqlite_rules import Authorizer
 
 STEPS_PER_LOOK = 10_000
 # SQLite waits for a lock without looking at anything else, so it waits in slices.
@@ -179,10 +182,24 @@ class SqliteSystem:
         self._driver = SqliteDriver(name, path, size)
         self._pool: Pool[SqliteConnection] = Pool(name, self._driver, size, settings)
 
-    async def query(self, sql: str, args: Sequence[Any], deadline: Deadline, bounds: ResultBounds) -> QueryResult:
-        """Rows of one statement, with ``?1`` for arguments."""
+    async def query(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        deadline: Deadline,
+        bounds: ResultBounds,
+        *,
+        authorizer: Authorizer | None = None,
+    ) -> QueryResult:
+        """Rows of one statement, with ``?1`` for arguments. The authorizer says what it may touch."""
         async with self._pool.lease(deadline) as connection:
-            return await self._driver.run(connection, partial(_bounded, sql, tuple(args), bounds), deadline)
+            task = partial(_bounded, sql, tuple(args), bounds)
+            return await self._driver.run(connection, _authorized(task, authorizer) if authorizer else task, deadline)
+
+    async def catalogue(self, deadline: Deadline) -> Catalogue:
+        """The tables and views of the file with their columns."""
+        bounds = ResultBounds(rows_max=CATALOGUE_COLUMNS_MAX)
+        return sqlite_catalogue((await self.query(SQLITE_CATALOGUE_SQL, (), deadline, bounds)).rows)
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""
@@ -211,6 +228,19 @@ class SqliteSystem:
         """Drain and close the pool and its threads."""
         await self._pool.close(drain_s)
         self._driver.end_threads()
+
+
+def _authorized(
+    task: Callable[[sqlite3.Connection], QueryResult], authorizer: Authorizer
+) -> Callable[[sqlite3.Connection], QueryResult]:
+    def run(raw: sqlite3.Connection) -> QueryResult:
+        raw.set_authorizer(authorizer)
+        try:
+            return task(raw)
+        finally:
+            raw.set_authorizer(None)
+
+    return run
 
 
 def _bounded(sql: str, args: tuple[Any, ...], bounds: ResultBounds, raw: sqlite3.Connection) -> QueryResult:

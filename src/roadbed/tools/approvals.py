@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
 from roadbed.store.database import Database, Row
@@ -147,7 +148,7 @@ class Approvals:
 
     async def begin(self, waiting: Approval, tool: Tool, approver: Principal) -> None:
         """Note the approval and the effect that is about to begin, in one transaction. `ApprovalInvalid`."""
-        request = ToolRequest(waiting.arguments, waiting.principal(), _NO_DEADLINE)
+        request = ToolRequest(waiting.arguments, waiting.principal(), Deadline(0.0))
         if _digest(waiting.tool, request, waiting.nonce) != waiting.digest or tool.effect != waiting.effect:
             raise ApprovalInvalid("the call is not the one that was asked for")
         self._check_approver(waiting, approver)
@@ -201,9 +202,8 @@ class Approvals:
             raise ApprovalInvalid("there is no such approval, or it was decided before, or has expired")
 
 
-_NO_DEADLINE: Any = None
-# Failures of getting a connection: the statement was not sent.
-_NEVER_ACTED = frozenset({"sources.busy", "sources.credentials_refused", "sources.not_reached"})
+# Failures of which it is known that nothing was changed.
+_NEVER_ACTED = frozenset({"sources.busy", "sources.credentials_refused", "sources.rolled_back"})
 
 
 def effect_key(waiting: Approval) -> str:

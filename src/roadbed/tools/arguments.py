@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from roadbed.kernel.config import nearest
 from roadbed.tools.errors import ArgumentsInvalid
 
 VALUES_SHOWN_MAX = 8
+ERRORS_LOOKED_AT_MAX = 8
 ARGUMENTS_BYTES_MAX = 64 * 1024
 
 Checker = Callable[[Mapping[str, Any]], None]
@@ -33,9 +35,10 @@ def checker_of(schema: Mapping[str, Any]) -> Checker:
     validator = Draft202012Validator(dict(schema), registry=Registry())  # which fetches nothing
 
     def check(arguments: Mapping[str, Any]) -> None:
-        error = next(validator.iter_errors(arguments), None)
-        if error is not None:
-            raise _described(error)
+        if errors := list(islice(validator.iter_errors(arguments), ERRORS_LOOKED_AT_MAX)):
+            # A wrong name explains the one that is missing, so it is told first.
+            errors.sort(key=lambda error: error.validator != "additionalProperties")
+            raise _described(errors[0])
 
     return check
 
@@ -74,7 +77,11 @@ def _described(error: Any) -> ArgumentsInvalid:
             hint = f"allowed: {shown}{', …' if len(wanted) > VALUES_SHOWN_MAX else ''}"
         case "type":
             kind = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            field, what, hint = where, f"{where or 'the arguments'} must be of type {kind}", _described_type(error.schema)
+            field, what, hint = (
+                where,
+                f"{where or 'the arguments'} must be of type {kind}",
+                _described_type(error.schema),
+            )
         case _:
             field, what = where, f"{where or 'the arguments'} does not fit {rule} {str(wanted)[:100]}"
             hint = _described_type(error.schema)

@@ -72,7 +72,7 @@ class LastResults(Generic[K]):
         age_s = max(0.0, time.time() - kept_s)
         if age_s > age_s_max:
             return None
-        aged = tuple(replace(origin, age_s=round(origin.age_s + age_s, 3)) for origin in ok.provenance)
+        aged = tuple(replace(origin, age_s=origin.age_s + age_s) for origin in ok.provenance)
         return replace(ok, provenance=aged)
 
     def clear(self) -> None:

@@ -205,7 +205,9 @@ class ToolBox:
             async with asyncio.timeout(request.deadline.remaining_s() + GRACE_S):
                 return await tool.run(request)
         except TimeoutError:
-            raise DeadlineExceeded(f"{tool.name} did not end in time", hint="ask for less, or allow more time") from None
+            raise DeadlineExceeded(
+                f"{tool.name} did not end in time", hint="ask for less, or allow more time"
+            ) from None
         except RoadbedError:
             raise
         except Exception as error:
@@ -282,7 +284,7 @@ UNKNOWN_HINT = "list the tools that you may call: roadbed tools list, or GET /ap
 
 
 def outcome_of(error: RoadbedError, tool: Tool) -> Refused | Failed:
-    """An error as the outcome of a call: what the caller can mend is refused, what the source does not do has failed."""
+    """An error as the outcome of a call: what a caller can mend is refused, all else has failed."""
     if isinstance(error, InvalidRequest | RefusedError | SourceMisdeclared):
         return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "")
     is_retryable = error.retryable and tool.effect == "read"

@@ -1,0 +1,202 @@
+"""The tools of a database with ``explore: true``: list its tables, describe one, run checked reading SQL.
+
+Free SQL passes the gate with the catalogue as the source's role sees it, the source's masks, and its row filters for
+this caller; what runs is the gate's text, behind the engine's own rights, and masks are applied to the rows. The
+invariant: nothing here sends text of a caller to a database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from roadbed.kernel.config import nearest
+from roadbed.kernel.label import parse_label
+from roadbed.kernel.principal import Principal
+from roadbed.sources.catalogue import Catalogue, SqlDialect
+from roadbed.sources.errors import QueryRefused, QueryTooCostly
+from roadbed.sources.manifest import DatabaseSource, PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.registry import Sources
+from roadbed.sources.sqlite_rules import reading_authorizer
+from roadbed.tools.providers.sql import CELLS_BYTES_MAX, ok_of
+from roadbed.tools.tables import OUTPUT_SCHEMA
+from roadbed.tools.types import Ok, Outcome, Provenance, Refused, Tool, ToolRequest
+
+TABLES_MAX = 500
+ROWS_MAX = 1_000
+SQL_CHARACTERS_MAX = 16 * 1024
+TOKEN_CHARACTERS = 12
+
+_NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+_TABLE = {
+    "type": "object",
+    "properties": {"table": {"type": "string", "maxLength": 200, "description": "a table of the source"}},
+    "required": ["table"],
+    "additionalProperties": False,
+}
+_SQL = {
+    "type": "object",
+    "properties": {
+        "sql": {"type": "string", "maxLength": SQL_CHARACTERS_MAX, "description": "one SELECT over the source's tables"}
+    },
+    "required": ["sql"],
+    "additionalProperties": False,
+}
+
+
+def explore_tools(sources: Mapping[str, SourceConfig], connections: Sources, key: bytes) -> list[Tool]:
+    """Three tools for each source that may be explored. ``key`` makes the tokens of masked values."""
+    made: list[Tool] = []
+    for name, config in sources.items():
+        if isinstance(config, PostgresSource | SqliteSource) and config.explore:
+            dialect: SqlDialect = "postgres" if isinstance(config, PostgresSource) else "sqlite"
+            explorer = Explorer(name, config, dialect, connections, key)
+            cost_max = config.cost_max if isinstance(config, PostgresSource) else None
+            made += explorer.tools(cost_max)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Explorer:
+    """One database that may be explored, of whatever kind."""
+
+    name: str
+    config: DatabaseSource
+    dialect: SqlDialect
+    sources: Sources
+    key: bytes
+
+    def tools(self, cost_max: float | None = None) -> list[Tool]:
+        """The three tools."""
+        words = {"postgres": "PostgreSQL", "sqlite": "SQLite", "mysql": "MySQL", "duckdb": "DuckDB"}[self.dialect]
+
+        async def query(request: ToolRequest) -> Outcome:
+            return await self.query(request, cost_max)
+
+        return [
+            self._tool("tables", f"Lists the tables of {self.name}, with what each holds.", _NOTHING, self.tables),
+            self._tool(
+                "describe", f"Describes one table of {self.name}: columns, types, notes.", _TABLE, self.describe
+            ),
+            self._tool(
+                "query",
+                f"Runs one reading statement in {words} over the tables of {self.name}: a SELECT, at most {ROWS_MAX} "
+                f"rows. Ask {self.name}_tables and {self.name}_describe for names first.",
+                _SQL,
+                query,
+                OUTPUT_SCHEMA,
+            ),
+        ]
+
+    def _tool(
+        self,
+        suffix: str,
+        description: str,
+        schema: Mapping[str, Any],
+        run: Callable[[ToolRequest], Any],
+        output: Mapping[str, Any] | None = None,
+    ) -> Tool:
+        visible = frozenset(self.config.visible_to) if self.config.visible_to is not None else None
+        return Tool(
+            name=f"{self.name}_{suffix}",
+            description=description,
+            source=self.name,
+            run=run,
+            input_schema=schema,
+            output_schema=output,
+            label=parse_label(self.config.labels),
+            visible_to=visible,
+        )
+
+    async def tables(self, request: ToolRequest) -> Outcome:
+        """Tables with their comments."""
+        catalogue = await self._catalogue(request)
+        comments = catalogue.comments or {}
+        found = [
+            {"table": name, "columns": len(columns), "about": comments.get(name, "")}
+            for name, columns in list(catalogue.tables.items())[:TABLES_MAX]
+        ]
+        return Ok(
+            {"dialect": catalogue.dialect, "tables": found},
+            (Provenance(self.name, "tables", time.time()),),
+            is_truncated=len(catalogue.tables) > TABLES_MAX,
+        )
+
+    async def describe(self, request: ToolRequest) -> Outcome:
+        """One table's columns; those that are dropped by a mask are not there."""
+        catalogue = await self._catalogue(request)
+        table = request.arguments["table"]
+        columns = catalogue.tables.get(table)
+        if columns is None:
+            hint = nearest(table, list(catalogue.tables)) or f"ask {self.name}_tables for the names"
+            return Refused("tools.unknown_table", f"{self.name} has no such table", hint=hint, param="table")
+        comments, masks = catalogue.comments or {}, self._masks().get(table, {})
+        shown = [
+            {
+                "column": column,
+                "type": kind,
+                "about": comments.get(f"{table}.{column}", ""),
+                **({"masked": masks[column]} if column in masks else {}),
+            }
+            for column, kind in columns.items()
+            if masks.get(column) != "drop"
+        ]
+        data = {"table": table, "about": comments.get(table, ""), "columns": shown}
+        return Ok(data, (Provenance(self.name, table, time.time()),))
+
+    async def query(self, request: ToolRequest, cost_max: float | None) -> Outcome:
+        """Checked free SQL."""
+        from roadbed.tools.sql.gate import check
+        from roadbed.tools.sql.masks import mask_rows
+        from roadbed.tools.sql.policy import GatePolicy
+        from roadbed.tools.sql.predicates import predicate_for
+
+        catalogue = await self._catalogue(request)
+        principal = request.principal
+        filters = {table: predicate_for(text, principal, self.dialect) for table, text in self.config.rows.items()}
+        policy = GatePolicy(self._masks(), filters, ROWS_MAX)
+        checked = await asyncio.to_thread(check, request.arguments["sql"], catalogue, policy)
+        try:
+            result = await self.sources.query(
+                self.name,
+                checked.sql,
+                deadline=request.deadline,
+                rows_max=ROWS_MAX,
+                bytes_max=CELLS_BYTES_MAX,
+                cost_max=cost_max,
+                authorizer=self._authorizer(catalogue) if self.dialect == "sqlite" else None,
+            )
+        except QueryTooCostly:
+            raise
+        except QueryRefused:
+            self.sources.forget_catalogue(self.name)  # the schema may have changed under it
+            raise
+        result = mask_rows(checked, result, lambda value: self._token(principal, value))
+        return ok_of(result, self.name, ", ".join(checked.tables), checked.sql)
+
+    async def _catalogue(self, request: ToolRequest) -> Catalogue:
+        await self.sources.require_reader(self.name, request.deadline)
+        return await self.sources.catalogue(self.name, request.deadline)
+
+    def _masks(self) -> dict[str, dict[str, Any]]:
+        masks: dict[str, dict[str, Any]] = {}
+        for place, kind in self.config.mask.items():
+            table, _, column = place.rpartition(".")
+            masks.setdefault(table, {})[column] = kind
+        return masks
+
+    def _authorizer(self, catalogue: Catalogue) -> Any:
+        hidden = [place for place, kind in self.config.mask.items() if kind == "drop"]
+        return reading_authorizer(catalogue.tables, hidden)
+
+    def _token(self, principal: Principal, value: str) -> str:
+        """The same word for the same value in the caller's team, and another in every other team."""
+        bound = f"mask\0{self.name}\0{principal.team}\0{value}".encode()
+        digest = hmac.digest(self.key, bound, hashlib.sha256)
+        return f"token_{base64.b32encode(digest).decode()[:TOKEN_CHARACTERS]}"

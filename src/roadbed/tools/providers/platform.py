@@ -1,0 +1,37 @@
+"""The tool ``platform_status``: which sources are well, which are not, and since when. Asks nobody."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from roadbed.sources.registry import SourceHealth
+from roadbed.tools.types import Ok, Outcome, Provenance, Tool, ToolRequest
+
+NAME = "platform_status"
+SOURCE = "roadbed"
+
+
+def platform_tools(states: Callable[[], Sequence[SourceHealth]]) -> list[Tool]:
+    """The one tool of the deployment itself."""
+
+    async def run(request: ToolRequest) -> Outcome:
+        sources = []
+        for found in states():
+            pool = found.pool
+            failed_at = pool.last_failure_at if pool is not None else None
+            sources.append(
+                {
+                    "source": found.name,
+                    "type": found.type,
+                    "is_well": found.is_well,
+                    "last_failure": pool.last_failure if pool is not None else "",
+                    "last_failure_at": failed_at.isoformat() if failed_at is not None else None,
+                    "waiting": pool.waiting if pool is not None else 0,
+                }
+            )
+        return Ok({"sources": sources}, (Provenance(SOURCE, NAME, time.time()),))
+
+    description = "Which data sources are well and which are not, with the last failure of each and when it was."
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    return [Tool(NAME, description, SOURCE, run, input_schema=schema, timeout_s=1.0, is_trusted=True)]

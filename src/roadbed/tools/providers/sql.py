@@ -1,0 +1,151 @@
+"""Declared SQL tools of PostgreSQL and SQLite sources: the ``sql`` of the manifest with typed parameters.
+
+Names and schemas need no reachable source. A reading tool runs in the source's read-only connection, behind its role or
+an authorizer; a changing one needs the source's ``write_dsn`` and an approval, and its preview is a dry run that is
+taken back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from roadbed.kernel.config import parse_duration_s
+from roadbed.kernel.label import parse_label
+from roadbed.sources.manifest import PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.registry import Sources
+from roadbed.sources.result import QueryResult, ResultBounds, ResultBuilder
+from roadbed.sources.sqlite_rules import reading_authorizer
+from roadbed.tools.errors import ToolMisdeclared
+from roadbed.tools.manifest import ToolConfig
+from roadbed.tools.providers.sql_places import Statement, Style, parse_statement, schema_of
+from roadbed.tools.tables import OUTPUT_SCHEMA, table_of
+from roadbed.tools.types import RESULT_BYTES_MAX, Ok, Outcome, Provenance, Tool, ToolRequest
+
+CELLS_BYTES_MAX = RESULT_BYTES_MAX
+AUTHORIZER = reading_authorizer()
+
+
+def declared_sql_tools(
+    sources: Mapping[str, SourceConfig], tools: Mapping[str, ToolConfig], connections: Sources
+) -> list[Tool]:
+    """The declared tools of database sources. `ToolMisdeclared`."""
+    made = []
+    for name, config in tools.items():
+        source = sources.get(config.source)
+        if isinstance(source, PostgresSource | SqliteSource):
+            made.append(_declared(name, config, source, connections))
+    return made
+
+
+def check_declared(name: str, config: ToolConfig, source: PostgresSource | SqliteSource) -> None:
+    """`ToolMisdeclared` when a declared tool cannot work on its source, as far as is known without asking it."""
+    if not config.sql:
+        raise ToolMisdeclared(f"tools.{name} has no sql", hint=f"{config.source} is a database: write one statement")
+    if config.effect != "read" and not (isinstance(source, PostgresSource) and source.write_dsn):
+        raise ToolMisdeclared(
+            f"tools.{name} changes {config.source}, which has no write_dsn",
+            hint="give the PostgreSQL source a write_dsn with a role that may do this and nothing more",
+        )
+    parse_statement(name, config.sql, config.parameters, _style(source))
+
+
+def _style(source: PostgresSource | SqliteSource) -> Style:
+    return "postgres" if isinstance(source, PostgresSource) else "sqlite"
+
+
+def _declared(name: str, config: ToolConfig, source: PostgresSource | SqliteSource, connections: Sources) -> Tool:
+    check_declared(name, config, source)
+    statement = parse_statement(name, config.sql, config.parameters, _style(source))
+    runner = _Runner(name, config, statement, _style(source), connections)
+    visible = [frozenset(teams) for teams in (source.visible_to, config.visible_to) if teams is not None]
+    changes = config.effect != "read"
+    description = config.description + (f"\nReturns: {config.returns}" if config.returns else "")
+    return Tool(
+        name=name,
+        description=description,
+        source=config.source,
+        run=runner.change if changes else runner.read,
+        preview=runner.preview if changes else None,
+        input_schema=schema_of(config.parameters),
+        output_schema=None if changes else OUTPUT_SCHEMA,
+        effect=config.effect,
+        label=parse_label([*source.labels, *config.labels]),
+        visible_to=frozenset.intersection(*visible) if visible else None,
+        timeout_s=parse_duration_s(config.timeout),
+        rate=config.rate,
+        stale_max_s=parse_duration_s(config.stale_max) if config.stale_max and not changes else 0.0,
+        counts_rows=not changes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Runs one declared statement."""
+
+    name: str
+    config: ToolConfig
+    statement: Statement
+    style: Style
+    sources: Sources
+
+    async def read(self, request: ToolRequest) -> Outcome:
+        """The rows, from where the cursor points."""
+        source, rows_max = self.config.source, self.config.rows_max
+        args = self._args(request)
+        sql = paged(self.statement.text, request.cursor, self.style)
+        if self.style == "postgres":
+            await self.sources.require_reader(source, request.deadline)
+        result = await self.sources.query(
+            source,
+            sql,
+            args,
+            deadline=request.deadline,
+            rows_max=rows_max,
+            bytes_max=CELLS_BYTES_MAX,
+            authorizer=AUTHORIZER if self.style == "sqlite" else None,
+        )
+        return ok_of(result, source, self.name, self.statement.text)
+
+    async def preview(self, request: ToolRequest) -> Mapping[str, Any]:
+        """How many rows a change would touch: it is made and taken back."""
+        source = self.config.source
+        changed = await self.sources.change(
+            source, self.statement.text, self._args(request), request.deadline, is_dry=True
+        )
+        return {"source": source, "statement": self.statement.text, "rows": changed.rows}
+
+    async def change(self, request: ToolRequest) -> Outcome:
+        """Make the change."""
+        source = self.config.source
+        changed = await self.sources.change(
+            source, self.statement.text, self._args(request), request.deadline, is_dry=False
+        )
+        data: dict[str, Any] = {"rows_changed": changed.rows}
+        if changed.columns:
+            builder = ResultBuilder(ResultBounds())
+            for row in changed.returned:
+                builder.take(row)
+            shown = table_of(builder.result(()))["rows"]
+            data["returned"] = [dict(zip(changed.columns, row, strict=True)) for row in shown]
+        return Ok(data, (Provenance(source, self.name, time.time(), self.statement.text),))
+
+    def _args(self, request: ToolRequest) -> list[Any]:
+        return self.statement.values(request.arguments, self.config.parameters, self.style)
+
+
+def paged(sql: str, cursor: str, style: Style) -> str:
+    """A reading statement from the row on at which a page begins. ``cursor`` was signed by the toolbox."""
+    start = int(cursor or 0)
+    if not start:
+        return sql
+    limit = "" if style == "postgres" else "LIMIT -1 "
+    return f"SELECT * FROM ({sql}\n) AS page {limit}OFFSET {start}"  # noqa: S608
+
+
+def ok_of(result: QueryResult, source: str, resource: str, statement: str) -> Ok:
+    """The outcome of a reading statement."""
+    origin = Provenance(source, resource, time.time(), statement)
+    return Ok(table_of(result), (origin,), is_truncated=result.is_truncated)
