@@ -243,7 +243,7 @@ def _opened(cursor: str) -> tuple[str, str]:
     try:
         if len(cursor) > CURSOR_CHARACTERS_MAX:
             raise ValueError
-        first, _, second = base64.urlsafe_b64decode(cursor).decode().partition("\0")
+        first, _, second = base64.b64decode(cursor, b"-_", validate=True).decode().partition("\0")
     except ValueError:
         raise McpFault(INVALID_PARAMS, "the cursor is not one of this list") from None
     return first, second
@@ -259,10 +259,11 @@ async def _telling(caller: Caller, tool: Tool) -> AsyncIterator[None]:
     async def tell() -> None:
         seconds = 0.0
         while True:
-            await caller.progress(seconds, tool.timeout_s, f"{tool.name} runs")
             await asyncio.sleep(PROGRESS_S)
             seconds += PROGRESS_S
+            await caller.progress(seconds, tool.timeout_s, f"{tool.name} runs")
 
+    await caller.progress(0.0, tool.timeout_s, f"{tool.name} runs")
     telling = asyncio.create_task(tell(), name="mcp-progress")
     try:
         yield
