@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -354,7 +355,9 @@ def _verified(presented: bytes, key: Any, algorithm: str) -> dict[str, Any]:
     from joserfc.errors import JoseError
 
     try:
-        return dict(jwt.decode(presented.decode("ascii"), key, algorithms=[algorithm]).claims)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that `EdDSA` has a newer name; issuers will use both for years
+            return dict(jwt.decode(presented.decode("ascii"), key, algorithms=[algorithm]).claims)
     except (JoseError, ValueError, TypeError):  # a key of another type than the algorithm's is a ValueError
         raise TokenRefused from None
 
