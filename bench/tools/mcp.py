@@ -157,10 +157,13 @@ def measure(process: subprocess.Popen[bytes], url: str, calls: int, *, is_modern
 
 def cpu_s(pid: int) -> float:
     """CPU seconds that a process used so far, from the kernel's nanosecond account."""
-    return sum(
-        int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
-        for task in os.listdir(f"/proc/{pid}/task")
-    ) / 1e9
+    return (
+        sum(
+            int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
+            for task in os.listdir(f"/proc/{pid}/task")
+        )
+        / 1e9
+    )
 
 
 def wait_until_up(process: subprocess.Popen[bytes], url: str) -> None:
@@ -214,8 +217,12 @@ def main() -> None:
                 eras = (True, False) if is_modern else (False,)
                 for era in eras:
                     label = f"{peer} {'2026-07-28' if era else '2025-11-25'}"
-                    figures[label] = measure(process, address.rstrip("/") + ("/" if peer == "bare SDK" else ""),
-                                             arguments.calls, is_modern=era)
+                    figures[label] = measure(
+                        process,
+                        address.rstrip("/") + ("/" if peer == "bare SDK" else ""),
+                        arguments.calls,
+                        is_modern=era,
+                    )
         for label, value in figures.items():
             print(f"{label:24} {value:8.0f} us CPU a call")
 

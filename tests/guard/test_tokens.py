@@ -75,7 +75,14 @@ class Issuer:
         if path == "/keys":
             public = KeySet(self.keys).as_dict(private=False)
             # A symmetric key in the set must not make HMAC with a known value work.
-            return json.dumps({"keys": [*public["keys"], {"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "kid": "shared"}]}).encode()
+            return json.dumps(
+                {
+                    "keys": [
+                        *public["keys"],
+                        {"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "kid": "shared"},
+                    ]
+                }
+            ).encode()
         return b""
 
     def token(self, key: Any = RSA, alg: str = "RS256", header: dict[str, Any] | None = None, **claims: Any) -> bytes:
@@ -117,6 +124,7 @@ async def tokens(issuer: Issuer, clock: FixedClock) -> AsyncIterator[Tokens]:
     await client.close()
 
 
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # by the issuer here, when it signs
 async def test_a_caller_gets_team_and_roles_by_claims(issuer: Issuer, tokens: Tokens) -> None:
     guest = tokens.authenticate(issuer.token())
     boss = tokens.authenticate(issuer.token(EDWARDS, "EdDSA", team="staff", groups=["ops", "x"], sub="boss"))

@@ -312,9 +312,7 @@ async def test_the_older_eras_open_without_a_session(server: Serving, version: s
 async def test_each_of_their_requests_stands_alone(server: Serving, version: str) -> None:
     listed = await server.post(rpc("tools/list"), mcp_protocol_version=version)
     assert "one" in [tool["name"] for tool in listed.json()["result"]["tools"]]
-    called = await server.post(
-        rpc("tools/call", {"name": "one", "arguments": {"id": 1}}), mcp_protocol_version=version
-    )
+    called = await server.post(rpc("tools/call", {"name": "one", "arguments": {"id": 1}}), mcp_protocol_version=version)
     result = called.json()["result"]
     assert result["structuredContent"] == {"rows": [[1, "Oslo"]]}
     assert "resultType" not in result

@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"# {name}: {where}")
         print(body if isinstance(body, str) else json.dumps(body, indent=2))
         print()
-    print(f"# a key of its own for each client: roadbed keys create --name CLIENT --team TEAM; it goes in {KEY_VARIABLE}")
+    print(
+        f"# a key of its own for each client: roadbed keys create --name CLIENT --team TEAM; it goes in {KEY_VARIABLE}"
+    )
     return 0
 
 
