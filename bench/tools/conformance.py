@@ -2,9 +2,9 @@
 
     python bench/tools/conformance.py [--folder FOLDER] [--revision 2026-07-28]...
 
-Needs npm and Node 22 (`--node PATH` names another). The packages are installed under ``--folder`` at the first run. The
-server is `roadbed.testing.mcp_suite`: our adapter and wire with the suite's own tools. Fails when a scored scenario of a
-revision fails that is not in `BY_DESIGN`: what needs a session or a way back to the client, which no era is given here.
+Needs npm and Node 22 (`--node PATH` names another). The packages are installed under ``--folder`` at the first run.
+The server is `roadbed.testing.mcp_suite`: our adapter and wire with the suite's own tools. Fails when a scored scenario
+of a revision fails that is not in `BY_DESIGN`: what needs a session or a way back to the client, which no era is given.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Issuer:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 outer.asked.append(self.path)
                 body = outer.answer(self.path)
                 self.send_response(outer.status if body else 404)
@@ -128,7 +128,7 @@ async def tokens(issuer: Issuer, clock: FixedClock) -> AsyncIterator[Tokens]:
 async def test_a_caller_gets_team_and_roles_by_claims(issuer: Issuer, tokens: Tokens) -> None:
     guest = tokens.authenticate(issuer.token())
     boss = tokens.authenticate(issuer.token(EDWARDS, "EdDSA", team="staff", groups=["ops", "x"], sub="boss"))
-    assert (guest.team, guest.roles, guest.name) == ("guests", {"member"}, "anna")
+    assert (guest.team, guest.roles, guest.name) == ("guests", frozenset({"member"}), "anna")
     assert (boss.team, boss.is_admin) == ("staff", True)
     assert guest.id != boss.id
     assert tokens.authenticate(issuer.token()) == guest

@@ -349,7 +349,7 @@ async def test_a_client_that_can_ask_is_asked_and_calls_again(
 
 
 async def test_a_state_is_good_for_its_caller_and_arguments_alone(server: Serving) -> None:
-    can = {"elicitation": {}}
+    can: dict[str, Any] = {"elicitation": {}}
     state = (await server.call("pay", {"id": 1}, capabilities=can))["requestState"]
     tries: list[tuple[str, dict[str, Any], str]] = [
         ("berit", {"id": 1}, state),

@@ -91,11 +91,12 @@ def configurations(url: str, command: list[str]) -> dict[str, tuple[str, Any]]:
     """By client: where its configuration lies, and what goes into it."""
     address = f"{url.rstrip('/')}/mcp"
     stdio = {"command": command[0], "args": command[1:]}
-    secret = "${input:roadbed-key}"
     by_http = {"url": address, "headers": {"Authorization": f"Bearer ${{env:{KEY_VARIABLE}}}"}}
     vscode = {
         "inputs": [{"id": "roadbed-key", "type": "promptString", "description": "Roadbed key", "password": True}],
-        "servers": {"roadbed": {"type": "http", "url": address, "headers": {"Authorization": f"Bearer {secret}"}}},
+        "servers": {
+            "roadbed": {"type": "http", "url": address, "headers": {"Authorization": "Bearer ${input:roadbed-key}"}}
+        },
     }
     line = f'claude mcp add --transport http roadbed {address} --header "Authorization: Bearer ${KEY_VARIABLE}"'
     return {

@@ -200,7 +200,7 @@ class _Handlers:
 
     def input_schema(self, name: str) -> Mapping[str, Any] | None:
         caller = _asking.get()
-        return self._offering.input_schema(name, caller.principal) if caller is not None else None
+        return self._offering.input_schema(name, caller) if caller is not None else None
 
     async def tools(self, ctx: Context, params: Any) -> Any:
         return await _answered(self._offering.tools(_caller(ctx), _cursor(params)))

@@ -151,7 +151,7 @@ class McpAddress:
         if "progressToken" in params.meta or "io.modelcontextprotocol/logLevel" in params.meta:
             return True
         is_call = head.method == "tools/call" and isinstance(params.name, str)
-        return is_call and self._mcp.offering.needs_stream(params.name, caller.principal)
+        return is_call and self._mcp.offering.needs_stream(params.name, caller)
 
     async def _answer(self, request: HotRequest, caller: Caller, in_stream: bool) -> None:
         bridge = _Bridge(request)

@@ -59,18 +59,22 @@ class Workspace:
     lists_ttl_s: float = 60.0
     console_url: str = "/console"
 
-    def input_schema(self, name: str, principal: Principal) -> Mapping[str, Any] | None:
+    def input_schema(self, name: str, caller: Caller) -> Mapping[str, Any] | None:
         """See `Offering`."""
-        tool = self._find(name, principal)
+        tool = self._find(name, caller)
         return tool.input_schema if tool is not None else None
 
-    def needs_stream(self, name: str, principal: Principal) -> bool:
+    def needs_stream(self, name: str, caller: Caller) -> bool:
         """See `Offering`."""
-        tool = self._find(name, principal)
+        tool = self._find(name, caller)
         return tool is not None and tool.timeout_s > SLOW_S
 
-    def _find(self, name: str, principal: Principal) -> Tool | None:
-        return next((tool for tool in self.toolbox.tools_for(principal, [name]) if tool.name == name), None)
+    def _find(self, name: str, caller: Caller) -> Tool | None:
+        """The tool of a call, looked for once in a request: three places ask."""
+        if caller.tool is None or caller.tool.name != name:
+            found = self.toolbox.tools_for(caller.principal, (name,))
+            caller.tool = next((tool for tool in found if tool.name == name), None)
+        return caller.tool
 
     # -- tools --------------------------------------------------------------------------------------------------------
 
@@ -85,7 +89,7 @@ class Workspace:
 
     async def call(self, caller: Caller, name: str, arguments: Json) -> Json:
         """See `Offering`. What changes something is not cut off half-way by a client of the older eras that leaves."""
-        tool = self._find(name, caller.principal)
+        tool = self._find(name, caller)
         if tool is None:
             raise McpFault(INVALID_PARAMS, f"there is no tool {name[:80]!r}")
         cursor = ""

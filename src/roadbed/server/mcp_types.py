@@ -80,7 +80,7 @@ class Caller:
 
     ``capabilities`` are the client's own words: they decide what it is asked, never what it may do. ``answers`` and
     ``state`` come with the retry of a request that was answered with ``input_required``; ``state`` was sealed for this
-    principal, tool and arguments. ``ticket`` is what admission counted; a trace that joins it closes it.
+    principal, tool and arguments. ``tool`` is the called one, once an offering has looked for it. ``ticket`` is what admission counted; a trace that joins it closes it.
     """
 
     admission: Admission
@@ -91,6 +91,7 @@ class Caller:
     meta: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, Any] = field(default_factory=dict)
     state: str | None = None
+    tool: Tool | None = None
     progress: Progress = _drop
     log: Log = _drop
 
@@ -123,10 +124,10 @@ class Offering(Protocol):
     instructions: str
     lists_ttl_s: float
 
-    def input_schema(self, name: str, principal: Principal) -> Mapping[str, Any] | None:
+    def input_schema(self, name: str, caller: Caller) -> Mapping[str, Any] | None:
         """A tool's input schema; None when the caller has no such tool."""
 
-    def needs_stream(self, name: str, principal: Principal) -> bool:
+    def needs_stream(self, name: str, caller: Caller) -> bool:
         """Whether calls of a tool may last, or tell something on their way, so that they get an event stream."""
 
     async def tools(self, caller: Caller, cursor: str) -> Json:

@@ -110,11 +110,11 @@ class Suite:
         "test_input_required_result_capabilities": "Asks what the client can answer",
     }
 
-    def input_schema(self, name: str, principal: Principal) -> Mapping[str, Any] | None:
+    def input_schema(self, name: str, caller: Caller) -> Mapping[str, Any] | None:
         """See `Offering`."""
         return HEADER_SCHEMA if name == "test_headers" else EMPTY if name in self.TOOLS else None
 
-    def needs_stream(self, name: str, principal: Principal) -> bool:
+    def needs_stream(self, name: str, caller: Caller) -> bool:
         """See `Offering`."""
         return name in STREAMED
 
