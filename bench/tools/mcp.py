@@ -5,7 +5,8 @@
 Each server runs in a process of its own and answers the same call (one row by its key from a SQLite file) over one
 kept connection; the figure is the CPU that its process used, over the calls. ``--peers`` is a Python that has FastMCP;
 without it that row is left out. The bare SDK runs stateless with JSON answers under uvicorn, its schemas looked up and
-not listed, as Roadbed has them; its tool opens nothing but the same SQLite statement.
+not listed, as Roadbed has them; its tool runs the same statement in the event loop, where Roadbed's goes through the
+rules of the toolbox and a thread. The row of ``/api/tools`` is the same tool without MCP.
 """
 
 from __future__ import annotations
@@ -130,14 +131,15 @@ def headers_of(is_modern: bool) -> dict[str, str]:
     return found | ({"mcp-method": "tools/call", "mcp-name": "order_7"} if is_modern else {})
 
 
-def measure(process: subprocess.Popen[bytes], url: str, calls: int, *, is_modern: bool) -> float:
+def measure(process: subprocess.Popen[bytes], url: str, calls: int, *, is_modern: bool, is_rpc: bool = True) -> float:
     """Microseconds of the process's CPU per call; the best of `ROUNDS`."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     headers = headers_of(is_modern)
 
     def ask(number: int) -> None:
-        connection.request("POST", parts.path, body_of(number, is_modern), headers)
+        plain = json.dumps({"arguments": {"id": number % 900 + 1}}).encode()
+        connection.request("POST", parts.path, body_of(number, is_modern) if is_rpc else plain, headers)
         response = connection.getresponse()
         data = response.read()
         if response.status != 200 or b"Oslo" not in data:
@@ -204,6 +206,8 @@ def main() -> None:
                 time.sleep(0.1)
             url = json.loads(ready.read_text())["url"] + "/mcp"
             figures["roadbed 2026-07-28"] = measure(process, url, arguments.calls, is_modern=True)
+            api = url.removesuffix("/mcp") + "/api/tools/order_7/call"
+            figures["roadbed /api/tools"] = measure(process, api, arguments.calls, is_modern=True, is_rpc=False)
             figures["roadbed 2025-11-25"] = measure(process, url, arguments.calls, is_modern=False)
         peers = [("bare SDK", sys.executable, BARE, True)]
         if arguments.peers:

@@ -80,7 +80,8 @@ class Caller:
 
     ``capabilities`` are the client's own words: they decide what it is asked, never what it may do. ``answers`` and
     ``state`` come with the retry of a request that was answered with ``input_required``; ``state`` was sealed for this
-    principal, tool and arguments. ``tool`` is the called one, once an offering has looked for it. ``ticket`` is what admission counted; a trace that joins it closes it.
+    principal, tool and arguments. ``tool`` is the called one, once an offering has looked for it. ``ticket`` is what
+    admission counted; a trace that joins it closes it.
     """
 
     admission: Admission
