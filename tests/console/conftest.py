@@ -33,6 +33,9 @@ from roadbed.ledger.queries import NoSuchTrace, SpanRow, TraceDetail, TraceRow, 
 from roadbed.ledger.usage_report import MEASURES, UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
 from roadbed.sources.registry import SourceHealth
+from roadbed.tools.approvals import Approval
+from roadbed.tools.standing import ToolCounts
+from roadbed.tools.types import Ok, Outcome, Tool
 
 NOW = datetime.now(UTC)
 TEXT = "# Rates\n\nThe rate is 12 % until June.\n\nAfter that it is 14 %."
@@ -432,6 +435,39 @@ def served(name: str, kind: str = "copilot") -> ServedApp:
     return ServedApp(name, release, config, cast(Any, None), 60.0, lambda: None)
 
 
+class FakeTools:
+    """Tools whose outcome is set, and a record of what was called and decided."""
+
+    def __init__(self) -> None:
+        self.tools: list[Tool] = []
+        self.outcome: Outcome = Ok({"n": 1})
+        self.approvals: list[Approval] = []
+        self.called: list[tuple[str, dict[str, Any], str]] = []
+        self.decided: list[tuple[str, str]] = []
+
+    def tools_for(self, principal: Principal) -> list[Tool]:
+        return [tool for tool in self.tools if tool.visible_to is None or principal.team in tool.visible_to]
+
+    def counts(self, tool: str) -> ToolCounts | None:
+        counts = ToolCounts(calls=412, errors=3)
+        counts.latencies_s.extend([0.010, 0.020])
+        return counts
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Outcome:
+        self.called.append((tool, dict(arguments), principal.id))
+        return self.outcome
+
+    async def waiting(self) -> list[Approval]:
+        return self.approvals
+
+    async def approve(self, approval_id: str, principal: Principal) -> Outcome:
+        self.decided.append((approval_id, "approve"))
+        return self.outcome
+
+    async def deny(self, approval_id: str, principal: Principal, reason: str) -> None:
+        self.decided.append((approval_id, "deny"))
+
+
 class Deployment:
     """The scripted services, their console, and clients of it."""
 
@@ -450,6 +486,7 @@ class Deployment:
         self.connections: list[SourceHealth] = []
         self.orders: list[tuple[str, str, str]] = []
         self.process = (1, 1)
+        self.tools = FakeTools()
         self.tried: list[tuple[str, str, str]] = []
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
@@ -474,6 +511,7 @@ class Deployment:
             order_endpoint=self.order_endpoint,
             try_route=self.try_route,
             process=lambda: self.process,
+            tools=self.tools,
         )
         self.app = Starlette(routes=console_routes(services))
 

@@ -54,7 +54,9 @@ class TwoRoles:
 async def two_roles(postgres: EmbeddedPostgres, empty_dsn: str) -> AsyncIterator[TwoRoles]:
     name = urlsplit(empty_dsn).path.strip("/")
     owner = await asyncpg.connect(empty_dsn)
-    await owner.execute("CREATE TABLE parcels (id integer PRIMARY KEY, street text, area numeric(8, 2), seen timestamptz)")
+    await owner.execute(
+        "CREATE TABLE parcels (id integer PRIMARY KEY, street text, area numeric(8, 2), seen timestamptz)"
+    )
     await owner.execute("CREATE TABLE hidden (id integer PRIMARY KEY)")
     await owner.execute(
         "INSERT INTO parcels SELECT n, 'Street ' || n, n / 2.0, '2026-01-01+00' FROM generate_series(1, 1200) n"
@@ -99,7 +101,9 @@ class Box:
         await self.sources.use(sources)
         self.toolbox.take(build_tools(sources, tools, self.sources, KEY))
 
-    async def call(self, tool: str, who: Principal = ANNA, seconds: float = 10.0, cursor: str = "", **args: Any) -> Outcome:
+    async def call(
+        self, tool: str, who: Principal = ANNA, seconds: float = 10.0, cursor: str = "", **args: Any
+    ) -> Outcome:
         return await self.toolbox.call(tool, args, principal=who, deadline=Deadline.after(seconds), cursor=cursor)
 
     def postgres(self, name: str, dsn: str, **settings: Any) -> PostgresSource:

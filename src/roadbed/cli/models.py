@@ -107,7 +107,7 @@ def _add(arguments: argparse.Namespace) -> int:
         difflib.unified_diff(shown.splitlines(True), new.splitlines(True), str(path), str(path), n=2)
     ).rstrip()
     if not arguments.only_print:
-        _replace(path, new)
+        replace_file(path, new)
     is_set = bool(os.environ.get(provider.key_name))
     if arguments.json:
         facts = {"path": str(path), "model": name, "ladder": [f"{provider.name}/{model}"], "diff": diff}
@@ -119,7 +119,7 @@ def _add(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Replace the file as a whole, with the mode that it had."""
     temporary = path.with_name(f".{path.name}.new")
     try:

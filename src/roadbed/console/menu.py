@@ -31,6 +31,7 @@ ASK = Entry("Ask", "/console/ask", "a")
 DOCUMENTS = Entry("Documents", "/console/documents", "d", "Build")
 MODELS = Entry("Models", "/console/models", "m", "Build")
 PLAYGROUND = Entry("Playground", "/console/playground", "p", "Build")
+TOOLS = Entry("Tools", "/console/tools", "w", "Build")
 RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 COSTS = Entry("Costs", "/console/costs", "c", "Watch")
@@ -62,6 +63,8 @@ class Menu:
             shown.append(MODELS)
         if any(services.may_use(principal, name) for name in services.gateway.routes):
             shown.append(PLAYGROUND)
+        if services.tools is not None and services.tools.tools_for(principal):
+            shown.append(TOOLS)
         if is_auditor(principal):
             if services.apps():
                 shown.append(RELEASES)

@@ -22,6 +22,7 @@ from roadbed.console.releases import release_routes
 from roadbed.console.rendering import StaticFiles, Templates
 from roadbed.console.services import ConsoleServices
 from roadbed.console.sign_in import sign_in_routes
+from roadbed.console.tools import tool_routes
 from roadbed.console.traces import trace_routes
 from roadbed.console.visits import Console
 from roadbed.kernel.errors import NotFound
@@ -58,6 +59,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *document_routes(console),
         *model_routes(console),
         *playground_routes(console),
+        *tool_routes(console),
         *release_routes(console),
         *trace_routes(console),
         *cost_routes(console),

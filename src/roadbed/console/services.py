@@ -26,6 +26,9 @@ from roadbed.ledger.queries import TraceDetail, TraceRow, UsageTotal
 from roadbed.ledger.usage_report import UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
 from roadbed.sources.registry import SourceHealth
+from roadbed.tools.approvals import Approval
+from roadbed.tools.standing import ToolCounts
+from roadbed.tools.types import Outcome, Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,34 @@ class TryRoute(Protocol):
         ...
 
 
+class ToolsView(Protocol):
+    """What the page needs of the tools that serve."""
+
+    def tools_for(self, principal: Principal) -> list[Tool]:
+        """Those that the caller may see, by name."""
+        ...
+
+    def counts(self, tool: str) -> ToolCounts | None:
+        """How a tool has gone in this process."""
+        ...
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Outcome:
+        """Call one, with a trace."""
+        ...
+
+    async def waiting(self) -> list[Approval]:
+        """The approvals that wait. `StoreUnavailable`."""
+        ...
+
+    async def approve(self, approval_id: str, principal: Principal) -> Outcome:
+        """Let a call run. `ApprovalInvalid`."""
+        ...
+
+    async def deny(self, approval_id: str, principal: Principal, reason: str) -> None:
+        """Decide against a call. `ApprovalInvalid`."""
+        ...
+
+
 class OrderEndpoint(Protocol):
     """Tells an endpoint something by hand, in every process that serves."""
 
@@ -276,3 +307,4 @@ class ConsoleServices:
     try_route: TryRoute
     process: Callable[[], tuple[int, int]]
     behind_proxy: bool = False
+    tools: ToolsView | None = None

@@ -157,6 +157,8 @@ def type_text(info: inspect.Type) -> str:
             return f"mapping of names to {type_text(info.value_type)}"
         case inspect.StructType():
             return "mapping"
+        case inspect.AnyType():
+            return "any value"
         case inspect.UnionType():
             members = [type_text(member) for member in info.types if not isinstance(member, inspect.NoneType)]
             return " or ".join(dict.fromkeys(members))

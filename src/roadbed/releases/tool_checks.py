@@ -50,7 +50,7 @@ def _check_tool(name: str, tool: ToolConfig, manifest: Manifest, document: Docum
     for key, text, parse in (("rate", tool.rate, parse_rate), ("stale_max", tool.stale_max, parse_duration_s)):
         try:
             if text:
-                parse(text)  # type: ignore[operator]
+                parse(text)
         except ConfigError as error:
             yield document.error(error.message, ("tools", name, key), hint=error.hint)
     try:

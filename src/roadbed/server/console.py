@@ -16,6 +16,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.usage_report import UsageRange, UsageReport, report
 from roadbed.server.admission import may_call, require_app
+from roadbed.server.console_tools import ConsoleTools
 from roadbed.server.health import parts
 from roadbed.server.services import Services
 from roadbed.server.tries import try_route
@@ -88,4 +89,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         try_route=partial(try_route, services),
         process=process,
         behind_proxy=services.settings.behind_proxy,
+        tools=ConsoleTools(services),
     )

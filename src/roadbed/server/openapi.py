@@ -31,6 +31,7 @@ from roadbed.server.request_schemas import (
     RERANK_REQUEST,
     RESPONSES_REQUEST,
 )
+from roadbed.server.tool_calls import Denial, ToolCall
 
 ANYONE: Final = "anyone"
 _REFERENCE = "#/components/schemas/{name}"
@@ -296,6 +297,52 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("before", "`next` of the page before"),
             _LIMIT,
         ),
+    ),
+    Operation(
+        "GET",
+        "/api/tools",
+        MEMBER,
+        "Tools",
+        "The tools that the caller may call, with their schemas; for auditors how each goes.",
+        "{tools: [{name, title, description, source, effect, labels, timeout_s, input_schema, output_schema, "
+        "standing?}]}",
+        query=(Query("names", "sources, tools or beginnings of names, with commas between"),),
+    ),
+    Operation(
+        "POST",
+        "/api/tools/{name}/call",
+        MEMBER,
+        "Tools",
+        "Call a tool. 202 when the call waits for a person; the same call again tells what came of it.",
+        "{outcome: ok, data, provenance: [{source, resource, as_of, statement, age_s}], labels, is_truncated, cursor} "
+        "or {outcome: needs_approval, approval_id, preview, digest, expires_at}",
+        ToolCall,
+    ),
+    Operation(
+        "GET",
+        "/api/tools/approvals",
+        AUDITOR,
+        "Tools",
+        "Calls that wait for a person.",
+        "{approvals: [{id, tool, source, effect, arguments, preview, digest, asker, team, state, expires, …}]}",
+        query=(Query("all", "1 for decided and expired ones too"),),
+    ),
+    Operation(
+        "POST",
+        "/api/tools/approvals/{id}/approve",
+        ADMIN,
+        "Tools",
+        "Let a waiting call run, once. What cannot be undone is not approved by who asks for it.",
+        "what came of the call, as from POST /api/tools/{name}/call",
+    ),
+    Operation(
+        "POST",
+        "/api/tools/approvals/{id}/deny",
+        ADMIN,
+        "Tools",
+        "Decide against a waiting call.",
+        "{denied}",
+        Denial,
     ),
     Operation(
         "GET",

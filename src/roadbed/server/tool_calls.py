@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR, EVERYONE, MEMBER, Principal
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
@@ -109,7 +111,16 @@ class ToolCalls:
                 raise Forbidden("only an admin calls as another team")
             principal = Principal(id=f"{principal.id}:as:{asked.as_team}", team=asked.as_team, region=principal.region)
         name = request.path_params["name"]
-        running = asyncio.ensure_future(self._call(name, asked, principal, admission))
+        call = traced_call(
+            self._services,
+            name,
+            asked.arguments,
+            principal,
+            admission.deadline(CALL_DEADLINE_S),
+            cursor=asked.cursor,
+            is_tainted=asked.is_tainted,
+        )
+        running = asyncio.ensure_future(call)
         leaving = asyncio.ensure_future(_left(request))
         try:
             await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,26 +135,6 @@ class ToolCalls:
             running.cancel()
             leaving.cancel()
             await asyncio.gather(running, leaving, return_exceptions=True)
-
-    async def _call(self, name: str, asked: ToolCall, principal: Principal, admission: Admission) -> Outcome:
-        services = self._services
-        trace = services.ledger.start_trace(TRACE_APP, principal, "")
-        status, code = CANCELLED, "client_left"
-        try:
-            outcome = await services.toolbox.call(
-                name,
-                asked.arguments,
-                principal=principal,
-                deadline=admission.deadline(CALL_DEADLINE_S),
-                trace=trace,
-                cursor=asked.cursor,
-                is_tainted=asked.is_tainted,
-            )
-            status = {Failed: FAILED, Refused: REFUSED}.get(type(outcome), OK)
-            code = getattr(outcome, "code", "")
-            return outcome
-        finally:
-            services.ledger.finish(trace, status=status, error_code=code)
 
     async def approvals(self, request: Request, admission: Admission) -> Any:
         """The approvals that wait, or with ``all=1`` the newest of any state."""
@@ -162,6 +153,30 @@ class ToolCalls:
         asked = await json_of(request, Denial)
         await self._services.tools.approvals.deny(request.path_params["id"], admission.principal, asked.reason)
         return {"denied": request.path_params["id"]}
+
+
+async def traced_call(
+    services: Services,
+    name: str,
+    arguments: Mapping[str, Any],
+    principal: Principal,
+    deadline: Deadline,
+    *,
+    cursor: str = "",
+    is_tainted: bool = False,
+) -> Outcome:
+    """Call a tool with a trace of its own, which is finished once, however the call ends."""
+    trace = services.ledger.start_trace(TRACE_APP, principal, "")
+    status, code = CANCELLED, "client_left"
+    try:
+        outcome = await services.toolbox.call(
+            name, arguments, principal=principal, deadline=deadline, trace=trace, cursor=cursor, is_tainted=is_tainted
+        )
+        status = {Failed: FAILED, Refused: REFUSED}.get(type(outcome), OK)
+        code = getattr(outcome, "code", "")
+        return outcome
+    finally:
+        services.ledger.finish(trace, status=status, error_code=code)
 
 
 async def _left(request: Request) -> None:

@@ -57,9 +57,11 @@ T = TypeVar("T")
 class SqliteConnection:
     """An open file and the work that runs on it. `run` is called by the loop, all else by its thread."""
 
-    def __init__(self, raw: sqlite3.Connection, identity: tuple[int, int]) -> None:
-        self.raw = raw
-        self.identity = identity
+    def __init__(self, open_file: Callable[[], tuple[sqlite3.Connection, tuple[int, int]]], path: Path) -> None:
+        self.raw, self._identity = open_file()
+        self.is_ready = False
+        self._open_file = open_file
+        self._path = path
         self.running: asyncio.Future[Any] | None = None
         self._stop = threading.Event()
 
@@ -73,7 +75,9 @@ class SqliteConnection:
         self.raw.interrupt()
 
     def work(self, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
-        """Run a task until it ends, the deadline passes or `stop` is called; `sqlite3.Error`."""
+        """Run a task until it ends, the deadline passes or `stop` is called; `sqlite3.Error`, `OSError`."""
+        if not self.is_ready:
+            self._make_ready()
         self.raw.set_progress_handler(lambda: self._stop.is_set() or deadline.has_passed(), STEPS_PER_LOOK)
         for number in range(1, LOCK_TRIES_MAX + 1):
             try:
@@ -82,6 +86,16 @@ class SqliteConnection:
                 if not _is_locked(error) or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
                     raise
         raise AssertionError("the last try returns or raises")
+
+    def _make_ready(self) -> None:
+        """Make sure that the name still means this file, and that nothing of the caller before is left."""
+        if _identity(self._path.resolve()) != self._identity:
+            before = self.raw
+            self.raw, self._identity = self._open_file()
+            before.close()
+        self.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LENGTH_MAX)
+        self.raw.execute("PRAGMA query_only = ON")  # the statement before may have turned it off
+        self.is_ready = True
 
 
 class SqliteDriver:
@@ -103,6 +117,9 @@ class SqliteDriver:
             raise
 
     def _open(self) -> SqliteConnection:
+        return SqliteConnection(self._open_file, self._path)
+
+    def _open_file(self) -> tuple[sqlite3.Connection, tuple[int, int]]:
         path = self._path.resolve()
         raw = sqlite3.connect(
             f"{path.as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False, isolation_level=None
@@ -118,21 +135,15 @@ class SqliteDriver:
                 raw.close()
                 raise
         raw.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000:.0f}")
-        return SqliteConnection(raw, _identity(path))
+        return raw, _identity(path)
 
     def is_usable(self, connection: SqliteConnection) -> bool:
-        """Always; `prepare` looks at the file, which may take its time."""
+        """Always; the first work looks at the file, which may take its time."""
         return True
 
     async def prepare(self, connection: SqliteConnection, deadline: Deadline) -> None:
-        """Make sure that the name still means this file. `SourceUnavailable`."""
-        if await self.run(connection, lambda raw: self._ready(raw), deadline) != connection.identity:
-            raise SourceUnavailable(f"the file of {self._name} was replaced")
-
-    def _ready(self, raw: sqlite3.Connection) -> tuple[int, int]:
-        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LENGTH_MAX)
-        raw.execute("PRAGMA query_only = ON")  # the statement before may have turned it off
-        return _identity(self._path.resolve())
+        """Have the file looked at by the first work, in its thread: a look of its own would cost as much again."""
+        connection.is_ready = False
 
     async def run(self, connection: SqliteConnection, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
         """Run a task in a thread until the deadline; stop it when the caller leaves."""

@@ -33,14 +33,52 @@ def checker_of(schema: Mapping[str, Any]) -> Checker:
     except SchemaError as error:
         raise ValueError(f"not a JSON Schema: {error.message[:200]}") from None
     validator = Draft202012Validator(dict(schema), registry=Registry())  # which fetches nothing
+    surely_fits = _quick_check(schema)
 
     def check(arguments: Mapping[str, Any]) -> None:
+        if surely_fits is not None and surely_fits(arguments):
+            return
         if errors := list(islice(validator.iter_errors(arguments), ERRORS_LOOKED_AT_MAX)):
             # A wrong name explains the one that is missing, so it is told first.
             errors.sort(key=lambda error: error.validator != "additionalProperties")
             raise _described(errors[0])
 
     return check
+
+
+def _quick_check(schema: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool] | None:
+    """For the flat schemas that most tools have: whether arguments fit for sure, in a few microseconds.
+
+    None for other schemas. A False says nothing: the validator, which costs fifty times as much, then decides.
+    """
+    if not set(schema) <= _FLAT or schema.get("type") != "object":
+        return None
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    if any(not isinstance(inner, Mapping) or not set(inner) <= _SIMPLE for inner in properties.values()):
+        return None
+    required = frozenset(schema.get("required", ()))
+    kinds = {name: _PYTHON_TYPES.get(str(inner.get("type"))) for name, inner in properties.items()}
+
+    def fits(arguments: Mapping[str, Any]) -> bool:
+        if not required <= arguments.keys():
+            return False
+        for name, value in arguments.items():
+            kind = kinds.get(name)
+            if kind is None or type(value) not in kind:
+                return False
+            rules = properties[name]
+            if value < rules.get("minimum", value) or value > rules.get("maximum", value):
+                return False
+            if type(value) is str and len(value) > rules.get("maxLength", len(value)):
+                return False
+        return True
+
+    return fits
+
+
+_FLAT = frozenset({"type", "properties", "required", "additionalProperties", "title", "description", "$schema"})
+_SIMPLE = frozenset({"type", "description", "title", "default", "minimum", "maximum", "maxLength", "format"})
+_PYTHON_TYPES = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,)}
 
 
 def digest_of(arguments: Mapping[str, Any]) -> bytes:

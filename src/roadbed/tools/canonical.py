@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 DEPTH_MAX = 64
-EXACT_INTEGER_MAX = 2**53
 
 
 def canonical_json(value: Any) -> bytes:
@@ -44,13 +44,11 @@ def _number(value: float) -> str:
     """As ECMAScript writes it: the shortest digits, plain from 1e-6 to 1e21."""
     if not math.isfinite(value):
         raise ValueError("not a finite number")
-    if value.is_integer() and abs(value) < 1e21:
-        return str(int(value))
+    if value == 0:
+        return "0"
     text = repr(value)
+    if 1e-6 <= abs(value) < 1e21:
+        plain = format(Decimal(text), "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
     digits, _, exponent = text.partition("e")
-    if not exponent:
-        return text
-    power = int(exponent)
-    if power >= -7 and abs(value) >= 1e-6:
-        return format(value, "f").rstrip("0")
-    return f"{digits}e{power:+d}"
+    return f"{digits.removesuffix('.0')}e{int(exponent):+d}"

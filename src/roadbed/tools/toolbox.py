@@ -165,10 +165,10 @@ class ToolBox:
                 return await self._ask(tool, request), None
             shaped = await self._run(tool, request)
         except RoadbedError as error:
-            outcome = outcome_of(error, tool)
-            if isinstance(outcome, Failed) and not cursor:
-                outcome = self._stale(tool, outcome, arguments, principal)
-            return outcome, None
+            failed = outcome_of(error, tool)
+            if isinstance(failed, Failed) and not cursor:
+                return self._stale(tool, failed, arguments, principal), None
+            return failed, None
         if not isinstance(shaped, Shaped):
             if isinstance(shaped, Failed) and not cursor:
                 return self._stale(tool, shaped, arguments, principal), None

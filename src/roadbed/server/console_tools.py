@@ -1,0 +1,45 @@
+"""The console's view of the tools: the same toolbox, with a trace for each call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.principal import Principal
+from roadbed.server.services import Services
+from roadbed.server.tool_calls import CALL_DEADLINE_S, traced_call
+from roadbed.tools.approvals import Approval
+from roadbed.tools.standing import ToolCounts
+from roadbed.tools.types import Outcome, Tool
+
+
+class ConsoleTools:
+    """What the page Tools shows and does."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def tools_for(self, principal: Principal) -> list[Tool]:
+        """Those that the caller may see, by name."""
+        return self._services.toolbox.tools_for(principal)
+
+    def counts(self, tool: str) -> ToolCounts | None:
+        """How a tool has gone in this process."""
+        return self._services.toolbox.counts.get(tool)
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], principal: Principal) -> Outcome:
+        """Call one, with a trace."""
+        return await traced_call(self._services, tool, arguments, principal, Deadline.after(CALL_DEADLINE_S))
+
+    async def waiting(self) -> list[Approval]:
+        """The approvals that wait."""
+        return await self._services.tools.approvals.listed(only_waiting=True)
+
+    async def approve(self, approval_id: str, principal: Principal) -> Outcome:
+        """Let a call run."""
+        return await self._services.toolbox.approve(approval_id, principal, Deadline.after(CALL_DEADLINE_S))
+
+    async def deny(self, approval_id: str, principal: Principal, reason: str) -> None:
+        """Decide against a call."""
+        await self._services.tools.approvals.deny(approval_id, principal, reason)

@@ -1,0 +1,127 @@
+"""The gate for SQL that a model or person wrote: one SELECT over the tables and columns that the caller may read.
+
+Pure: `check` takes a text, a catalogue and a policy, and gives the text to run or raises `SqlRefused` with a reason that
+the writer can mend it by. The engine's own rights are the wall behind it. The invariant: what passes is written anew
+from a tree in which every node is on a list and every name is resolved; the original text is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from threading import Lock
+from typing import Any
+
+from sqlglot import exp
+
+from roadbed.sources.catalogue import Catalogue
+from roadbed.tools.sql import allowlist, rewrite
+from roadbed.tools.sql.errors import SqlRefused as SqlRefused
+from roadbed.tools.sql.names import Names
+from roadbed.tools.sql.policy import Checked as Checked
+from roadbed.tools.sql.policy import GatePolicy as GatePolicy
+from roadbed.tools.sql.policy import MaskKind as MaskKind
+from roadbed.tools.sql.queries import Queries
+
+VERDICTS_MAX = 2_000
+CATALOGUES_MAX = 200
+
+_Key = tuple[str, bytes, bytes]
+
+
+class _Memory:
+    """A bounded memory of the values made last, shared by threads."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._values: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            value = self._values.get(key)
+            if value is not None:
+                self._values.move_to_end(key)
+            return value
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._size_max:
+                self._values.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
+
+
+_verdicts = _Memory(VERDICTS_MAX)
+_digests = _Memory(CATALOGUES_MAX)
+_names = _Memory(CATALOGUES_MAX)
+
+
+def check(sql: str, catalogue: Catalogue, policy: GatePolicy = GatePolicy()) -> Checked:  # noqa: B008 (a frozen value)
+    """The statement to run in place of a text; `SqlRefused` says what to mend. Takes milliseconds the first time.
+
+    The catalogue is taken as a value: one that is changed in place keeps its old verdicts.
+    """
+    key = (sql, _digest(catalogue), policy.digest)
+    verdict = _verdicts.get(key)
+    if verdict is None:
+        try:
+            verdict = _checked(sql, catalogue, policy, key)
+        except SqlRefused as refusal:
+            verdict = (refusal.message, refusal.hint)
+        except RecursionError:
+            verdict = ("the statement is nested too deeply", "use WITH and fewer levels")
+        _verdicts.put(key, verdict)
+    if isinstance(verdict, Checked):
+        return verdict
+    raise SqlRefused(verdict[0], hint=verdict[1])
+
+
+def forget() -> None:
+    """Forget all verdicts, for measurements."""
+    _verdicts.clear()
+
+
+def _checked(sql: str, catalogue: Catalogue, policy: GatePolicy, key: _Key) -> Checked:
+    dialect = catalogue.dialect
+    root = rewrite.parse(sql, dialect)
+    for count, node in enumerate(root.walk()):
+        if count > rewrite.NODES_MAX:
+            raise SqlRefused("the statement is too long", hint="write a shorter one")
+        allowlist.check_node(node, dialect)
+    names = _names.get(key[1:])
+    if names is None:
+        names = Names(catalogue, policy)
+        _names.put(key[1:], names)
+    queries = Queries(names, policy.group_k)
+    columns = queries.resolve(root)
+    rewrite.bound_rows(root, policy.rows_max)
+    _check_again(root)
+    return Checked(
+        rewrite.write(root, dialect),
+        queries.tables,
+        tuple(column.mask.kind if column.mask is not None else None for column in columns),
+        tuple(column.name for column in columns),
+    )
+
+
+def _check_again(root: exp.Expr) -> None:
+    """No star is left but in COUNT(*), and no column without the relation that gives it."""
+    for star in root.find_all(exp.Star):
+        if not isinstance(star.parent, exp.Count):
+            raise SqlRefused("* is not allowed here", hint="name the columns")
+
+
+def _digest(catalogue: Catalogue) -> bytes:
+    """A catalogue's content in short. Remembered by identity, with the catalogue held so that this stays its own."""
+    known = _digests.get(id(catalogue))
+    if known is not None and known[0] is catalogue:
+        digest: bytes = known[1]
+        return digest
+    tables = [(table, *columns) for table, columns in catalogue.tables.items()]
+    digest = hashlib.blake2b(repr((catalogue.dialect, tables)).encode(), digest_size=16).digest()
+    _digests.put(id(catalogue), (catalogue, digest))
+    return digest

@@ -1,0 +1,95 @@
+"""Row filters: a predicate of the manifest with places for the caller, compiled into text with quoted literals.
+
+The values come from the caller's identity and never from a setting of the database session, which a statement could
+change. The invariant: a value is one string literal of the result, whatever characters it holds, or it is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from roadbed.kernel.principal import Principal
+from roadbed.sources.catalogue import SqlDialect
+from roadbed.tools.sql.errors import SqlRefused
+
+PREDICATE_CHARACTERS_MAX = 4096
+VALUE_CHARACTERS_MAX = 256
+PRINCIPAL_PLACES = ("principal.id", "principal.team", "principal.region", "principal.name")
+
+# The parser warns about what it does not understand with the text itself, which belongs into no log.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+_COLOURS = re.compile(r"\x1b\[[0-9]*m")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+def predicate_for(template: str, principal: Principal, dialect: SqlDialect) -> str:
+    """``team = {principal.team}`` with the caller's team as a literal. Unknown places are refused: `SqlRefused`."""
+    if len(template) > PREDICATE_CHARACTERS_MAX:
+        raise SqlRefused(f"a row filter is over {PREDICATE_CHARACTERS_MAX} characters")
+    pieces: list[str] = []
+    end = 0
+    for match in _PLACE.finditer(template):
+        before = template[: match.start()]
+        if any(before.count(quote) % 2 for quote in "'\"`"):
+            raise SqlRefused(
+                f"a row filter puts {match[0]} inside quotes", hint="leave the quotes out: the place is a literal itself"
+            )
+        pieces += [template[end : match.start()], _literal(_value(match[1], principal), match[1])]
+        end = match.end()
+    pieces.append(template[end:])
+    if any(brace in piece for piece in pieces[::2] for brace in "{}"):
+        raise SqlRefused("a row filter has a brace that is not a place", hint=_places())
+    text = "".join(pieces).strip()
+    parse_predicate(text, dialect)
+    return text
+
+
+@lru_cache(maxsize=512)
+def parse_predicate(text: str, dialect: SqlDialect) -> exp.Expr:
+    """The condition of a row filter. The caller copies it. `SqlRefused` when it is not one condition."""
+    select = parsed(f"SELECT 1 WHERE {text}", dialect)
+    root = select[0] if len(select) == 1 else None
+    where = root.args.get("where") if isinstance(root, exp.Select) else None
+    if root is None or where is None or any(value for key, value in root.args.items() if key not in ("expressions", "where")):
+        raise SqlRefused("a row filter is not one condition", hint="write a condition over the table's columns")
+    condition: exp.Expr = where.this
+    return condition
+
+
+def parsed(sql: str, dialect: SqlDialect) -> list[exp.Expr | None]:
+    """The statements of a text; `SqlRefused` when the parser does not understand it."""
+    try:
+        return list(sqlglot.parse(sql, dialect=dialect))
+    except RecursionError:
+        raise SqlRefused("the statement is nested too deeply", hint="use WITH and fewer levels") from None
+    except SqlglotError as error:
+        raise SqlRefused(f"the statement cannot be parsed as {dialect}: {_reason(error)}") from None
+
+
+def _reason(error: SqlglotError) -> str:
+    return _COLOURS.sub("", str(error)).split("\n")[0][:200]
+
+
+def _value(name: str, principal: Principal) -> str:
+    if name not in PRINCIPAL_PLACES:
+        raise SqlRefused(f"a row filter has the unknown place {{{name}}}", hint=_places())
+    return str(getattr(principal, name.removeprefix("principal.")))
+
+
+def _literal(value: str, name: str) -> str:
+    """Quotes are doubled, which every dialect reads alike; a backslash is not read alike, so it is refused."""
+    if len(value) > VALUE_CHARACTERS_MAX or "\\" in value or not value.isprintable():
+        raise SqlRefused(f"the value of {{{name}}} has a backslash or a control character, or is too long for a filter")
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _places() -> str:
+    return "places are " + ", ".join(f"{{{name}}}" for name in PRINCIPAL_PLACES)

@@ -1,0 +1,102 @@
+"""Text to tree and back: parsing with bounds, predicates as filtered subqueries, the bound on rows, the text to run.
+
+The statement is written from its tree, without comments and with function names as they stood, so that what was checked
+is what runs.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+from sqlglot.errors import ErrorLevel, SqlglotError
+
+from roadbed.sources.catalogue import SqlDialect
+from roadbed.tools.sql.errors import SqlRefused
+from roadbed.tools.sql.names import KnownTable, identifier
+from roadbed.tools.sql.predicates import parse_predicate, parsed
+
+SQL_BYTES_MAX = 16 * 1024
+NESTING_MAX = 60
+NODES_MAX = 6000
+BARRIER_ROWS = 2**63 - 1
+_EXECUTABLE = re.compile(r"/\*M?!")
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+def parse(sql: str, dialect: SqlDialect) -> exp.Query:
+    """The one query in a text; `SqlRefused` for anything else."""
+    _check_text(sql)
+    statements = [statement for statement in parsed(sql, dialect) if statement is not None]
+    if len(statements) != 1:
+        raise SqlRefused(f"the text holds {len(statements)} statements", hint="send one SELECT, without a semicolon")
+    root = statements[0]
+    while isinstance(root, exp.Subquery) and set(key for key, value in root.args.items() if value) == {"this"}:
+        root = root.this
+        root.pop()
+    if not isinstance(root, exp.Select | exp.SetOperation):
+        word = str(root.this)[:20] if isinstance(root, exp.Command) else type(root).__name__
+        raise SqlRefused(f"{word.upper()} is not a SELECT", hint="only SELECT can run")
+    return root
+
+
+def _check_text(sql: str) -> None:
+    if len(sql) > SQL_BYTES_MAX or len(sql.encode("utf-8", "replace")) > SQL_BYTES_MAX:
+        raise SqlRefused(f"the statement is over {SQL_BYTES_MAX} bytes")
+    if "\x00" in sql:
+        raise SqlRefused("the statement holds a NUL character")
+    if _EXECUTABLE.search(sql):
+        raise SqlRefused("executable comments are not allowed", hint="leave comments out")
+    depth = deepest = 0
+    for character in sql:
+        if character in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in _CLOSING:
+            depth -= 1
+    if deepest > NESTING_MAX:
+        raise SqlRefused(f"the statement is nested more than {NESTING_MAX} levels deep", hint="use WITH")
+
+
+def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect: SqlDialect) -> exp.Subquery:
+    """The table with its row filters, under the table's alias.
+
+    The LIMIT that no table reaches keeps the engine from moving the statement's own conditions below the filter, where
+    an error in them (a cast, a division) would tell about rows that the caller may not read.
+    """
+    table = exp.Table(this=identifier(known.name), db=identifier(known.schema) if known.schema else None)
+    conditions = [exp.Paren(this=parse_predicate(text, dialect).copy()) for text in known.row_filters]
+    select = exp.Select(
+        expressions=[exp.Column(this=identifier(column.name)) for column in known.columns],
+        from_=exp.From(this=table),
+        where=exp.Where(this=exp.and_(*conditions, copy=False)),
+        limit=exp.Limit(expression=exp.Literal.number(BARRIER_ROWS)),
+    )
+    return exp.Subquery(this=select, alias=exp.TableAlias(this=alias.copy()))
+
+
+def bound_rows(root: exp.Query, rows_max: int) -> None:
+    """At most one row over the bound, which shows that there are more.
+
+    On the statement itself and not around it: an engine may forget the order of a subquery, and MySQL refuses two
+    columns of one name in one.
+    """
+    limit = root.args.get("limit")
+    wanted = rows_max + 1
+    number = limit.args.get("count" if isinstance(limit, exp.Fetch) else "expression") if limit is not None else None
+    if isinstance(limit, exp.Fetch) and number is None:
+        wanted = min(wanted, 1)
+    if isinstance(number, exp.Literal) and number.is_int:
+        wanted = min(wanted, int(number.name))
+    root.set("limit", exp.Limit(expression=exp.Literal.number(wanted)))
+
+
+def write(root: exp.Query, dialect: SqlDialect) -> str:
+    """The text to run."""
+    try:
+        return root.sql(
+            dialect=dialect, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+        )
+    except SqlglotError as error:
+        reason = str(error).split("\n")[0][:200]
+        raise SqlRefused(f"the statement cannot be written as {dialect}: {reason}") from None
