@@ -56,6 +56,7 @@ class Calls:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    given_up: asyncio.Event = field(default_factory=asyncio.Event)
     stops: list[str] = field(default_factory=list)
     arguments: list[dict[str, Any]] = field(default_factory=list)
     traces: list[Trace] = field(default_factory=list)
@@ -66,6 +67,7 @@ class Calls:
     def finish(self, trace: Trace, *, status: str = "ok", rung: str = "", error_code: str = "") -> None:
         trace.status, trace.error_code = status, error_code
         self.traces.append(trace)
+        self.given_up.set()
 
     async def one(self, request: ToolRequest) -> Outcome:
         self.arguments.append(dict(request.arguments))

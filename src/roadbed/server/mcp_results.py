@@ -94,7 +94,7 @@ def approval_result(outcome: NeedsApproval, tool: Tool, caller: Caller, console_
     A client that can ask its user retries the same call afterwards; one that cannot gets the address to show. The
     approval itself never comes over MCP, where a model could have made it up.
     """
-    link = f"{console_url}/approvals/{outcome.approval_id}"
+    link = f"{console_url}/tools#approval-{outcome.approval_id}"
     message = f"{tool.name} needs a person's approval before it runs: {link}"
     answer = caller.answers.get(APPROVAL_KEY)
     if isinstance(answer, Mapping) and answer.get("action") in ("decline", "cancel"):
