@@ -57,7 +57,7 @@ class Server:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
-        self._key = key
+        self.key = key
         self._parts = urlsplit(self.url)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -68,7 +68,7 @@ class Server:
 
     def _send(self, method: str, path: str, body: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = self._connection()
-        headers = {"authorization": f"Bearer {self._key}", "accept": "application/json"}
+        headers = {"authorization": f"Bearer {self.key}", "accept": "application/json"}
         data = None
         if body is not None:
             data = json.dumps(body).encode()

@@ -35,6 +35,7 @@ from roadbed.guard.keys import (
     new_value,
 )
 from roadbed.guard.networks import check_networks
+from roadbed.guard.tokens import TokenReader
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
@@ -68,6 +69,7 @@ class Identity:
     """The keys of a deployment. `start` it, or use it as an async context manager."""
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
+        self.tokens: TokenReader | None = None
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -120,11 +122,13 @@ class Identity:
         """The caller who presents this key. `KeyMissing`, `KeyRefused`, `IdentityNotReady`."""
         if not presented:
             raise KeyMissing("this address needs a key")
+        if isinstance(presented, str):
+            presented = presented.encode("utf-8", "surrogateescape")
+        if self.tokens is not None and self.tokens.is_token(presented):
+            return self.tokens.authenticate(presented)
         entries = self._by_digest
         if entries is None:
             raise IdentityNotReady("the keys have not been read yet")
-        if isinstance(presented, str):
-            presented = presented.encode("utf-8", "surrogateescape")
         if len(presented) > KEY_BYTES_MAX:
             raise KeyRefused
         digest = hashlib.sha256(presented).digest()

@@ -38,6 +38,9 @@ from roadbed.server.http import (
     dialect_of,
     error_response,
 )
+from roadbed.server.mcp_http import KnownCallers, McpAddress, Origins, mcp_routes, metadata_routes
+from roadbed.server.mcp_types import BODY_BYTES_MAX as MCP_BODY_BYTES_MAX
+from roadbed.server.mcp_types import PATH as MCP_PATH
 from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
@@ -107,6 +110,8 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *usage_routes(services),
         *audit_routes(services),
         *erasure_routes(services),
+        *mcp_routes(),
+        *metadata_routes(services.mcp.tokens),
         *tool_routes(services),
         *extra,
     ]
@@ -139,6 +144,9 @@ def build_hot_table(services: Services) -> HotTable:
     # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
         table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
+    tokens = services.mcp.tokens
+    entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
+    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens)), MCP_BODY_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):

@@ -22,6 +22,7 @@ def build_server(services: Services, listener: socket.socket, url: str, seat: Se
         services.is_draining = True
 
     settings = services.settings
+    services.mcp.serve_at(url)
     return make_server(
         contained(build_app(services, console_routes(console_services(services, url)))),
         build_hot_table(services),

@@ -91,6 +91,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         "POST",
+        "/mcp",
+        MEMBER,
+        "MCP",
+        "Model Context Protocol, versions 2026-07-28, 2025-11-25 and 2025-06-18, without sessions: tools, the "
+        "documents that the key may read, and the apps' questions. A key or an issuer's access token as "
+        "`Authorization: Bearer`.",
+        "one JSON-RPC response, or server-sent events that end with it; 401 names the issuers' metadata",
+    ),
+    Operation(
+        "POST",
         "/v1/embeddings",
         MEMBER,
         "OpenAI dialect",

@@ -47,6 +47,7 @@ from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.link import Deployment
+from roadbed.server.mcp_open import McpParts, open_mcp
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
@@ -118,6 +119,7 @@ class Services:
     serving: Serving | None = None
     is_draining: bool = False
     orders: EndpointOrders = field(default_factory=EndpointOrders)
+    mcp: McpParts = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -177,6 +179,7 @@ class Services:
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
+        self.mcp.take(manifest)
         self.teams.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
@@ -215,6 +218,7 @@ class Services:
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
+            self.mcp.take(manifest)
             self.teams.take(manifest)
             self.money.take(manifest)
             self.ledger.configure(
@@ -310,7 +314,7 @@ async def _build(
     reached = open_reached(stack, workspace.folder, settings.state)
     tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
     stack.push_async_callback(tools.close)
-    return Services(
+    services = Services(
         settings=settings,
         workspace=workspace,
         metrics=metrics,
@@ -336,6 +340,9 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+    offered = services.toolbox, knowledge, registry, teams, ledger
+    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
+    return services
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:

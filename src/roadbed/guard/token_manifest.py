@@ -1,0 +1,51 @@
+"""The manifest section ``identity``: whose tokens are taken beside keys, and the address that they are meant for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
+Role = Literal["member", "auditor", "admin"]
+Scope = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
+SECURE_OR_LOCAL = r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$))"
+
+
+class IssuerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An authorization server whose tokens are taken."""
+
+    issuer: Annotated[
+        str, Meta(pattern=SECURE_OR_LOCAL, description="its exact `iss`; https, but for this machine itself")
+    ]
+    audience: Annotated[
+        str, Meta(description="`aud` that its tokens must hold; this deployment's `/mcp` address when left out")
+    ] = ""
+    jwks_uri: Annotated[str, Meta(description="where its keys are; asked of its metadata document when left out")] = ""
+    team: Annotated[str, Meta(description="team of its callers, or of those without a team claim")] = ""
+    team_claim: Annotated[str, Meta(description="claim that names a caller's team")] = ""
+    role_claim: Annotated[str, Meta(description="claim that lists a caller's roles or groups at the issuer")] = ""
+    roles: Annotated[
+        dict[str, Role], Meta(description="roles here by value of `role_claim`; everyone is a member")
+    ] = {}
+    scopes: Annotated[list[Scope], Meta(max_length=20, description="scopes that a token must hold")] = []
+    algorithms: Annotated[tuple[Algorithm, ...], Meta(min_length=1, description="signatures that are taken")] = (
+        "RS256",
+        "PS256",
+        "ES256",
+        "EdDSA",
+        "Ed25519",
+    )
+
+
+class IdentityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who else is known, beside the keys made here."""
+
+    address: Annotated[str, Meta(description="public address of this deployment, such as `https://ai.example.com`")] = (
+        ""
+    )
+    origins: Annotated[
+        list[str], Meta(max_length=100, description="web origins whose pages may call `/mcp`; this machine always may")
+    ] = []
+    issuers: Annotated[list[IssuerConfig], Meta(max_length=20, description="authorization servers")] = []

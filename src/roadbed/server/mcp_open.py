@@ -1,0 +1,65 @@
+"""Opening what `/mcp` needs in one process, beside the other services: the issuers of tokens, and the MCP server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from roadbed.apps.registry import AppRegistry
+from roadbed.guard.deployment_secrets import load_deployment_secret
+from roadbed.guard.identity import Identity
+from roadbed.guard.tokens import Tokens, fetcher
+from roadbed.knowledge.service import Knowledge
+from roadbed.ledger.ledger import Ledger
+from roadbed.releases.manifest import Manifest
+from roadbed.server.mcp import Mcp
+from roadbed.server.mcp_offering import Workspace
+from roadbed.server.mcp_types import Toolbox
+from roadbed.server.teams import Teams
+from roadbed.store.database import Database
+from roadbed.wire.client import UpstreamClient
+
+STATE_KEY_NAME = "mcp_request_state"
+
+
+@dataclass(frozen=True, slots=True)
+class McpParts:
+    """The MCP server of a process, what it shows, and whose tokens are taken."""
+
+    mcp: Mcp
+    offering: Workspace
+    tokens: Tokens
+
+    def take(self, manifest: Manifest) -> None:
+        """Go by this manifest from now on. Raises `ConfigError`."""
+        self.tokens.take(manifest.identity)
+
+    def serve_at(self, url: str) -> None:
+        """Say where the deployment is reached."""
+        self.tokens.serve_at(url)
+        self.offering.console_url = f"{self.tokens.address}/console"
+
+
+async def open_mcp(
+    stack: AsyncExitStack,
+    database: Database,
+    identity: Identity,
+    client: UpstreamClient,
+    offered: tuple[Toolbox, Knowledge, AppRegistry, Teams, Ledger],
+    manifest: Callable[[], Manifest],
+) -> McpParts:
+    """Everything of `/mcp`, closed with the stack. ``manifest`` gives the one that serves."""
+    tokens = Tokens(fetcher(client))
+    tokens.take(manifest().identity)
+    identity.tokens = tokens
+    tokens.start()
+    stack.push_async_callback(tokens.stop)
+
+    def sources() -> list[str]:
+        return sorted({name for collection in manifest().collections.values() for name in collection.sources})
+
+    offering = Workspace(*offered, sources, name=f"roadbed-{manifest().name}")
+    mcp = Mcp(offering, await load_deployment_secret(database, STATE_KEY_NAME))
+    stack.push_async_callback(mcp.close)
+    return McpParts(mcp, offering, tokens)
