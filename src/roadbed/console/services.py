@@ -298,6 +298,14 @@ class OrderEndpoint(Protocol):
         ...
 
 
+class RequireAct(Protocol):
+    """Refuses a caller who may not do what an address of the console does."""
+
+    def __call__(self, principal: Principal, role: str, method: str, path: str) -> None:
+        """`RoleMissing`, `NotPermitted`, both a `Forbidden`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
     """What the pages show and do. ``url`` is the server's own address, as a person would open it.
@@ -328,6 +336,7 @@ class ConsoleServices:
     order_endpoint: OrderEndpoint
     try_route: TryRoute
     process: Callable[[], tuple[int, int]]
+    require_act: RequireAct
     audit: AuditView
     behind_proxy: bool = False
     tools: ToolsView | None = None

@@ -154,6 +154,10 @@ class Identity:
         """Whether some live key has a budget of its own."""
         return any(entry.principal.budget for entry in self._by_id.values())
 
+    def principals(self) -> list[Principal]:
+        """Everyone who is live, for whoever explains access."""
+        return [entry.principal for entry in self._by_id.values()]
+
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
         self._used.add(principal.id)

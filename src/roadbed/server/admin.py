@@ -29,7 +29,7 @@ from roadbed.kernel.label import parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import states_for
-from roadbed.server.admission import Admission, may_call
+from roadbed.server.admission import Admission
 from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
@@ -124,7 +124,6 @@ class AdminCalls:
         """What runs, in one object."""
         services, principal = self._services, admission.principal
         served = services.registry.served
-        team_apps = services.teams.apps_of(principal.team)
         apps = [
             {
                 "name": name,
@@ -134,7 +133,7 @@ class AdminCalls:
                 "examples": app.config.examples,
             }
             for name, app in services.apps_in_order()
-            if may_call(principal, name, team_apps)
+            if services.teams.may_call(principal, name)
         ]
         return {
             "name": services.manifest.name,
@@ -143,7 +142,7 @@ class AdminCalls:
             "parts": parts(services),
             "problem": services.problem() if principal.roles & {ADMIN, AUDITOR} else None,
             "apps": apps,
-            "models": [name for name in sorted(served.routes) if may_call(principal, name, team_apps)],
+            "models": [name for name in sorted(served.routes) if services.teams.may_call(principal, name)],
             "sources": await self._source_objects(principal),
             "connections": [connection_object(found) for found in self._connections(principal)],
         }

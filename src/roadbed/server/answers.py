@@ -33,7 +33,7 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_app
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
@@ -71,7 +71,7 @@ class CallerAnswers:
             admission = self._admit(request)
             incoming = self.dialect.decode(request.body)
             target = self.registry.find(incoming.model)
-            require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
+            self.teams.require_app(admission.principal, incoming.model)
             ticket, entrance = None, self.entrance
             if entrance.is_on:
                 ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)

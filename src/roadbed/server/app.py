@@ -21,6 +21,7 @@ from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
+from roadbed.server.access_report import access_routes
 from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
@@ -109,6 +110,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *document_routes(services),
         *usage_routes(services),
         *audit_routes(services),
+        *access_routes(services),
         *erasure_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),

@@ -15,6 +15,7 @@ import msgspec
 
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
+from roadbed.server.access_operations import ACCESS_OPERATIONS
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
@@ -254,6 +255,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
     ),
     *AUDIT_OPERATIONS,
+    *ACCESS_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

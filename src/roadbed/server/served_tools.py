@@ -46,7 +46,7 @@ class ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
-        toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals)
+        toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals, teams.may_call_tool)
         served = cls(toolbox, approvals, sources, key, reached, folder, Upstreams(folder))
         served.upstreams.on_drift = served.hide_changed
         return served

@@ -175,8 +175,9 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
-        digest = hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
+        digest = hashlib.sha256(msgspec.msgpack.encode((manifest, workspace.policies))).hexdigest()
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
+        self.teams.access.take(workspace.policies)
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
@@ -209,6 +210,7 @@ class Services:
             problem=self.problem(),
             running=running,
             orders=self.orders.all(),
+            policies=self.workspace.policies,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -216,6 +218,7 @@ class Services:
         assert self.serving is not None
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
+        self.teams.access.take(deployment.policies)
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)

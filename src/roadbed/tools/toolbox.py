@@ -51,7 +51,10 @@ class _Served:
 
 
 class ToolBox:
-    """The tools of one deployment. ``guard`` is asked for at each call, as it changes with the manifest."""
+    """The tools of one deployment. ``guard`` is asked for at each call, as it changes with the manifest.
+
+    ``permits`` says whether policies let a caller see and call a tool that its label and teams let them see.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,13 @@ class ToolBox:
         metrics: Metrics,
         key: bytes,
         approvals: Approvals | None = None,
+        permits: Callable[[Principal, Tool], bool] | None = None,
     ) -> None:
         self._guard = guard
         self._metrics = metrics
         self._cursors = Cursors(key)
         self._approvals = approvals
+        self._permits = permits
         self._served: dict[str, _Served] = {}
         self._rates: CallRates[tuple[str, str]] = CallRates()
         self._last: LastResults[CallKey] = LastResults()
@@ -97,8 +102,11 @@ class ToolBox:
         return [
             entry.tool
             for entry in self._served.values()
-            if _is_visible(entry.tool, principal) and (names is None or _is_named(entry.tool, names))
+            if self._is_visible(entry.tool, principal) and (names is None or _is_named(entry.tool, names))
         ]
+
+    def _is_visible(self, tool: Tool, principal: Principal) -> bool:
+        return _is_visible(tool, principal) and (self._permits is None or self._permits(principal, tool))
 
     async def call(
         self,
@@ -114,7 +122,7 @@ class ToolBox:
         """Call a tool. Raises nothing but a cancellation."""
         started_s = time.perf_counter()
         entry = self._served.get(name)
-        if entry is None or not _is_visible(entry.tool, principal):
+        if entry is None or not self._is_visible(entry.tool, principal):
             return Refused("tools.unknown", f"there is no tool {name[:64]!r}", hint=UNKNOWN_HINT)
         tool = entry.tool
         span = trace.open_span(f"tool {tool.name}", "tool") if trace is not None else None
