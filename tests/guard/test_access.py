@@ -96,8 +96,7 @@ def test_a_policy_that_fails_refuses_where_cedar_would_allow() -> None:
     ("action", "resource"),
     [
         ("app.use", Resource("Route", "smart")),
-        ("app.use", Resource("App", "desk")),
-        ("app.use", Resource("App", "desk", (("kind", "copilot"), ("colour", "red")))),
+        ("tool.call", Resource("Tool", "crm")),
         ("no.such", DEPLOYMENT),
     ],
 )
