@@ -108,7 +108,7 @@ class Access:
         if self._set is None:
             self._set, self._policies = _parsed({SHIPPED: default_text()})
         # Without the schema: attributes are made here, and holding each against it takes a seventh of the decision.
-        entities = cedarpy.Entities.from_json_str(_entities(principal, resource))
+        entities = cedarpy.Entities.from_json_str(_entities(principal, action, resource))
         request = {
             "principal": {"type": "Caller", "id": principal.id},
             "action": {"type": "Action", "id": action},
@@ -183,7 +183,7 @@ def _actions_of(policy: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset(str(entity["id"]) for entity in entities)
 
 
-def _entities(principal: Principal, resource: Resource) -> str:
+def _entities(principal: Principal, action: str, resource: Resource) -> str:
     caller = {
         "uid": {"type": "Caller", "id": principal.id},
         "attrs": {
@@ -198,9 +198,11 @@ def _entities(principal: Principal, resource: Resource) -> str:
             *({"type": "Group", "id": group} for group in principal.member_of),
         ],
     }
-    return msgspec.json.encode([caller, _resource_entity(resource)]).decode()
-
-
-def _resource_entity(resource: Resource) -> dict[str, Any]:
+    group = ACTIONS.get(action, ("", ""))[0]
+    act = {
+        "uid": {"type": "Action", "id": action},
+        "attrs": {},
+        "parents": [{"type": "Action", "id": group}] if group else [],
+    }
     uid = {"type": resource.type, "id": resource.id}
-    return {"uid": uid, "attrs": dict(resource.attributes), "parents": []}
+    return msgspec.json.encode([caller, act, {"uid": uid, "attrs": dict(resource.attributes), "parents": []}]).decode()
