@@ -104,7 +104,7 @@ class FakeKeys:
             raise KeyRefused
         return KEYS[key]
 
-    def principal_of(self, key_id: str) -> Principal:
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
         found = [principal for principal in KEYS.values() if principal.id == key_id and key_id not in self.revoked]
         if not found:
             raise KeyRefused

@@ -17,6 +17,7 @@ from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
 from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
+from roadbed.guard.oidc import Oidc
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
@@ -191,6 +192,10 @@ class KeyStore(Protocol):
         """The caller who presents this key."""
         ...
 
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
+        """The caller behind a key's or a person's id."""
+        ...
+
     async def create_key(
         self,
         *,
@@ -340,3 +345,4 @@ class ConsoleServices:
     audit: AuditView
     behind_proxy: bool = False
     tools: ToolsView | None = None
+    oidc: Oidc | None = None

@@ -35,14 +35,14 @@ from roadbed.guard.keys import (
     new_value,
 )
 from roadbed.guard.networks import check_networks
-from roadbed.guard.tokens import TokenReader
+from roadbed.guard.people import CHANNEL, PERSON_PREFIX, People
+from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
-CHANNEL: Final = "roadbed_key"
 POLL_S: Final = 5.0
 LAST_USED_EVERY_S: Final = 60.0
 STOP_S: Final = 5.0
@@ -70,6 +70,7 @@ class Identity:
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
         self.tokens: TokenReader | None = None
+        self.people = People(database, clock)
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -125,7 +126,10 @@ class Identity:
         if isinstance(presented, str):
             presented = presented.encode("utf-8", "surrogateescape")
         if self.tokens is not None and self.tokens.is_token(presented):
-            return self.tokens.authenticate(presented)
+            caller = self.tokens.authenticate(presented)
+            if self.people.refuses_token(caller.id):
+                raise TokenRefused
+            return caller
         entries = self._by_digest
         if entries is None:
             raise IdentityNotReady("the keys have not been read yet")
@@ -156,16 +160,18 @@ class Identity:
 
     def principals(self) -> list[Principal]:
         """Everyone who is live, for whoever explains access."""
-        return [entry.principal for entry in self._by_id.values()]
+        return [*(entry.principal for entry in self._by_id.values()), *self.people.principals()]
 
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
         self._used.add(principal.id)
 
-    def principal_of(self, key_id: str) -> Principal:
-        """The caller behind a live key's id, for sessions that were opened with it. As `authenticate`."""
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
+        """The caller behind a live key's or a person's id, for sessions that began at ``since``. As `authenticate`."""
         if self._by_digest is None:
             raise IdentityNotReady("the keys have not been read yet")
+        if key_id.startswith(PERSON_PREFIX):
+            return self.people.principal_of(key_id, since)
         entry = self._by_id.get(key_id)
         if entry is None:
             raise KeyRefused
@@ -298,7 +304,11 @@ class Identity:
     async def refresh(self) -> None:
         """Read the live keys now. `StoreUnavailable`."""
         async with self._refreshing:
-            rows = await self._database.fetch("SELECT * FROM api_key WHERE revoked IS NULL")
+            rows = await self._database.fetch(
+                "SELECT api_key.* FROM api_key LEFT JOIN person ON person.id = api_key.person WHERE revoked IS NULL"
+                " AND (api_key.person IS NULL OR person.active)"
+            )
+            await self.people.read()
             entries: dict[bytes, _Entry] = {}
             by_id: dict[str, _Entry] = {}
             for row in rows:

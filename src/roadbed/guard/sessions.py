@@ -90,7 +90,7 @@ class Sessions:
         if version != "1" or len(parts) != 3 or int(parts[1]) <= self._clock.wall().timestamp():
             raise SessionRefused
         try:
-            return self._identity.principal_of(_decode(parts[2]).decode())
+            return self._identity.principal_of(_decode(parts[2]).decode(), int(parts[1]) - SESSION_S)
         except KeyRefused:
             raise SessionRefused from None
 

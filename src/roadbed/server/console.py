@@ -88,6 +88,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         order_endpoint=services.order_endpoint,
         try_route=partial(try_route, services),
         process=process,
+        oidc=services.mcp.oidc,
         require_act=partial(require_act, services.teams),
         audit=services.trail,
         behind_proxy=services.settings.behind_proxy,

@@ -344,7 +344,7 @@ async def _build(
         serving=serving,
     )
     offered = services.toolbox, knowledge, registry, teams, ledger
-    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
+    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.workspace)
     return services
 
 
