@@ -15,7 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 CLIENT_ID = "roadbed-tests"
-CLIENT_SECRET = "issuer-knows-this"  # noqa: S105 - of the fake issuer
+CLIENT_SECRET = "issuer-knows-this"
 
 
 class Issuer:

@@ -1,4 +1,4 @@
-"""A workspace's own policies over real HTTP: apps, routes, tools, acts; an error keeps the old set; tests and reasons."""
+"""A workspace's own policies over real HTTP: apps, routes, tools, acts; errors; tests and reasons."""
 
 from __future__ import annotations
 

@@ -196,23 +196,31 @@ class Identity:
         name: str = "",
         expires: datetime | None = None,
         budget: str = "",
+        scopes: Iterable[str] | None = None,
+        person: str = "",
     ) -> tuple[KeyRecord, str]:
-        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`, `ConfigError` for its budget."""
+        """Make a key: its record and, this once, its plaintext. With ``person``, it ends with that person's account.
+        `KeyRequestInvalid`, `ConfigError` for its budget.
+        """
         if budget:
             parse_budget("key:new", budget)
         granted, ranges = frozenset(roles), check_networks(networks)
         called_apps = sorted(apps) if apps is not None else None
         called_models = sorted(models) if models is not None else None
-        check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())))
+        uses = frozenset(scopes) if scopes is not None else None
+        check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())), uses)
+        if person:
+            self.people.principal_of(person)
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
             raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
         key_id, plaintext = new_key()
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *",
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget, scopes,"
+                " person) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
                 *(called_apps, expires, called_models, ranges, budget),
+                *(sorted(uses) if uses is not None else None, person or None),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
@@ -390,4 +398,6 @@ def _record(row: Any) -> KeyRecord:
         previous_until=row["previous_until"],
         rotated=row["rotated"],
         budget=row["budget"],
+        scopes=frozenset(row["scopes"]) if row["scopes"] is not None else None,
+        person=row["person"] or "",
     )

@@ -254,7 +254,9 @@ class Tokens:
         claims = _verified(presented, key, str(header["alg"]))
         return claims, issuer, self._check(claims, issuer.config, self._clock.wall().timestamp())
 
-    def _look_at(self, presented: bytes, types: frozenset[str] = TYPES) -> tuple[_Issuer, Mapping[str, Any], Mapping[str, Any]]:
+    def _look_at(
+        self, presented: bytes, types: frozenset[str] = TYPES
+    ) -> tuple[_Issuer, Mapping[str, Any], Mapping[str, Any]]:
         """Whose keys must have signed a token, by its unverified words."""
         if len(presented) > TOKEN_BYTES_MAX:
             raise TokenRefused

@@ -19,6 +19,7 @@ Network = IPv4Network | IPv6Network
 class Principal:
     """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
 
+    ``scopes`` are the uses that its key was made for; None means all that the roles allow.
     ``networks`` are the addresses that its key may be used from; none means all of them. ``budget`` is a spending cap
     of the key alone. ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``,
     ``key:ID``, and ``group:NAME`` for each group of the directory that a person is a ``member_of``.
@@ -34,6 +35,7 @@ class Principal:
     networks: tuple[Network, ...] = ()
     budget: str = ""
     member_of: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
 
     @property
     def is_admin(self) -> bool:

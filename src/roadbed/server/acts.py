@@ -9,10 +9,20 @@ from __future__ import annotations
 from typing import Final
 
 from roadbed.guard.access import ACTIONS, NotPermitted, Resource
+from roadbed.guard.keys import (
+    ADMIN_SCOPE,
+    AUDIT_SCOPE,
+    CHAT_SCOPE,
+    INGEST_SCOPE,
+    MCP_SCOPE,
+    SEARCH_SCOPE,
+    require_scope,
+)
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.server.admission import RoleMissing, require_role
 from roadbed.server.teams import Teams
 
+CHAT_PATHS: Final = ("/v1/chat", "/v1/responses", "/v1/messages", "/v1/models")
 READING: Final = frozenset({"GET", "HEAD"})
 # What an address begins with, below /api or /console: (action when it reads, action when it changes something).
 ACTS: Final = (
@@ -42,10 +52,22 @@ def act_of(method: str, path: str) -> tuple[str, str]:
     return ("deployment.read" if method in READING else "deployment.change"), ""
 
 
+def scope_of(role: str, method: str, path: str) -> str:
+    """The use that a key with scopes must have been made for, to call an address."""
+    if role in (ADMIN, AUDITOR):
+        action, _ = act_of(method, path)
+        return INGEST_SCOPE if action == "document.change" else AUDIT_SCOPE if role == AUDITOR else ADMIN_SCOPE
+    if path.startswith("/api/tools"):
+        return MCP_SCOPE
+    return CHAT_SCOPE if path.startswith(CHAT_PATHS) else SEARCH_SCOPE
+
+
 def require_act(teams: Teams, principal: Principal, role: str, method: str, path: str) -> None:
     """Refuse a caller who may not do what an address does. Without policies of the workspace's own its ``role`` is
     what counts. Raises `RoleMissing`, `NotPermitted`.
     """
+    if principal.scopes is not None:
+        require_scope(principal, scope_of(role, method, path))
     if role not in (ADMIN, AUDITOR) or not teams.access.is_own:
         require_role(principal, role)
         return

@@ -58,7 +58,9 @@ class IngestOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``; ``ip`` are addresses or ranges."""
+    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``, or ``never``; the manifest's
+    ``identity.keys_expire`` when left out. ``ip`` are addresses or ranges. A ``person``'s key ends with the account.
+    """
 
     team: Annotated[str, Meta(min_length=1, max_length=63)]
     name: Annotated[str, Meta(max_length=200)] = ""
@@ -68,6 +70,8 @@ class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[str] | None = None
     ip: Annotated[list[str], Meta(max_length=NETWORKS_MAX)] = []
     budget: Annotated[str, Meta(max_length=40)] = ""
+    scopes: list[Literal["chat", "search", "ingest", "admin", "audit", "scim", "mcp"]] | None = None
+    person: Annotated[str, Meta(max_length=63)] = ""
 
 
 class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -214,8 +218,9 @@ class AdminCalls:
         """Make a key and show it once."""
         order = await json_of(request, KeyOrder)
         expires = None
-        if order.expires is not None:
-            expires = datetime.now(UTC) + timedelta(seconds=_duration(order.expires, "expires"))
+        lifetime = order.expires or self._services.manifest.identity.keys_expire
+        if lifetime != "never":
+            expires = datetime.now(UTC) + timedelta(seconds=_duration(lifetime, "expires"))
         record, plaintext = await self._services.identity.create_key(
             team=order.team,
             roles=order.roles or ("member",),
@@ -225,6 +230,8 @@ class AdminCalls:
             name=order.name,
             expires=expires,
             budget=order.budget,
+            scopes=order.scopes,
+            person=order.person,
         )
         self._services.trail.note("keys.made", admission.principal.id, record.id, roles="+".join(sorted(record.roles)))
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
@@ -374,4 +381,7 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "rotated": record.rotated,
         "previous_until": record.previous_until,
         "budget": record.budget or None,
+        "scopes": sorted(record.scopes) if record.scopes is not None else None,
+        "person": record.person or None,
+        "age_days": (now - (record.rotated or record.created)).days,
     }

@@ -28,6 +28,7 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
+from roadbed.guard.keys import CHAT_SCOPE, require_scope
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
@@ -104,6 +105,8 @@ class CallerAnswers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
             request.get(TAG_HEADER),
         )
+        if admission.principal.scopes is not None:
+            require_scope(admission.principal, CHAT_SCOPE)
         if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
         return admission

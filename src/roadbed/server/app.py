@@ -45,6 +45,7 @@ from roadbed.server.mcp_types import PATH as MCP_PATH
 from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
+from roadbed.server.scim import scim_routes
 from roadbed.server.services import Services
 from roadbed.server.tool_calls import tool_routes
 from roadbed.server.usage import usage_routes
@@ -111,6 +112,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *usage_routes(services),
         *audit_routes(services),
         *access_routes(services),
+        *scim_routes(services),
         *erasure_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
