@@ -104,6 +104,7 @@ def set_cookie(console: Console, request: Request, response: Response, name: str
 async def sign_in_page(
     console: Console, request: Request, *, destination: str, token: str = "", error: RoadbedError | None = None
 ) -> Response:
+    """The page, with what went wrong, if anything."""
     if isinstance(error, SessionRefused):
         error = None
     oidc = console.services.oidc

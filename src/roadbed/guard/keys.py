@@ -84,7 +84,7 @@ class KeyScopeMissing(Forbidden):
     """The key was made for other uses than this call."""
 
     code = "auth.scope_missing"
-    hint = "use a key with the scope that the message names; `roadbed keys create --scope NAME` makes one"
+    hint = "use a key with the scope that the message names; `roadbed keys create --scope chat` makes one"
 
 
 class AdminKeyWeak(ConfigError):

@@ -12,6 +12,12 @@ _PAGE: Final = (
     Query("startIndex", "where the page begins, from 1", "integer"),
     Query("count", "how many at most, 200", "integer"),
 )
+_RESOURCE: Final = {
+    "type": "object",
+    "description": "a user, a group, or a PatchOp, as RFC 7643 and RFC 7644 have them",
+    "required": ["schemas"],
+    "properties": {"schemas": {"type": "array", "items": {"type": "string"}}},
+}
 _SCIM: Final = (
     ("GET", "/ServiceProviderConfig", "What is served of SCIM.", "a ServiceProviderConfig", 200),
     ("GET", "/ResourceTypes", "The kinds of resources.", "a ListResponse", 200),
@@ -52,7 +58,7 @@ ACCESS_OPERATIONS: Final[tuple[Operation, ...]] = (
             "Directory (SCIM 2.0)",
             f"{summary} Needs a key with the scope `scim`.",
             answer,
-            request={"type": "object"} if method in ("POST", "PUT", "PATCH") else None,
+            request=_RESOURCE if method in ("POST", "PUT", "PATCH") else None,
             query=_PAGE if path in ("/Users", "/Groups") and method == "GET" else (),
             status=status,
             media_type="application/scim+json",
