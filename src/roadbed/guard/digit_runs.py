@@ -29,8 +29,7 @@ for _rule in RULES.all:
 
 _CODE = {length: chr(48 + length) for length in range(1, 41)}
 _SHAPES = {"".join([_CODE[size] for size in shape]): RULES.by_shape[shape] for shape in RULES.shapes}
-_SHAPE_KEYS = sorted(_SHAPES, key=len, reverse=True)
-_SHAPE_AT = re.compile("(?=" + "|".join(re.escape(key) for key in _SHAPE_KEYS) + ")")
+_SHAPE_SIZES = sorted({len(key) for key in _SHAPES})
 _STREAK = re.compile(f"(?<!{_CODE[1]}){_CODE[1]}{{8,{STREAK_DIGITS_MAX}}}(?!{_CODE[1]})")
 
 
@@ -115,11 +114,11 @@ def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> Iterator[Find
     if len(groups) < 2:
         return
     codes = "".join([_CODE.get(end - start, "~") for start, end in groups])
-    for match in _SHAPE_AT.finditer(codes):
-        for key in _SHAPE_KEYS:
-            if codes.startswith(key, match.start()):
-                part = groups[match.start() : match.start() + len(key)]
-                yield from _shaped(view, part, _SHAPES[key], words, is_strict)
+    for size in _SHAPE_SIZES:
+        for index in range(len(codes) - size + 1):
+            rules = _SHAPES.get(codes[index : index + size])
+            if rules is not None:
+                yield from _shaped(view, groups[index : index + size], rules, words, is_strict)
     for match in _STREAK.finditer(codes):
         yield from _joined(view, groups[match.start() : match.end()], words, all_kinds=True)
     if 13 <= run.digit_count <= 19 and not any(view[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):

@@ -15,7 +15,7 @@ from roadbed.guard import validators
 from roadbed.guard.context import Lexicon
 from roadbed.guard.digit_runs import is_glued
 from roadbed.guard.finding import CRYPTO, DEVICE, NATIONAL_ID, VEHICLE, Finding
-from roadbed.guard.other_checks import is_bech32, is_bitcoin, is_ethereum, is_mac, is_mrz_passport, is_vin
+from roadbed.guard.other_checks import is_bech32, is_bitcoin, is_ethereum, is_mac, is_vin
 
 FIRST_ID: Final = 100  # of the triggers
 _D3 = r"[0-9]{3}"
@@ -94,8 +94,6 @@ LETTER_RULES: Final = (
     LetterRule("vat_id", NATIONAL_ID, r"ATU[0-9]{8}", 11, checks.is_vat_id),
     LetterRule("vat_id", NATIONAL_ID, r"DE[0-9]{9}", 11, checks.is_vat_id, "vat, ust, ustid, idnr, umsatzsteuer, "
                "steuernummer, tax id"),
-    LetterRule("mrz", NATIONAL_ID, r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]", 44,
-               is_mrz_passport),
     LetterRule("vin", VEHICLE, r"[A-HJ-NPR-Z0-9]{17}", 17, is_vin, "", True),
     LetterRule("mac", DEVICE, r"[0-9A-F]{2}(?::[0-9A-F]{2}){5}", 17, is_mac),
     LetterRule("mac", DEVICE, r"[0-9A-F]{2}(?:-[0-9A-F]{2}){5}", 17, is_mac),

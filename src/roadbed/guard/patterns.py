@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from roadbed.guard.decode import BASE64_TRIGGER, ESCAPE_TRIGGER
 from roadbed.guard.letter_ids import FIRST_ID, LETTER_RULES
-from roadbed.guard.secret_rules import CONTEXT_WORDS, PREFIXES
+from roadbed.guard.secret_rules import CONTEXT_WORDS, PREFIXES, SERVICE_WORDS
 from roadbed.guard.word_values import VALUE_WORDS
 
 AT: Final = 0
@@ -29,6 +29,9 @@ BEARER: Final = 9
 USER_OPTION: Final = 10
 ESCAPE: Final = 11
 BASE64: Final = 12
+MRZ: Final = 13
+SERVICE: Final = 14
+STRUCTURED: Final = 15
 
 WORD_VALUE_IDS: Final = {name: 20 + index for index, name in enumerate(VALUE_WORDS)}
 
@@ -59,9 +62,13 @@ TRIGGERS: Final = (
     Trigger(COLONS, r"[0-9a-f]::|(?:[0-9a-f]{1,4}:){6}", is_caseless=True),
     Trigger(PREFIX, _START + "(?:" + "|".join(re.escape(prefix) for prefix in PREFIXES) + ")"),
     Trigger(CONTEXT, "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3} {0,4}[:=>]", is_caseless=True),
+    Trigger(SERVICE, "(?:" + "|".join(map(re.escape, SERVICE_WORDS)) + ")", is_caseless=True),
+    Trigger(STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"),
+    Trigger(STRUCTURED, r"[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,2}[.][A-Za-z0-9_-]{6}[.]"),
     Trigger(PEM, r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"),
-    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:"),
+    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:[\"']?"),
     Trigger(ESCAPE, ESCAPE_TRIGGER),
+    Trigger(MRZ, r"[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}"),
     Trigger(BASE64, BASE64_TRIGGER),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),
 )

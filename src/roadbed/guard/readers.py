@@ -11,7 +11,8 @@ import string
 from collections.abc import Iterator
 
 from roadbed.guard import validators
-from roadbed.guard.finding import EMAIL, IBAN, IP, PRIVATE_IP, SECRET, Finding
+from roadbed.guard.finding import EMAIL, IBAN, IP, NATIONAL_ID, PRIVATE_IP, SECRET, Finding
+from roadbed.guard.other_checks import is_mrz_passport
 from roadbed.guard.secret_rules import URL_USER, is_placeholder
 
 _LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._%+'-"
@@ -24,6 +25,8 @@ _SEPARATORS = str.maketrans("", "", " .-")
 _IBAN = re.compile(r"[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,29}")
 _IBAN_PART = re.compile(r"[A-Za-z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
+_MRZ = re.compile(r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]")
+_MRZ_BEFORE = 28  # characters of the line up to the end of its trigger
 _VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|section|build)[ .:=]{0,2}\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -113,3 +116,11 @@ def ip_v6(view: str, end: int) -> Iterator[Finding]:
         yield Finding(IP, start, stop, "ip_v6", 0.95, False)
     elif any(address in network for network in _PRIVATE_V6):
         yield Finding(PRIVATE_IP, start, stop, "ip_v6", 0.6, False)
+
+
+def passport_line(view: str, end: int) -> Iterator[Finding]:
+    """The second line of a passport's machine-readable zone, whose expiry date ends at ``end``."""
+    start = end - _MRZ_BEFORE
+    match = _MRZ.match(view, start) if start >= 0 else None
+    if match is not None and is_mrz_passport(match[0]):
+        yield Finding(NATIONAL_ID, start, match.end(), "mrz", 0.98, False)

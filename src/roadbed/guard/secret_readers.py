@@ -5,6 +5,7 @@ Called by `guard.detect` alone; what is a secret is said by `guard.secret_rules`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from roadbed.guard.finding import SECRET, Finding
@@ -20,6 +21,7 @@ from roadbed.guard.secret_rules import (
     is_placeholder,
     is_sample,
     secret_key_before,
+    service_value,
 )
 
 _PREFIXES = frozenset(PREFIXES)
@@ -39,7 +41,7 @@ def prefixed_secret(view: str, end: int) -> Iterator[Finding]:
             continue
         for prefix, name, pattern in _RULES_OF_HEAD[view[start : start + _HEAD]]:
             match = pattern.match(view, start) if view.startswith(prefix, start) else None
-            if match is not None and not is_sample(match[0]):
+            if match is not None and not is_sample(match[0], prefix):
                 yield Finding(SECRET, start, match.end(), name, 0.99, True)
                 break
 
@@ -51,6 +53,8 @@ def assigned_secret(view: str, end: int) -> Iterator[Finding]:
     if value is None or key is None:
         return
     start, stop = value.span("value")
+    if view.startswith("..", stop - 2):  # said to be cut short
+        return
     while stop > start and view[stop - 1] in ".:\\":
         stop -= 1
     if is_likely_secret(key, view[start:stop]):
@@ -81,6 +85,32 @@ def bearer(view: str, end: int) -> Iterator[Finding]:
 
 def user_option(view: str, end: int) -> Iterator[Finding]:
     """``curl -u name:password``; ``end`` is after the colon."""
-    match = USER_OPTION_VALUE.match(view, end)
+    match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end))
     if match is not None and not is_placeholder(match[0]) and match[0].lower() not in ("password", "pass", "pwd"):
         yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
+
+
+_STRUCTURED = (
+    ("azure_client_secret", re.compile(r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~-])")),
+    ("facebook_app_token", re.compile(r"(?<![0-9])[0-9]{15,16}\|[A-Za-z0-9_-]{27}(?![A-Za-z0-9_-])")),
+    ("telegram_token", re.compile(r"(?<![0-9A-Za-z])[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])")),
+    ("discord_token", re.compile(r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])")),
+    ("terraform_token", re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,70}")),
+)
+
+
+def structured_secret(view: str, end: int) -> Iterator[Finding]:
+    """A value of a fixed inner structure around ``end``."""
+    for name, pattern in _STRUCTURED:
+        match = pattern.search(view, max(0, end - 36), end + 80)
+        if match is not None and match.start() < end <= match.end():
+            yield Finding(SECRET, *match.span(), name, 0.95, True)
+            return
+
+
+
+def service_secret(view: str, end: int) -> Iterator[Finding]:
+    """A key assigned to something that a service's name is a part of; the word ends at ``end``."""
+    found = service_value(view, end)
+    if found is not None:
+        yield Finding(SECRET, found[1], found[2], found[0], 0.85, True)
