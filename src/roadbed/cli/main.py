@@ -46,6 +46,7 @@ COMMANDS = {
     "rollback": "go back to the release before",
     "traces": "list requests and show how one was answered",
     "usage": "show what was used and what it cost",
+    "guard": "find personal data and secrets in a text",
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",
     "docs": "generate the reference pages",

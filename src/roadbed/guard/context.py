@@ -28,11 +28,12 @@ class Lexicon:
     def add(self, kind: str, words: str) -> None:
         """Words of ``kind``, separated by commas; several words in a row are written with spaces between."""
         for word in (part.strip() for part in words.split(",")):
-            folded = fold(word.lower()).text
-            if _OPAQUE.search(folded):
-                self._opaque.append((folded, kind))
-            elif folded:
-                self._words[folded].add(kind)
+            # Capitals of other scripts may look like other Latin letters than the small ones do.
+            for folded in {fold(word.lower()).text.lower(), fold(word.upper()).text.lower()}:
+                if _OPAQUE.search(folded):
+                    self._opaque.append((folded, kind))
+                elif folded:
+                    self._words[folded].add(kind)
 
     def kinds_before(self, view: str, start: int) -> set[str]:
         """The kinds whose words stand in the characters before ``start``."""

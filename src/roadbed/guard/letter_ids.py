@@ -54,14 +54,15 @@ LETTER_RULES: Final = (
         "es_nie", NATIONAL_ID, rf"[XYZ][ -]?[0-9]\.?{_D3}\.?{_D3}[ -]?[A-Z]", 13, validators.is_es_nie,
         "nie, extranjero, extranjeros", True,
     ),
-    LetterRule("es_cif", NATIONAL_ID, r"[A-HJNPQRSUVW][ -]?[0-9]{7}[0-9A-J]", 10, checks.is_es_cif, "cif, nif, empresa"),
+    LetterRule("es_cif", NATIONAL_ID, r"[A-HJNPQRSUVW][ -]?[0-9]{7}[0-9A-J]", 10, checks.is_es_cif,
+               "cif, nif, empresa"),
     LetterRule(
         "fr_nir", NATIONAL_ID, r"[1-478] ?[0-9]{2} ?[0-9]{2} ?2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}", 21,
         validators.is_fr_nir,
     ),
     LetterRule("mx_curp", NATIONAL_ID, r"[A-Z]{4}[0-9]{6}[HMX][A-Z]{5}[0-9A-Z][0-9]", 18, checks.is_mx_curp),
-    LetterRule("in_pan", NATIONAL_ID, r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", 10, checks.is_in_pan, "pan, income tax",
-               True),
+    LetterRule("in_pan", NATIONAL_ID, r"[A-Z]{3}[ABCFGHJLPT][A-Z][0-9]{4}[A-Z]", 10, checks.is_in_pan,
+               "pan, income tax", True),
     LetterRule(
         "fi_hetu", NATIONAL_ID, r"[0-9]{6}[+YXWVUABCDEF-][0-9]{3}[0-9A-FHJ-NPR-Y]", 11, checks.is_fi_hetu,
         "hetu, henkilotunnus, henkilötunnus, personbeteckning", True, kept="-+",
@@ -88,7 +89,8 @@ LETTER_RULES: Final = (
                "krankenversichertennummer, versichertennummer, kvnr, krankenkasse, versicherten, versicherungsnummer"),
     LetterRule("de_svnr", NATIONAL_ID, r"[0-9]{2} ?[0-9]{6} ?[A-Z] ?[0-9]{3}", 15, checks.is_de_svnr,
                "sozialversicherungsnummer, rentenversicherungsnummer, sv, svnr, rvnr, versicherungsnummer"),
-    LetterRule("de_document", NATIONAL_ID, r"[CFGHJKLMNPRTVWXYZ][CFGHJKLMNPRTVWXYZ0-9]{8}[0-9]", 10, checks.is_document_731,
+    LetterRule("de_document", NATIONAL_ID, r"[CFGHJKLMNPRTVWXYZ][CFGHJKLMNPRTVWXYZ0-9]{8}[0-9]", 10,
+               checks.is_document_731,
                "personalausweis, personalausweisnummer, ausweisnummer, reisepass, ausweis, passnummer, "
                "reisepassnummer"),
     LetterRule("vat_id", NATIONAL_ID, r"ATU[0-9]{8}", 11, checks.is_vat_id),

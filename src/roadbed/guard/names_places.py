@@ -43,12 +43,21 @@ _ADDRESSES: Final = tuple(
     )
 )
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Professor|Herr|Frau|Sr|Sra|Mme|Monsieur|Madame|Signor|Signora|Hr)\.? "
-_SAID = r"(?i:my name is|name is|i am called|name:|named|sincerely,|regards,|ich heisse|mein name ist|je m'appelle|me llamo) "
+_SAID = (
+    r"(?i:my name is|name is|i am called|name:|named|sincerely,|regards,|ich heisse|mein name ist|je m'appelle"
+    r"|me llamo) "
+)
 _WHOLE = rf"{_NAME}(?: (?:[A-Z]\.|van|von|de|der|da|di|al|bin|{_NAME})){{0,2}}"
 _AFTER_TITLE = re.compile(rf"(?<![A-Za-z])(?={_TITLE}({_WHOLE}))")
 _AFTER_WORDS = re.compile(rf"(?<![A-Za-z])(?={_SAID}\s?({_WHOLE}))")
 _PAIR = re.compile(rf"(?<![A-Za-z@.])(?=({_NAME})((?: (?:[A-Z]\.|van|von|de|der|da|di|bin))? {_NAME}))")
-_FIRST_NAMES: Final = frozenset(
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_FIRST_NAMES: Final = _words(
     """
     aaron adam adrian ahmed aisha alan albert alejandro alex alexander alexandra alfred ali alice alicia amanda amelia
     amir amy ana anders andrea andreas andrew andrzej angela anita anja ann anna anne anthony antonio arthur astrid
@@ -59,8 +68,8 @@ _FIRST_NAMES: Final = frozenset(
     fatima felix fernando florian frances francesca francesco francisco frank franz frederik gabriel gary george gerald
     giovanni giulia giuseppe gloria grace graham greg gregory guillaume gunther gustav hannah hans harold harry hassan
     heather heinrich helen helena helga henrik henry hiroshi howard hugo ian ibrahim igor ingrid irene isabel isabella
-    ivan jack jacob jacqueline jacques james jan jane janet jason javier jean jeffrey jennifer jeremy jessica joan joanna
-    johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie jurgen justin karen
+    ivan jack jacob jacqueline jacques james jan jane janet jason javier jean jeffrey jennifer jeremy jessica joan
+    joanna johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie jurgen justin karen
     karin karl katarzyna katherine kathleen katja keith kelly kenji kenneth kevin khalid klaus kristin kyle lars laura
     lauren laurent lena leonardo leonie liam linda lisa lorenzo louis louise luca lucas lucia luis luisa lukas magdalena
     manuel marc marco margaret maria marie mario marion mark markus marta martha martin martina mary mateo matthew
@@ -72,11 +81,11 @@ _FIRST_NAMES: Final = frozenset(
     stephen steven susan susanne sven sylvia takashi tanja tatiana theresa thomas tim timothy tobias tom tomasz tony
     tyler ursula ute valentina vanessa vera veronica victor victoria vincent virginia vladimir walter wayne wei wendy
     werner william wolfgang xavier yasmin yuki yusuf yvonne zoe
-    """.split()
+    """
 )
-_NO_SURNAMES: Final = frozenset(
+_NO_SURNAMES: Final = _words(
     "street road avenue university college school hospital park church company and the day island lake city county "
-    "airport station museum award prize monday tuesday wednesday thursday friday saturday sunday".split()
+    "airport station museum award prize monday tuesday wednesday thursday friday saturday sunday"
 )
 
 

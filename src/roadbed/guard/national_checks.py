@@ -220,7 +220,7 @@ def is_emso(digits: str) -> bool:
     if not is_dated(digits, "dmy"):
         return False
     check = 11 - weighted(digits[:12], (7, 6, 5, 4, 3, 2) * 2) % 11
-    return (0 if check == 11 else check) == int(digits[12])
+    return check % 11 % 10 == int(digits[12])
 
 
 def is_ro_cnp(digits: str) -> bool:
@@ -309,8 +309,10 @@ def is_kz_iin(digits: str) -> bool:
 def is_tr_tckn(digits: str) -> bool:
     """Two check digits of sums."""
     odd, even = sum(map(int, digits[:9:2])), sum(map(int, digits[1:8:2]))
-    return digits[0] != "0" and (7 * odd - even) % 10 == int(digits[9]) and sum(map(int, digits[:10])) % 10 == int(
-        digits[10]
+    return (
+        digits[0] != "0"
+        and (7 * odd - even) % 10 == int(digits[9])
+        and sum(map(int, digits[:10])) % 10 == int(digits[10])
     )
 
 

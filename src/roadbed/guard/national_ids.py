@@ -96,9 +96,11 @@ _ROWS: tuple[tuple[str, object, tuple[int, ...], str, str, str, bool], ...] = (
     ("in_aadhaar", checks.is_in_aadhaar, (12,), "9999_9999_9999 9999-9999-9999", "",
      "aadhaar, aadhar, adhaar, uidai, uid, आधार", False),
     ("pk_cnic", checks.is_pk_cnic, (13,), "99999-9999999-9", "", "cnic, nic, nadra, شناختی", False),
-    ("cn_ric", checks.is_cn_ric, (18,), "", "999999_99999999_9999", "身份证, 身份證, 公民身份号码, resident id, identity card",
+    ("cn_ric", checks.is_cn_ric, (18,), "", "999999_99999999_9999",
+     "身份证, 身份證, 公民身份号码, resident id, identity card",
      True),
-    ("kr_rrn", checks.is_kr_rrn, (13,), "999999-9999999", "", "주민등록번호, 주민번호, resident registration, rrn", False),
+    ("kr_rrn", checks.is_kr_rrn, (13,), "999999-9999999", "",
+     "주민등록번호, 주민번호, resident registration, rrn", False),
     ("jp_my_number", checks.is_jp_my_number, (12,), "", "9999_9999_9999 9999-9999-9999",
      "マイナンバー, 個人番号, my number, kojin bango, mynumber", False),
     ("th_pin", checks.is_th_pin, (13,), "9-9999-99999-99-9", "9_9999_99999_99_9",
@@ -114,7 +116,8 @@ _ROWS: tuple[tuple[str, object, tuple[int, ...], str, str, str, bool], ...] = (
 NUMBER_RULES: Final = (
     _CARD,
     NumberRule(
-        "imei", DEVICE, checks.is_luhn_id, (15,), "99-999999-999999-9", "99_999999_999999_9", "imei, imeis, meid", False,
+        "imei", DEVICE, checks.is_luhn_id, (15,), "99-999999-999999-9", "99_999999_999999_9",
+        "imei, imeis, meid", False,
         0.9,
     ),
     *(

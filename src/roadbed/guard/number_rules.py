@@ -1,4 +1,4 @@
-"""`NumberRule`: a kind of number that is written in digits alone, and the index by which runs of digits find their rules.
+"""`NumberRule`: a kind of number that is written in digits alone, and the index by which runs find their rules.
 
 A rule names the ways it is written: ``999-99-9999`` (in which ``_`` is a space) is a formatted shape that speaks for
 itself; a shape in ``shapes`` needs a telling word before it. Read by `guard.digit_runs`; the rules themselves are in

@@ -99,5 +99,7 @@ def is_possible(digits: str) -> bool:
         if digits[:size] in _regions_of_code():
             plans = _plans_of_code(digits[:size])
             national = digits[size:]
-            return any(len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths for plan in plans)
+            return any(
+                len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths for plan in plans
+            )
     return False

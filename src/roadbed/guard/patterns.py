@@ -63,7 +63,9 @@ TRIGGERS: Final = (
     Trigger(PREFIX, _START + "(?:" + "|".join(re.escape(prefix) for prefix in PREFIXES) + ")"),
     Trigger(CONTEXT, "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3} {0,4}[:=>]", is_caseless=True),
     Trigger(SERVICE, "(?:" + "|".join(map(re.escape, SERVICE_WORDS)) + ")", is_caseless=True),
-    Trigger(STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"),
+    Trigger(
+        STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"
+    ),
     Trigger(STRUCTURED, r"[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,2}[.][A-Za-z0-9_-]{6}[.]"),
     Trigger(PEM, r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"),
     Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:[\"']?"),

@@ -1,7 +1,7 @@
 """Telephone numbers: which runs of digits may be one, and whether numbering plans know them.
 
-`guard.numbering_plans` (libphonenumber's data) judges candidates only. A candidate needs a ``+``, parentheses, a word such as "phone", or a shape in
-which the numbers of the configured countries are written.
+`guard.numbering_plans` (libphonenumber's data) judges candidates only. A candidate needs a ``+``, parentheses, a word
+such as "phone", or a shape in which the numbers of the configured countries are written.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ LEXICON.add(
     "phone, phones, telephone, tel, telefon, telefono, teléfono, telefonnummer, telefoon, telefonisch, mobile, mobil, "
     "mobiel, movil, móvil, celular, cellulare, portable, mobilnummer, cell, cellphone, call, calling, called, ring, "
     "rang, fax, whatsapp, sms, dial, dialed, tlf, handy, handynummer, rufnummer, hotline, contact, reach, reached, "
-    "téléphone, appeler, appelez, llamar, llame, chiamare, anrufen, ligue, telefone, telemovel, puhelin, puhelinnumero, "
-    "telefonszam, telefonszám, телефон, тел, 電話, 电话, 手机, 전화, โทร, هاتف, טלפון, text me, texted, landline, voicemail",
+    "téléphone, appeler, appelez, llamar, llame, chiamare, anrufen, ligue, telefone, telemovel, puhelin, "
+    "puhelinnumero, telefonszam, telefonszám, телефон, тел, 電話, 电话, 手机, 전화, โทร, هاتف, טלפון, "
+    "text me, texted, landline, voicemail",
 )
 
 

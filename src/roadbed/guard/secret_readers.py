@@ -91,10 +91,18 @@ def user_option(view: str, end: int) -> Iterator[Finding]:
 
 
 _STRUCTURED = (
-    ("azure_client_secret", re.compile(r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~-])")),
+    (
+        "azure_client_secret",
+        re.compile(r"(?<![A-Za-z0-9_~.-])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}(?![A-Za-z0-9_~-])"),
+    ),
     ("facebook_app_token", re.compile(r"(?<![0-9])[0-9]{15,16}\|[A-Za-z0-9_-]{27}(?![A-Za-z0-9_-])")),
     ("telegram_token", re.compile(r"(?<![0-9A-Za-z])[0-9]{8,10}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])")),
-    ("discord_token", re.compile(r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])")),
+    (
+        "discord_token",
+        re.compile(
+            r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"
+        ),
+    ),
     ("terraform_token", re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,70}")),
 )
 
@@ -106,7 +114,6 @@ def structured_secret(view: str, end: int) -> Iterator[Finding]:
         if match is not None and match.start() < end <= match.end():
             yield Finding(SECRET, *match.span(), name, 0.95, True)
             return
-
 
 
 def service_secret(view: str, end: int) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ _END = r"(?![A-Za-z0-9])"
 PREFIX_RULES: Final[tuple[tuple[str, str, re.Pattern[str]], ...]] = tuple(
     sorted(
         (
-            (prefix, name, re.compile(re.escape(prefix) + rest + _END))
+            (prefix, name, re.compile(f"{re.escape(prefix)}(?:{rest}){_END}"))
             for name, prefixes, rest in PREFIX_TABLE
             for prefix in prefixes
         ),
@@ -51,7 +51,8 @@ _ORDINARY_REST = re.compile(
 _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
 _BEFORE_VALUE = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?")
 CONTEXT_VALUE: Final = re.compile(
-    r"[=>]?[ \t]{0,4}[\"'`]?(?P<value>[^\s\"'`<>,;&|(){}\[\]]{6,200})(?![^\s\"'`<>,;&|(){}\[\]])"
+    r"[=>]?[ \t]{0,4}[\"'`]?(?:(?:[Tt]oken|[Aa]pi[Kk]ey|[Kk]ey) {1,2})?"
+    r"(?P<value>[^\s\"'`<>,;&|(){}\[\]]{6,200})(?![^\s\"'`<>,;&|(){}\[\]])"
 )
 PEM_BLOCK: Final = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
 URL_USER: Final = re.compile(

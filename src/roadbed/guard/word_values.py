@@ -13,10 +13,10 @@ from typing import Final
 from roadbed.guard.finding import BIRTH_DATE, NATIONAL_ID, VEHICLE, Finding
 
 _BORN = (
-    "born(?: on)?|d\\.?o\\.?b\\.?|date of birth|birth ?date|birthday|birth|geb\\.?|geboren(?: am)?|geburtsdatum|geboortedatum"
-    "|nee le|ne le|ne\\(e\\) le|date de naissance|fecha de nacimiento|nacid[oa](?: el)?|data di nascita|nat[oa] il"
-    "|data de nascimento|nascid[oa] em|fodt|fodselsdato|fodelsedatum|fodd|foedselsdag|syntymaaika|data urodzenia|urodzon[ya]"
-    "|datum narozeni|narozen[ya]?"
+    "born(?: on)?|d\\.?o\\.?b\\.?|date of birth|birth ?date|birthday|birth|geb\\.?|geboren(?: am)?|geburtsdatum"
+    "|geboortedatum|nee le|ne le|ne\\(e\\) le|date de naissance|fecha de nacimiento|nacid[oa](?: el)?|data di nascita|nat[oa] il"
+    "|data de nascimento|nascid[oa] em|fodt|fodselsdato|fodelsedatum|fodd|foedselsdag|syntymaaika|data urodzenia"
+    "|urodzon[ya]|datum narozeni|narozen[ya]?"
 )
 _PLATE = (
     "licen[sc]e plate|number plate|registration plate|plate(?: (?:no|number))?|kennzeichen|immatriculation|matricula"
@@ -27,15 +27,15 @@ _LICENCE = (
     "driver'?s?'? ?licen[sc]e|driving licen[sc]e|fuhrerschein(?:nummer)?|permis de conduire|licencia de conducir"
     "|patente di guida|rijbewijs(?:nummer)?|driver_?licen[sc]e"
 )
-_MONTHS = (
+MONTHS = (
     "jan[a-z]{0,6}|feb[a-z]{0,6}|mar[a-z]{0,4}|maerz|apr[a-z]{0,3}|abril|avril|may|mai|mayo|maggio|jun[a-z]{0,2}|juin"
     "|jul[a-z]{0,4}|juil[a-z]{0,4}|aug[a-z]{0,4}|aout|agosto|sep[a-z]{0,7}|o[ck]t[a-z]{0,5}|nov[a-z]{0,6}"
     "|de[cz][a-z]{0,6}|ene[a-z]{0,2}|gen[a-z]{0,4}"
 )
 _DATE = (
     r"[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/. ]{1,2}[0-9]{1,2}[-/. ]{1,2}(?:[0-9]{4}|[0-9]{2})"
-    rf"|[0-9]{{1,2}}(?:st|nd|rd|th|\.)? ?(?:de |of )?(?:{_MONTHS})\.?,? ?(?:de )?[0-9]{{4}}"
-    rf"|(?:{_MONTHS})\.? [0-9]{{1,2}}(?:st|nd|rd|th)?,? [0-9]{{4}}"
+    rf"|[0-9]{{1,2}}(?:st|nd|rd|th|\.)? ?(?:de |of )?(?:{MONTHS})\.?,? ?(?:de )?[0-9]{{4}}"
+    rf"|(?:{MONTHS})\.? [0-9]{{1,2}}(?:st|nd|rd|th)?,? [0-9]{{4}}"
 )
 _AFTER_BORN = re.compile(rf"(?:[^\n0-9]{{0,24}}?[^\n0-9A-Za-z])?(?P<value>{_DATE})(?![0-9])", re.IGNORECASE)
 _LINK = (

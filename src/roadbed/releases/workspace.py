@@ -18,6 +18,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, SqliteSource
@@ -121,6 +122,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             known = {*manifest.apps, *manifest.models}
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
+    yield from check_guard(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 

@@ -25,6 +25,7 @@ from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.documents import document_routes
+from roadbed.server.guard_scan import guard_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import (
     CHAT,
@@ -102,6 +103,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *admin_routes(services),
         *document_routes(services),
         *usage_routes(services),
+        *guard_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})

@@ -153,7 +153,7 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
-        self.teams.take(manifest)
+        self.teams.take(manifest, workspace.folder)
         self.money.take(manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -187,7 +187,7 @@ class Services:
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
         if is_first or manifest != before.manifest:
-            self.teams.take(manifest)
+            self.teams.take(manifest, self.workspace.folder)
             self.money.take(manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -244,10 +244,11 @@ async def _build(
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
     manifest = workspace.manifest
     metrics = Metrics()
-    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
+    folder = workspace.folder
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
     await asyncio.to_thread(guard.warm_up)
     teams = Teams(guard)
-    teams.take(manifest)
+    teams.take(manifest, folder)
     identity = await stack.enter_async_context(Identity(database))
     ledger = _open_ledger(stack, settings, manifest, database, metrics, serving)
     client = UpstreamClient()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
 from roadbed.kernel.guarded import Guarded
@@ -16,12 +18,12 @@ class Teams:
         self.guard = guard
         self._apps: dict[str, frozenset[str] | None] = {}
 
-    def take(self, manifest: Manifest) -> None:
-        """Use a changed manifest from now on."""
+    def take(self, manifest: Manifest, folder: Path | None = None) -> None:
+        """Use a changed manifest from now on; the guard's dictionaries lie in ``folder``."""
         self._apps = {
             name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
         }
-        self.guard = self.guard.with_config(manifest.guard, manifest.teams)
+        self.guard = self.guard.with_config(manifest.guard, manifest.teams, folder=folder)
 
     def apps_of(self, team: str) -> frozenset[str] | None:
         """The apps and routes that a team's keys may call; None when they may call all."""
