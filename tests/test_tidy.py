@@ -50,6 +50,7 @@ BANNED_FILE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", 
 BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "knowledge/parse/dispatch.py": "around format libraries: whatever a hostile file does to one is a recorded failure",
     "store/jobs.py": "around a job's handler: recorded and tried again",
+    "guard/recognizer.py": "around a plug-in: whatever it raises is its failure, and it is named as missing",
     "gateway/relay.py": "around a relay's callbacks: one request fails, the upstream connection does not",
     "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",
 }

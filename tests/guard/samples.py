@@ -60,9 +60,7 @@ def _choices(items: Any) -> str:
 def secrets_by_prefix(seed: int = 7) -> list[tuple[str, str]]:
     """``(rule, value)`` for every prefix."""
     dice = random.Random(seed)
-    return [
-        (name, prefix + matching(rest, dice)) for name, prefixes, rest in PREFIX_TABLE for prefix in prefixes
-    ]
+    return [(name, prefix + matching(rest, dice)) for name, prefixes, rest in PREFIX_TABLE for prefix in prefixes]
 
 
 def secrets_by_service(seed: int = 7) -> list[tuple[str, str, str]]:

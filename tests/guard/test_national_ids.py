@@ -119,7 +119,9 @@ def test_found_with_its_words(rule: str, text: str, value: str) -> None:
     assert (value, rule) in [(text[f.start : f.end], f.rule) for f in DETECTOR.candidates(text)]
 
 
-@pytest.mark.parametrize("value", ["7523169263", "094259216", "123456789018", "8071592153", "1234567893", "490154203237518"])
+@pytest.mark.parametrize(
+    "value", ["7523169263", "094259216", "123456789018", "8071592153", "1234567893", "490154203237518"]
+)
 def test_a_weak_checksum_alone_says_nothing(value: str) -> None:
     assert [f.rule for f in DETECTOR.find(f"the value {value} of")] == []
     strict = DETECTOR.with_looking(Looking(is_strict=True))
@@ -134,5 +136,9 @@ def test_there_are_many_countries() -> None:
 def test_other_checks_refuse_what_is_nearly_right() -> None:
     assert not national_checks.is_mx_curp("BOXW310820HNERXN08")
     assert not validators.is_iban("GB29NWBK60161331926818")
-    for text in ("1M8GDM9A1KP042788", "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5"):
+    for text in (
+        "1M8GDM9A1KP042788",
+        "1A1zP1eP5QGefi2DMPTfTL5SLmv7DivfNb",
+        "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t5",
+    ):
         assert DETECTOR.find(text) == []

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import itertools
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from roadbed.guard.finding import CUSTOM, PERSONAL_TYPES, Finding
@@ -48,7 +48,6 @@ class BoundedRecognizer:
         self.is_required = config.required
         self._recognizer = recognizer
         self._timeout_s = config.timeout_ms / 1_000
-        self._threads = ThreadPoolExecutor(THREADS_MAX, "recognizer")
         self._busy = threading.BoundedSemaphore(THREADS_MAX)  # one that hangs holds its thread, and no queue behind it
 
     def find(self, text: str) -> list[Finding] | None:
@@ -56,19 +55,22 @@ class BoundedRecognizer:
         if not self._busy.acquire(blocking=False):
             logger.warning("the recognizer %s is busy with texts that it does not finish", self.name)
             return None
-        future: Future[Sequence[Any]] = self._threads.submit(self._run, text)
-        try:
-            rows = future.result(self._timeout_s)
-            return [_finding(row, len(text), self.name) for row in rows[:FINDINGS_MAX]]
-        except TimeoutError:
+        said: list[list[Finding]] = []
+        thread = threading.Thread(target=self._run, args=(text, said), name="recognizer", daemon=True)
+        thread.start()
+        thread.join(self._timeout_s)
+        if said:
+            return said[0]
+        if thread.is_alive():
             logger.warning("the recognizer %s took longer than %.3f s", self.name, self._timeout_s)
-        except Exception as error:  # whatever a plug-in raises is its failure and is named as such
-            logger.warning("the recognizer %s failed: %s", self.name, type(error).__name__)
         return None
 
-    def _run(self, text: str) -> Sequence[Any]:
+    def _run(self, text: str, said: list[list[Finding]]) -> None:
         try:
-            return list(self._recognizer.find(text))
+            rows = itertools.islice(self._recognizer.find(text), FINDINGS_MAX)
+            said.append([_finding(row, len(text), self.name) for row in rows])
+        except Exception as error:  # whatever a plug-in raises is its failure and is named as such
+            logger.warning("the recognizer %s failed: %s", self.name, type(error).__name__)
         finally:
             self._busy.release()
 
