@@ -1,4 +1,4 @@
-"""What the guard costs: `python bench/guard/run.py [--peers PYTHON]`. Prints its conditions, medians and 99th percentiles.
+"""What the guard costs: `python bench/guard/run.py [--peers PYTHON]`. Prints medians and 99th percentiles.
 
 With the Python of an environment that has Presidio and detect-secrets, Presidio's figures stand beside in the same run.
 

@@ -6,10 +6,10 @@ import random
 from collections import Counter
 
 import pytest
-
-from roadbed.guard.detect import Detector
 from tests.guard.samples import WRITINGS, secrets_by_prefix
 from tests.guard.test_detect import FOUND
+
+from roadbed.guard.detect import Detector
 
 DETECTOR = Detector()
 CASES = [(rule, value, before) for rule, value, before, _ in FOUND if "\n" not in value]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.guard.samples import secrets_by_prefix, secrets_by_service
 
 from roadbed.guard.detect import Detector
 from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
-from tests.guard.samples import secrets_by_prefix, secrets_by_service
 
 DETECTOR = Detector()
 BY_PREFIX = secrets_by_prefix()

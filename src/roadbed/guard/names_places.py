@@ -69,8 +69,8 @@ _FIRST_NAMES: Final = _words(
     giovanni giulia giuseppe gloria grace graham greg gregory guillaume gunther gustav hannah hans harold harry hassan
     heather heinrich helen helena helga henrik henry hiroshi howard hugo ian ibrahim igor ingrid irene isabel isabella
     ivan jack jacob jacqueline jacques james jan jane janet jason javier jean jeffrey jennifer jeremy jessica joan
-    joanna johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie jurgen justin karen
-    karin karl katarzyna katherine kathleen katja keith kelly kenji kenneth kevin khalid klaus kristin kyle lars laura
+    joanna johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie jurgen justin
+    karen karin karl katarzyna katherine kathleen katja keith kelly kenji kenneth kevin khalid klaus kristin kyle lars laura
     lauren laurent lena leonardo leonie liam linda lisa lorenzo louis louise luca lucas lucia luis luisa lukas magdalena
     manuel marc marco margaret maria marie mario marion mark markus marta martha martin martina mary mateo matthew
     matthias max megan mehmet melanie melissa michael michel michelle miguel mohamed mohammed monica monika muhammad

@@ -94,7 +94,8 @@ def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[i
     total = sum(sizes)
     start = groups[0][0]
     if DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX:
-        has_parenthesis = start > 0 and view[start - 1] == "(" and len(groups) > 1
+        is_code = start > 0 and view[start - 1] == "(" and view.startswith(")", groups[0][1])
+        has_parenthesis = is_code and len(groups) > 1
         if has_parenthesis or _is_written_as_phone(view, groups, sizes) or _KIND in LEXICON.kinds_before(view, start):
             yield groups
         return

@@ -27,10 +27,10 @@ _IBAN_PART = re.compile(r"[A-Za-z0-9]")
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _MRZ = re.compile(r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]")
 _MRZ_BEFORE = 28  # characters of the line up to the end of its trigger
-_VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|section|build)[ .:=]{0,2}\Z", re.IGNORECASE)
+_VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|sections?|build)[ .:=]{0,2}\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}")
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-_PRIVATE_V6 = (ipaddress.IPv6Network("fc00::/7"), ipaddress.IPv6Network("fe80::/10"))
+_PRIVATE_V6 = tuple(ipaddress.IPv6Network(text) for text in ("fc00::/7", "fe80::/10", "2001:db8::/32"))
 
 
 def email(view: str, end: int) -> Iterator[Finding]:
@@ -112,10 +112,10 @@ def ip_v6(view: str, end: int) -> Iterator[Finding]:
         address = ipaddress.IPv6Address(view[start:stop])
     except ValueError:
         return
-    if address in _GLOBAL_UNICAST:
-        yield Finding(IP, start, stop, "ip_v6", 0.95, False)
-    elif any(address in network for network in _PRIVATE_V6):
+    if any(address in network for network in _PRIVATE_V6):
         yield Finding(PRIVATE_IP, start, stop, "ip_v6", 0.6, False)
+    elif address in _GLOBAL_UNICAST:
+        yield Finding(IP, start, stop, "ip_v6", 0.95, False)
 
 
 def passport_line(view: str, end: int) -> Iterator[Finding]:

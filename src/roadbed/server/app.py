@@ -25,7 +25,7 @@ from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.documents import document_routes
-from roadbed.server.guard_scan import guard_routes
+from roadbed.server.guard_scan import ENVELOPE_BYTES_MAX, guard_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import (
     CHAT,
@@ -136,6 +136,7 @@ def build_hot_table(services: Services) -> HotTable:
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
         table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
+    table.limit_body("/api/guard/", ENVELOPE_BYTES_MAX)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):
         table.limit_body(path, BODY_BYTES_MAX)

@@ -17,7 +17,7 @@ from roadbed.server.http import body_of, endpoint
 from roadbed.server.services import Services
 
 SCANS_MAX = 2  # at a time: a scan of ten megabytes takes a core for a while
-ENVELOPE_BYTES_MAX = SCAN_BYTES_MAX * 6 + 1_000  # JSON may write a byte as \u0000
+ENVELOPE_BYTES_MAX = 2 * SCAN_BYTES_MAX + 1_000  # JSON writes some characters as two
 
 
 class ScanOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
