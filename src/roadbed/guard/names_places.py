@@ -59,28 +59,30 @@ def _words(text: str) -> frozenset[str]:
 
 _FIRST_NAMES: Final = _words(
     """
-    aaron adam adrian ahmed aisha alan albert alejandro alex alexander alexandra alfred ali alice alicia amanda amelia
-    amir amy ana anders andrea andreas andrew andrzej angela anita anja ann anna anne anthony antonio arthur astrid
-    barbara beatrice benjamin bernard bernd bjorn bob brandon brenda brian bruno camille carl carla carlos carmen carol
-    caroline catherine cecilia charles charlotte chloe chris christian christina christine christopher claire claudia
-    colin cynthia daniel daniela david deborah denise dennis diana diego dieter dmitri donald donna dorothy douglas
-    eduardo edward eleanor elena elizabeth ella ellen emil emily emma eric erik erika ernst esther ethan eva evelyn
-    fatima felix fernando florian frances francesca francesco francisco frank franz frederik gabriel gary george gerald
-    giovanni giulia giuseppe gloria grace graham greg gregory guillaume gunther gustav hannah hans harold harry hassan
-    heather heinrich helen helena helga henrik henry hiroshi howard hugo ian ibrahim igor ingrid irene isabel isabella
-    ivan jack jacob jacqueline jacques james jan jane janet jason javier jean jeffrey jennifer jeremy jessica joan
-    joanna johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie jurgen justin
-    karen karin karl katarzyna katherine kathleen katja keith kelly kenji kenneth kevin khalid klaus kristin kyle lars laura
-    lauren laurent lena leonardo leonie liam linda lisa lorenzo louis louise luca lucas lucia luis luisa lukas magdalena
-    manuel marc marco margaret maria marie mario marion mark markus marta martha martin martina mary mateo matthew
-    matthias max megan mehmet melanie melissa michael michel michelle miguel mohamed mohammed monica monika muhammad
-    nancy natalia natalie nathan nicholas nicola nicolas nicole nils nina noah olaf oleg olga oliver olivia omar oscar
-    pablo pamela paolo patricia patrick paul paula paulo pavel pedro peter petra philip philippe pierre piotr rachel
-    rafael rainer ralf ramon raymond rebecca renate ricardo richard robert roberto roger roland ronald rosa ruth ryan
-    samantha samuel sandra sara sarah sebastian sergei sharon silvia simon sofia sophie stefan stefano stella stephanie
-    stephen steven susan susanne sven sylvia takashi tanja tatiana theresa thomas tim timothy tobias tom tomasz tony
-    tyler ursula ute valentina vanessa vera veronica victor victoria vincent virginia vladimir walter wayne wei wendy
-    werner william wolfgang xavier yasmin yuki yusuf yvonne zoe
+    aaron adam adrian ahmed aisha alan albert alejandro alex alexander alexandra alfred ali alice alicia
+    amanda amelia amir amy ana anders andrea andreas andrew andrzej angela anita anja ann anna anne anthony
+    antonio arthur astrid barbara beatrice benjamin bernard bernd bjorn bob brandon brenda brian bruno camille
+    carl carla carlos carmen carol caroline catherine cecilia charles charlotte chloe chris christian
+    christina christine christopher claire claudia colin cynthia daniel daniela david deborah denise dennis
+    diana diego dieter dmitri donald donna dorothy douglas eduardo edward eleanor elena elizabeth ella ellen
+    emil emily emma eric erik erika ernst esther ethan eva evelyn fatima felix fernando florian frances
+    francesca francesco francisco frank franz frederik gabriel gary george gerald giovanni giulia giuseppe
+    gloria grace graham greg gregory guillaume gunther gustav hannah hans harold harry hassan heather heinrich
+    helen helena helga henrik henry hiroshi howard hugo ian ibrahim igor ingrid irene isabel isabella ivan
+    jack jacob jacqueline jacques james jan jane janet jason javier jean jeffrey jennifer jeremy jessica joan
+    joanna johan johannes john jonas jonathan jorge jose josef joseph joshua juan judith julia julian julie
+    jurgen justin karen karin karl katarzyna katherine kathleen katja keith kelly kenji kenneth kevin khalid
+    klaus kristin kyle lars laura lauren laurent lena leonardo leonie liam linda lisa lorenzo louis louise
+    luca lucas lucia luis luisa lukas magdalena manuel marc marco margaret maria marie mario marion mark
+    markus marta martha martin martina mary mateo matthew matthias max megan mehmet melanie melissa michael
+    michel michelle miguel mohamed mohammed monica monika muhammad nancy natalia natalie nathan nicholas
+    nicola nicolas nicole nils nina noah olaf oleg olga oliver olivia omar oscar pablo pamela paolo patricia
+    patrick paul paula paulo pavel pedro peter petra philip philippe pierre piotr rachel rafael rainer ralf
+    ramon raymond rebecca renate ricardo richard robert roberto roger roland ronald rosa ruth ryan samantha
+    samuel sandra sara sarah sebastian sergei sharon silvia simon sofia sophie stefan stefano stella stephanie
+    stephen steven susan susanne sven sylvia takashi tanja tatiana theresa thomas tim timothy tobias tom
+    tomasz tony tyler ursula ute valentina vanessa vera veronica victor victoria vincent virginia vladimir
+    walter wayne wei wendy werner william wolfgang xavier yasmin yuki yusuf yvonne zoe
     """
 )
 _NO_SURNAMES: Final = _words(

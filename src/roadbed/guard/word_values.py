@@ -15,8 +15,8 @@ from roadbed.guard.finding import BIRTH_DATE, NATIONAL_ID, VEHICLE, Finding
 _BORN = (
     "born(?: on)?|d\\.?o\\.?b\\.?|date of birth|birth ?date|birthday|birth|geb\\.?|geboren(?: am)?|geburtsdatum"
     "|geboortedatum|nee le|ne le|ne\\(e\\) le|date de naissance|fecha de nacimiento|nacid[oa](?: el)?|data di nascita"
-    "|nat[oa] il|data de nascimento|nascid[oa] em|fodt|fodselsdato|fodelsedatum|fodd|foedselsdag|syntymaaika|data urodzenia"
-    "|urodzon[ya]|datum narozeni|narozen[ya]?"
+    "|nat[oa] il|data de nascimento|nascid[oa] em|fodt|fodselsdato|fodelsedatum|fodd|foedselsdag|syntymaaika"
+    "|data urodzenia|urodzon[ya]|datum narozeni|narozen[ya]?"
 )
 _PLATE = (
     "licen[sc]e plate|number plate|registration plate|plate(?: (?:no|number))?|kennzeichen|immatriculation|matricula"
