@@ -29,6 +29,7 @@ _MRZ = re.compile(r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14
 _MRZ_BEFORE = 28  # characters of the line up to the end of its trigger
 _VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|sections?|build)[ .:=]{0,2}\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}")
+_WHOLE_V6_CHARACTERS = 30  # eight groups, written out: longer than a dump of eight bytes
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _PRIVATE_V6 = tuple(ipaddress.IPv6Network(text) for text in ("fc00::/7", "fe80::/10", "2001:db8::/32"))
 
@@ -114,7 +115,7 @@ def ip_v6(view: str, end: int) -> Iterator[Finding]:
         return
     if any(address in network for network in _PRIVATE_V6):
         yield Finding(PRIVATE_IP, start, stop, "ip_v6", 0.6, False)
-    elif address in _GLOBAL_UNICAST:
+    elif address in _GLOBAL_UNICAST or (view.count(":", start, stop) == 7 and stop - start > _WHOLE_V6_CHARACTERS):
         yield Finding(IP, start, stop, "ip_v6", 0.95, False)
 
 
