@@ -18,6 +18,7 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
+from roadbed.server.guard_scan import ScanOrder
 from roadbed.server.openai import VectorStoreQuery
 from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
@@ -146,6 +147,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "{hits: [{document_id, chunk_id, title, uri, source, collection, text, start, end, page, location, headings, "
         "score, vector_score, lexical_score}], missing, took_ms}",
         request=SearchQuery,
+    ),
+    Operation(
+        "POST",
+        "/api/guard/scan",
+        MEMBER,
+        "Guard",
+        "Where personal data and secrets stand in a text of at most 10 MB, in code points. As text/plain the body is "
+        "the text. Values are not returned.",
+        "{findings: [{type, start, end, rule, confidence}], counts, characters, engine, missing, is_cut}",
+        request=ScanOrder,
     ),
     Operation(
         "GET",

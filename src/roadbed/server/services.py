@@ -180,7 +180,7 @@ class Services:
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
-        self.teams.take(manifest)
+        self.teams.take(manifest, workspace.folder)
         self.money.take(manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -219,7 +219,7 @@ class Services:
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
-            self.teams.take(manifest)
+            self.teams.take(manifest, self.workspace.folder)
             self.money.take(manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -275,11 +275,11 @@ async def _build(
     serving: Serving | None = None,
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
-    manifest, metrics = workspace.manifest, Metrics()
-    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
+    manifest, metrics, folder = workspace.manifest, Metrics(), workspace.folder
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
     await asyncio.to_thread(guard.warm_up)
     teams = Teams(guard)
-    teams.take(manifest)
+    teams.take(manifest, folder)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
