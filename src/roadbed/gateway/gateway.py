@@ -65,7 +65,7 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
-        self._cache = AnswerCache(clock.monotonic_s)
+        self.cache = AnswerCache(clock.monotonic_s)
         self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
         self.hedges = HedgeBudget()
         self.gates = Gates()
@@ -125,7 +125,7 @@ class Gateway:
             def fetch(own: Call) -> AnswerStream:
                 return self._walk(found, request, own, None, is_whole=is_whole)
 
-            return CachedStream(self._cache, found.cache, self._shared, found, request, call, fetch)
+            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch)
         return self._walk(found, request, call, first_try, is_whole=is_whole)
 
     def _walk(

@@ -114,6 +114,14 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     any_temperature: Annotated[
         bool, Meta(description="whether answers are kept of requests whose temperature is not 0, too")
     ] = False
+    kind: Annotated[
+        Literal["exact", "semantic"],
+        Meta(description="semantic: an answer is given again to a last question that means the same, too"),
+    ] = "exact"
+    similarity: Annotated[
+        float | None,
+        Meta(ge=0.8, le=1.0, description="for semantic: how near two questions must be; 0.95 when left out"),
+    ] = None
 
 
 class WhenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

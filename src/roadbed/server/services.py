@@ -38,6 +38,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.exporting import collector_of, open_exporter
@@ -155,6 +156,7 @@ class Services:
             )
         self.teams.take(manifest)
         self.money.take(manifest)
+        configure_answer_caches(self.gateway, manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -189,6 +191,7 @@ class Services:
         if is_first or manifest != before.manifest:
             self.teams.take(manifest)
             self.money.take(manifest)
+            configure_answer_caches(self.gateway, manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -266,6 +269,7 @@ async def _build(
     embedder, knowledge = await _open_knowledge(
         stack, settings, workspace, database, teams, sources, runs_jobs=serving is None
     )
+    open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
