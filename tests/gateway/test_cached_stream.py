@@ -266,38 +266,40 @@ class Meanings:
 
 def alike(place: Place, similarity: float = 0.9) -> None:
     place.use(CacheRule(exact_s=60.0, release="r1", similarity=similarity))
-    place.gateway.cache.embedder = Meanings(cost=0.0, price=0.1, holiday=1.2)
+    place.gateway.cache.embedder = Meanings(what=0.0, which=0.1, please=1.2)
     place.model.script(Rule("", Reply(text="one two")))
 
 
 async def test_a_question_that_means_the_same_gets_the_same_answer(place: Place) -> None:
     alike(place)
-    await place.ask(question("cost of it"))
-    answer, outcome, trace = await place.ask(question("price of it"))
+    await place.ask(question("what of tea"))
+    answer, outcome, trace = await place.ask(question("which of tea"))
     assert (answer.text, outcome.rung, trace.usage) == ("one two", "cached", [])
     assert trace.attributes["cache_by_meaning"] is True
-    assert (await place.ask(question("holiday of it")))[1].rung == "full"
+    assert (await place.ask(question("please of tea")))[1].rung == "full"
     place.clock.now_s += 61.0
-    assert (await place.ask(question("price of it")))[1].rung == "full"
+    assert (await place.ask(question("which of tea")))[1].rung == "full"
 
 
-@pytest.mark.parametrize("kind", ["facts", "team", "earlier", "system", "sampling", "release", "exact", "window", "busy"])
+@pytest.mark.parametrize(
+    "kind", ["facts", "team", "earlier", "system", "sampling", "release", "exact", "window", "busy"]
+)
 async def test_whatever_else_differs_a_near_question_is_asked_anew(place: Place, kind: str) -> None:
     alike(place)
-    first, near, call = question("cost of 40"), question("price of 40"), place.call()
+    first, near, call = question("what of 40"), question("which of 40"), place.call()
     if kind == "facts":
-        near = question("price of 41")
+        near = question("which of 41")
     elif kind == "team":
         call = place.call(principal=Principal("key-1", "sales"))
     elif kind in ("earlier", "system"):
         role: Any = "user" if kind == "earlier" else "system"
         near = with_messages(near, (Message(role, "before"), *near.messages))
     elif kind == "sampling":
-        near = question("price of 40", max_tokens=5)
+        near = question("which of 40", max_tokens=5)
     elif kind == "window":
-        near = question("price of 40 endless")
+        near = question("which of 40 endless")
     elif kind == "busy":
-        near = question("price of 40 busy")
+        near = question("which of 40 busy")
     await place.ask(first)
     if kind == "release":
         place.use(CacheRule(exact_s=60.0, release="r2", similarity=0.9))
@@ -314,6 +316,6 @@ def with_messages(request: ChatRequest, messages: tuple[Message, ...]) -> ChatRe
 async def test_equal_requests_share_one_call_on_a_semantic_route_too(place: Place) -> None:
     alike(place)
     place.model.script(Rule("", Reply(text="one two three", first_delay_s=0.05)))
-    found = await asyncio.gather(*(place.ask(question("cost of it")) for _ in range(5)))
+    found = await asyncio.gather(*(place.ask(question("what of tea")) for _ in range(5)))
     assert {answer.text for answer, _, _ in found} == {"one two three"}
     assert len(place.model.chats) == 1

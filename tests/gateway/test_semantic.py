@@ -33,6 +33,14 @@ def question(angle: float, facts: str = "", context: bytes = b"c") -> Question:
         ("What must I do before an audit?", "What must I do after an audit?"),
         ("What is the first step?", "What is the second step?"),
         ("What is the largest order?", "What is the minimum order?"),
+        ("What is my name?", "What is your name?"),
+        ("May I park here?", "Must I park here?"),
+        ("Who gets a bonus?", "Who gives a bonus?"),
+        ("When does the fee rise?", "When did the fee rise?"),
+        ("did anna pay otto", "did otto pay anna"),
+        ("who is the mayor of paris", "who is the mayor of london"),
+        ("How do I get from Bern to Rome?", "How do I get from Rome to Bern?"),
+        ("Which town surrounds Berlin?", "Which town is surrounded by Berlin?"),
         ("Write to EMAIL_K7Q2M4XA", "Write to EMAIL_AAAAAAAA"),
         ("What does error E-1001 mean?", "What does error E-1002 mean?"),
         ("Wie hoch ist die Gebühr am Montag?", "Wie hoch ist der Rabatt am Montag?"),
@@ -49,8 +57,9 @@ def test_questions_that_name_other_facts_never_share_an_answer(one: str, other: 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("What is the fee in 2024?", "which fee applies in 2024"),
-        ("How can I reset my password?", "Please tell me how I reset my password"),
+        ("What is the fee in 2024?", "In 2024, what's the fee"),
+        ("Which forms do I need for a visa?", "Could you tell me which form I need for the visa, please?"),
+        ("How do I reset my password?", "Please tell me how I reset my password"),
         ("What costs 1,000 USD?", "what is it that costs 1000 USD"),
         ("It’s not allowed?", "It isn't allowed?"),
     ],
@@ -59,7 +68,9 @@ def test_other_words_for_the_same_facts_may_share_one(one: str, other: str) -> N
     assert facts_of(one) == facts_of(other)
 
 
-@given(st.integers(0, 10**12), st.integers(0, 10**12), st.sampled_from(["order {}", "Is {} enough?", "v{} of it", "{}%"]))
+@given(
+    st.integers(0, 10**12), st.integers(0, 10**12), st.sampled_from(["order {}", "Is {} enough?", "v{} of it", "{}%"])
+)
 def test_two_numbers_are_two_facts(one: int, other: int, form: str) -> None:
     assert (facts_of(form.format(one)) == facts_of(form.format(other))) is (one == other)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from roadbed.wire.client import UpstreamClient
 from .conftest import CALLER, MovableClock, ask, endpoint
 
 
-def table(database: Database, guard: Guard, clock: MovableClock, **bounds: int) -> SharedAnswers:
+def table(database: Database, guard: Guard, clock: MovableClock, **bounds: Any) -> SharedAnswers:
     return SharedAnswers(database, lambda: guard, clock.monotonic_s, **bounds)
 
 

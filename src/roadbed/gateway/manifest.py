@@ -15,6 +15,7 @@ OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
 Price = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=1)]
+Similarity = Annotated[float, Meta(ge=0.8, le=1.0)]
 Task = Literal["chat", "embeddings", "rerank"]
 Target = Annotated[str, Meta(max_length=200)]
 Strategy = Literal[
@@ -119,8 +120,8 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description="semantic: an answer is given again to a last question that means the same, too"),
     ] = "exact"
     similarity: Annotated[
-        float | None,
-        Meta(ge=0.8, le=1.0, description="for semantic: how near two questions must be; 0.95 when left out"),
+        Similarity | None,
+        Meta(description="for semantic: how near two questions must be; 0.9 when left out"),
     ] = None
 
 

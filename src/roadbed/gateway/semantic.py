@@ -1,7 +1,7 @@
 """Which questions mean the same, so that one answer serves both: by their vectors, and by the facts that they name.
 
-Vectors alone would take "fees in 2024" for "fees in 2025". So two questions are the same only when their vectors are
-near and their facts are equal: numbers, dates, names, negations and words that turn a question round (`facts_of`).
+Vectors alone take "fees in 2024" for "fees in 2025", and "allowed" for "not allowed". So two questions are the same
+only when their vectors are near and the words that carry their meaning are equal (`facts_of`).
 Everything around the question is equal already: it is in the context's key. Pure but for the bounded memory of
 `SemanticIndex`. The invariant: questions of two contexts are never compared.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -20,46 +20,32 @@ from numpy.typing import NDArray
 
 from roadbed.gateway.types import ChatRequest, Message, TextPart
 
-SIMILARITY_DEFAULT = 0.95
+SIMILARITY_DEFAULT = 0.9
 """Measured by bench/gateway/semantic_cache.py."""
 
 CONTEXTS_MAX = 1024
 QUESTIONS_MAX = 4096
 CONTEXT_QUESTIONS_MAX = 256
 QUESTION_CHARACTERS_MAX = 1000
+WORDS_MAX = 300
 Vector = NDArray[np.float32]
 
 _WORD = re.compile(r"\w+(?:['’.,:/@-]\w+)*", re.UNICODE)
-_SENTENCE_END = re.compile(r"[.!?:]\s*\Z|\n\s*\Z|\A\s*\Z|[\"“„(]\s*\Z")
-_PLAIN_NUMBER = re.compile(r"\d[\d.,]*")
-_OPENERS = frozenset(
-    "a an and are as at be by can could did do does for from give had has have how i if in is it kindly list may me my "
-    "of on or our please show so tell that the there these this those to was we were what what's when where which who "
-    "who's whom whose why will with would you your hello hi hey thanks "
-    "was wer wie wo wann warum welche welcher welches wieviel kann können darf ist sind gibt bitte der die das ein eine "
-    "ich wir".split()
+_GROUPED_NUMBER = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
+_COURTESY = re.compile(
+    r"\b(?:hi|hello|hey|please|kindly|thanks|thank you|bitte|danke|hallo"
+    r"|(?:can|could|would|will) you (?:please )?(?:tell|show) me|do you know"
+    r"|i(?:'d| would)? (?:want|like|need) to know|(?:please )?(?:tell|show) me)\b",
+    re.IGNORECASE,
 )
-_COUNTS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion half "
-    "quarter third double twice once first second fourth fifth sixth seventh eighth ninth tenth last next previous"
+_FILLERS = frozenset(
+    (
+        *("a", "an", "the", "this", "that", "of", "in", "on", "at", "for", "is", "am", "are", "be", "do", "does"),
+        *("what", "which", "just", "also", "so", "and", "it", "there"),
+        *("der", "die", "das", "den", "dem", "ein", "eine", "einen", "einem", "einer", "ist", "sind", "und", "es"),
+    )
 )
-_DATES = (
-    "monday tuesday wednesday thursday friday saturday sunday january february march april june july august september "
-    "october november december today tomorrow yesterday morning evening night day week month year daily weekly monthly "
-    "yearly spring summer autumn winter"
-)
-_TURNS = (
-    "not no never none without except only before after above below over under more less most least fewer min max "
-    "minimum maximum increase decrease raise lower reduce add remove enable disable allow forbid start stop open close "
-    "buy sell import export send receive win lose accept reject include exclude up down left right inside outside "
-    "internal external public private male female old new best worst highest lowest larger smaller bigger faster slower "
-    "cheaper pro con advantage disadvantage cause effect input output north south east west true false and or any all "
-    "every some who when where why"
-)
-_TELLING = {word: word for word in f"{_COUNTS} {_DATES} {_TURNS}".split()}
-_TELLING |= {f"{word}s": word for word in f"{_DATES} advantage disadvantage cause effect pro con".split()}
-_TELLING |= {"cannot": "not", "nor": "no", "nobody": "no", "nothing": "no"}
+_SAME = {"cannot": "not", "nor": "no", "nobody": "no", "nothing": "no", "neither": "no"}
 
 
 class TextEmbedder(Protocol):
@@ -81,29 +67,44 @@ class Question(msgspec.Struct, frozen=True):
 
     context: bytes
     vector: Vector
-    facts: frozenset[str]
+    facts: tuple[str, ...]
 
 
-def facts_of(text: str) -> frozenset[str]:
-    """What must be equal in two questions that share an answer, in lower case: words with a digit, words that count or
-    date or turn the sense, and words written large, save those that open a sentence because every sentence has one.
+def facts_of(text: str) -> tuple[str, ...]:
+    """What must be equal in two questions that share an answer: all words in their order, in small letters and without
+    the plural's ending, save those that say nothing here (articles, a few small words, courtesies).
+
+    So numbers, dates, names, negations, opposites, tenses and who does what to whom keep questions apart. A part that
+    is moved to the front does not: of the turns of a sequence, the first one in the alphabet stands for all.
     """
-    text = unicodedata.normalize("NFKC", text)
-    found: set[str] = set()
+    text = _COURTESY.sub(" ", unicodedata.normalize("NFKC", text).replace("’", "'"))
+    words = [word for word in _words(text) if word not in _FILLERS][:WORDS_MAX]
+    first = min(words, default="")
+    turns = (words[place:] + words[:place] for place, word in enumerate(words) if word == first)
+    return tuple(min(turns, default=[]))
+
+
+def _words(text: str) -> Iterator[str]:
+    """The words of a text in small letters, each in the one form in which it is compared."""
     for match in _WORD.finditer(text):
-        word = match[0].replace("’", "'")
-        small = word.lower()
-        if any(character.isdecimal() for character in word):
-            found.add(_plain(small))
-        elif small.endswith("n't"):
-            found.add("not")
-        elif small in _TELLING:
-            found.add(_TELLING[small])
-        elif word[0].isupper() or any(character.isupper() for character in word):
-            opens = _SENTENCE_END.search(text, 0, match.start()) is not None
-            if not (opens and small.partition("'")[0] in _OPENERS) and small not in ("i", "i'm"):
-                found.add(small.removesuffix("'s"))
-    return frozenset(found)
+        word = match[0].lower()
+        stem, apostrophe, ending = word.partition("'")
+        if word.endswith("n't"):
+            yield from (word[:-3], "not") if word != "can't" else ("can", "not")
+        elif any(character.isdecimal() for character in word):
+            yield re.sub(r"[.,]", "", word) if _GROUPED_NUMBER.fullmatch(word) else word
+        elif apostrophe and ending in ("s", "m", "re", "ve", "d", "ll"):
+            yield _singular(stem)
+        else:
+            yield _SAME.get(word) or _singular(word)
+
+
+def _singular(word: str) -> str:
+    if word in _FILLERS or len(word) < 5:
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    return word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 def last_question(request: ChatRequest) -> str | None:
@@ -123,13 +124,6 @@ def without_question(request: ChatRequest) -> ChatRequest:
     last = request.messages[-1]
     bare = Message(last.role, "", last.name, hints=last.hints)
     return msgspec.structs.replace(request, messages=(*request.messages[:-1], bare))
-
-
-def _plain(number: str) -> str:
-    """Figures that are written with a point or comma between thousands are the same as without."""
-    if _PLAIN_NUMBER.fullmatch(number) and re.fullmatch(r"\d{1,3}(?:[.,]\d{3})+", number):
-        return re.sub(r"[.,]", "", number)
-    return number.rstrip(".,")
 
 
 class SemanticIndex:
