@@ -379,6 +379,7 @@ def view(name: str = "openai", **changes: Any) -> EndpointView:
         "requests": 2,
         "failures": 1,
         "first_token_ms": 412.3,
+        "first_token_shares_ms": {"p50": 390.2, "p95": 800.0, "p99": 1212.0},
         "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
     }
     return EndpointView(**{**values, **changes})

@@ -35,7 +35,7 @@ from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
-from roadbed.gateway.view import EndpointView, endpoint_views
+from roadbed.gateway.view import EndpointView, endpoint_views, first_token_shares_ms
 from roadbed.gateway.ways import Ways
 from roadbed.gateway.whole_call import WholeCall
 from roadbed.guard.gate import Guard
@@ -47,7 +47,6 @@ from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
 ADDRESSES: dict[Task, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings", "rerank": "/v1/rerank"}
-SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Gateway:
@@ -209,7 +208,7 @@ class Gateway:
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
                     "in_flight": state.in_flight,
-                    "first_token_ms": first_token_ms(state),
+                    "first_token_ms": first_token_shares_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
                     **({"keys": state.keys.states(now_s)} if state.keys is not None else {}),
                 }
@@ -242,9 +241,3 @@ class Gateway:
 def groups_of(routes: Mapping[str, Route]) -> tuple[tuple[str, ...], ...]:
     """The endpoints of each route, as peers of each other."""
     return tuple(tuple(dict.fromkeys(endpoint.name for endpoint in route.endpoints)) for route in routes.values())
-
-
-def first_token_ms(state: EndpointHealth) -> dict[str, float]:
-    """How long its latest answers took to begin: the median and the tail; empty before the first."""
-    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
-    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}

@@ -260,10 +260,11 @@ async def _build(
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    stack.callback(Measures(metrics, gateway).close)
+    measures = Measures(metrics, gateway)
+    stack.callback(measures.close)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
-    ledger.export_to(exporter.offer)
+    measures.watch(ledger, exporter.offer)
     sources = Sources(workspace.folder, embedded)
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
