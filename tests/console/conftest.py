@@ -316,15 +316,17 @@ class FakeReleases:
     """One app with a candidate and a history."""
 
     moves: list[tuple[Any, ...]] = field(default_factory=list)
+    has_earlier: bool = True
 
     async def apps(self) -> list[AppReleases]:
         return [AppReleases("helpdesk", DIGEST, "c" * 64, False), AppReleases("_routes", "d" * 64, None, False)]
 
     async def history(self, app: str, limit: int = 50) -> list[AliasMove]:
-        return [
+        moves = [
             AliasMove(app, "live", DIGEST, "e" * 64, "save", "workspace", "", NOW),
             AliasMove(app, "live", "e" * 64, None, "save", "workspace", "", NOW),
         ]
+        return moves if self.has_earlier else moves[:1]
 
     async def _move(self, action: str, app: str, digest: str | None, actor: str, reason: str) -> AliasMove:
         self.moves.append((action, app, digest, actor, reason))

@@ -16,11 +16,12 @@ from types import TracebackType
 
 import msgspec
 
-from roadbed.gateway.answer_stream import AnswerStream, Surroundings, earlier
+from roadbed.gateway.answer_stream import GUARDED_INLINE_BYTES_MAX, AnswerStream, Surroundings, earlier
 from roadbed.gateway.cache import CachedAnswer, CacheRule, ExactCache, exact_key, is_repeatable, keepable
 from roadbed.gateway.errors import GatewayDeadline, StreamCut
 from roadbed.gateway.flight import Flight
 from roadbed.gateway.masking import guard_request
+from roadbed.gateway.meter import text_bytes
 from roadbed.gateway.route import Route
 from roadbed.gateway.semantic import (
     Question,
@@ -214,7 +215,9 @@ class CachedStream:
     async def _begin(self) -> None:
         self._is_begun = True
         cache, rule = self._cache, self._rule
-        self._keys = cache.keys_of(rule, self._shared, self._route, self._request, self._call)
+        asked = (rule, self._shared, self._route, self._request, self._call)
+        is_large = text_bytes(self._request) > GUARDED_INLINE_BYTES_MAX
+        self._keys = await asyncio.to_thread(cache.keys_of, *asked) if is_large else cache.keys_of(*asked)
         if self._keys.exact and rule.exact_s and (self._reuse() or await self._look_further()):
             return
         self._fly()

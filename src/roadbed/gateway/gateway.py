@@ -25,7 +25,7 @@ from roadbed.gateway.explain import explain_choice
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
-from roadbed.gateway.limits import Gauge
+from roadbed.gateway.limits import EndpointLimits
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator, text_bytes
 from roadbed.gateway.orders import EndpointOrder, obey
@@ -43,6 +43,7 @@ from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.config import nearest
 from roadbed.kernel.label import PUBLIC, Label
+from roadbed.ledger.trace import Trace
 from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
@@ -84,12 +85,20 @@ class Gateway:
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
         )
 
-    def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
-        """Ask these endpoints no oftener from now on, and the others as often as before."""
+    def limit_endpoints(self, limits: Mapping[str, EndpointLimits]) -> None:
+        """Ask these endpoints for no more from now on, and the others for as much as before."""
         for state in self._health.states():
-            state.gauge = None
-        for name, gauge in gauges.items():
-            self._health.of(name).gauge = gauge
+            state.gauge, state.token_gauges, state.slots = None, (), None
+        for name, limit in limits.items():
+            state = self._health.of(name)
+            state.gauge, state.token_gauges, state.slots = limit.requests, limit.tokens, limit.slots
+
+    def count_tokens(self, trace: Trace) -> None:
+        """Count what a finished request used against the limits of the endpoints that it asked."""
+        for usage in trace.usage:
+            self._health.of(usage.endpoint).count_tokens(
+                self._clock.monotonic_s(), usage.input_tokens, usage.output_tokens
+            )
 
     def find(self, name: str) -> Route:
         """The route of this name.

@@ -118,11 +118,11 @@ class AnsweredCall(msgspec.Struct, gc=False):
 
     def record(self, trace: Trace) -> None:
         """Add its span and usage."""
-        endpoint, price = self.endpoint, self.endpoint.price
-        cost = 0 if price is None or price.is_free else price.cost_picousd(self.usage)
+        endpoint, price, usage = self.endpoint, self.endpoint.price, self.usage.clamped()
+        cost = 0 if price is None or price.is_free else price.cost_picousd(usage)
         span = trace.add_span(f"model {endpoint.name}", "model", self.start_us)
         record_call(
-            trace, span, self.route, endpoint, self.usage, cost, 200, self.first_event_s, duration_us=self.duration_us
+            trace, span, self.route, endpoint, usage, cost, 200, self.first_event_s, duration_us=self.duration_us
         )
 
 
@@ -196,7 +196,7 @@ class AttemptMeter:
         if may_have_worked:
             record.usage = estimator.settle(
                 endpoint.model, self._reported, self._bytes_in, self.bytes_out, is_complete=is_complete
-            )
+            ).clamped()
             if endpoint.price is not None:
                 record.cost_picousd = endpoint.price.cost_picousd(record.usage)
         outcome.usage = record.usage if outcome.usage is NO_USAGE else outcome.usage.plus(record.usage)

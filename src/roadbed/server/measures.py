@@ -55,6 +55,7 @@ class Measures:
             taken_us = overhead_us(trace)
             if taken_us is not None:
                 self._metrics.observe("roadbed_overhead_seconds", taken_us / 1e6, (trace.app,))
+            self._gateway.count_tokens(trace)
             export(trace)
 
         ledger.export_to(see)
