@@ -14,6 +14,7 @@ from roadbed.gateway.answer_stream import AnswerStream
 from roadbed.gateway.cached_stream import CachedStream
 from roadbed.gateway.errors import NoCandidate, StreamCut
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.masking import guard_request
 from roadbed.gateway.types import Answer, ChatRequest, Event, Finished, ImagePart, Message, Outcome, TextDelta, TextPart
 from roadbed.guard.vault import Vault
 from roadbed.kernel.label import Label, Level
@@ -217,7 +218,7 @@ async def test_much_text_for_an_endpoint_outside_is_guarded_aside_and_once(
     gateway_of: MakeGateway, first: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[str] = []
-    guarding = answer_stream.guard_request
+    guarding = guard_request
 
     def seen(*arguments: Any, **named: Any) -> Any:
         threads.append(threading.current_thread().name)

@@ -330,7 +330,7 @@ async def test_an_app_is_answered_by_the_cheaper_route_near_the_budget_s_end(
     (await purse.obtain(1)).settle(0)
     ticket, answering = entrance.let_in(10, caller, "helpdesk", copilot)
     assert isinstance(answering, ServedApp)
-    assert (answering.app, answering.route(), built) == ("cheap", small, [small])
+    assert (cast(Any, answering.app), answering.route(), built) == ("cheap", small, [small])
     assert ticket.notes == ["helpdesk: the budget is 90% spent, so small answered"]
     search = ServedApp("find", release, config, app, 10.0, lambda: dear)
     assert entrance.let_in(10, caller, "find", search)[1] is search, "it asks no model"

@@ -23,7 +23,7 @@ class Fee(BaseModel):
     currency: str
 
 
-@tool
+@tool  # type: ignore[untyped-decorator]
 def fee_of(order: str) -> str:
     """The fee of an order."""
     return f"40 EUR for {order}"

@@ -193,10 +193,10 @@ class Usage(msgspec.Struct, frozen=True):
 
     def clamped(self) -> Usage:
         """The usage as it is believed: no class below zero or over `TOKENS_MAX`, whatever an endpoint says."""
-        classes = msgspec.structs.astuple(self)[:-1]
+        *classes, is_estimated = msgspec.structs.astuple(self)
         if all(0 <= count <= TOKENS_MAX for count in classes):
             return self
-        return Usage(*(min(max(count, 0), TOKENS_MAX) for count in classes), is_estimated=self.is_estimated)
+        return Usage(*[min(max(count, 0), TOKENS_MAX) for count in classes], is_estimated)
 
     def plus(self, other: Usage) -> Usage:
         """The usage of both."""
