@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 from run import KEY, REPLY, free_port, stop, versions
 
 PASSAGES_PER_FILE = 5
-READY_S = 120
+READY_S = 300
 INGEST_S = 900
 SEED = 7
 MANIFEST = """name: before

@@ -15,7 +15,8 @@ from .conftest import CALLER, MakeGateway, ask, call, endpoint
 
 @given(st.lists(st.integers(-(2**70), 2**70), min_size=6, max_size=6))
 def test_no_usage_that_an_endpoint_says_is_more_than_a_database_holds(counts: list[int]) -> None:
-    believed = Usage(*counts, False).clamped()
+    fresh, read, write_5m, write_1h, visible, reasoning = counts
+    believed = Usage(fresh, read, write_5m, write_1h, visible, reasoning).clamped()
     assert 0 <= believed.input_tokens < 2**31
     assert 0 <= believed.output_tokens < 2**31
     assert believed.clamped() is believed

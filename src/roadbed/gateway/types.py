@@ -196,7 +196,8 @@ class Usage(msgspec.Struct, frozen=True):
         *classes, is_estimated = msgspec.structs.astuple(self)
         if all(0 <= count <= TOKENS_MAX for count in classes):
             return self
-        return Usage(*[min(max(count, 0), TOKENS_MAX) for count in classes], is_estimated)
+        fresh, read, write_5m, write_1h, visible, reasoning = (min(max(count, 0), TOKENS_MAX) for count in classes)
+        return Usage(fresh, read, write_5m, write_1h, visible, reasoning, is_estimated)
 
     def plus(self, other: Usage) -> Usage:
         """The usage of both."""
