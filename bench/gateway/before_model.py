@@ -145,6 +145,7 @@ def start_server(folder: Path, papers: Path, model_port: int) -> tuple[subproces
     end = time.monotonic() + READY_S
     while not ready.exists():
         if time.monotonic() > end or process.poll() is not None:
+            process.kill()
             raise SystemExit("roadbed did not become ready")
         time.sleep(0.1)
     return process, port
