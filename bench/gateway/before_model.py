@@ -157,7 +157,7 @@ def wait_for_chunks(port: int) -> int:
     while time.monotonic() < end:
         (source,) = get(port, "/api/sources")
         if source["state"] == "idle" and source["indexed"] and not source["pending"]:
-            document = get(port, "/api/documents?limit=1")
+            document = get(port, "/api/documents?source=papers&limit=1")
             listed = document["documents"] if isinstance(document, dict) else document
             return int(source["indexed"]) * len(get(port, f"/api/documents/{listed[0]['id']}/chunks"))
         time.sleep(1)
