@@ -28,8 +28,8 @@ ERASED: Final = "erased"
 
 # Most sensitive first: of findings that overlap, the first of these gives the type.
 _BY_RANK = (
-    ERASED, SECRET, CUSTOM, CARD, IBAN, NATIONAL_ID, CRYPTO, EMAIL, PHONE, BIRTH_DATE, ADDRESS, PERSON, VEHICLE, DEVICE, IP,
-    PRIVATE_IP,
+    ERASED, SECRET, CUSTOM, CARD, IBAN, NATIONAL_ID, CRYPTO, EMAIL, PHONE, BIRTH_DATE, ADDRESS, PERSON, VEHICLE, DEVICE,
+    IP, PRIVATE_IP,
 )  # fmt: skip
 PERSONAL_TYPES: Final = frozenset(_BY_RANK) - {ERASED, SECRET, PRIVATE_IP}
 TYPES: Final = _BY_RANK

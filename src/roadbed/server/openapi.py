@@ -402,8 +402,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Routes with their ladders, every endpoint's health, spend and last failures, local engines found, and "
         "provider keys that are set and not used. Health is of the process that answers.",
         "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
-        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, recent_failures: [{failure, "
-        "reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
+        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, "
+        "first_token_shares_ms: {p50, p95, p99}, recent_failures: [{failure, reason, age_s}], "
+        "spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
         "GET",
@@ -436,7 +437,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ANYONE,
         "Operation",
         "Whether requests can be served; 503 and the part that is not ready when they cannot.",
-        "{ready, version, workers: {running, wanted, answering}, parts}",
+        "{ready, version, workers: {running, wanted, process_number}, parts}",
     ),
     Operation(
         "GET",

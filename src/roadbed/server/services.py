@@ -41,6 +41,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
@@ -182,6 +183,7 @@ class Services:
         self.mcp.take(manifest)
         self.teams.take(manifest, workspace.folder)
         self.money.take(manifest)
+        configure_answer_caches(self.gateway, manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -221,6 +223,7 @@ class Services:
             self.mcp.take(manifest)
             self.teams.take(manifest, self.workspace.folder)
             self.money.take(manifest)
+            configure_answer_caches(self.gateway, manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -289,10 +292,11 @@ async def _build(
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    stack.callback(Measures(metrics, gateway).close)
+    measures = Measures(metrics, gateway)
+    stack.callback(measures.close)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
-    ledger.export_to(exporter.offer)
+    measures.watch(ledger, exporter.offer)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
@@ -300,6 +304,7 @@ async def _build(
     )
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
+    open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
