@@ -305,6 +305,13 @@ class MysqlSystem:
             self._check_rights()
             return await connection.query(sql, args, bounds)
 
+    async def require_reader(self, deadline: Deadline) -> None:
+        """`SourceMayWrite` when the account may do more than read. As `query`."""
+        if self._driver.rights is None:
+            async with self._pool.lease(deadline):
+                pass
+        self._check_rights()
+
     def _check_rights(self) -> None:
         rights = self._driver.rights
         if rights is not None and rights.excess:

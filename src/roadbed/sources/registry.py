@@ -213,6 +213,11 @@ class Sources:
     async def require_reader(self, name: str, deadline: Deadline) -> None:
         """`SourceMayWrite` when a source's role may do more than read; those of our own server are made right."""
         config = self._declared.get(name)
+        if isinstance(config, MysqlSource):
+            system = (await self._opened(name, deadline)).system
+            assert isinstance(system, MysqlSystem)
+            await system.require_reader(deadline)
+            return
         if not isinstance(config, PostgresSource) or config.dsn.startswith(EMBEDDED):
             return
         system = (await self._opened(name, deadline)).system
