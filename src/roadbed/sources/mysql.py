@@ -233,9 +233,17 @@ class MysqlDriver:
         """Whether the connection still stands."""
         return bool(connection.raw.connected) and not connection.raw._stream_broken
 
+    def prepare_at_once(self, connection: MysqlConnection, deadline: Deadline) -> bool:
+        """Never: that needs an answer."""
+        return False
+
     async def prepare(self, connection: MysqlConnection, deadline: Deadline) -> None:
         """Start the transaction."""
         await connection.begin(deadline)
+
+    def is_tidy(self, connection: MysqlConnection) -> bool:
+        """Never: its transaction is open."""
+        return False
 
     async def tidy(self, connection: MysqlConnection) -> Tidied:
         """Reset the session; one that was interrupted is killed in the server and closed."""

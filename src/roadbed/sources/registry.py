@@ -279,17 +279,26 @@ class Sources:
     async def _opened(self, name: str, deadline: Deadline) -> _Open:
         """The system of a declared source, opened at its first use. `ConfigError`, `SourceUnavailable`."""
         deadline.check(f"asking {name}")
+        known = self._known(name)
+        if known is not None:
+            return known
         try:
             async with asyncio.timeout(deadline.remaining_s()):
                 return await self._open_once(name)
         except TimeoutError:
             raise SourceUnavailable(f"the source {name} was not opened before the deadline") from None
 
+    def _known(self, name: str) -> _Open | None:
+        """The system that is open for what the manifest says now."""
+        config = self._declared.get(name)
+        known = self._open.get(name)
+        return known if known is not None and config is not None and known.target == _target(config) else None
+
     async def _open_once(self, name: str) -> _Open:
         async with self._opening.setdefault(name, asyncio.Lock()):
             config = self._declared.get(name)
-            known = self._open.get(name)
-            if known is not None and config is not None and known.target == _target(config):
+            known = self._known(name)
+            if known is not None:
                 return known
             if not isinstance(config, DatabaseSource):
                 raise ConfigError(f"no source with connections is called {name}")

@@ -176,7 +176,7 @@ class ToolBox:
         if tool.stale_max_s and not cursor:
             self._last.keep((tool.name, digest, principal.groups), shaped.ok, shaped.size_bytes)
         sealed = self._cursors.sealed(_cursor_of(tool, shaped, inner), tool.name, digest, principal.id)
-        return replace(shaped.ok, cursor=sealed), shaped
+        return (shaped.ok if sealed == shaped.ok.cursor else replace(shaped.ok, cursor=sealed)), shaped
 
     async def _run(self, tool: Tool, request: ToolRequest) -> Outcome | Shaped:
         """The provider's outcome, an `Ok` guarded and cut. Holds a place of the source meanwhile."""
@@ -187,7 +187,8 @@ class ToolBox:
         try:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
-            outcome = await self._provide(tool, replace(request, deadline=share))
+            within = ToolRequest(request.arguments, request.principal, share, request.cursor)
+            outcome = await self._provide(tool, within)
         finally:
             bulkhead.leave()
         if not isinstance(outcome, Ok):
