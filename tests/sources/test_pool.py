@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.bulkhead import Bulkhead
-from roadbed.sources.errors import SourceUnavailable
+from roadbed.sources.errors import SourceTimeout, SourceUnavailable
 from roadbed.sources.pool import BREAKER, Pool, PoolSettings, Tidied
 
 from .conftest import until
@@ -114,7 +114,7 @@ async def play(driver: ScriptedDriver, size: int, steps: list[Step]) -> None:
         if not end.done():
             end.set_result(None)
     for task, _ in callers:
-        with suppress(SourceUnavailable, asyncio.CancelledError, RuntimeError, LookupError):
+        with suppress(SourceUnavailable, SourceTimeout, asyncio.CancelledError, RuntimeError, LookupError):
             await task
     if callers:
         with suppress(SourceUnavailable, LookupError):  # all places are free again, unless the script goes on to fail
