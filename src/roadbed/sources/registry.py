@@ -26,6 +26,7 @@ from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.catalogue import Catalogue
 from roadbed.sources.duckdb import DuckdbSystem
 from roadbed.sources.errors import SourceMayWrite, SourceUnavailable
+from roadbed.sources.health import SourceHealth as SourceHealth
 from roadbed.sources.manifest import (
     DatabaseSource,
     DuckdbSource,
@@ -36,10 +37,10 @@ from roadbed.sources.manifest import (
 )
 from roadbed.sources.mysql import MysqlSystem
 from roadbed.sources.mysql_rights import mysql_warning
-from roadbed.sources.pool import WAITING_MAX, PoolSettings, PoolState
+from roadbed.sources.pool import WAITING_MAX, PoolSettings
 from roadbed.sources.postgres import PostgresSystem, ReadConnection
 from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, ResultBounds
-from roadbed.sources.rights import Warned, rights_warning
+from roadbed.sources.rights import rights_warning
 from roadbed.sources.rows import STATEMENT_TIMEOUT_S
 from roadbed.sources.sqlite import SqliteSystem
 from roadbed.sources.sqlite_rules import Authorizer
@@ -80,21 +81,6 @@ class EmbeddedServer(Protocol):
     async def create_database(self, name: str) -> EmbeddedDatabase:
         """The database of this name, made where it is missing."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceHealth:
-    """How one declared source with connections is. ``pool`` is None until it is first used."""
-
-    name: str
-    type: str
-    pool: PoolState | None
-    warnings: tuple[Warned, ...]
-
-    @property
-    def is_well(self) -> bool:
-        """Whether its breaker lets callers through."""
-        return self.pool is None or self.pool.phase in ("closed", "recovering")
 
 
 @dataclass(slots=True)

@@ -287,14 +287,17 @@ UNKNOWN_HINT = "list the tools that you may call: roadbed tools list, or GET /ap
 def outcome_of(error: RoadbedError, tool: Tool) -> Refused | Failed:
     """An error as the outcome of a call: what a caller can mend is refused, all else has failed."""
     if isinstance(error, InvalidRequest | RefusedError | SourceMisdeclared):
-        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "")
+        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "", error.retry_after_s)
     is_retryable = error.retryable and tool.effect == "read"
     return Failed(error.code, error.message, tool.source, is_retryable, error.hint, error.retry_after_s)
 
 
 def _limited(tool: Tool, wait_s: float) -> Refused:
     return Refused(
-        "limits.rate_limited", f"{tool.name} takes {tool.rate} of one caller", hint=f"ask again in {wait_s:.1f} s"
+        "limits.rate_limited",
+        f"{tool.name} takes {tool.rate} of one caller",
+        hint=f"ask again in {wait_s:.1f} s",
+        retry_after_s=wait_s,
     )
 
 

@@ -7,6 +7,7 @@ fail, or give back what its caller may read anyway.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import sqlite3
@@ -149,6 +150,10 @@ async def test_postgres_holds_by_a_role_that_reads(postgres: EmbeddedPostgres, e
         assert (await owner.fetchrow(STATE), there()) == (before, files)
     finally:
         await sources.close()
+        left = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
+        async with asyncio.timeout(60):
+            while await owner.fetchval(left, role):  # noqa: ASYNC110 - some functions look at no cancellation
+                await asyncio.sleep(0.05)
         await owner.close()
         async with postgres.superuser(name) as connection:
             await connection.execute(f"DROP OWNED BY {role}")
