@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.catalogue import Catalogue
-from roadbed.sources.catalogue_sql import CATALOGUE_COLUMNS_MAX, SQLITE_CATALOGUE_SQL, sqlite_catalogue
+from roadbed.sources.catalogue_sql import sqlite_catalogue
 from roadbed.sources.errors import (
     QueryRefused,
     ResultTooLarge,
@@ -218,8 +218,8 @@ class SqliteSystem:
 
     async def catalogue(self, deadline: Deadline) -> Catalogue:
         """The tables and views of the file with their columns."""
-        bounds = ResultBounds(rows_max=CATALOGUE_COLUMNS_MAX)
-        return sqlite_catalogue((await self.query(SQLITE_CATALOGUE_SQL, (), deadline, bounds)).rows)
+        async with self._pool.lease(deadline) as connection:
+            return await self._driver.run(connection, sqlite_catalogue, deadline)
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""
