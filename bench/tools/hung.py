@@ -1,10 +1,10 @@
 """Whether a database that hangs slows other tools: p50 and p99 of a tool on SQLite, alone and beside it.
 
-``python bench/tools/hung.py [--rounds N]``. In process, without HTTP, over a PostgreSQL of its own. `ASKERS` callers ask
-a tool of it without pause, each with `ASKED_S`; its table is locked by another session (``lock``), or every process of
-the server is stopped (``frozen``). Windows of `WINDOW_S` with and without them follow each other in random order, so that
-what else the machine does falls on both alike; ``alone/alone`` compares two halves of the windows without them, which is
-how much of a factor is noise. Exit 1 when a factor of the p99 is over 1.1 and over the noise.
+``python bench/tools/hung.py [--rounds N]``. In process, without HTTP, over a PostgreSQL of its own. `ASKERS` callers
+ask a tool of it without pause, each with `ASKED_S`; its table is locked by another session (``lock``), or every process
+of the server is stopped (``frozen``). Windows of `WINDOW_S` with and without them follow each other in random order, so
+that what else the machine does falls on both alike; ``alone/alone`` compares two halves of the windows without them,
+which is how much of a factor is noise. Exit 1 when a factor of the p99 is over 1.1 and over the noise.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ async def askers(box: ToolBox, failures: list[str]) -> AsyncIterator[None]:
     """`ASKERS` callers of the tool whose database hangs."""
 
     async def ask() -> None:
-        await asyncio.sleep(random.uniform(0, ASKED_S))  # noqa: S311 - callers come when they like, not all at once
+        await asyncio.sleep(random.uniform(0, ASKED_S))
         while True:
             outcome = await box.call("slow", {}, principal=WHO, deadline=Deadline.after(ASKED_S))
             assert isinstance(outcome, Failed), outcome
             failures.append(outcome.code)
-            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - a model thinks before it calls again
+            await asyncio.sleep(random.uniform(0.1, 0.5))
 
     tasks = [asyncio.create_task(ask()) for _ in range(ASKERS)]
     try:
@@ -91,12 +91,17 @@ async def locked(owner_dsn: str, _server: EmbeddedPostgres) -> AsyncIterator[Non
         await owner.close()
 
 
+def family_of(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
 @asynccontextmanager
 async def frozen(_owner_dsn: str, server: EmbeddedPostgres) -> AsyncIterator[None]:
     """No process of the server runs."""
     pid = server.pid
     assert pid is not None
-    family = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    family = family_of(pid)
     for process in family:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -113,7 +118,7 @@ async def compare(box: ToolBox, hang: Callable[[], Any], rounds: int) -> tuple[l
     beside: list[list[float]] = []
     failures: list[str] = []
     for _ in range(rounds):
-        for is_hung in random.sample((False, True, False), 3):  # noqa: S311 - an order, no secret
+        for is_hung in random.sample((False, True, False), 3):
             if is_hung:
                 async with hang(), askers(box, failures):
                     beside.append(await window(box))
@@ -154,7 +159,9 @@ async def measure(folder: Path, rounds: int) -> bool:
                 noise = max(noise, 1 / noise)
                 calls = sum(map(len, alone)), sum(map(len, beside))
                 print(f"{name:7} alone p50 {p50:.3f} p99 {p99:.3f} ms, beside p50 {p50_b:.3f} p99 {p99_b:.3f} ms")
-                print(f"{'':7} factors p50 {p50_b / p50:.2f} p99 {p99_b / p99:.2f}, alone/alone p99 {noise:.2f}", end="")
+                print(
+                    f"{'':7} factors p50 {p50_b / p50:.2f} p99 {p99_b / p99:.2f}, alone/alone p99 {noise:.2f}", end=""
+                )
                 print(f" ({calls[0]} and {calls[1]} calls)")
                 holds = holds and p99_b / p99 <= max(FACTOR_MAX, noise)
         finally:

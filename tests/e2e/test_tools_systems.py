@@ -38,7 +38,9 @@ tools:
   running_pg:
     source: pg
     description: d
-    sql: SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(29)%' AND pid <> pg_backend_pid() AND state = 'active'
+    sql: >-
+      SELECT count(*) FROM pg_stat_activity
+      WHERE query LIKE '%pg_sleep(29)%' AND pid <> pg_backend_pid() AND state = 'active'
   seldom: {{source: lite, description: d, sql: "SELECT 1", rate: 1/hour}}
   erase: {{source: pg, description: d, effect: irreversible, sql: "DELETE FROM exact"}}
 """

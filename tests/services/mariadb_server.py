@@ -47,7 +47,6 @@ class MariadbServer:
         finally:
             await connection.ensure_closed()
 
-
     def start(self) -> None:
         """Run on what the folder holds; returns when it answers."""
         daemon = shutil.which("mariadbd") or "/usr/sbin/mariadbd"

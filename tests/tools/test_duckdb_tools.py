@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -136,7 +135,9 @@ def test_places_of_mysql_stand_in_order_and_never_in_text() -> None:
     from roadbed.tools.providers.sql_places import parse_statement
 
     name = ParameterConfig(type="string")
-    made = parse_statement("t", r"SELECT ':a' , 'it\'s :a', `:a`, :a, :b -- :c" + "\n, :a # :a", {"a": name, "b": name}, "mysql")
+    made = parse_statement(
+        "t", r"SELECT ':a' , 'it\'s :a', `:a`, :a, :b -- :c" + "\n, :a # :a", {"a": name, "b": name}, "mysql"
+    )
     assert made.names == ("a", "b", "a")
     assert made.text.count("?") == 3
     for sql in ("SELECT :a, ?", "SELECT :a /*! , 1 */", "SELECT :a; SELECT 1", "SELECT :a, 'open"):

@@ -43,12 +43,15 @@ async def box(tmp_path: Path, guard: Guard, server: EmbeddedPostgres) -> AsyncIt
     """Tools on the server and on a file, with the pools as they are in service."""
     database = await server.create_database("town")
     owner = await asyncpg.connect(database.owner_dsn)
-    await owner.execute("CREATE TABLE parcels AS SELECT n AS id, 'Street ' || n AS street FROM generate_series(1, 99) n")
+    await owner.execute(
+        "CREATE TABLE parcels AS SELECT n AS id, 'Street ' || n AS street FROM generate_series(1, 99) n"
+    )
     await owner.close()
     made = Box(tmp_path, guard)
     made.sources = Sources(tmp_path, None, PoolSettings())
     sources = {"db": made.postgres("db", database.reader_dsn), "file": made.sqlite("file.sqlite")}
-    await made.take(sources, {"street": tool("db"), "beside": tool("file")})
+    long = ToolConfig(source="db", description="d", sql="SELECT pg_sleep(30)")
+    await made.take(sources, {"street": tool("db"), "beside": tool("file"), "long": long})
     assert isinstance(await made.call("street", id=1), Ok)
     assert isinstance(await made.call("beside", id=1), Ok)
     yield made
@@ -89,10 +92,8 @@ async def test_a_server_that_was_stopped_is_back_within_five_seconds(box: Box, s
 async def test_a_server_that_is_killed_under_a_call_is_back_within_five_seconds(
     box: Box, server: EmbeddedPostgres
 ) -> None:
-    long = ToolConfig(source="db", description="d", sql="SELECT pg_sleep(30)")
-    await box.take(box.sources._declared, {"street": tool("db"), "beside": tool("file"), "long": long})
     running = asyncio.create_task(box.call("long", seconds=20))
-    while box.sources.states()[0].pool.in_use == 0:  # type: ignore[union-attr]
+    while box.sources.states()[0].pool.in_use == 0:  # type: ignore[union-attr]  # noqa: ASYNC110 - it has no event
         await asyncio.sleep(0.01)
     restarts, pid = server.restarts, server.pid
     assert pid is not None

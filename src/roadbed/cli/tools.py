@@ -41,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     call.add_argument("--cursor", default="", help="what a cut result said how to go on by")
     add_arguments(call)
     add_arguments(actions.add_parser("test", help="call each reading tool that needs no arguments"))
-    tools_approvals.configure(actions.add_parser("approvals", help="the calls that wait for a person, and deciding them"))
+    tools_approvals.configure(
+        actions.add_parser("approvals", help="the calls that wait for a person, and deciding them")
+    )
     tools_lock.configure(actions.add_parser("lock", help="compare other MCP servers' tools with tools.lock, or accept"))
 
 

@@ -51,7 +51,14 @@ def _list(server: Server, arguments: argparse.Namespace) -> int:
         print_json(found)
         return EXIT_OK
     rows = [
-        [one["id"], one["state"], one["tool"], _words(one["arguments"]), one["asker_name"] or one["asker"], _change(one)]
+        [
+            one["id"],
+            one["state"],
+            one["tool"],
+            _words(one["arguments"]),
+            one["asker_name"] or one["asker"],
+            _change(one),
+        ]
         for one in found["approvals"]
     ]
     print_table(["approval", "state", "tool", "arguments", "asked by", "would change"], rows)

@@ -34,7 +34,7 @@ from .conftest import TABLES
 PLANTED = "PLANTED-VALUE"
 STATEMENT_S = 0.25
 TEXTS_MIN = 250
-WRITTEN = ("/tmp/x", "/tmp/x.db", "/tmp/roadbed-must-not-exist")  # noqa: S108 - what the corpus would write
+WRITTEN = ("/tmp/x", "/tmp/x.db", "/tmp/roadbed-must-not-exist")
 SCHEMA = (
     "CREATE TABLE customers (id integer, name text, team text, ssn text, phone text, email text, band text)",
     "CREATE TABLE orders (id integer, customer_id integer, team text, amount integer, placed_on date)",
@@ -118,9 +118,10 @@ async def test_duckdb_holds_by_its_locked_worker(tmp_path: Path) -> None:
 
 
 STATE = """
-    SELECT (SELECT array_agg(c.relname ORDER BY c.oid) FROM pg_class c)::text, (SELECT array_agg(h) FROM hidden h)::text,
-           (SELECT array_agg(c) FROM customers c)::text, (SELECT array_agg(o) FROM orders o)::text,
-           (SELECT count(*) FROM pg_largeobject_metadata)::text, (SELECT array_agg(r ORDER BY oid) FROM pg_roles r)::text,
+    SELECT (SELECT array_agg(c.relname ORDER BY c.oid) FROM pg_class c)::text,
+           (SELECT array_agg(h) FROM hidden h)::text, (SELECT array_agg(c) FROM customers c)::text, (SELECT array_agg(o) FROM orders o)::text,
+           (SELECT count(*) FROM pg_largeobject_metadata)::text,
+           (SELECT array_agg(r ORDER BY oid) FROM pg_roles r)::text,
            (SELECT array_agg(n.nspname ORDER BY n.oid) FROM pg_namespace n WHERE nspname !~ '^pg_(toast_)?temp')::text,
            (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')::text, (SELECT count(*) FROM pg_proc)::text
 """
