@@ -119,7 +119,8 @@ async def test_duckdb_holds_by_its_locked_worker(tmp_path: Path) -> None:
 
 STATE = """
     SELECT (SELECT array_agg(c.relname ORDER BY c.oid) FROM pg_class c)::text,
-           (SELECT array_agg(h) FROM hidden h)::text, (SELECT array_agg(c) FROM customers c)::text, (SELECT array_agg(o) FROM orders o)::text,
+           (SELECT array_agg(h) FROM hidden h)::text,
+           (SELECT array_agg(c) FROM customers c)::text, (SELECT array_agg(o) FROM orders o)::text,
            (SELECT count(*) FROM pg_largeobject_metadata)::text,
            (SELECT array_agg(r ORDER BY oid) FROM pg_roles r)::text,
            (SELECT array_agg(n.nspname ORDER BY n.oid) FROM pg_namespace n WHERE nspname !~ '^pg_(toast_)?temp')::text,
