@@ -51,6 +51,7 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "knowledge/parse/dispatch.py": "around format libraries: whatever a hostile file does to one is a recorded failure",
     "server/mcp.py": "around an offering: a client gets an error of the protocol, without the text of what failed",
     "tools/toolbox.py": "around a provider: a model gets an outcome whatever fails behind a tool",
+    "sources/threads.py": "around work in a thread: whatever it raises is raised where it was asked for",
     "store/jobs.py": "around a job's handler: recorded and tried again",
     "gateway/relay.py": "around a relay's callbacks: one request fails, the upstream connection does not",
     "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",

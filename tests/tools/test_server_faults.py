@@ -50,7 +50,10 @@ async def box(tmp_path: Path, guard: Guard, server: EmbeddedPostgres) -> AsyncIt
     await owner.close()
     made = Box(tmp_path, guard)
     made.sources = Sources(tmp_path, None, PoolSettings())
-    sources: dict[str, SourceConfig] = {"db": made.postgres("db", database.reader_dsn), "file": made.sqlite("file.sqlite")}
+    sources: dict[str, SourceConfig] = {
+        "db": made.postgres("db", database.reader_dsn),
+        "file": made.sqlite("file.sqlite"),
+    }
     long = ToolConfig(source="db", description="d", sql="SELECT pg_sleep(30)")
     await made.take(sources, {"street": tool("db"), "beside": tool("file"), "long": long})
     assert isinstance(await made.call("street", id=1), Ok)
