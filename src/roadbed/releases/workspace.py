@@ -22,7 +22,7 @@ from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
-from roadbed.releases.reach_checks import check_reach
+from roadbed.releases.reach_checks import check_reach, left_out
 from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
     DatabaseSource,
@@ -54,14 +54,14 @@ class Workspace:
     policies: dict[str, str] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        """Settings that are accepted and have no effect yet, a line each: `roadbed check` and `roadbed up` say them."""
+        """Settings that are accepted and have no effect, a line each: `roadbed check` and `roadbed up` say them."""
         notes: list[str] = []
         notes += [
             f"collections.{name}: languages are found from the documents; the setting has no effect in this version"
             for name, collection in self.manifest.collections.items()
             if collection.languages
         ]
-        return notes
+        return notes + left_out(self.folder, self.manifest)
 
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""

@@ -34,7 +34,7 @@ from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
 from roadbed.server.services import Services
-from roadbed.server.source_objects import connection_object, source_object
+from roadbed.server.source_objects import connection_object, source_object, tools_only_object
 from roadbed.sources.registry import SourceHealth
 
 RANGE_DEFAULT = "24h"
@@ -172,9 +172,11 @@ class AdminCalls:
     async def _source_objects(self, principal: Principal) -> list[dict[str, Any]]:
         states = await self._services.knowledge.source_states()
         connections = {found.name: found for found in self._connections(principal)}
+        documents = states_for(states, principal)
+        with_documents = {state.name.partition(".")[0] for state in documents}
         return [
-            source_object(state, connections.get(state.name.partition(".")[0]))
-            for state in states_for(states, principal)
+            *(source_object(state, connections.get(state.name.partition(".")[0])) for state in documents),
+            *(tools_only_object(found) for name, found in connections.items() if name not in with_documents),
         ]
 
     def _connections(self, principal: Principal) -> list[SourceHealth]:

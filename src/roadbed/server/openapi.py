@@ -176,7 +176,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "and how the data system behind it is reached.",
         "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
         "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
-        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, "
+        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, notes, "
         "warnings: [{message, fix}]}}]",
     ),
     Operation(

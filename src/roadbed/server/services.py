@@ -153,7 +153,7 @@ class Services:
 
     def source_connections(self) -> list[SourceHealth]:
         """How the connections to the declared data systems are. Asks nobody."""
-        return list(self.serving.sources) if self.serving is not None else self.sources.states()
+        return list(self.serving.sources) if self.serving is not None else self.tools.states()
 
     def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
         """Tell an endpoint something by hand, in every process that serves. `UnknownEndpoint`."""

@@ -184,7 +184,7 @@ class ToolBox:
         if tool.stale_max_s and not cursor:
             self._last.keep((tool.name, digest, principal.groups), shaped.ok, shaped.size_bytes)
         sealed = self._cursors.sealed(_cursor_of(tool, shaped, inner), tool.name, digest, principal.id)
-        return replace(shaped.ok, cursor=sealed), shaped
+        return (shaped.ok if sealed == shaped.ok.cursor else replace(shaped.ok, cursor=sealed)), shaped
 
     async def _run(self, tool: Tool, request: ToolRequest) -> Outcome | Shaped:
         """The provider's outcome, an `Ok` guarded and cut. Holds a place of the source meanwhile."""
@@ -195,7 +195,8 @@ class ToolBox:
         try:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
-            outcome = await self._provide(tool, replace(request, deadline=share))
+            within = ToolRequest(request.arguments, request.principal, share, request.cursor)
+            outcome = await self._provide(tool, within)
         finally:
             bulkhead.leave()
         if not isinstance(outcome, Ok):
@@ -294,14 +295,17 @@ UNKNOWN_HINT = "list the tools that you may call: roadbed tools list, or GET /ap
 def outcome_of(error: RoadbedError, tool: Tool) -> Refused | Failed:
     """An error as the outcome of a call: what a caller can mend is refused, all else has failed."""
     if isinstance(error, InvalidRequest | RefusedError | SourceMisdeclared):
-        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "")
+        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "", error.retry_after_s)
     is_retryable = error.retryable and tool.effect == "read"
     return Failed(error.code, error.message, tool.source, is_retryable, error.hint, error.retry_after_s)
 
 
 def _limited(tool: Tool, wait_s: float) -> Refused:
     return Refused(
-        "limits.rate_limited", f"{tool.name} takes {tool.rate} of one caller", hint=f"ask again in {wait_s:.1f} s"
+        "limits.rate_limited",
+        f"{tool.name} takes {tool.rate} of one caller",
+        hint=f"ask again in {wait_s:.1f} s",
+        retry_after_s=wait_s,
     )
 
 
