@@ -70,7 +70,13 @@ class Gateway:
         self.hedges = HedgeBudget()
         self.gates = Gates()
         self._shared = Surroundings(
-            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
+            client,
+            guard,
+            self._health,
+            TokenEstimator(),
+            Ways(self._health, client, guard.rules),
+            self.hedges,
+            self.gates,
         )
 
     def forget_answers(self) -> None:
@@ -85,9 +91,8 @@ class Gateway:
         self.routes = dict(routes)
         self._health.groups = groups_of(self.routes)
         shared = self._shared
-        self._shared = replace(
-            shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
-        )
+        guard = guard if guard is not None else shared.guard
+        self._shared = replace(shared, guard=guard, ways=Ways(self._health, shared.client, guard.rules))
 
     def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
         """Ask these endpoints no oftener from now on, and the others as often as before."""
@@ -223,7 +228,8 @@ class Gateway:
     def explain_choice(self, name: str, asked: Asked) -> dict[str, Any]:
         """Which endpoint of a route would take a request like this one now, and why not the others."""
         route = self.find(name)
-        return explain_choice(route, structs.replace(asked, label=asked.label.join(route.label)), self._health)
+        label = self._shared.guard.label_for_models(asked.label.join(route.label), asked.team)
+        return explain_choice(route, structs.replace(asked, label=label), self._health)
 
     def model_objects(self, created_s: int) -> list[dict[str, Any]]:
         """The routes as ``/v1/models`` lists them."""

@@ -7,6 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from roadbed.guard.rules import RULES_MAX, GuardRule
+
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
 
 
@@ -108,3 +110,8 @@ class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: Annotated[dict[str, PatternConfig], Meta(description="patterns of your own, by name")] = {}
     dictionaries: Annotated[dict[str, DictionaryConfig], Meta(description="words of your own, by name")] = {}
     recognizer: Annotated[RecognizerConfig | None, Meta(description="a recognizer that is code")] = None
+    rules: Annotated[
+        list[GuardRule],
+        Meta(max_length=RULES_MAX, description="what is done with what is found, before the defaults; the first fits"),
+    ] = []
+    alerts: Annotated[str, Meta(description="reference to an address that takes a POST: env:NAME or file:PATH")] = ""

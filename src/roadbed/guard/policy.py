@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from roadbed.kernel.label import CATEGORIES, LEVELS, PERSONAL, Label, Level, Sink
+from roadbed.kernel.label import CATEGORIES, LEVELS, LOCAL_ONLY, PERSONAL, Label, Level, Sink
 
 LOCAL_CLEARANCE: Final = Level.RESTRICTED
 REMOTE_CLEARANCE: Final = Level.INTERNAL
@@ -26,8 +26,8 @@ def sink_for_endpoint(name: str, *, is_local: bool, labels: Iterable[str] = (), 
     levels = [LEVELS[word] for word in words if word in LEVELS]
     categories = frozenset(words & CATEGORIES)
     if is_local:
-        return Sink(name, max(levels, default=LOCAL_CLEARANCE), categories | {PERSONAL}, region)
-    return Sink(name, max(levels, default=REMOTE_CLEARANCE), categories, region)
+        return Sink(name, max(levels, default=LOCAL_CLEARANCE), categories | {PERSONAL, LOCAL_ONLY}, region)
+    return Sink(name, max(levels, default=REMOTE_CLEARANCE), categories - {LOCAL_ONLY}, region)
 
 
 def may_flow(label: Label, sink: Sink, *, is_tokenised: bool = False) -> bool:

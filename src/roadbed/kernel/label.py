@@ -26,7 +26,8 @@ class Level(IntEnum):
 LEVELS = {level.name.lower(): level for level in Level}
 PERSONAL = "personal"
 UNSCANNED = "unscanned"
-CATEGORIES = frozenset({PERSONAL, UNSCANNED})
+LOCAL_ONLY = "local-only"
+CATEGORIES = frozenset({PERSONAL, UNSCANNED, LOCAL_ONLY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,10 @@ class Label:
 
     def join(self, other: Label) -> Label:
         """The label of data made from both."""
-        if self is other:
+        if other is PUBLIC or self is other:
             return self
+        if self is PUBLIC:
+            return other
         if self.regions is None:
             regions = other.regions
         elif other.regions is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from roadbed.guard.looking import allowed_values, looking_for
+from roadbed.guard.rules import RuleTable
 from roadbed.kernel.config import Document
 from roadbed.kernel.errors import ConfigError
 from roadbed.releases.manifest import Manifest
@@ -16,5 +17,6 @@ def check_guard(folder: Path, manifest: Manifest, document: Document) -> Iterato
     try:
         looking_for(manifest.guard, folder)
         allowed_values(manifest.guard)
+        RuleTable(manifest.guard.rules)
     except ConfigError as error:
         yield document.error(str(error), ("guard",), hint=error.hint)

@@ -20,7 +20,15 @@ from roadbed.gateway.limits import RateExceeded
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import ADMIN, MEMBER
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_role
+from roadbed.server.admission import (
+    DEADLINE_HEADER,
+    LABEL_HEADER,
+    TAG_HEADER,
+    Admission,
+    admit,
+    check_credentials,
+    require_role,
+)
 from roadbed.server.audit import audited_action
 from roadbed.server.services import Services
 
@@ -93,6 +101,7 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 _header(request, DEADLINE_HEADER.decode()),
                 address_of(request, behind_proxy=services.settings.behind_proxy),
                 _header(request, TAG_HEADER.decode()),
+                _header(request, LABEL_HEADER.decode()),
             )
             require_role(admission.principal, role)
             if role == ADMIN and request.method not in READING:

@@ -46,6 +46,7 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
+from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
 from roadbed.server.measures import Measures
@@ -97,6 +98,7 @@ class Services:
     embedded: EmbeddedPostgres | None
     database: Database
     teams: Teams
+    guard_alerts: GuardAlerts
     identity: Identity
     sessions: Sessions
     trail: AuditTrail
@@ -181,6 +183,7 @@ class Services:
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
         self.teams.take(manifest, workspace.folder)
+        self.guard_alerts.take(manifest)
         self.money.take(manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -220,6 +223,7 @@ class Services:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
             self.teams.take(manifest, self.workspace.folder)
+            self.guard_alerts.take(manifest)
             self.money.take(manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
@@ -284,7 +288,11 @@ async def _build(
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
-    gateway = Gateway(client, guard)
+    guard_alerts = GuardAlerts(metrics, client, workspace.folder)
+    stack.push_async_callback(guard_alerts.close)
+    guard_alerts.take(manifest)
+    teams.tell(guard_alerts.told)
+    gateway = Gateway(client, teams.guard)
     is_owner = serving is None
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
@@ -321,6 +329,7 @@ async def _build(
         embedded=embedded,
         database=database,
         teams=teams,
+        guard_alerts=guard_alerts,
         identity=identity,
         sessions=await Sessions.open(database, identity),
         trail=trail,

@@ -7,6 +7,7 @@ from pathlib import Path
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
+from roadbed.guard.rules import Told
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
 from roadbed.releases.manifest import Manifest
@@ -25,6 +26,10 @@ class Teams:
             name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
         }
         self.guard = self.guard.with_config(manifest.guard, manifest.teams, folder=folder)
+
+    def tell(self, told: Told) -> None:
+        """Tell ``told`` of each rule of the manifest that applied."""
+        self.guard = self.guard.with_observer(told)
 
     def take_erased(self, erased: ErasedValues) -> None:
         """Replace these values in all that is indexed from now on."""
