@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from roadbed.gateway.masking import Unmasker
 from roadbed.gateway.types import Event, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
-from roadbed.guard.gate import Guard
-from roadbed.guard.stream_mask import StreamMasker
+from roadbed.guard.gate import AnswerPasser, Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
@@ -24,7 +23,7 @@ class RuledUnmasker(Unmasker):
         super().__init__(guard, vault, principal)
         self._team = principal.team
         self._label = label
-        self._maskers: dict[_Key, StreamMasker] = {}
+        self._maskers: dict[_Key, AnswerPasser] = {}
 
     def feed(self, event: Event) -> list[Event]:
         """The event as the rules let it go, after what was held back before it."""
@@ -45,9 +44,11 @@ class RuledUnmasker(Unmasker):
             case _:
                 return [event]
 
-    def _masker(self, key: _Key) -> StreamMasker:
+    def _masker(self, key: _Key) -> AnswerPasser:
         if key not in self._maskers:
-            self._maskers[key] = self._guard.stream_of_answer(self._team, self._label)
+            self._maskers[key] = self._guard.stream_of_answer(
+                self._team, self._label, is_shown=key[0] is not ToolCallDelta
+            )
         return self._maskers[key]
 
     def _ended(self, but: _Key | None) -> list[Event]:
@@ -62,7 +63,7 @@ class RuledUnmasker(Unmasker):
 
 def answer_filter(guard: Guard, vault: Vault, principal: Principal, label: Label) -> Unmasker:
     """What an answer's events pass on their way to the caller."""
-    if guard.rules.reads_answers:
+    if guard.reads_answers:
         return RuledUnmasker(guard, vault, principal, label)
     return Unmasker(guard, vault, principal)
 

@@ -32,7 +32,7 @@ from roadbed.gateway.orders import EndpointOrder, obey
 from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
 from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
-from roadbed.gateway.route import Route, may_take
+from roadbed.gateway.route import Route, why_not
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.gateway.view import EndpointView, endpoint_views
@@ -74,7 +74,7 @@ class Gateway:
             guard,
             self._health,
             TokenEstimator(),
-            Ways(self._health, client, guard.rules),
+            Ways(self._health, client, guard),
             self.hedges,
             self.gates,
         )
@@ -92,7 +92,7 @@ class Gateway:
         self._health.groups = groups_of(self.routes)
         shared = self._shared
         guard = guard if guard is not None else shared.guard
-        self._shared = replace(shared, guard=guard, ways=Ways(self._health, shared.client, guard.rules))
+        self._shared = replace(shared, guard=guard, ways=Ways(self._health, shared.client, guard))
 
     def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
         """Ask these endpoints no oftener from now on, and the others as often as before."""
@@ -207,8 +207,7 @@ class Gateway:
         rows = []
         for position, endpoint in enumerate(route.ladder):
             state = self._health.of(endpoint.name)
-            is_allowed = may_take(endpoint, label.join(route.label))
-            reason = endpoint.fault or ("" if is_allowed else "not cleared for this label")
+            reason = endpoint.fault or why_not(endpoint, label.join(route.label))
             rows.append(
                 {
                     "endpoint": endpoint.name,

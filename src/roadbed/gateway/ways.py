@@ -16,7 +16,7 @@ from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Candidate, Route, may_take, plan
 from roadbed.gateway.types import Rung
-from roadbed.guard.rules import DEFAULT_RULES, RuleTable
+from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import PUBLIC, Label
 from roadbed.wire.address import Url
@@ -57,9 +57,10 @@ class First:
 class Ways:
     """The ways of the routes that serve now; made anew when routes change."""
 
-    def __init__(self, health: HealthBoard, client: UpstreamClient, rules: RuleTable = DEFAULT_RULES) -> None:
+    def __init__(self, health: HealthBoard, client: UpstreamClient, guard: Guard | None = None) -> None:
         self._health = health
-        self._rules = rules
+        self._reads_answers = guard is not None and guard.reads_answers
+        self._judges_labels = guard is not None and guard.rules.judges_labels
         self._client = client
         self._single: dict[int, First] = {}
         self._known: dict[tuple[int, int], Way] = {}
@@ -110,7 +111,7 @@ class Ways:
         endpoint = candidate.endpoint
         if endpoint.dialect != "openai" or endpoint.fault or endpoint.keys or route.task != "chat":
             return None
-        if self._rules.reads_answers or (self._rules.judges_labels and route.label is not PUBLIC):
+        if self._reads_answers or (self._judges_labels and route.label is not PUBLIC):
             return None
         try:
             url, trust = address_of(endpoint.url + PATH, endpoint.ca_file, endpoint.client_cert)

@@ -23,6 +23,7 @@ from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_ma
 from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
 from roadbed.guard.rules import Direction, Do, RuleHit, RuleTable, SinkName, Told, blocked, tell_nobody
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
+from roadbed.guard.untrusted import LinkFilter
 from roadbed.guard.vault import StreamUnmasker, Vault
 from roadbed.guard.windows import WINDOW_CHARACTERS, candidates_of_long
 from roadbed.kernel.guarded import Guarded, make_guarded
@@ -42,6 +43,26 @@ _ANSWERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (
 _CALLERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (("caller", "in"), ("remote_model", "out"))
 _PAIR = "\ud800"  # stands for two backslashes: half a surrogate pair comes neither in UTF-8 nor of escapes
 _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+
+
+class AnswerPasser:
+    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing."""
+
+    __slots__ = ("_links", "_masker")
+
+    def __init__(self, masker: StreamMasker | None, links: LinkFilter | None) -> None:
+        self._masker = masker
+        self._links = links
+
+    def feed(self, piece: str) -> str:
+        """What can be said now that ``piece`` came."""
+        text = self._masker.feed(piece) if self._masker is not None else piece
+        return self._links.feed(text) if self._links is not None else text
+
+    def finish(self) -> str:
+        """The rest."""
+        text = self._masker.finish() if self._masker is not None else ""
+        return self._links.feed(text) + self._links.finish() if self._links is not None else text
 
 
 class Guard:
@@ -65,6 +86,7 @@ class Guard:
         self._recognizer = load_recognizer(config.recognizer) if config.recognizer is not None else None
         self.rules = RuleTable(config.rules)
         self._told: Told = tell_nobody
+        self._links = tuple(config.links) if config.links is not None else None
         self._teams_without_values = frozenset(name for name, team in (teams or {}).items() if not team.unmask)
 
     @classmethod
@@ -232,8 +254,20 @@ class Guard:
         """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
         return StreamMasker(lambda text: [finding for finding in self._allowed_out(text) if finding.is_secret])
 
-    def stream_of_answer(self, team: str, label: Label) -> StreamMasker:
-        """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not."""
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the manifest says anything of what models answer."""
+        return self.rules.reads_answers or self._links is not None
+
+    def stream_of_answer(self, team: str, label: Label, *, is_shown: bool = True) -> AnswerPasser:
+        """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not.
+
+        In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone.
+        """
+        links = LinkFilter(self._links) if self._links is not None and is_shown else None
+        return AnswerPasser(self._ruled_answer(team, label) if self.rules.reads_answers else None, links)
+
+    def _ruled_answer(self, team: str, label: Label) -> StreamMasker:
 
         def acted_on(text: str) -> list[Finding]:
             return [

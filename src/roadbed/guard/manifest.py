@@ -110,6 +110,10 @@ class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: Annotated[dict[str, PatternConfig], Meta(description="patterns of your own, by name")] = {}
     dictionaries: Annotated[dict[str, DictionaryConfig], Meta(description="words of your own, by name")] = {}
     recognizer: Annotated[RecognizerConfig | None, Meta(description="a recognizer that is code")] = None
+    links: Annotated[
+        list[str] | None,
+        Meta(max_length=1_000, description="hosts that links in models' answers may lead to; any when left out"),
+    ] = None
     rules: Annotated[
         list[GuardRule],
         Meta(max_length=RULES_MAX, description="what is done with what is found, before the defaults; the first fits"),

@@ -85,6 +85,7 @@ class Sink:
 
 
 PUBLIC = Label()
+"""The label that says nothing; the one of its kind, as those made here are, so that it is told by identity."""
 
 
 def parse_label(words: Iterable[str], *, where: str = "labels") -> Label:
@@ -101,7 +102,8 @@ def parse_label(words: Iterable[str], *, where: str = "labels") -> Label:
                 hint = f"levels: {', '.join(LEVELS)}; or region:NAME"
                 raise ConfigError(f"{where}: {word!r} is not a label", hint=hint)
             regions.add(name)
-    return Label(level, frozenset(categories), frozenset(regions) if regions else None)
+    found = Label(level, frozenset(categories), frozenset(regions) if regions else None)
+    return PUBLIC if found == PUBLIC else found
 
 
 def join_labels(labels: Iterable[Label]) -> Label:

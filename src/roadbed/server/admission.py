@@ -123,10 +123,9 @@ def label_from(header: bytes) -> Label:
     if len(header) > LABEL_BYTES_MAX:
         raise InvalidRequest(f"x-roadbed-label has {LABEL_BYTES_MAX} characters at most", param="x-roadbed-label")
     try:
-        found = parse_label(words, where="x-roadbed-label")
+        return parse_label(words, where="x-roadbed-label")
     except ConfigError as error:
         raise InvalidRequest(error.message, hint=error.hint, param="x-roadbed-label") from None
-    return PUBLIC if found == PUBLIC else found
 
 
 def tags_of(header: bytes) -> str:

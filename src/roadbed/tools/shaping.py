@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from roadbed.guard.untrusted import without_invisible
 from roadbed.kernel.errors import Refused as RefusedError
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label
@@ -59,11 +60,11 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int, team: str = 
         raise NotJson(type(error).__name__) from None
     ok = replace(ok, label=ok.label.join(label))
     masked = 0
-    if guard.scan_bytes(body):
+    if guard.scan_bytes(body) or not body.isascii():
         walk = _Walk(guard, ok.label, team)
         ok = replace(ok, data=walk.guarded(ok.data, 0), label=walk.label)
         masked = walk.masked_count
-        if masked:
+        if masked or not body.isascii():
             body = msgspec.json.encode(ok.data)
     size = len(body)
     if size > bytes_max:
@@ -141,5 +142,6 @@ class _Walk:
             return text
         found = self._guard.for_tool(text, self.label, is_sent=self._is_sent, team=self._team)
         self.label = found.label
+        shown = found.text if self._is_sent else without_invisible(found.text)
         self.masked_count += found.masked_count
-        return found.text
+        return shown
