@@ -112,7 +112,7 @@ class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recognizer: Annotated[RecognizerConfig | None, Meta(description="a recognizer that is code")] = None
     links: Annotated[
         list[str] | None,
-        Meta(max_length=1_000, description="hosts that links in models' answers may lead to; any when left out"),
+        Meta(description="hosts that links in models' answers may lead to; any when left out"),
     ] = None
     rules: Annotated[
         list[GuardRule],

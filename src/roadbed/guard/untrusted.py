@@ -91,8 +91,8 @@ _SPEAKS = re.compile(
     | \b(?:reveal|print|repeat|output|show)\b[^.\n]{0,30}
         \b(?:system\s+prompt|hidden\s+instructions|your\s+instructions)\b
     | \bdo\s+not\s+(?:tell|inform|mention|reveal)\b[^.\n]{0,30}\b(?:the\s+)?(?:user|human|operator)\b
-    | \b(?:send|forward|post|exfiltrate|leak|upload)\b[^.\n]{0,60}\b(?:conversation|chat\s+history|system\s+prompt|api\s+keys?
-        |credentials)\b[^.\n]{0,40}\b(?:to|https?:)""",
+    | \b(?:send|forward|post|exfiltrate|leak|upload)\b[^.\n]{0,60}
+        \b(?:conversation|chat\s+history|system\s+prompt|api\s+keys?|credentials)\b[^.\n]{0,40}\b(?:to|https?:)""",
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
 _IMG = re.compile(r"<img\b[^<>]{0,2000}>", re.IGNORECASE)
