@@ -9,17 +9,18 @@ import base64
 import json
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from roadbed.testing.scripted_model import Rule
-from roadbed.testing.scripted_reply import Reply, failing
+from roadbed.testing.scripted_reply import Prompt, Reply, failing
 
 from .serving import ModelThread, Server, eventually, serving, write_files
 
 PLACES = (
-    "prompt", "streamed", "name", "arguments", "result", "messages", "responses", "app", "searched", "tool", "toolrow",
-    "toolerror", "mcp", "filename", "header", "query", "path", "echoed", "cut", "answered", "upload", "embedded", "bad",
+    "prompt", "streamed", "nickname", "arguments", "result", "messages", "responses", "app", "searched", "tool",
+    "toolrow", "toolerror", "mcp", "filename", "header", "query", "path", "echoed", "cut", "answered", "upload", "embedded", "bad",
 )  # fmt: skip
 MANIFEST = """\
 name: office
@@ -72,8 +73,14 @@ def found_in(data: bytes, where: str) -> list[str]:
     hits = []
     for place in PLACES:
         for kind, value in (("mail", mail(place)), ("secret", secret(place))):
-            if any(form in low for form in forms(value)):
-                hits.append(f"{where}: the {kind} of {place}")
+            if (kind, place) == ("mail", "filename"):
+                continue  # a document's name is part of its stored text
+            for form in forms(value):
+                if form in low:
+                    place_of = low.index(form)
+                    around = data[max(0, place_of - 100) : place_of + 100]
+                    hits.append(f"{where}: the {kind} of {place}: {around!r}")
+                    break
     return hits
 
 
@@ -83,7 +90,7 @@ def test_nothing_planted_is_left_anywhere(scratch: Path) -> None:
         scratch / "w",
         {
             "roadbed.yaml": MANIFEST.format(far=far.url, near=near.url),
-            "notes/fees.md": f"# Fees\n\nThe rush fee is 35 %. Ask kept.person@hjemmepost.no. Key {secret('result')}.\n",
+            "notes/fees.md": f"# Fees\n\nRush costs 35 %. Ask kept.person@hjemmepost.no. Key {secret('embedded')}.\n",
         },
     )
     with sqlite3.connect(workspace / "crm.sqlite") as database:
@@ -106,7 +113,7 @@ def test_nothing_planted_is_left_anywhere(scratch: Path) -> None:
         if path.is_file() and not path.is_symlink():
             kept += path.read_bytes()
             hits += found_in(path.read_bytes(), str(path.relative_to(server.state)))
-    assert hits == []
+    assert not hits, "\n".join(hits)
     assert b"kept.person@hjemmepost.no" in kept, "the search of the bytes finds what is there"
 
 
@@ -127,7 +134,7 @@ def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
         "function": {"name": "f", "arguments": json.dumps({"q": both("arguments")})},
     }
     turns = [
-        {**user("hello"), "name": mail("name")},
+        {**user("hello"), "name": mail("nickname")},
         {"role": "assistant", "content": None, "tool_calls": [called]},
         {"role": "tool", "tool_call_id": "c1", "content": both("result")},
     ]
@@ -137,7 +144,6 @@ def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
     assert server.post("/v1/responses", {"model": "smart", "input": both("responses")}).status_code == 200
     assert chat(f"What is the rush fee? {both('app')}", "helpdesk").status_code == 200
     assert server.post("/api/search", {"query": f"rush fee {both('searched')}"}).status_code == 200
-    _errors(server, far, near)
     _tools(server)
     with server.client() as client:
         headers = {"x-customer": both("header"), "user-agent": mail("header"), "x-roadbed-label": mail("header")}
@@ -150,8 +156,13 @@ def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
         client.post("/v1/chat/completions", json={"model": both("bad"), "messages": []})
         client.post("/v1/chat/completions", content=json.dumps({"model": "smart", "x": both("bad")})[:-2])
     name = f"{mail('filename')} {secret('filename')}.md"
-    document = {"name": name, "text": f"# Note\n\nThe parking fee is 5 kroner. Key {secret('upload')}\n"}
+    refused = server.post("/api/collections/company/documents", {"name": name, "text": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "knowledge.secret_in_name")
+    text = f"# Note\n\nThe parking fee is 5 kroner. Key {secret('upload')}\n"
+    document = {"name": f"{mail('filename')}.md", "text": text}
     assert server.post("/api/collections/company/documents", document).status_code == 202
+    eventually(lambda: "parking fee" in server.post("/api/search", {"query": "parking fee"}).text or None, what="it")
+    _errors(server, far, near)
 
 
 def _errors(server: Server, far: ModelThread, near: ModelThread) -> None:
@@ -162,7 +173,7 @@ def _errors(server: Server, far: ModelThread, near: ModelThread) -> None:
         server.post("/v1/chat/completions", body)
 
     for status in (400, 401, 429, 500):
-        near.script(Rule(".", lambda prompt: failing(status, message=f"refused: {prompt.everything}")))
+        near.script(Rule(".", partial(_echo, status)))
         far.script(Rule(".", failing(status, both("echoed"), both("echoed"))))
         for model in ("house", "smart"):
             asked(model, both("echoed"), stream=status == 500)
@@ -179,6 +190,10 @@ def _errors(server: Server, far: ModelThread, near: ModelThread) -> None:
             asked(model, "who are you?", stream=stream)
     near.script()
     far.script()
+
+
+def _echo(status: int, prompt: Prompt) -> Reply:
+    return failing(status, message=f"refused: {prompt.everything}")
 
 
 def _tools(server: Server) -> None:

@@ -53,6 +53,7 @@ from roadbed.knowledge.permissions import groups_of_teams
 from roadbed.knowledge.search import Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
+from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
 
@@ -243,9 +244,15 @@ class Knowledge:
         media_type: str = "",
         groups: frozenset[str] | None = None,
     ) -> str:
-        """Keep a document in an uploads source (or a collection's only one) and queue it; its id."""
+        """Keep a document in an uploads source (or a collection's only one) and queue it; its id.
+
+        Secrets in its text are replaced before it is kept, where its bytes are text. `SecretInName`.
+        """
         _require_admin(principal)
         source, connector = await self._uploads(target)
+        if self._guard.for_index(name, PUBLIC).masked_count:
+            raise SecretInName("the name of the document holds a secret")
+        data = await asyncio.to_thread(without_secrets, self._guard, data)
         key = await connector.add(name, data, media_type, groups)
         await self.sync_now(source)
         return document_id_of(source, key)
