@@ -20,7 +20,8 @@ from .serving import ModelThread, Server, eventually, serving, write_files
 
 PLACES = (
     "prompt", "streamed", "nickname", "arguments", "result", "messages", "responses", "app", "searched", "tool",
-    "toolrow", "toolerror", "mcp", "filename", "header", "query", "path", "echoed", "cut", "answered", "upload", "embedded", "bad",
+    "toolrow", "toolerror", "mcp", "filename", "header", "query", "path", "echoed", "cut", "answered", "upload",
+    "embedded", "bad",
 )  # fmt: skip
 MANIFEST = """\
 name: office
