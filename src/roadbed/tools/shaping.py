@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from roadbed.guard.untrusted import without_invisible
+from roadbed.kernel.errors import InvalidRequest
 from roadbed.kernel.errors import Refused as RefusedError
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label
@@ -73,14 +74,13 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int, team: str = 
 
 
 def guarded_arguments(arguments: Mapping[str, Any], guard: ResultGuard, team: str) -> Mapping[str, Any]:
-    """A call's arguments as they may go to the system behind a tool. `GuardBlocked`; `NotJson` when too deep."""
+    """A call's arguments as they may go to the system behind a tool. `GuardBlocked`, `InvalidRequest`."""
     try:
-        body = msgspec.json.encode(arguments)
+        if not guard.scan_bytes(msgspec.json.encode(arguments)):
+            return arguments
+        found: Mapping[str, Any] = _Walk(guard, PUBLIC, team, is_sent=True).guarded(arguments, 0)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NotJson(type(error).__name__) from None
-    if not guard.scan_bytes(body):
-        return arguments
-    found: Mapping[str, Any] = _Walk(guard, PUBLIC, team, is_sent=True).guarded(arguments, 0)
+        raise InvalidRequest(f"the arguments cannot be read ({type(error).__name__})") from None
     return found
 
 

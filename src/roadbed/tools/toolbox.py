@@ -189,8 +189,6 @@ class ToolBox:
             share.check(f"{tool.name} waited")
             sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
             outcome = await self._provide(tool, replace(request, arguments=sent, deadline=share))
-        except NotJson as error:
-            return Refused("request.invalid", f"the arguments cannot be read: {error}")
         finally:
             bulkhead.leave()
         if not isinstance(outcome, Ok):
@@ -225,6 +223,9 @@ class ToolBox:
             return Refused(
                 "tools.approval_unavailable", f"{tool.name} needs a person's approval, and nobody can be asked here"
             )
+        # What waits is stored: it is what would be sent, so that an approval is of that.
+        sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
+        request = replace(request, arguments=sent)
         known = await self._approvals.standing(tool, request)
         if known is not None:
             return known
