@@ -122,6 +122,7 @@ def _check(server: Server, far: ModelThread, near: ModelThread, told: list[dict[
     assert "must stay in us" in crossing.text
     assert chat(server, "hello", x_roadbed_label="nonsense label!").status_code == 400
 
+    assert "would be asked first" in server.cli("explain-route", "smart").stdout
     words = ("routes", "explain", "smart", "--label", "confidential,region:eu", "--json")
     found = json.loads(server.cli(*words).stdout)
     assert found["would_ask"] == "near"

@@ -56,9 +56,10 @@ COMMANDS = {
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",
     "docs": "generate the reference pages",
+    "explain-route": "the same as `routes explain`",
 }
-HIDDEN = {"docs"}
-FILES = {"import": "import_config"}
+HIDDEN = {"docs", "explain-route"}
+FILES = {"import": "import_config", "explain-route": "explain_route"}
 
 
 def build_parser() -> argparse.ArgumentParser:

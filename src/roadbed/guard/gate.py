@@ -86,6 +86,7 @@ class Guard:
         self._recognizer = load_recognizer(config.recognizer) if config.recognizer is not None else None
         self.rules = RuleTable(config.rules)
         self._told: Told = tell_nobody
+        self._regions = {name: team.region for name, team in (teams or {}).items() if team.region}
         self._links = tuple(config.links) if config.links is not None else None
         self._teams_without_values = frozenset(name for name, team in (teams or {}).items() if not team.unmask)
 
@@ -295,6 +296,10 @@ class Guard:
             if is_own and decision.do != "allow":
                 return decision.do
         return "allow"
+
+    def region_of(self, team: str) -> str:
+        """The region that a team's callers are in; empty when that was not said."""
+        return self._regions.get(team, "")
 
     # -- the way back -------------------------------------------------------------------------------------------------
 

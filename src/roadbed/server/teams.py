@@ -39,6 +39,10 @@ class Teams:
         """The apps and routes that a team's keys may call; None when they may call all."""
         return self._apps.get(team)
 
+    def region_of(self, team: str) -> str:
+        """As `Guard.region_of`."""
+        return self.guard.region_of(team)
+
     def for_index(self, text: str, label: Label) -> Guarded:
         """As `Guard.for_index`."""
         return self.guard.for_index(text, label)
