@@ -286,12 +286,7 @@ async def _build(
     teams.take(manifest, folder)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
-    client = UpstreamClient()
-    stack.push_async_callback(client.close)
-    guard_alerts = GuardAlerts(metrics, client, workspace.folder)
-    stack.push_async_callback(guard_alerts.close)
-    guard_alerts.take(manifest)
-    teams.tell(guard_alerts.told)
+    client, guard_alerts = _open_client(stack, metrics, workspace, teams)
     gateway = Gateway(client, teams.guard)
     is_owner = serving is None
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
@@ -352,6 +347,19 @@ async def _build(
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
+
+
+def _open_client(
+    stack: AsyncExitStack, metrics: Metrics, workspace: Workspace, teams: Teams
+) -> tuple[UpstreamClient, GuardAlerts]:
+    """The way out to other systems, and who is told by it of the guard's rules."""
+    client = UpstreamClient()
+    stack.push_async_callback(client.close)
+    alerts = GuardAlerts(metrics, client, workspace.folder)
+    stack.push_async_callback(alerts.close)
+    alerts.take(workspace.manifest)
+    teams.tell(alerts.told)
+    return client, alerts
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:
