@@ -298,18 +298,11 @@ async def _build(
     ledger.export_to(exporter.offer)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
-    embedder, knowledge = await _open_knowledge(
-        stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
-    )
+    opened = await _open_knowledge(stack, settings, workspace, database, teams, sources, runs_jobs=is_owner)
+    embedder, knowledge = opened
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
-    registry = AppRegistry(
-        searcher=knowledge,
-        gateway=gateway,
-        guard=lambda: teams.guard,
-        prices=shipped_prices(),
-        folder=workspace.folder,
-    )
+    registry = _registry(knowledge, gateway, teams, workspace)
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)
     releases = Releases(database)
@@ -347,6 +340,17 @@ async def _build(
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
+
+
+def _registry(knowledge: Knowledge, gateway: Gateway, teams: Teams, workspace: Workspace) -> AppRegistry:
+    """The apps and routes of this process, none yet."""
+    return AppRegistry(
+        searcher=knowledge,
+        gateway=gateway,
+        guard=lambda: teams.guard,
+        prices=shipped_prices(),
+        folder=workspace.folder,
+    )
 
 
 def _open_client(
