@@ -45,7 +45,7 @@ class PlainGuard:
     def scan_bytes(self, body: bytes) -> frozenset[str]:
         return frozenset()
 
-    def for_index(self, text: str, label: Label) -> Any:
+    def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Any:
         raise AssertionError("nothing was found to guard")
 
 

@@ -83,6 +83,8 @@ class Copilot:
         if sum(len(message.text()) for message in turn.request.messages) > CONVERSATION_CHARACTERS_MAX:
             raise ConversationTooLong(f"the messages are longer than {CONVERSATION_CHARACTERS_MAX} characters")
         turn.trace.question = self._guard().for_record(question)
+        label = await asyncio.to_thread(self._label_of_conversation, turn)
+        turn.trace.label = turn.trace.label.join(label)
         query = search_query(turn.request.messages)
         k = max(self._config.passages, EXTRACT_HITS)
         found = await retrieve(self._searcher, turn, self._config.knowledge, query, k)
@@ -113,7 +115,7 @@ class Copilot:
         messages = build_messages(self._prompt, checked.hits, turn.request.messages)
         request = structs.replace(turn.request, messages=messages, tools=(), tool_choice=None, response_format=None)
         deadline = turn.deadline.reserving(EXTRACT_RESERVE_S)
-        label = await asyncio.to_thread(self._label, turn, checked)
+        label = join_labels(hit.label for hit in checked.hits).join(turn.trace.label)
         call = Call(turn.principal, deadline, label, turn.trace)
         stream = SentenceStream()
         async with self._gateway.stream(route, request, call) as events:
@@ -143,11 +145,10 @@ class Copilot:
             rung = lowest_rung(rung, "partial")
         yield self._answered(turn, checked, rung, degraded)
 
-    def _label(self, turn: Turn, checked: CheckedAnswer) -> Label:
-        """The label of all that goes to the model: the passages shown, and the conversation."""
+    def _label_of_conversation(self, turn: Turn) -> Label:
+        """The label of what the caller wrote. Raises `GuardBlocked`."""
         conversation = "\n\n".join(message.text() for message in turn.request.messages)
-        passages = join_labels(hit.label for hit in checked.hits)
-        return passages.join(self._guard().for_index(conversation, Label()).label)
+        return self._guard().label_of(conversation, team=turn.principal.team)
 
     def _answered(self, turn: Turn, checked: CheckedAnswer, rung: Rung, degraded: list[str]) -> Answered:
         turn.trace.answer = self._guard().for_record(checked.text)

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from roadbed.apps.citing import without_markers
 from roadbed.gateway.types import Message
+from roadbed.guard.untrusted import cleaned
 from roadbed.knowledge.search import Hit
 
 NOT_FOUND = "NOT_IN_DOCUMENTS"
@@ -44,7 +45,7 @@ def build_messages(instructions: str, hits: Sequence[Hit], conversation: Sequenc
     """System message with passages, then the last turns of the conversation, without the markers of earlier answers."""
     parts = [instructions.strip() or DEFAULT_INSTRUCTIONS, "", RULES, "", "Passages:"]
     for number, hit in enumerate(hits, 1):
-        text = _FENCE.sub("‹", hit.text)[:PASSAGES_CHARACTERS_MAX]
+        text = _FENCE.sub("‹", cleaned(hit.text[:PASSAGES_CHARACTERS_MAX]).text)
         title = _attribute(": ".join(dict.fromkeys((hit.title, *hit.heading_path))))
         parts.append(f'<passage number="{number}" title="{title}">\n{text}\n</passage>')
     system = Message(role="system", content="\n".join(parts))

@@ -66,4 +66,5 @@ async def retrieve(searcher: Searcher, turn: Turn, collections: Sequence[str], q
         watermark = ", ".join(f"{name}@{epoch}" for name, epoch in sorted(result.watermark.items()))
         span.set(hits=len(result.hits), best=round(best, 4), missing=", ".join(result.missing), watermark=watermark)
     label = join_labels(hit.label for hit in result.hits) if result.hits else PUBLIC
+    turn.trace.label = turn.trace.label.join(label)
     return Retrieved(result, label, result.missing)

@@ -53,13 +53,15 @@ COMMANDS = {
     "audit": "verify, export and query the tamper-evident record",
     "erase": "remove what is stored of a person, with a signed receipt",
     "mcp": "bring desktop clients and editors to this server's tools",
+    "data": "make trial data like a source's, without a real value",
     "guard": "find personal data and secrets in a text",
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",
     "docs": "generate the reference pages",
+    "explain-route": "the same as `routes explain`",
 }
-HIDDEN = {"docs"}
-FILES = {"import": "import_config"}
+HIDDEN = {"docs", "explain-route"}
+FILES = {"import": "import_config", "explain-route": "explain_route"}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,6 +19,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="explain")
     explain = actions.add_parser("explain", help="the choice for one request, in order, with everyone left out")
+    add_explain_arguments(explain)
+
+
+def add_explain_arguments(explain: argparse.ArgumentParser) -> None:
+    """What ``explain`` takes, here and as ``roadbed explain-route``."""
     explain.add_argument("name", help="the route")
     explain.add_argument("--label", help="the data's label, for example confidential or confidential,personal")
     explain.add_argument("--tokens", type=int, help="the prompt's length in tokens (default: 0)")

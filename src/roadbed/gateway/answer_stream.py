@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from roadbed.gateway.affording import UNAFFORDABLE, hold_for, kept, limited, unpaid
+from roadbed.gateway.answer_rules import answer_filter
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
@@ -39,7 +40,7 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.kernel.errors import RoadbedError
-from roadbed.kernel.label import Label
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.ledger.budget import Reservation
 from roadbed.wire.client import UpstreamClient
 
@@ -195,10 +196,14 @@ class AnswerStream:
 
     @property
     def _label(self) -> Label:
-        return self._call.label_of(self._request).join(self._route.label)
+        label = self._call.label_of(self._request).join(self._route.label)
+        return self._shared.guard.label_for_models(label, self._call.principal.team)
 
     def _plan(self) -> Plan:
-        return plan(self._route, self._label, self._why_unavailable)
+        label, trace = self._label, self._call.trace
+        if trace is not None and label is not PUBLIC:
+            trace.label = trace.label.join(label)
+        return plan(self._route, label, self._why_unavailable)
 
     async def _walk(self, chosen: Plan) -> None:
         failures: list[Failure] = []
@@ -378,7 +383,7 @@ class AnswerStream:
             meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
             attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
-        return Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
+        return Running(attempt, admission, meter, answer_filter(shared.guard, self._vault, call.principal, self._label))
 
     async def _guard_aside(self, endpoint: Endpoint) -> None:
         """Guard much text for an endpoint outside in a thread: masking it here would hold up others."""
@@ -400,7 +405,12 @@ class AnswerStream:
         guarded = self._guarded.get(endpoint.is_local)
         if guarded is None:
             guarded = guard_request(
-                self._shared.guard, self._request, self._label, is_local=endpoint.is_local, vault=self._vault
+                self._shared.guard,
+                self._request,
+                self._label,
+                is_local=endpoint.is_local,
+                vault=self._vault,
+                team=self._call.principal.team,
             )
             self._note_guarded(endpoint, guarded)
         return guarded

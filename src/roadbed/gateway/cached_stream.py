@@ -85,7 +85,9 @@ class AnswerCache:
         """The keys of a request; empty ones for one whose answer may not be given again."""
         if not is_repeatable(rule, request) or call.vault is not None:
             return NO_KEYS
-        label = call.label_of(request).join(route.label)
+        label = shared.guard.label_for_models(call.label_of(request).join(route.label), call.principal.team)
+        if call.trace is not None:
+            call.trace.label = call.trace.label.join(label)
         masked = guard_request(shared.guard, request, label, is_local=False, vault=Vault(self._token_key))
         model = [route.name, *(f"{endpoint.name} {endpoint.model}" for endpoint in route.endpoints)]
         model += [f"{name}: {value}" for name, value in sorted(call.headers.items())]  # the route's rules read them

@@ -32,7 +32,7 @@ from roadbed.gateway.orders import EndpointOrder, obey
 from roadbed.gateway.policy import ENSEMBLES, PLAIN, Asked
 from roadbed.gateway.policy_stream import PolicyStream
 from roadbed.gateway.relay import Opening, open_relay
-from roadbed.gateway.route import Route, may_take
+from roadbed.gateway.route import Route, why_not
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
 from roadbed.gateway.view import EndpointView, endpoint_views, first_token_shares_ms
@@ -70,7 +70,13 @@ class Gateway:
         self.hedges = HedgeBudget()
         self.gates = Gates()
         self._shared = Surroundings(
-            client, guard, self._health, TokenEstimator(), Ways(self._health, client), self.hedges, self.gates
+            client,
+            guard,
+            self._health,
+            TokenEstimator(),
+            Ways(self._health, client, guard),
+            self.hedges,
+            self.gates,
         )
 
     def forget_answers(self) -> None:
@@ -85,9 +91,8 @@ class Gateway:
         self.routes = dict(routes)
         self._health.groups = groups_of(self.routes)
         shared = self._shared
-        self._shared = replace(
-            shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
-        )
+        guard = guard if guard is not None else shared.guard
+        self._shared = replace(shared, guard=guard, ways=Ways(self._health, shared.client, guard))
 
     def limit_endpoints(self, limits: Mapping[str, EndpointLimits]) -> None:
         """Ask these endpoints for no more from now on, and the others for as much as before."""
@@ -211,8 +216,7 @@ class Gateway:
         rows = []
         for position, endpoint in enumerate(route.ladder):
             state = self._health.of(endpoint.name)
-            is_allowed = may_take(endpoint, label.join(route.label))
-            reason = endpoint.fault or ("" if is_allowed else "not cleared for this label")
+            reason = endpoint.fault or why_not(endpoint, label.join(route.label))
             rows.append(
                 {
                     "endpoint": endpoint.name,
@@ -232,7 +236,8 @@ class Gateway:
     def explain_choice(self, name: str, asked: Asked) -> dict[str, Any]:
         """Which endpoint of a route would take a request like this one now, and why not the others."""
         route = self.find(name)
-        return explain_choice(route, structs.replace(asked, label=asked.label.join(route.label)), self._health)
+        label = self._shared.guard.label_for_models(asked.label.join(route.label), asked.team)
+        return explain_choice(route, structs.replace(asked, label=label), self._health)
 
     def model_objects(self, created_s: int) -> list[dict[str, Any]]:
         """The routes as ``/v1/models`` lists them."""

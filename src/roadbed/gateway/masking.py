@@ -54,8 +54,9 @@ class GuardedRequest:
 class _Masker:
     """Guards string after string, and joins their labels."""
 
-    def __init__(self, guard: Guard, label: Label, is_local: bool, vault: Vault) -> None:
+    def __init__(self, guard: Guard, label: Label, is_local: bool, vault: Vault, team: str) -> None:
         self._guard = guard
+        self._team = team
         self._given = label
         self._is_local = is_local
         self._vault = vault
@@ -66,7 +67,7 @@ class _Masker:
         """One string."""
         if not text:
             return text
-        guarded = self._guard.for_model(text, self._given, is_local=self._is_local, vault=self._vault)
+        guarded = self._guard.for_model(text, self._given, is_local=self._is_local, vault=self._vault, team=self._team)
         self.masked_count += guarded.masked_count
         self.label = self.label.join(guarded.label)
         return guarded.text
@@ -132,11 +133,13 @@ class _Masker:
         return name
 
 
-def guard_request(guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault) -> GuardedRequest:
+def guard_request(
+    guard: Guard, request: ChatRequest, label: Label, *, is_local: bool, vault: Vault, team: str = ""
+) -> GuardedRequest:
     """The request as endpoints of one kind may see it: secrets replaced, and for those not local personal data
-    tokenised.
+    tokenised, where no rule of the manifest says otherwise. Raises `GuardBlocked`.
     """
-    masker = _Masker(guard, label, is_local, vault)
+    masker = _Masker(guard, label, is_local, vault, team)
     wanted, choice = request.response_format, request.tool_choice
     for name in (*(tool.name for tool in request.tools), wanted.name if wanted else ""):
         masker.name(name)

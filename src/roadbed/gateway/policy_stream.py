@@ -319,7 +319,10 @@ class PolicyStream(RacingStream):
         endpoint, shared = candidate.endpoint, self._shared
         tokens = shared.estimator.tokens(self.outcome.model, len(prefix.encode("utf-8", "replace")))
         request = continued(self._request, prefix, tokens)
-        guarded = guard_request(shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault)
+        team = self._call.principal.team
+        guarded = guard_request(
+            shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault, team=team
+        )
         try:
             encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(guarded.request, endpoint), endpoint)
             hold = await hold_for(self._call.trace, endpoint, encoded.body, request)

@@ -23,7 +23,7 @@ from roadbed.gateway.manifest import HEADER_PATTERN, HOURS_PATTERN, EndpointConf
 from roadbed.gateway.policy import ENSEMBLES, PLAIN, Condition, Policy, minutes_of
 from roadbed.gateway.prices import PriceTable
 from roadbed.gateway.types import Rung
-from roadbed.guard.policy import may_flow
+from roadbed.guard.policy import may_flow, why_forbidden
 from roadbed.kernel.config import nearest, parse_duration_s
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import PUBLIC, Label, parse_label
@@ -77,6 +77,11 @@ def may_take(endpoint: Endpoint, label: Label) -> bool:
     return may_flow(label, endpoint.sink, is_tokenised=not endpoint.is_local)
 
 
+def why_not(endpoint: Endpoint, label: Label) -> str:
+    """Why data with this label may not go to the endpoint; empty when it may."""
+    return why_forbidden(label, endpoint.sink, is_tokenised=not endpoint.is_local)
+
+
 def plan(route: Route, label: Label, why_unavailable: Callable[[Endpoint], str]) -> Plan:
     """The candidates of a route. ``why_unavailable`` says why an endpoint rests; empty when it does not.
 
@@ -89,7 +94,7 @@ def plan(route: Route, label: Label, why_unavailable: Callable[[Endpoint], str])
         if endpoint.fault:
             skipped.append(f"{endpoint.name}: {endpoint.fault}")
         elif not may_take(endpoint, label):
-            skipped.append(f"{endpoint.name}: not cleared for {'+'.join(label.words())}")
+            skipped.append(f"{endpoint.name}: {why_not(endpoint, label)}")
         else:
             is_anyone_allowed = True
             reason = why_unavailable(endpoint)

@@ -17,7 +17,7 @@ import msgspec
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.policy import Asked, Policy
-from roadbed.gateway.route import Candidate, Plan, Route, may_take, plan
+from roadbed.gateway.route import Candidate, Plan, Route, may_take, plan, why_not
 from roadbed.gateway.types import ChatRequest
 
 OUTPUT_TOKENS_SUPPOSED = 512
@@ -111,7 +111,7 @@ def _left_out_by_rule(endpoint: Endpoint, asked: Asked, number: int | None) -> s
     if endpoint.fault:
         return f"{endpoint.name}: {endpoint.fault}"
     if not may_take(endpoint, asked.label):
-        return f"{endpoint.name}: not cleared for {'+'.join(asked.label.words())}"
+        return f"{endpoint.name}: {why_not(endpoint, asked.label)}"
     return f"{endpoint.name}: not used by rule {(number or 0) + 1}, which applies"
 
 

@@ -35,6 +35,7 @@ class GuardedText(msgspec.Struct):
     is_local: bool
     vault: Vault
     masked_count: int = 0
+    team: str = ""
 
     def for_embedder(self, text: str) -> str:
         """A text to be turned into a vector."""
@@ -42,7 +43,9 @@ class GuardedText(msgspec.Struct):
 
     def for_model(self, text: str) -> str:
         """A text that a model reads."""
-        return self._counted(self.guard.for_model(text, self.label, is_local=self.is_local, vault=self.vault))
+        return self._counted(
+            self.guard.for_model(text, self.label, is_local=self.is_local, vault=self.vault, team=self.team)
+        )
 
     def _counted(self, guarded: Guarded) -> str:
         self.masked_count += guarded.masked_count

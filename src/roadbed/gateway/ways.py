@@ -16,6 +16,7 @@ from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Candidate, Route, may_take, plan
 from roadbed.gateway.types import Rung
+from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import PUBLIC, Label
 from roadbed.wire.address import Url
@@ -56,20 +57,24 @@ class First:
 class Ways:
     """The ways of the routes that serve now; made anew when routes change."""
 
-    def __init__(self, health: HealthBoard, client: UpstreamClient) -> None:
+    def __init__(self, health: HealthBoard, client: UpstreamClient, guard: Guard | None = None) -> None:
         self._health = health
+        self._reads_answers = guard is not None and guard.reads_answers
+        self._judges_labels = guard is not None and guard.rules.judges_labels
         self._client = client
         self._single: dict[int, First] = {}
         self._known: dict[tuple[int, int], Way] = {}
 
     def first(self, route: Route, label: Label) -> First | None:
-        """The way of the first attempt; None when there is none, or none that could be gone at once."""
+        """The way of the first attempt; None when there is none, or none that could be gone at once.
+
+        Data that a caller labelled goes the ordinary way, which says the label with the answer.
+        """
         only = self._single.get(id(route))
         if only is not None:  # most routes: who is left out of these leaves nobody
             way = only.way
-            is_allowed = way.takes_public if label is PUBLIC else may_take(way.endpoint, label.join(route.label))
-            return only if is_allowed and self._is_free(way) else None
-        if route.policy is not PLAIN:
+            return only if label is PUBLIC and way.takes_public and self._is_free(way) else None
+        if route.policy is not PLAIN or label is not PUBLIC:
             return None
         if len(route.ladder) == 1:
             made = self._way(route, Candidate(route.ladder[0], 0))
@@ -78,7 +83,7 @@ class Ways:
             self._single[id(route)] = First(made)
             return self.first(route, label)
         try:
-            chosen = plan(route, label.join(route.label), self._health.why_unavailable)
+            chosen = plan(route, route.label, self._health.why_unavailable)
         except NoCandidate:
             return None
         if not chosen.candidates:
@@ -105,6 +110,8 @@ class Ways:
             return known
         endpoint = candidate.endpoint
         if endpoint.dialect != "openai" or endpoint.fault or endpoint.keys or route.task != "chat":
+            return None
+        if self._reads_answers or (self._judges_labels and route.label is not PUBLIC):
             return None
         try:
             url, trust = address_of(endpoint.url + PATH, endpoint.ca_file, endpoint.client_cert)

@@ -45,7 +45,10 @@ class WholeCall(Generic[Asked, Given]):
         self._task = task
         self._asked = asked
         self._call = call
-        self._label = task.label_of(asked, call.label).join(route.label)
+        label = task.label_of(asked, call.label).join(route.label)
+        self._label = shared.guard.label_for_models(label, call.principal.team)
+        if call.trace is not None:
+            call.trace.label = call.trace.label.join(self._label)
         self._vault = call.vault if call.vault is not None else Vault()
         self._deadline = earlier(call.deadline, route.deadline_s)
         self._guarded: dict[bool, Asked] = {}
@@ -157,7 +160,9 @@ class WholeCall(Generic[Asked, Given]):
         found = self._guarded.get(endpoint.is_local)
         if found is not None:
             return found
-        guard = GuardedText(self._shared.guard, self._label, endpoint.is_local, self._vault)
+        guard = GuardedText(
+            self._shared.guard, self._label, endpoint.is_local, self._vault, team=self._call.principal.team
+        )
         if self._task.characters(self._asked) > LOOP_CHARACTERS_MAX:
             found = await asyncio.to_thread(self._task.guarded, self._asked, guard)
         else:

@@ -19,18 +19,50 @@ from roadbed.guard.erased import NOTHING_ERASED, ErasedValues
 from roadbed.guard.finding import CUSTOM, Finding, merge_overlaps
 from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
-from roadbed.guard.mask import OffsetMap, mask_text, mask_text_with_map, placeholder
+from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
 from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
+from roadbed.guard.rules import Direction, Do, RuleHit, RuleTable, SinkName, Told, blocked, tell_nobody
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
+from roadbed.guard.untrusted import LinkFilter
 from roadbed.guard.vault import StreamUnmasker, Vault
 from roadbed.guard.windows import WINDOW_CHARACTERS, candidates_of_long
 from roadbed.kernel.guarded import Guarded, make_guarded
-from roadbed.kernel.label import PERSONAL, PUBLIC, Label
+from roadbed.kernel.label import LOCAL_ONLY, PERSONAL, PUBLIC, Label
 from roadbed.kernel.principal import Principal
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+MASKS_PERSONAL: Final = frozenset({"remote_model", "remote_embedder", "record", "log", "export"})
+"""Sinks that get no personal value by default: the label ``personal`` ends there, unless a rule lets one through."""
+
+REDACTED: Final = "[REDACTED]"
+_ANSWERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (
+    ("remote_model", "in"),
+    ("local_model", "in"),
+    ("caller", "out"),
+)
+_CALLERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (("caller", "in"), ("remote_model", "out"))
 _PAIR = "\ud800"  # stands for two backslashes: half a surrogate pair comes neither in UTF-8 nor of escapes
 _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+
+
+class AnswerPasser:
+    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing."""
+
+    __slots__ = ("_links", "_masker")
+
+    def __init__(self, masker: StreamMasker | None, links: LinkFilter | None) -> None:
+        self._masker = masker
+        self._links = links
+
+    def feed(self, piece: str) -> str:
+        """What can be said now that ``piece`` came."""
+        text = self._masker.feed(piece) if self._masker is not None else piece
+        return self._links.feed(text) if self._links is not None else text
+
+    def finish(self) -> str:
+        """The rest."""
+        text = self._masker.finish() if self._masker is not None else ""
+        return self._links.feed(text) + self._links.finish() if self._links is not None else text
 
 
 class Guard:
@@ -52,6 +84,10 @@ class Guard:
         self._erased = erased
         self._allowed_values = allowed_values(config)
         self._recognizer = load_recognizer(config.recognizer) if config.recognizer is not None else None
+        self.rules = RuleTable(config.rules)
+        self._told: Told = tell_nobody
+        self._regions = {name: team.region for name, team in (teams or {}).items() if team.region}
+        self._links = tuple(config.links) if config.links is not None else None
         self._teams_without_values = frozenset(name for name, team in (teams or {}).items() if not team.unmask)
 
     @classmethod
@@ -68,7 +104,15 @@ class Guard:
 
     def with_config(self, config: GuardConfig, teams: Mapping[str, TeamConfig], *, folder: Path | None = None) -> Guard:
         """The guard of a changed manifest; shares the compiled patterns."""
-        return Guard(self._detector, config, teams, folder=folder, erased=self._erased)
+        made = Guard(self._detector, config, teams, folder=folder, erased=self._erased)
+        made._told = self._told
+        return made
+
+    def with_observer(self, told: Told) -> Guard:
+        """The same guard, which tells of each of the manifest's rules that applied; from any thread."""
+        found = copy.copy(self)
+        found._told = told
+        return found
 
     def with_erased(self, erased: ErasedValues) -> Guard:
         """The same guard, which replaces these values wherever a text is to be indexed."""
@@ -124,35 +168,56 @@ class Guard:
 
     def for_index(self, text: str, label: Label) -> Guarded:
         """Text to be stored and indexed: secrets replaced, personal data kept and labelled."""
-        return self._without_secrets(text, label, "index")
+        return self._guarded(text, self._with_erased(text), label, "index", "index")
 
     def for_index_with_map(self, text: str, label: Label) -> tuple[Guarded, OffsetMap]:
         """As `for_index`, with the map to offsets in ``text``, for whoever knows pages or headings by those."""
         found = self._with_erased(text)
-        secrets = [finding for finding in found if finding.is_secret]
-        masked, offsets = mask_text_with_map(text, secrets)
-        return make_guarded(masked, _labelled(label, found), sink="index", masked_count=len(secrets)), offsets
+        masked, replace = self._decided(text, found, label, "index")
+        done, offsets = mask_text_with_map(text, masked, replace)
+        kept = _labelled(label, found, masked)
+        return make_guarded(done, kept, sink="index", masked_count=len(masked)), offsets
 
     def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
         """Text to be turned into a vector: as `for_index` for a local embedder, else with placeholders throughout."""
         if is_local:
-            return self._without_secrets(text, label, "embedder")
-        return self._with_placeholders(text, label, "embedder")
+            return self._guarded(text, self._with_erased(text), label, "embedder", "embedder")
+        return self._guarded(text, self.scan(text), label, "remote_embedder", "embedder")
 
-    def for_model(self, text: str, label: Label, *, is_local: bool, vault: Vault) -> Guarded:
-        """Text for a model: secrets replaced; for a model elsewhere, personal data as tokens of ``vault``."""
+    def for_model(self, text: str, label: Label, *, is_local: bool, vault: Vault, team: str = "") -> Guarded:
+        """Text for a model: secrets replaced; for a model elsewhere, personal data as tokens of ``vault``.
+
+        Raises `GuardBlocked` where a rule forbids it.
+        """
         if is_local:
-            return self._without_secrets(text, label, "model")
+            return self._guarded(text, self._with_erased(text), label, "local_model", "model", team, vault)
         scanned, missing = self.scan_with_missing(text)
         if missing and self._recognizer is not None and self._recognizer.is_required:
             raise RecognizerMissing(f"the recognizer {missing[0]} did not answer")
-        found = [finding for finding in scanned if finding.is_secret or finding.is_personal]
+        return self._guarded(text, scanned, label, "remote_model", "remote model", team, vault)
 
-        def replace(finding: Finding, value: str) -> str:
-            return placeholder(finding, value) if finding.is_secret else vault.token_for(finding.type, value)
+    def label_of(self, text: str, label: Label = PUBLIC, *, team: str = "") -> Label:
+        """The label of a caller's text on its way to models, by what it holds. Raises `GuardBlocked`.
 
-        masked = mask_text(text, found, replace)
-        return make_guarded(masked, label.without_category(PERSONAL), sink="remote model", masked_count=len(found))
+        ``local-only`` where a rule keeps a finding on local models.
+        """
+        found = self._with_erased(text)
+        for finding in found:
+            if not finding.is_secret and finding.is_personal:
+                label = label.with_category(PERSONAL)
+            for sink, direction in _CALLERS_WAY:
+                decision = self.rules.decide(finding, label, sink, direction, team)
+                if decision.do == "route_local":
+                    self._note(finding, sink, "out", team, label)
+                    label = label.with_category(LOCAL_ONLY)
+                elif sink == "caller" and decision.do == "block":
+                    self._note(finding, sink, "in", team, label)
+                    raise blocked(decision, finding, sink)
+        return label
+
+    def label_for_models(self, label: Label, team: str) -> Label:
+        """See `RuleTable.label_for_models`."""
+        return self.rules.label_for_models(label, team, self._told) if self.rules.judges_labels else label
 
     def for_record(self, text: str, label: Label = PUBLIC, *, characters_max: int | None = None) -> Guarded:
         """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding.
@@ -160,8 +225,9 @@ class Guard:
         With ``characters_max`` it is cut to that length after masking, so that no half of a value stands at the cut.
         """
         if characters_max is None or len(text) <= characters_max:
-            return self._with_placeholders(text, label, "record")
-        whole = self._with_placeholders(text[: characters_max + WORD_CHARACTERS_MAX], label, "record")
+            return self._guarded(text, self.scan(text), label, "record", "record")
+        start = text[: characters_max + WORD_CHARACTERS_MAX]
+        whole = self._guarded(start, self.scan(start), label, "record", "record")
         return make_guarded(whole.text[:characters_max], whole.label, sink="record", masked_count=whole.masked_count)
 
     def for_record_of_clean(self, text: str) -> Guarded:
@@ -170,7 +236,16 @@ class Guard:
 
     def for_log(self, text: str) -> Guarded:
         """A short text for the log, as `for_record`; prompts and documents do not go to the log at all."""
-        return self._with_placeholders(text, PUBLIC, "log")
+        return self._guarded(text, self.scan(text), PUBLIC, "log", "log")
+
+    def for_export(self, text: str, label: Label = PUBLIC) -> Guarded:
+        """Text for a file or a system outside, as `for_record`."""
+        return self._guarded(text, self.scan(text), label, "export", "export")
+
+    def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Guarded:
+        """A text of a tool's arguments (``is_sent``), or of its result or error. Raises `GuardBlocked`."""
+        direction: Direction = "out" if is_sent else "in"
+        return self._guarded(text, self._with_erased(text), label, "tool", "tool", team, direction=direction)
 
     def stream_for_record(self) -> StreamMasker:
         """`for_record` for a text that comes in pieces: placeholders for every finding."""
@@ -179,6 +254,52 @@ class Guard:
     def stream_without_secrets(self) -> StreamMasker:
         """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
         return StreamMasker(lambda text: [finding for finding in self._allowed_out(text) if finding.is_secret])
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the manifest says anything of what models answer."""
+        return self.rules.reads_answers or self._links is not None
+
+    def stream_of_answer(self, team: str, label: Label, *, is_shown: bool = True) -> AnswerPasser:
+        """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not.
+
+        In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone.
+        """
+        links = LinkFilter(self._links) if self._links is not None and is_shown else None
+        return AnswerPasser(self._ruled_answer(team, label) if self.rules.reads_answers else None, links)
+
+    def _ruled_answer(self, team: str, label: Label) -> StreamMasker:
+
+        def acted_on(text: str) -> list[Finding]:
+            return [
+                finding for finding in self._allowed_out(text) if self._answer_deed(finding, label, team) != "allow"
+            ]
+
+        def replace(finding: Finding, value: str) -> str:
+            deed = self._answer_deed(finding, label, team, is_told=True)
+            return REDACTED if deed == "redact" else placeholder(finding, value)
+
+        return StreamMasker(acted_on, replace, reach=self._detector.looking.reach_characters)
+
+    def _answer_deed(self, finding: Finding, label: Label, team: str, *, is_told: bool = False) -> Do:
+        """What is done with a finding on its way from a model to the caller: neither way's rule may be missed.
+
+        A model's own secrets and personal data pass by default: what it was sent was guarded before.
+        """
+        for sink, direction in _ANSWERS_WAY:
+            decision = self.rules.decide(finding, label, sink, direction, team)
+            is_own = not decision.rule.startswith("default")
+            if is_told and (is_own or decision.alerts):
+                self._note(finding, sink, direction, team, label)
+            if is_own and decision.do == "block" and is_told:
+                raise blocked(decision, finding, sink)
+            if is_own and decision.do != "allow":
+                return decision.do
+        return "allow"
+
+    def region_of(self, team: str) -> str:
+        """The region that a team's callers are in; empty when that was not said."""
+        return self._regions.get(team, "")
 
     # -- the way back -------------------------------------------------------------------------------------------------
 
@@ -216,23 +337,69 @@ class Guard:
         found, erased = self.scan(text), self._erased.findings(text)
         return merge_overlaps([*found, *erased]) if erased else found
 
-    def _without_secrets(self, text: str, label: Label, sink: str) -> Guarded:
-        found = self._with_erased(text)
+    def _guarded(
+        self,
+        text: str,
+        found: list[Finding],
+        label: Label,
+        sink: SinkName,
+        shown: str,
+        team: str = "",
+        vault: Vault | None = None,
+        direction: Direction = "out",
+    ) -> Guarded:
+        """``text`` as the rules let it go to the sink. Raises `GuardBlocked`."""
         if not found:
-            return make_guarded(text, label, sink=sink)
-        secrets = [finding for finding in found if finding.is_secret]
-        return make_guarded(mask_text(text, secrets), _labelled(label, found), sink=sink, masked_count=len(secrets))
+            kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
+            return make_guarded(text, kept, sink=shown)
+        masked, replace = self._decided(text, found, label, sink, team, vault, direction)
+        kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
+        return make_guarded(
+            mask_text(text, masked, replace), _labelled(kept, found, masked), sink=shown, masked_count=len(masked)
+        )
 
-    def _with_placeholders(self, text: str, label: Label, sink: str) -> Guarded:
-        found = self.scan(text)
-        if not found and label is PUBLIC:
-            return make_guarded(text, PUBLIC, sink=sink)
-        clean = label.without_category(PERSONAL)
-        return make_guarded(mask_text(text, found), clean, sink=sink, masked_count=len(found))
+    def _decided(
+        self,
+        text: str,
+        found: list[Finding],
+        label: Label,
+        sink: SinkName,
+        team: str = "",
+        vault: Vault | None = None,
+        direction: Direction = "out",
+    ) -> tuple[list[Finding], Replacer]:
+        """What of the findings is replaced, and by what."""
+        deeds: dict[int, Do] = {}
+        for finding in found:
+            decision = self.rules.decide(finding, label, sink, direction, team)
+            if decision.alerts or not decision.rule.startswith("default"):
+                self._note(finding, sink, direction, team, label)
+            if decision.do in ("block", "route_local"):
+                raise blocked(decision, finding, sink)
+            if decision.do != "allow":
+                deeds[finding.start] = decision.do
+
+        def replace(finding: Finding, value: str) -> str:
+            deed = deeds[finding.start]
+            if deed == "tokenise" and vault is not None:
+                return vault.token_for(finding.type, value)
+            return REDACTED if deed == "redact" else placeholder(finding, value)
+
+        return [finding for finding in found if finding.start in deeds], replace
+
+    def _note(self, finding: Finding, sink: SinkName, direction: Direction, team: str, label: Label) -> None:
+        decision = self.rules.decide(finding, label, sink, direction, team)
+        for name in decision.alerts:
+            self._told(RuleHit(name, "alert", finding.type, sink, team, is_alert=True))
+        if not decision.rule.startswith("default"):
+            self._told(RuleHit(decision.rule, decision.do, finding.type, sink, team, is_alert=False))
 
 
-def _labelled(label: Label, found: Iterable[Finding]) -> Label:
-    return label.with_category(PERSONAL) if any(finding.is_personal for finding in found) else label
+def _labelled(label: Label, found: Iterable[Finding], masked: Iterable[Finding]) -> Label:
+    """The label with what is still in the text."""
+    gone = {finding.start for finding in masked}
+    is_personal = any(finding.is_personal and finding.start not in gone for finding in found)
+    return label.with_category(PERSONAL) if is_personal else label
 
 
 def _without_escapes(text: str) -> str:

@@ -7,6 +7,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from roadbed.guard.rules import RULES_MAX, GuardRule
+
+REGION_PATTERN = r"^[a-z0-9-]{0,32}$"
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
 
 
@@ -54,6 +57,9 @@ class TeamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_key: Annotated[KeyLimits | None, Meta(description="limits of each of its keys alone")] = None
     alerts: Annotated[AlertsConfig | None, Meta(description="who is told when the budget nears its end")] = None
     downgrade: Annotated[DowngradeConfig | None, Meta(description="a cheaper route near the budget's end")] = None
+    region: Annotated[str, Meta(pattern=REGION_PATTERN, description="region that its callers are in, such as `eu`")] = (
+        ""
+    )
     unmask: Annotated[bool, Meta(description="whether tokenised personal data is restored in its answers")] = True
 
 
@@ -108,3 +114,13 @@ class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patterns: Annotated[dict[str, PatternConfig], Meta(description="patterns of your own, by name")] = {}
     dictionaries: Annotated[dict[str, DictionaryConfig], Meta(description="words of your own, by name")] = {}
     recognizer: Annotated[RecognizerConfig | None, Meta(description="a recognizer that is code")] = None
+    region: Annotated[str, Meta(pattern=REGION_PATTERN, description="region that this deployment stores data in")] = ""
+    links: Annotated[
+        list[str] | None,
+        Meta(description="hosts that links in models' answers may lead to; any when left out"),
+    ] = None
+    rules: Annotated[
+        list[GuardRule],
+        Meta(max_length=RULES_MAX, description="what is done with what is found, before the defaults; the first fits"),
+    ] = []
+    alerts: Annotated[str, Meta(description="reference to an address that takes a POST: env:NAME or file:PATH")] = ""

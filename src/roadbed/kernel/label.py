@@ -26,7 +26,8 @@ class Level(IntEnum):
 LEVELS = {level.name.lower(): level for level in Level}
 PERSONAL = "personal"
 UNSCANNED = "unscanned"
-CATEGORIES = frozenset({PERSONAL, UNSCANNED})
+LOCAL_ONLY = "local-only"
+CATEGORIES = frozenset({PERSONAL, UNSCANNED, LOCAL_ONLY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,10 @@ class Label:
 
     def join(self, other: Label) -> Label:
         """The label of data made from both."""
-        if self is other:
+        if other is PUBLIC or self is other:
             return self
+        if self is PUBLIC:
+            return other
         if self.regions is None:
             regions = other.regions
         elif other.regions is None:
@@ -82,6 +85,7 @@ class Sink:
 
 
 PUBLIC = Label()
+"""The label that says nothing; the one of its kind, as those made here are, so that it is told by identity."""
 
 
 def parse_label(words: Iterable[str], *, where: str = "labels") -> Label:
@@ -98,7 +102,8 @@ def parse_label(words: Iterable[str], *, where: str = "labels") -> Label:
                 hint = f"levels: {', '.join(LEVELS)}; or region:NAME"
                 raise ConfigError(f"{where}: {word!r} is not a label", hint=hint)
             regions.add(name)
-    return Label(level, frozenset(categories), frozenset(regions) if regions else None)
+    found = Label(level, frozenset(categories), frozenset(regions) if regions else None)
+    return PUBLIC if found == PUBLIC else found
 
 
 def join_labels(labels: Iterable[Label]) -> Label:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadbed.guard.mask import OffsetMap
+from roadbed.guard.untrusted import cleaned, cleaned_with_maps, warnings_of
 from roadbed.kernel.errors import Unavailable
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
@@ -124,9 +125,12 @@ class Ingest:
     ) -> Prepared:
         """Guard, chunk, analyse and embed one document for the generations that its source is in just now."""
         parsed = reading.parsed
-        guarded, offsets = await _in_thread(len(parsed.text), self._guard.for_index_with_map, parsed.text, label)
-        blocks = parsed.blocks if guarded.text == parsed.text else moved_blocks(parsed.blocks, offsets)
-        title = self._guard.for_index(parsed.title, label).text
+        seen, maps = await _in_thread(len(parsed.text), cleaned_with_maps, parsed.text)
+        guarded, offsets = await _in_thread(len(seen.text), self._guard.for_index_with_map, seen.text, label)
+        blocks = parsed.blocks
+        for moves in (*maps, *(() if guarded.text == seen.text else (offsets,))):
+            blocks = moved_blocks(blocks, moves)
+        title = self._guard.for_index(cleaned(parsed.title).text, label).text
         generations = await generations_of_source(self._database, source)
         language = parsed.language or detect_language(guarded.text) or DEFAULT_LANGUAGE
         chunks, vectors = await self._chunks(document_id, guarded.text, blocks, language, generations)
@@ -144,7 +148,7 @@ class Ingest:
             media_type=parsed.media_type,
             parser=parsed.parser,
             size_bytes=reading.size_bytes,
-            warnings=parsed.warnings,
+            warnings=(*parsed.warnings, *warnings_of(seen)),
             chunks=chunks,
             vectors=vectors,
         )

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
+from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound, Refused
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
 from roadbed.kernel.principal import Principal
@@ -53,6 +54,7 @@ from roadbed.knowledge.permissions import groups_of_teams
 from roadbed.knowledge.search import Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
+from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
 
@@ -66,6 +68,16 @@ class TextGuard(IndexGuard, Protocol):
 
     def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
         """The text as the embedder may see it."""
+
+    def region_of(self, team: str) -> str:
+        """The region that a team's callers are in; empty when that was not said."""
+
+
+class RegionCrossing(Refused):
+    """What was found must stay in a region that the caller is not in."""
+
+    code = "guard.region_crossing"
+    hint = "ask from a team in that region; `teams.NAME.region` and the source's labels say where data may be"
 
 
 class Knowledge:
@@ -178,7 +190,8 @@ class Knowledge:
     ) -> SearchResult:
         """The best ``k`` chunks that the principal may see (and that may flow to ``label_sink``).
 
-        Secrets in the query are replaced first, as they were in what is searched.
+        Secrets in the query are replaced first, as they were in what is searched. `RegionCrossing` when all that was
+        found must stay where the principal's team is not.
         """
         live = await self._live_generations()
         wanted = {}
@@ -187,7 +200,15 @@ class Knowledge:
                 raise NotFound(f"there is no collection {name!r}", hint=f"collections: {', '.join(sorted(live))}")
             wanted[name] = live[name]
         query = self._for_embedder(query)
-        return await self._search.search(wanted, query, principal.groups, k=k, deadline=deadline, label_sink=label_sink)
+        region = self._guard.region_of(principal.team)
+        if label_sink is None and region:
+            label_sink = Sink(principal.team, region=region)
+        search = partial(self._search.search, wanted, query, principal.groups, deadline=deadline)
+        found = await search(k=k, label_sink=label_sink)
+        if region and not found.hits and (kept := (await search(k=1)).hits):
+            allowed = " or ".join(sorted(kept[0].label.regions or ()))
+            raise RegionCrossing(f"what was found must stay in {allowed}, and the team {principal.team} is in {region}")
+        return found
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of texts, one row each, ahead of any ingest: for ranking sentences of an answer."""
@@ -243,9 +264,15 @@ class Knowledge:
         media_type: str = "",
         groups: frozenset[str] | None = None,
     ) -> str:
-        """Keep a document in an uploads source (or a collection's only one) and queue it; its id."""
+        """Keep a document in an uploads source (or a collection's only one) and queue it; its id.
+
+        Secrets in its text are replaced before it is kept, where its bytes are text. `SecretInName`.
+        """
         _require_admin(principal)
         source, connector = await self._uploads(target)
+        if self._guard.for_index(name, PUBLIC).masked_count:
+            raise SecretInName("the name of the document holds a secret")
+        data = await asyncio.to_thread(without_secrets, self._guard, data)
         key = await connector.add(name, data, media_type, groups)
         await self.sync_now(source)
         return document_id_of(source, key)

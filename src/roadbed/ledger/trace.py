@@ -19,6 +19,7 @@ import msgspec
 
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.ids import new_id
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.budgets import Purse
 
@@ -176,6 +177,7 @@ class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970.
 
     ``purse`` holds the budgets that its calls count against, ``tags`` what its caller books it on, comma-separated.
+    ``label`` is the label of all that went into the answer so far.
     """
 
     # Defaults on the class: setting all of them on each request would cost a microsecond.
@@ -190,6 +192,7 @@ class Trace:
     purse: Purse | None = None
     ticket: Ticket | None = None
     tags = ""
+    label: Label = PUBLIC
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:
         self.app = app

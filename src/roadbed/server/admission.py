@@ -14,11 +14,14 @@ import msgspec
 from roadbed.guard.identity import Identity
 from roadbed.guard.networks import require_address
 from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest
+from roadbed.kernel.errors import ConfigError, Forbidden, InvalidRequest
+from roadbed.kernel.label import PUBLIC, Label, parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 
 DEADLINE_HEADER = b"x-roadbed-deadline-ms"
 TAG_HEADER = b"x-roadbed-tag"
+LABEL_HEADER = b"x-roadbed-label"
+LABEL_BYTES_MAX = 256
 DEADLINE_MS_MIN = 50
 TAGS_MAX = 4
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -52,6 +55,8 @@ class Admission(msgspec.Struct, frozen=True):
     principal: Principal
     deadline_s: float | None
     tags: str = ""
+    label: Label = PUBLIC
+    """What the caller says of the request's data; it only raises what the data itself says."""
 
     def deadline(self, default_s: float) -> Deadline:
         """The request's one deadline: what the caller asked for, else the app's or route's own."""
@@ -90,6 +95,7 @@ def admit(
     deadline_ms: bytes | None,
     address: str = "",
     tag: bytes | None = None,
+    label: bytes | None = None,
 ) -> Admission:
     """Let a request in, which comes from ``address`` (empty when that is not known).
 
@@ -99,15 +105,27 @@ def admit(
     principal = identity.authenticate(presented_key(authorization, api_key))
     require_address(principal, address)
     tags = tags_of(tag) if tag is not None else ""
+    said = label_from(label) if label is not None else PUBLIC
     if deadline_ms is None:
-        return Admission(principal, None, tags)
+        return Admission(principal, None, tags, said)
     is_number = deadline_ms.isdigit() and len(deadline_ms) <= DEADLINE_DIGITS_MAX
     if not is_number or int(deadline_ms) < DEADLINE_MS_MIN:
         raise InvalidRequest(
             f"x-roadbed-deadline-ms must be a whole number of milliseconds, {DEADLINE_MS_MIN} or more",
             param="x-roadbed-deadline-ms",
         )
-    return Admission(principal, int(deadline_ms) / 1000, tags)
+    return Admission(principal, int(deadline_ms) / 1000, tags, said)
+
+
+def label_from(header: bytes) -> Label:
+    """What a caller's label says, as the manifest writes labels, with commas between. Raises `InvalidRequest`."""
+    words = [word for word in re.split(r"[\s,]+", header.decode("latin-1")) if word]
+    if len(header) > LABEL_BYTES_MAX:
+        raise InvalidRequest(f"x-roadbed-label has {LABEL_BYTES_MAX} characters at most", param="x-roadbed-label")
+    try:
+        return parse_label(words, where="x-roadbed-label")
+    except ConfigError as error:
+        raise InvalidRequest(error.message, hint=error.hint, param="x-roadbed-label") from None
 
 
 def tags_of(header: bytes) -> str:

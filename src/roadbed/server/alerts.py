@@ -86,7 +86,9 @@ class Alerts:
                 "settled_microusd": account.settled,
                 "period_starts": starts,
             }
-            if not webhook or await self._post(resolve_secret(webhook, base=self._folder).reveal(), body):
+            if not webhook or await post_alert(
+                self._client, resolve_secret(webhook, base=self._folder).reveal(), body, "budget-alerts"
+            ):
                 await self._bank.note_alert_posted(*mark)
                 return
             log.error("the alert of %s was not taken by its webhook", account.budget.title)
@@ -94,26 +96,26 @@ class Alerts:
             log.error("the alert of %s could not be sent: %s", account.budget.title, error.code)
         asyncio.get_running_loop().call_later(AGAIN_S, self._done.discard, mark)
 
-    async def _post(self, address: str, body: dict[str, Any]) -> bool:
-        url = parse_url(address)
-        headers = b"content-type: application/json\r\n"
-        request = UpstreamRequest(
-            b"POST",
-            url,
-            headers,
-            msgspec.json.encode(body),
-            credential_class="budget-alerts",
-            response_bytes_max=REPLY_BYTES_MAX,
-        )
-        for tries in range(POSTS_MAX):
-            if tries:
-                await asyncio.sleep(full_jitter_s(tries, random.random()))
-            try:
-                response = await self._client.request(request, head_s=POST_S, complete_s=POST_S)
-                status = response.status
-                response.abort()
-            except UpstreamFailed:
-                continue
-            if 200 <= status < 300:
-                return True
-        return False
+
+async def post_alert(client: UpstreamClient, address: str, body: dict[str, Any], name: str) -> bool:
+    """Whether a webhook took ``body``, tried `POSTS_MAX` times. ``name`` keeps its connections apart."""
+    request = UpstreamRequest(
+        b"POST",
+        parse_url(address),
+        b"content-type: application/json\r\n",
+        msgspec.json.encode(body),
+        credential_class=name,
+        response_bytes_max=REPLY_BYTES_MAX,
+    )
+    for tries in range(POSTS_MAX):
+        if tries:
+            await asyncio.sleep(full_jitter_s(tries, random.random()))
+        try:
+            response = await client.request(request, head_s=POST_S, complete_s=POST_S)
+            status = response.status
+            response.abort()
+        except UpstreamFailed:
+            continue
+        if 200 <= status < 300:
+            return True
+    return False

@@ -30,11 +30,19 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.guard.keys import CHAT_SCOPE, require_scope
 from roadbed.guard.networks import caller_address
+from roadbed.guard.rules import GuardBlocked
 from roadbed.kernel.errors import RoadbedError
-from roadbed.kernel.label import PUBLIC, Label, join_labels
+from roadbed.kernel.label import Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.admission import (
+    DEADLINE_HEADER,
+    LABEL_HEADER,
+    TAG_HEADER,
+    Admission,
+    admit,
+    check_credentials,
+)
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
@@ -104,6 +112,7 @@ class CallerAnswers:
             request.get(DEADLINE_HEADER),
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
             request.get(TAG_HEADER),
+            request.get(LABEL_HEADER),
         )
         if admission.principal.scopes is not None:
             require_scope(admission.principal, CHAT_SCOPE)
@@ -123,6 +132,7 @@ class CallerAnswers:
         turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
         turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
         turn.trace.tags = admission.tags
+        turn.trace.label = admission.label
         if ticket is not None:
             ticket.join(turn.trace)
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
@@ -180,7 +190,7 @@ class CallerAnswers:
             trace.tags = admission.tags
         if ticket is not None:
             ticket.join(trace)
-        call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        call = Call(admission.principal, admission.deadline(route.deadline_s), admission.label, trace)
         if route.policy is not PLAIN:
             call.headers = headers_of(request, route)
         return RouteTurn(request, incoming, route, call, trace, digest, self.teams.guard, self.ledger, self._go_on)
@@ -195,7 +205,11 @@ class CallerAnswers:
         """
         turn.is_clean = not found
         if found and not found <= PASSED_OVER:
-            turn.call.label = label_of(turn.guard, turn.incoming)
+            try:
+                turn.call.label = label_of(turn.guard, turn.incoming, turn.call)
+            except GuardBlocked as error:
+                turn.refuse(error, self.dialect)
+                return
         elif opening is not None:
             HotAnswer(opening, turn).begin()
             return
@@ -250,9 +264,12 @@ def headers_of(request: HotRequest, route: Route) -> dict[str, str]:
     return {name: value.decode("latin-1") for name, value in found.items() if value is not None}
 
 
-def label_of(guard: Guard, incoming: CallerRequest) -> Label:
-    """The label that the request's own texts carry."""
-    return join_labels(guard.for_index(message.text(), Label()).label for message in incoming.request.messages)
+def label_of(guard: Guard, incoming: CallerRequest, call: Call) -> Label:
+    """The label that the request's own texts carry, on top of its caller's. Raises `GuardBlocked`."""
+    label, team = call.label, call.principal.team
+    return label.join(
+        join_labels(guard.label_of(message.text(), label, team=team) for message in incoming.request.messages)
+    )
 
 
 def _usage_of(trace: Trace) -> Usage:

@@ -15,7 +15,6 @@ from roadbed.gateway.limits import Pass
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call
-from roadbed.kernel.label import PUBLIC
 from roadbed.server.admission import Admission
 from roadbed.server.answers import LOOKED_AT_INLINE_BYTES_MAX, TRACEPARENT_HEADER, CallerAnswers, headers_of, run_for
 from roadbed.server.chat_hot import RouteTurn
@@ -42,7 +41,7 @@ class ChatCompletions(CallerAnswers):
         if ticket is not None:
             ticket.join(trace)
         guard = self.teams.guard
-        call = Call(admission.principal, admission.deadline(route.deadline_s), PUBLIC, trace)
+        call = Call(admission.principal, admission.deadline(route.deadline_s), admission.label, trace)
         if route.policy is not PLAIN:
             call.headers = headers_of(request, route)
         turn = RouteTurn(request, incoming, route, call, trace, digest, guard, self.ledger, self._go_on)

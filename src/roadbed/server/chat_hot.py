@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from roadbed.gateway.answer_stream import FirstTry
-from roadbed.gateway.dialects.base import CallerRequest
+from roadbed.gateway.dialects.base import CallerDialect, CallerRequest
 from roadbed.gateway.dialects.openai_server import text_completion
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Opening, Relay
@@ -22,10 +22,12 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, ReasoningSealed, TextDelta
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
+from roadbed.kernel.errors import RoadbedError
+from roadbed.kernel.label import PUBLIC
 from roadbed.ledger.ledger import Ledger
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, Trace
+from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
 from roadbed.server.http import CHAT
-from roadbed.server.reply import JSON_HEADER, Reply
+from roadbed.server.reply import JSON_HEADER, Reply, label_header
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
@@ -46,6 +48,7 @@ class RouteFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoint: str
     continued: int = 0
     age_s: float | None = None
+    labels: list[str] | None = None
 
     def aged(self, age_s: float) -> RouteFacts:
         """The same, of an answer that was given before, ``age_s`` ago."""
@@ -98,7 +101,15 @@ class RouteTurn(msgspec.Struct):
         """What Roadbed says about the answer."""
         if self.trace.ticket is not None:
             degraded = [*self.trace.ticket.notes, *degraded]
-        return RouteFacts(self.trace.rung or "full", degraded, self.release, self.trace.id, endpoint, continued)
+        trace = self.trace
+        labels = trace.label.words() if trace.label is not PUBLIC else None
+        return RouteFacts(trace.rung or "full", degraded, self.release, trace.id, endpoint, continued, labels=labels)
+
+    def refuse(self, error: RoadbedError, dialect: CallerDialect) -> None:
+        """Answer that the request was sent nowhere, before anything else was written."""
+        self.trace.rung = "refused"
+        Reply(self.request, self.incoming, self.trace, self.release, dialect).failed(error)
+        self.finish("", REFUSED, error.code)
 
 
 class GoOn(Protocol):
@@ -175,7 +186,7 @@ class HotAnswer(Relay):
     def on_finished(self) -> None:
         """Write the end, or all of it."""
         turn, way, trace = self._turn, self._opening.first.way, self._turn.trace
-        trace.rung = way.rung
+        trace.rung, trace.label = way.rung, way.route.label
         text = self._whole
         assert self.finish_reason is not None
         if text is not None:
@@ -186,6 +197,8 @@ class HotAnswer(Relay):
             # Letters and digits by their makers, so they cannot break the head.
             head = f"x-roadbed-release: {turn.release}\r\nx-roadbed-trace: {trace.id}\r\nx-roadbed-rung: {way.rung}\r\n"
             limits = trace.ticket.headers if trace.ticket is not None else b""
+            if trace.label is not PUBLIC:
+                limits += label_header(trace.label)
             turn.request.send(200, JSON_HEADER + head.encode("ascii") + limits, body)
         else:
             answer = self._answer if self._answer is not None else Answer()
@@ -223,6 +236,7 @@ class HotAnswer(Relay):
         if self._reply is None:
             turn = self._turn
             if self._is_committed:
-                turn.trace.rung = self._opening.first.way.rung
+                way = self._opening.first.way
+                turn.trace.rung, turn.trace.label = way.rung, way.route.label
             self._reply = Reply(turn.request, turn.incoming, turn.trace, turn.release, CHAT)
         return self._reply

@@ -21,7 +21,14 @@ from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import ADMIN, MEMBER
 from roadbed.server.acts import require_act
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.admission import (
+    DEADLINE_HEADER,
+    LABEL_HEADER,
+    TAG_HEADER,
+    Admission,
+    admit,
+    check_credentials,
+)
 from roadbed.server.audit import audited_action
 from roadbed.server.services import Services
 
@@ -94,6 +101,7 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 _header(request, DEADLINE_HEADER.decode()),
                 address_of(request, behind_proxy=services.settings.behind_proxy),
                 _header(request, TAG_HEADER.decode()),
+                _header(request, LABEL_HEADER.decode()),
             )
             require_act(services.teams, admission.principal, role, request.method, request.url.path)
             if role == ADMIN and request.method not in READING:

@@ -24,7 +24,7 @@ from roadbed.guard.keys import MCP_SCOPE, require_scope
 from roadbed.guard.networks import caller_address
 from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.admission import DEADLINE_HEADER, LABEL_HEADER, TAG_HEADER, Admission, admit, check_credentials
 from roadbed.server.entrance import Entrance
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_types import PATH, UNSUPPORTED_VERSION, VERSIONS, Caller
@@ -276,6 +276,7 @@ class KnownCallers:
             request.get(DEADLINE_HEADER),
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
             request.get(TAG_HEADER),
+            request.get(LABEL_HEADER),
         )
         require_scope(admission.principal, MCP_SCOPE)
         return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)

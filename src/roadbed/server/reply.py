@@ -16,6 +16,7 @@ from roadbed.gateway.dialects.openai_caller import ChatWriter
 from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.ledger.trace import Trace
 from roadbed.wire.request import HotRequest
 
@@ -44,6 +45,11 @@ def send_error(request: HotRequest, error: RoadbedError, dialect: CallerDialect,
 def dropped_value(names: Iterable[str]) -> str:
     """Names of fields as one header's value. They are the caller's, so whatever could break a head is escaped."""
     return ", ".join(names).encode("unicode_escape").decode("ascii")[:DROPPED_CHARACTERS_MAX]
+
+
+def label_header(label: Label) -> bytes:
+    """The header that says what an answer is made of; a label's words are letters, digits and hyphens."""
+    return b"x-roadbed-label: %b\r\n" % ",".join(label.words()).encode("ascii", "replace")
 
 
 class Reply:
@@ -92,6 +98,8 @@ class Reply:
     def _head(self, kind: bytes, dropped: tuple[str, ...]) -> bytes:
         rung = (self._trace.rung or "full").encode("ascii")
         headers = b"%b%bx-roadbed-rung: %b\r\n" % (kind, self._headers, rung)
+        if self._trace.label is not PUBLIC:
+            headers += label_header(self._trace.label)
         if rung == b"cached":
             headers += self._age()
         return headers + f"x-roadbed-dropped: {dropped_value(dropped)}\r\n".encode("ascii") if dropped else headers

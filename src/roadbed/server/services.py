@@ -47,6 +47,7 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
+from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
 from roadbed.server.measures import Measures
@@ -98,6 +99,7 @@ class Services:
     embedded: EmbeddedPostgres | None
     database: Database
     teams: Teams
+    guard_alerts: GuardAlerts
     identity: Identity
     sessions: Sessions
     trail: AuditTrail
@@ -183,6 +185,7 @@ class Services:
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
         self.teams.take(manifest, workspace.folder)
+        self.guard_alerts.take(manifest)
         self.money.take(manifest)
         configure_answer_caches(self.gateway, manifest)
         self.ledger.configure(
@@ -225,6 +228,7 @@ class Services:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
             self.teams.take(manifest, self.workspace.folder)
+            self.guard_alerts.take(manifest)
             self.money.take(manifest)
             configure_answer_caches(self.gateway, manifest)
             self.ledger.configure(
@@ -285,8 +289,7 @@ async def _build(
     teams = await _open_guard(settings, workspace)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
-    client = UpstreamClient()
-    stack.push_async_callback(client.close)
+    client, guard_alerts = _open_client(stack, metrics, workspace, teams)
     gateway = Gateway(client, teams.guard)
     is_owner = serving is None
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
@@ -317,6 +320,7 @@ async def _build(
         embedded=embedded,
         database=database,
         teams=teams,
+        guard_alerts=guard_alerts,
         identity=identity,
         sessions=await Sessions.open(database, identity),
         trail=trail,
@@ -376,6 +380,19 @@ async def _open_tools(
     tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
     stack.push_async_callback(tools.close)
     return tools
+
+
+def _open_client(
+    stack: AsyncExitStack, metrics: Metrics, workspace: Workspace, teams: Teams
+) -> tuple[UpstreamClient, GuardAlerts]:
+    """The way out to other systems, and who is told by it of the guard's rules."""
+    client = UpstreamClient()
+    stack.push_async_callback(client.close)
+    alerts = GuardAlerts(metrics, client, workspace.folder)
+    stack.push_async_callback(alerts.close)
+    alerts.take(workspace.manifest)
+    teams.tell(alerts.told)
+    return client, alerts
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:

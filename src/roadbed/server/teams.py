@@ -8,6 +8,7 @@ from roadbed.guard.access import Access, NotPermitted, Resource
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
+from roadbed.guard.rules import Told
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
@@ -34,6 +35,10 @@ class Teams:
         self.deployment = Resource("Deployment", manifest.name)
         self._resources = {name: Resource("App", name, (("kind", app.kind),)) for name, app in manifest.apps.items()}
         self.guard = self.guard.with_config(manifest.guard, manifest.teams, folder=folder)
+
+    def tell(self, told: Told) -> None:
+        """Tell ``told`` of each rule of the manifest that applied."""
+        self.guard = self.guard.with_observer(told)
 
     def take_erased(self, erased: ErasedValues) -> None:
         """Replace these values in all that is indexed from now on."""
@@ -70,6 +75,10 @@ class Teams:
             return True
         resource = self.resource_of(name)
         return self.access.allows(principal, "app.use" if resource.type == "App" else "route.use", resource)
+
+    def region_of(self, team: str) -> str:
+        """As `Guard.region_of`."""
+        return self.guard.region_of(team)
 
     def for_index(self, text: str, label: Label) -> Guarded:
         """As `Guard.for_index`."""

@@ -12,7 +12,6 @@ from roadbed.console.services import TriedRoute
 from roadbed.gateway.types import Answer, Call, ChatRequest, Message, TextDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import RoadbedError
-from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
 from roadbed.server.chat_hot import RouteRecord
@@ -25,7 +24,7 @@ async def try_route(
     """The answer's text as it comes, then what became of it; an error is an ending too."""
     services.teams.require_app(principal, name)
     route, guard, loop = services.gateway.find(name), services.teams.guard, asyncio.get_running_loop()
-    label = guard.for_index(prompt, Label()).label
+    label = guard.label_of(prompt, team=principal.team)
     try:
         ticket = services.money.entrance.ticket(len(prompt.encode()), principal, name)
     except RoadbedError as refusal:

@@ -17,6 +17,7 @@ from roadbed.apps.types import Answered, AnswerEvent, Citation, Turn
 from roadbed.gateway.types import ChatRequest
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
+from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
@@ -71,6 +72,7 @@ def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
         "rung": answered.rung,
         **age,
         "degraded": [*(turn.trace.ticket.notes if turn.trace.ticket is not None else ()), *answered.degraded],
+        **({"labels": turn.trace.label.words()} if turn.trace.label is not PUBLIC else {}),
         "release": turn.release.digest,
         "trace": turn.trace.id,
         "app": turn.app,

@@ -133,6 +133,8 @@ async def _traced(services: Services, request: Request, trace: Trace, ask: Ask) 
     response.headers["x-roadbed-release"] = trace.release
     response.headers["x-roadbed-trace"] = trace.id
     response.headers["x-roadbed-rung"] = trace.rung
+    if trace.label != PUBLIC:
+        response.headers["x-roadbed-label"] = ",".join(trace.label.words())
     return response
 
 
@@ -141,21 +143,23 @@ async def _call(
 ) -> Call:
     """The call with the label of the request's own texts; a long body is looked at in a thread."""
     if len(body) <= LOOKED_AT_INLINE_BYTES_MAX:
-        label = _label_of(guard, body, texts)
+        label = _label_of(guard, body, texts, admission)
     else:
-        label = await asyncio.to_thread(_label_of, guard, body, texts)
+        label = await asyncio.to_thread(_label_of, guard, body, texts, admission)
     return Call(admission.principal, admission.deadline(route.deadline_s), label, trace)
 
 
-def _label_of(guard: Guard, body: bytes, texts: Sequence[str]) -> Label:
+def _label_of(guard: Guard, body: bytes, texts: Sequence[str], admission: Admission) -> Label:
+    label, team = admission.label, admission.principal.team
     if guard.scan_bytes(body) <= PASSED_OVER:
-        return PUBLIC
-    return join_labels(guard.for_index(text, Label()).label for text in texts)
+        return label
+    return label.join(join_labels(guard.label_of(text, label, team=team) for text in texts))
 
 
 def _facts(trace: Trace, outcome: Outcome) -> dict[str, Any]:
     missing = outcome.missing if trace.ticket is None else [*trace.ticket.notes, *outcome.missing]
-    facts = RouteFacts(outcome.rung, missing, trace.release, trace.id, outcome.endpoint)
+    labels = trace.label.words() if trace.label != PUBLIC else None
+    facts = RouteFacts(outcome.rung, missing, trace.release, trace.id, outcome.endpoint, labels=labels)
     return msgspec.structs.asdict(facts)
 
 

@@ -12,9 +12,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from roadbed.guard.untrusted import without_invisible
+from roadbed.kernel.errors import InvalidRequest
+from roadbed.kernel.errors import Refused as RefusedError
 from roadbed.kernel.guarded import Guarded
-from roadbed.kernel.label import Label
-from roadbed.tools.types import Ok
+from roadbed.kernel.label import PUBLIC, Label
+from roadbed.tools.types import Failed, Ok, Outcome, Refused
 
 DEPTH_MAX = 64
 
@@ -26,8 +29,8 @@ class ResultGuard(Protocol):
         """The types of what a JSON body holds."""
         ...
 
-    def for_index(self, text: str, label: Label) -> Guarded:
-        """Text with its secrets replaced, and its label."""
+    def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Guarded:
+        """A text of the arguments (``is_sent``), or of the result or error, as the rules let it go, and its label."""
         ...
 
 
@@ -50,8 +53,8 @@ def is_table(data: Any) -> bool:
     return isinstance(data, Mapping) and isinstance(data.get("rows"), list) and isinstance(data.get("columns"), list)
 
 
-def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int) -> Shaped:
-    """Guard and cut a result. `NotJson`, and `OverflowError` when not even a part of it fits."""
+def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int, team: str = "") -> Shaped:
+    """Guard and cut a result. `NotJson`, `GuardBlocked`, and `OverflowError` when not even a part of it fits."""
     try:
         body = msgspec.json.encode(ok.data)
     except (TypeError, ValueError, RecursionError) as error:
@@ -60,16 +63,40 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int) -> Shaped:
     if joined != ok.label:
         ok = replace(ok, label=joined)
     masked = 0
-    if guard.scan_bytes(body):
-        walk = _Walk(guard, ok.label)
+    if guard.scan_bytes(body) or not body.isascii():
+        walk = _Walk(guard, ok.label, team)
         ok = replace(ok, data=walk.guarded(ok.data, 0), label=walk.label)
         masked = walk.masked_count
-        if masked:
+        if masked or not body.isascii():
             body = msgspec.json.encode(ok.data)
     size = len(body)
     if size > bytes_max:
         ok, size = _cut(ok, size, bytes_max)
     return Shaped(ok, len(ok.data["rows"]) if is_table(ok.data) else 0, size, masked)
+
+
+def guarded_arguments(arguments: Mapping[str, Any], guard: ResultGuard, team: str) -> Mapping[str, Any]:
+    """A call's arguments as they may go to the system behind a tool. `GuardBlocked`, `InvalidRequest`."""
+    try:
+        if not guard.scan_bytes(msgspec.json.encode(arguments)):
+            return arguments
+        found: Mapping[str, Any] = _Walk(guard, PUBLIC, team, is_sent=True).guarded(arguments, 0)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the arguments cannot be read ({type(error).__name__})") from None
+    return found
+
+
+def guarded_words(outcome: Outcome, guard: ResultGuard, team: str) -> Outcome:
+    """A refusal or failure whose message is the system's own, as the rules let its words go."""
+    if not isinstance(outcome, Refused | Failed):
+        return outcome
+    try:
+        message, hint = (
+            guard.for_tool(text, PUBLIC, is_sent=False, team=team).text for text in (outcome.message, outcome.hint)
+        )
+    except RefusedError as error:
+        message, hint = error.message, error.hint
+    return replace(outcome, message=message, hint=hint)
 
 
 def _cut(ok: Ok, size: int, bytes_max: int) -> tuple[Ok, int]:
@@ -92,8 +119,10 @@ def _cut(ok: Ok, size: int, bytes_max: int) -> tuple[Ok, int]:
 class _Walk:
     """Guards every text of a JSON value."""
 
-    def __init__(self, guard: ResultGuard, label: Label) -> None:
+    def __init__(self, guard: ResultGuard, label: Label, team: str, *, is_sent: bool = False) -> None:
         self._guard = guard
+        self._team = team
+        self._is_sent = is_sent
         self.label = label
         self.masked_count = 0
 
@@ -113,7 +142,8 @@ class _Walk:
     def _text(self, text: str) -> str:
         if len(text) < 5:  # shorter than any finding
             return text
-        found = self._guard.for_index(text, self.label)
+        found = self._guard.for_tool(text, self.label, is_sent=self._is_sent, team=self._team)
         self.label = found.label
+        shown = found.text if self._is_sent else without_invisible(found.text)
         self.masked_count += found.masked_count
-        return found.text
+        return shown

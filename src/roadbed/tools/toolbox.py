@@ -26,7 +26,7 @@ from roadbed.sources.errors import SourceMisdeclared
 from roadbed.tools.approvals import Approvals
 from roadbed.tools.arguments import Checker, checker_of, digest_of
 from roadbed.tools.cursors import Cursors
-from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, shape
+from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, guarded_arguments, guarded_words, shape
 from roadbed.tools.standing import CallRates, LastResults, ToolCounts
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool, ToolRequest
 
@@ -145,7 +145,7 @@ class ToolBox:
             facts = {"tool": tool.name, "source": tool.source, "effect": tool.effect, "code": code}
             is_cut = isinstance(outcome, Ok) and outcome.is_truncated
             trace.close_span(span, status, **facts, rows=rows, bytes=size, is_truncated=is_cut, is_tainted=is_tainted)
-        return outcome
+        return guarded_words(outcome, self._guard(), principal.team)
 
     # -- the rules, in order ------------------------------------------------------------------------------------------
 
@@ -195,14 +195,15 @@ class ToolBox:
         try:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
-            within = ToolRequest(request.arguments, request.principal, share, request.cursor)
+            sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
+            within = ToolRequest(sent, request.principal, share, request.cursor)
             outcome = await self._provide(tool, within)
         finally:
             bulkhead.leave()
         if not isinstance(outcome, Ok):
             return outcome
         try:
-            return shape(outcome, self._guard(), tool.label, tool.result_bytes_max)
+            return shape(outcome, self._guard(), tool.label, tool.result_bytes_max, request.principal.team)
         except OverflowError as error:
             return Refused("tools.result_too_large", str(error), hint="ask for less: fewer rows or columns")
         except NotJson as error:
@@ -231,6 +232,9 @@ class ToolBox:
             return Refused(
                 "tools.approval_unavailable", f"{tool.name} needs a person's approval, and nobody can be asked here"
             )
+        # What waits is stored: it is what would be sent, so that an approval is of that.
+        sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
+        request = replace(request, arguments=sent)
         known = await self._approvals.standing(tool, request)
         if known is not None:
             return known

@@ -1,0 +1,79 @@
+"""The manifest's rules on what models answer, over the events of one answer, after tokens were restored.
+
+Only made where a rule reads answers; other answers pass `Unmasker` alone. The invariant: no text of an answer that a
+rule speaks of reaches the caller before the rule has seen it, however it was cut into pieces.
+"""
+
+from __future__ import annotations
+
+from roadbed.gateway.masking import Unmasker
+from roadbed.gateway.types import Event, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from roadbed.guard.gate import AnswerPasser, Guard
+from roadbed.guard.vault import Vault
+from roadbed.kernel.label import Label
+from roadbed.kernel.principal import Principal
+
+_Key = tuple[type[Event], int]
+
+
+class RuledUnmasker(Unmasker):
+    """As `Unmasker`, then the rules. `GuardBlocked` ends the answer."""
+
+    def __init__(self, guard: Guard, vault: Vault, principal: Principal, label: Label) -> None:
+        super().__init__(guard, vault, principal)
+        self._team = principal.team
+        self._label = label
+        self._maskers: dict[_Key, AnswerPasser] = {}
+
+    def feed(self, event: Event) -> list[Event]:
+        """The event as the rules let it go, after what was held back before it."""
+        return [ruled for restored in super().feed(event) for ruled in self._ruled(restored)]
+
+    def _ruled(self, event: Event) -> list[Event]:
+        match event:
+            case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):
+                key: _Key = (type(event), 0)
+                return [*self._ended(but=key), *_events(key, self._masker(key).feed(text))]
+            case ToolCallDelta(index, id, name, arguments):
+                key = (ToolCallDelta, index)
+                head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
+                before = [] if key in self._maskers else self._ended(but=key)
+                return [*before, *head, *_events(key, self._masker(key).feed(arguments))]
+            case Finished():
+                return [*self._ended(but=None), event]
+            case _:
+                return [event]
+
+    def _masker(self, key: _Key) -> AnswerPasser:
+        if key not in self._maskers:
+            self._maskers[key] = self._guard.stream_of_answer(
+                self._team, self._label, is_shown=key[0] is not ToolCallDelta
+            )
+        return self._maskers[key]
+
+    def _ended(self, but: _Key | None) -> list[Event]:
+        """What was held back in texts that have ended: calls go on beside each other, all else one after the other."""
+        ended = [
+            key
+            for key in self._maskers
+            if but is None or (key != but and not (key[0] is ToolCallDelta and but[0] is ToolCallDelta))
+        ]
+        return [event for key in ended for event in _events(key, self._maskers.pop(key).finish())]
+
+
+def answer_filter(guard: Guard, vault: Vault, principal: Principal, label: Label) -> Unmasker:
+    """What an answer's events pass on their way to the caller."""
+    if guard.reads_answers:
+        return RuledUnmasker(guard, vault, principal, label)
+    return Unmasker(guard, vault, principal)
+
+
+def _events(key: _Key, text: str) -> list[Event]:
+    kind, index = key
+    if not text:
+        return []
+    if kind is ToolCallDelta:
+        return [ToolCallDelta(index, arguments=text)]
+    if kind is RefusalDelta:
+        return [RefusalDelta(text)]
+    return [ReasoningDelta(text) if kind is ReasoningDelta else TextDelta(text)]
