@@ -50,6 +50,7 @@ COMMANDS = {
     "usage": "show what was used and what it cost",
     "audit": "verify, export and query the tamper-evident record",
     "erase": "remove what is stored of a person, with a signed receipt",
+    "controls": "run the checks that run all the time, show their evidence",
     "mcp": "bring desktop clients and editors to this server's tools",
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",

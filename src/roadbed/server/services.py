@@ -19,6 +19,7 @@ from datetime import timedelta
 import msgspec
 
 from roadbed.apps.registry import AppRegistry, ServedApp
+from roadbed.controls.register import Controls
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.orders import EndpointOrder, OrderName
 from roadbed.gateway.prices import shipped_prices
@@ -42,6 +43,9 @@ from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.audit import AuditTrail, open_trail
+from roadbed.server.canary_ground import HttpCaller
+from roadbed.server.canary_objects import canary_releases, with_own
+from roadbed.server.controls import open_controls
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
@@ -120,6 +124,9 @@ class Services:
     is_draining: bool = False
     orders: EndpointOrders = field(default_factory=EndpointOrders)
     mcp: McpParts = field(init=False)
+    controls: Controls = field(init=False)
+    own_calls: HttpCaller = field(init=False)
+    canary: str = ""
 
     @property
     def manifest(self) -> Manifest:
@@ -189,7 +196,7 @@ class Services:
         await self.tools.take(manifest)
         if self.settings.workers > 1:
             await self.sources.make_embedded()
-        await self.knowledge.configure(manifest.sources, manifest.collections)
+        await self.knowledge.configure(*with_own(manifest))
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
         self.workspace = workspace
@@ -200,6 +207,11 @@ class Services:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
 
+    def show_canary(self, url: str) -> None:
+        """Serve the canary control's own objects by the model server at ``url``; none when it is empty."""
+        self.canary = url
+        self.registry.hide(canary_releases(url) if url else {})
+
     def deployment(self, running: int) -> Deployment:
         """What the processes that serve have to agree on with their owner, of whom ``running`` run."""
         return Deployment(
@@ -209,6 +221,7 @@ class Services:
             problem=self.problem(),
             running=running,
             orders=self.orders.all(),
+            canary=self.canary,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -226,8 +239,10 @@ class Services:
             )
             self.exporter.configure(collector_of(manifest, self.workspace.folder))
             await self.tools.take(manifest)
-            await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
+            await self.knowledge.configure(*with_own(manifest), owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
+        if deployment.canary != before.canary:
+            self.show_canary(deployment.canary)
         self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
         self.knowledge.note_watched(deployment.watched)
         await self.engines.agree(deployment.engines)
@@ -244,6 +259,7 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         await services.take(workspace)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
+        stack.push_async_callback(services.controls.close)
         services.follower = WorkspaceFollower(workspace, services.take)
         services.follower.start()
         stack.push_async_callback(services.follower.close)
@@ -342,6 +358,7 @@ async def _build(
     )
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
+    services.controls = open_controls(services)
     return services
 
 

@@ -1,0 +1,67 @@
+"""``/api/controls``: how the controls stand, their evidence, running one, and what was done by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.routing import Route
+
+from roadbed.controls.frameworks import control_map
+from roadbed.controls.register import Stands
+from roadbed.kernel.principal import ADMIN, AUDITOR
+from roadbed.server.admission import Admission
+from roadbed.server.audit_routes import time_of
+from roadbed.server.http import Json, endpoint, json_of
+from roadbed.server.services import Services
+
+
+class RestoreNote(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``POST /api/controls/notes/restore``: a backup was restored and looked at."""
+
+    note: Annotated[str, Meta(max_length=500)] = ""
+
+
+def control_routes(services: Services) -> list[Route]:
+    """The addresses."""
+    controls = services.controls
+
+    async def stand(request: Request, admission: Admission) -> Any:
+        return {"controls": [stands_object(found) for found in await controls.stand(is_fresh=True)]}
+
+    async def run(request: Request, admission: Admission) -> Any:
+        kept = await controls.run(request.path_params["id"])
+        return Json(kept.document(), status_code=201)
+
+    async def evidence(request: Request, admission: Admission) -> Any:
+        given = request.query_params
+        found = await controls.store.since(time_of(given.get("from"), "from"), given.get("control") or "")
+        return {"key": services.trail.key, "evidence": [kept.document() for kept in found]}
+
+    async def restored(request: Request, admission: Admission) -> Any:
+        order = await json_of(request, RestoreNote)
+        guarded = services.teams.guard.for_record(order.note).text
+        await controls.store.note("restore", services.trail.pseudonym(admission.principal.id), guarded)
+        return Json({"noted": "restore"}, status_code=201)
+
+    return [
+        Route("/api/controls", endpoint(services, stand, role=AUDITOR)),
+        Route("/api/controls/evidence", endpoint(services, evidence, role=AUDITOR)),
+        Route("/api/controls/notes/restore", endpoint(services, restored, role=ADMIN), methods=["POST"]),
+        Route("/api/controls/{id}/run", endpoint(services, run, role=ADMIN), methods=["POST"]),
+    ]
+
+
+def stands_object(stands: Stands) -> dict[str, Any]:
+    """One control on the wire."""
+    return {
+        "id": stands.id,
+        "title": stands.title,
+        "period_s": stands.period_s,
+        "standing": stands.standing,
+        "is_failed": stands.is_failed,
+        "last": stands.last.document() if stands.last is not None else None,
+        "clauses": control_map().clauses(stands.id),
+    }
