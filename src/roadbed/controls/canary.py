@@ -25,7 +25,9 @@ from roadbed.controls.planted import Run
 from roadbed.controls.searching import Hit, Searcher
 from roadbed.controls.sinks import LogCapture, Sinks, captured_log
 
-log = logging.getLogger("roadbed.controls")
+plant_log = logging.getLogger("roadbed.controls.plant")
+plant_log.propagate = False  # heard by the capture, shown to nobody
+plant_log.setLevel(logging.INFO)
 
 HOUR_S: Final = 3600.0
 READ_S: Final = 60.0
@@ -38,6 +40,7 @@ REMOTE, LOCAL, ASKING, QUOTING, SEARCHING = (
 EMBEDDING, RERANKING, FAILING = "_canary-embed", "_canary-rerank", "_canary-failing"
 COLLECTION = "_canary"
 TOOL = "_canary_echo"
+LARGE: Final = "A long text that says nothing. " * 4_500  # above what is looked at on the event loop
 
 
 class Ground(Protocol):
@@ -63,8 +66,11 @@ class Ground(Protocol):
     async def plant(self, text: str) -> None:
         """Store a text in a table, for the search to find; `close` removes it."""
 
-    def note(self, resource: str) -> None:
-        """Record something in the audit that holds a text which a person wrote."""
+    def note(self, resource: str, detail: str) -> None:
+        """Record something in the audit that holds texts which a person wrote."""
+
+    async def note_by_hand(self, text: str) -> None:
+        """Keep a note as people write them about drills."""
 
     async def settle(self, requests: int) -> None:
         """Return when so many of the canary's requests are in the records."""
@@ -122,14 +128,15 @@ class CanaryControl:
             f"The account key of the thistledown office is {run.secret('document')} until April.\n"
         )
         document_id = await self._ground.add_document(f"thistledown-{time.time_ns()}.md", document)
-        state = await self._until_read(document_id)
+        state = await until_read(self._ground, document_id)
         steps = [Step("document", 200 if state == "indexed" else 500, state.encode())]
         calls = 0
         for name, path, body, wanted in self._requests(run):
             status, answer = await self._ground.call("POST", path, body)
             steps.append(Step(name, status, answer, wanted))
             calls += path.startswith("/v1") or "/tools/" in path
-        self._ground.note(f"a note on {run.person('record')}")
+        self._ground.note(f"a note on {run.person('record')}", f"for {run.person('record')}")
+        await self._ground.note_by_hand(f"restored by {run.both('note')}")
         await self._ground.settle(calls)
         return steps + await self._read_back()
 
@@ -145,7 +152,7 @@ class CanaryControl:
 
         clean = {"model": REMOTE, "messages": [{"role": "user", "content": "Say something."}]}
         message = {"model": REMOTE, "max_tokens": 200, "messages": said("messages")}
-        embed = {"model": EMBEDDING, "input": [run.both("embeddings")]}
+        embed = {"model": EMBEDDING, "input": [run.both("embeddings")], "user": run.both("embeddings-user")}
         rerank = {"model": RERANKING, "query": run.both("rerank-query"), "documents": [run.both("rerank"), "other"]}
         tool = f"/api/tools/{TOOL}/call"
         return [
@@ -153,6 +160,8 @@ class CanaryControl:
             ("chat-stream", chat, chatted(REMOTE, "chat-stream", stream=True), ok),
             ("chat-clean", chat, clean, ok),
             ("chat-clean-stream", chat, {**clean, "stream": True}, ok),
+            ("chat-large", chat, chatted(REMOTE, "chat-large", LARGE), ok),
+            ("responses-large", "/v1/responses", {"model": REMOTE, "input": LARGE + run.both("responses-large")}, ok),
             ("chat-local", chat, chatted(LOCAL, "chat-local"), ok),
             ("provider-error", chat, chatted(REMOTE, "provider-error", f"{REFUSE_WORD} for"), refused),
             ("responses", "/v1/responses", {"model": REMOTE, "input": f"Write to {run.both('responses')}."}, ok),
@@ -167,12 +176,6 @@ class CanaryControl:
             ("tool", tool, {"arguments": {"text": run.both("tool")}}, ok),
             ("tool-error", tool, {"arguments": {"text": run.both("tool-error"), "fails": True}}, (503,)),
         ]
-
-    async def _until_read(self, document_id: str) -> str:
-        deadline = time.monotonic() + READ_S
-        while (state := await self._ground.state_of(document_id)) == "pending" and time.monotonic() < deadline:
-            await asyncio.sleep(LOOK_S)
-        return state
 
     async def _read_back(self) -> list[Step]:
         """What the interfaces for auditors and scrapers show of it."""
@@ -194,7 +197,7 @@ class CanaryControl:
     ) -> Searcher:
         planted = run.secret(SELF_TEST)
         await self._ground.plant(planted)
-        log.info("a value is planted on purpose: %s", base64.b64encode(b"x" + planted.encode()).decode())
+        plant_log.info("a value is planted on purpose: %s", base64.b64encode(b"x" + planted.encode()).decode())
         plant_file.write_bytes(b"plain\n" + gzip.compress(planted.encode()))
         searcher = Searcher((run.mark, run.card_mark), run.values)
         await self._sinks.search(searcher)
@@ -247,3 +250,10 @@ def _not_found(searcher: Searcher, plant_places: tuple[str, ...]) -> list[str]:
         if not any(sink.startswith(place) for sink in found)
     ]
 
+
+async def until_read(ground: Ground, document_id: str) -> str:
+    """The state of a document once it was read, or after `READ_S`."""
+    deadline = time.monotonic() + READ_S
+    while (state := await ground.state_of(document_id)) == "pending" and time.monotonic() < deadline:
+        await asyncio.sleep(LOOK_S)
+    return state

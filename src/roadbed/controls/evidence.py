@@ -126,11 +126,10 @@ class EvidenceStore:
         """Remove what is older than `KEPT`."""
         await self._database.execute("DELETE FROM control_evidence WHERE at < now() - $1::interval", KEPT)
 
-    async def note(self, kind: str, actor: str, note: str) -> None:
-        """Write down something that was done by hand, such as a drill."""
-        await self._database.execute(
-            "INSERT INTO control_note (id, kind, actor, note) VALUES ($1, $2, $3, $4)", *(new_id(), kind, actor, note)
-        )
+    async def first(self) -> datetime | None:
+        """When the oldest record was made."""
+        found: datetime | None = await self._database.fetchval("SELECT min(at) FROM control_evidence")
+        return found
 
     async def last_note(self, kind: str) -> datetime | None:
         """When that was last written down."""

@@ -46,7 +46,8 @@ class Run:
         """A person as people write them: name, mail address and card; both values are planted under ``path``."""
         core = self.mark + _word(OWN_CHARACTERS)
         mail = self._kept(Value(path, "mail", f"{core}@example.com", core))
-        card = _card(self.card_mark)
+        taken = {value.core for value in self.values}
+        card = next(card for card in iter(lambda: _card(self.card_mark), "") if card not in taken)
         self._kept(Value(path, "card", card, card))
         return f"Canary Rowan <{mail.text}>, card {card}"
 

@@ -174,6 +174,10 @@ class Controls:
         self._kept = (time.monotonic(), found)
         return found
 
+    async def history(self, start: datetime | None, control: str = "") -> list[Evidence]:
+        """Evidence since a time, oldest first."""
+        return await self.store.since(start, control)
+
     async def failed(self) -> list[Stands]:
         """Those that do not hold; none while the database is away, which is told elsewhere."""
         try:

@@ -20,12 +20,14 @@ from urllib.parse import urlsplit
 from roadbed.controls import canary
 from roadbed.guard.identity import Identity
 from roadbed.kernel.errors import DeadlineExceeded, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import SYSTEM
 from roadbed.knowledge.embed import EmbeddingWorker
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.audit import AuditTrail
-from roadbed.server.canary_objects import APPS, MODELS, TEAM
+from roadbed.server.canary_objects import APPS, MODELS, STRANGERS, TEAM
+from roadbed.server.teams import Teams
 from roadbed.store.database import Database
 
 KEY_LIVES: Final = timedelta(minutes=15)
@@ -34,6 +36,7 @@ ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 SHOWN_S: Final = 10.0
 LOOK_S: Final = 0.05
 KEY_NAME: Final = "a control's own"
+TEAMS: Final = [TEAM, STRANGERS]
 
 
 class NotServed(Unavailable):
@@ -51,9 +54,19 @@ class Parts(Protocol):
     embedder: EmbeddingWorker
     ledger: Ledger
     trail: AuditTrail
+    teams: Teams
 
     def show_canary(self, url: str) -> None:
         """Serve the control's objects."""
+
+
+async def keep_note(parts: Parts, kind: str, principal_id: str, text: str) -> None:
+    """Keep what a person wrote about something done by hand, with placeholders for what is personal or secret."""
+    guarded = parts.teams.guard.for_record(text).text
+    await parts.database.execute(
+        "INSERT INTO control_note (id, kind, actor, note) VALUES ($1, $2, $3, $4)",
+        *(new_id(), kind, parts.trail.pseudonym(principal_id), guarded),
+    )
 
 
 class HttpCaller:
@@ -143,15 +156,16 @@ class CanaryGround:
         """Remove what a run leaves, of this one or of one that was killed."""
         database = self._parts.database
         await self._parts.ledger.flush()
-        mine = "starts_with(app, '_canary') OR (app = '_tools' AND team = $1)"
+        mine = "team = ANY($1)"
         async with database.transaction() as connection:
             await connection.execute(
-                f"DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE {mine})", TEAM  # noqa: S608 - constant
+                f"DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE {mine})", TEAMS  # noqa: S608 - constant
             )
-            await connection.execute(f"DELETE FROM trace WHERE {mine}", TEAM)  # noqa: S608 - as above
-            await connection.execute("DELETE FROM usage WHERE team = $1", TEAM)
+            await connection.execute(f"DELETE FROM trace WHERE {mine}", TEAMS)  # noqa: S608 - as above
+            await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM control_plant")
-            await connection.execute("DELETE FROM api_key WHERE team = $1 AND name = $2", TEAM, KEY_NAME)
+            await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")
+            await connection.execute("DELETE FROM api_key WHERE team = ANY($1) AND name = $2", TEAMS, KEY_NAME)
             left = await connection.fetch("SELECT id FROM document WHERE source = $1", canary.COLLECTION)
         for row in left:
             with contextlib.suppress(NotFound):
@@ -161,6 +175,21 @@ class CanaryGround:
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """A request by the control's key."""
         return await self._caller.call(method, path, body, key=self._key)
+
+    async def call_as(self, key: str, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """A request by another key."""
+        return await self._caller.call(method, path, body, key=key)
+
+    async def stranger(self) -> tuple[str, str]:
+        """A key of another team, without any role but a member's."""
+        record, key = await self._parts.identity.create_key(
+            team=STRANGERS, apps=(*APPS, *MODELS), name=KEY_NAME, expires=datetime.now(UTC) + KEY_LIVES
+        )
+        return record.id, key
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key."""
+        await self._parts.identity.revoke_key(key_id)
 
     async def add_document(self, name: str, text: str) -> str:
         """Upload a document."""
@@ -179,9 +208,13 @@ class CanaryGround:
         """Store a text in a table."""
         await self._parts.database.execute("INSERT INTO control_plant (text) VALUES ($1)", text)
 
-    def note(self, resource: str) -> None:
+    def note(self, resource: str, detail: str) -> None:
         """Record an act on something that a person named."""
-        self._parts.trail.note("controls.canary", "system", resource)
+        self._parts.trail.note("controls.canary", "system", resource, words=detail)
+
+    async def note_by_hand(self, text: str) -> None:
+        """Keep a note, as `roadbed controls note-restore` does."""
+        await keep_note(self._parts, "canary", "system", text)
 
     async def settle(self, requests: int) -> None:
         """Wait for the records of this process, and for those of the others within a bound."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from roadbed.apps.manifest import AppConfig
 from roadbed.controls import canary
+from roadbed.controls.probes import SEALED
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig
 from roadbed.kernel.config import Document
 from roadbed.kernel.errors import Unavailable
@@ -25,7 +26,8 @@ from roadbed.sources.manifest import SourceConfig, UploadsSource
 from roadbed.tools.types import Ok, Outcome, Provenance, Tool, ToolRequest
 
 TEAM: Final = "_canary"
-MODELS: Final = (canary.REMOTE, canary.LOCAL, canary.EMBEDDING, canary.RERANKING, canary.FAILING)
+STRANGERS: Final = "_canary-strangers"
+MODELS: Final = (canary.REMOTE, canary.LOCAL, canary.EMBEDDING, canary.RERANKING, canary.FAILING, SEALED)
 APPS: Final = (canary.ASKING, canary.QUOTING, canary.SEARCHING)
 SOURCES: Final[Mapping[str, SourceConfig]] = {canary.COLLECTION: UploadsSource(visible_to=[TEAM])}
 COLLECTIONS: Final = {canary.COLLECTION: CollectionConfig(sources=[canary.COLLECTION])}
@@ -54,6 +56,7 @@ def canary_releases(url: str) -> dict[str, Release]:
     models = {
         canary.REMOTE: ModelConfig(ladder=["_canary-far"]),
         canary.LOCAL: ModelConfig(ladder=["_canary-near"]),
+        SEALED: ModelConfig(ladder=["_canary-far"], labels=["restricted"]),
         canary.FAILING: ModelConfig(ladder=["_canary-near"]),
         canary.EMBEDDING: ModelConfig(ladder=["_canary-far"], task="embeddings"),
         canary.RERANKING: ModelConfig(ladder=["_canary-far"], task="rerank"),

@@ -14,6 +14,7 @@ from roadbed.controls.register import Stands
 from roadbed.kernel.principal import ADMIN, AUDITOR
 from roadbed.server.admission import Admission
 from roadbed.server.audit_routes import time_of
+from roadbed.server.canary_ground import keep_note
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
 
@@ -42,8 +43,7 @@ def control_routes(services: Services) -> list[Route]:
 
     async def restored(request: Request, admission: Admission) -> Any:
         order = await json_of(request, RestoreNote)
-        guarded = services.teams.guard.for_record(order.note).text
-        await controls.store.note("restore", services.trail.pseudonym(admission.principal.id), guarded)
+        await keep_note(services, "restore", admission.principal.id, order.note)
         return Json({"noted": "restore"}, status_code=201)
 
     return [

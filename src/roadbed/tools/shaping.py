@@ -14,7 +14,7 @@ import msgspec
 
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
-from roadbed.tools.types import Ok
+from roadbed.tools.types import Failed, Ok, Refused
 
 DEPTH_MAX = 64
 
@@ -68,6 +68,11 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int) -> Shaped:
     if size > bytes_max:
         ok, size = _cut(ok, size, bytes_max)
     return Shaped(ok, len(ok.data["rows"]) if is_table(ok.data) else 0, size, masked)
+
+
+def in_safe_words(outcome: Failed | Refused, guard: ResultGuard, label: Label) -> Failed | Refused:
+    """A failure whose words, which a source may have written, have passed the guard as a result would."""
+    return replace(outcome, message=guard.for_index(outcome.message, label).text)
 
 
 def _cut(ok: Ok, size: int, bytes_max: int) -> tuple[Ok, int]:

@@ -26,7 +26,7 @@ from roadbed.sources.errors import SourceMisdeclared
 from roadbed.tools.approvals import Approvals
 from roadbed.tools.arguments import Checker, checker_of, digest_of
 from roadbed.tools.cursors import Cursors
-from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, shape
+from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, in_safe_words, shape
 from roadbed.tools.standing import CallRates, LastResults, ToolCounts
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool, ToolRequest
 
@@ -130,6 +130,8 @@ class ToolBox:
             if trace is not None and span is not None:
                 trace.close_span(span, "cancelled", tool=tool.name, source=tool.source)
             raise
+        if isinstance(outcome, Failed | Refused):
+            outcome = in_safe_words(outcome, self._guard(), tool.label)
         code = getattr(outcome, "code", "")
         self._count(tool, type(outcome).__name__.lower(), code, time.perf_counter() - started_s)
         if trace is not None and span is not None:
@@ -253,6 +255,8 @@ class ToolBox:
         except RoadbedError as error:
             outcome = outcome_of(error, entry.tool)
         finally:
+            if isinstance(outcome, Failed | Refused):
+                outcome = in_safe_words(outcome, self._guard(), entry.tool.label)
             await asyncio.shield(self._approvals.end(waiting, outcome))
         return outcome
 
