@@ -149,7 +149,16 @@ def judge(site: Site | None, folder: Path) -> dict[str, Any]:
     """What the canary control says of a server with one place removed, or of a whole one."""
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
-    inner = ["up", str(folder / "workspace"), "--port", "0", "--state", str(folder / "state"), "--ready-file", str(ready)]
+    inner = [
+        "up",
+        str(folder / "workspace"),
+        "--port",
+        "0",
+        "--state",
+        str(folder / "state"),
+        "--ready-file",
+        str(ready),
+    ]
     command = [sys.executable, str(Path(__file__)), "--serve", site.name if site is not None else "", "--", *inner]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ROADBED_ADMIN_KEY": KEY}
     with (folder / "log").open("wb") as output:
@@ -163,10 +172,10 @@ def judge(site: Site | None, folder: Path) -> dict[str, Any]:
                     return {"outcome": "no server", "problems": [(folder / "log").read_text()[-500:]]}
                 time.sleep(0.05)
             url = json.loads(ready.read_text())["url"]
-            request = urllib.request.Request(  # noqa: S310 - our own server
+            request = urllib.request.Request(
                 f"{url}/api/controls/canary/run", b"{}", {"authorization": f"Bearer {KEY}"}, method="POST"
             )
-            with urllib.request.urlopen(request, timeout=RUN_S) as response:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=RUN_S) as response:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         finally:

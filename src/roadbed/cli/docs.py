@@ -23,6 +23,7 @@ from roadbed.kernel.errors import RoadbedError
 
 SUMMARY = "Generate the reference pages from the code."
 EXAMPLE = "  roadbed docs generate docs/reference\n  roadbed docs generate docs/reference --check"
+CONTROL_MAP = "../security/control-map.md"
 NOTICE = "<!-- Made by `make docs` from the code. Edit the code, not this page. -->\n"
 
 
@@ -51,10 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def pages() -> dict[str, str]:
     """Every generated page by its file name."""
+    from roadbed.controls.control_map_page import control_map_page
+    from roadbed.controls.frameworks import control_map
     from roadbed.releases.reference import manifest_schema
 
     schema = msgspec.json.format(msgspec.json.encode(manifest_schema(), order="deterministic"), indent=2)
     return {
+        CONTROL_MAP: control_map_page(control_map()),
         "manifest.md": manifest_page(),
         "manifest.schema.json": schema.decode() + "\n",
         "errors.md": errors_page(),

@@ -147,6 +147,9 @@ class CanaryControl:
         def said(path: str, words: str = "Write to") -> list[dict[str, str]]:
             return [{"role": "user", "content": f"{words} {run.both(path)}."}]
 
+        def large(path: str) -> list[dict[str, str]]:
+            return [{"role": "user", "content": f"Write to {run.both(path)}. {LARGE}"}]
+
         def chatted(model: str, path: str, words: str = "Write to", **more: Any) -> dict[str, Any]:
             return {"model": model, "messages": said(path, words), **more}
 
@@ -160,8 +163,13 @@ class CanaryControl:
             ("chat-stream", chat, chatted(REMOTE, "chat-stream", stream=True), ok),
             ("chat-clean", chat, clean, ok),
             ("chat-clean-stream", chat, {**clean, "stream": True}, ok),
-            ("chat-large", chat, chatted(REMOTE, "chat-large", LARGE), ok),
-            ("responses-large", "/v1/responses", {"model": REMOTE, "input": LARGE + run.both("responses-large")}, ok),
+            ("chat-large", chat, {"model": REMOTE, "messages": large("chat-large")}, ok),
+            (
+                "responses-large",
+                "/v1/responses",
+                {"model": REMOTE, "input": large("responses-large")[0]["content"]},
+                ok,
+            ),
             ("chat-local", chat, chatted(LOCAL, "chat-local"), ok),
             ("provider-error", chat, chatted(REMOTE, "provider-error", f"{REFUSE_WORD} for"), refused),
             ("responses", "/v1/responses", {"model": REMOTE, "input": f"Write to {run.both('responses')}."}, ok),

@@ -133,9 +133,7 @@ class EvidenceStore:
 
     async def last_note(self, kind: str) -> datetime | None:
         """When that was last written down."""
-        found: datetime | None = await self._database.fetchval(
-            "SELECT max(at) FROM control_note WHERE kind = $1", kind
-        )
+        found: datetime | None = await self._database.fetchval("SELECT max(at) FROM control_note WHERE kind = $1", kind)
         return found
 
 

@@ -158,7 +158,7 @@ class CollectionAccess:
                 seen = body.replace(json.dumps(search["query"]).encode(), b"")
                 if status >= 500:
                     return Result("invalid", f"{path} answered {status}")
-                if b"35 %" in seen or document_id.encode() in seen and status == 200:
+                if b"35 %" in seen or (document_id.encode() in seen and status == 200):
                     problems.append(f"another team sees it at {method} {path.replace(document_id, '{id}')}")
         return judged(problems, f"{len(tries)} addresses show nothing of it", n=len(tries))
 
@@ -199,4 +199,6 @@ class Erased:
             problems.append("the receipt's signature does not verify")
         if not receipt["stores"].get("documents"):
             problems.append("the receipt names no document")
-        return judged(problems, f"erased in {len(receipt['stores'])} stores; the receipt verifies", n=len(receipt["stores"]))
+        return judged(
+            problems, f"erased in {len(receipt['stores'])} stores; the receipt verifies", n=len(receipt["stores"])
+        )

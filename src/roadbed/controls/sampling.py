@@ -57,13 +57,17 @@ class StoredTextControl:
             n, hits = n + len(found), hits + len(kinds)
             facts[f"{table}.{column}"] = len(found)
             if kinds:
-                problems.append(f"{len(kinds)} of {len(found)} in {table}.{column} hold {', '.join(sorted(set(kinds)))}")
+                problems.append(
+                    f"{len(kinds)} of {len(found)} in {table}.{column} hold {', '.join(sorted(set(kinds)))}"
+                )
         bound = upper_bound(n, hits, recall=RECALL)
         facts |= {"recall": RECALL, "hits": hits}
         inputs: dict[str, Fact] = {"columns": ",".join(f"{table}.{column}" for table, column in columns)}
         if not n:
             return Result("pass", "nothing is stored yet", facts=facts, inputs=inputs)
-        return judged(problems, f"{n} texts drawn, none that policy replaces", n=n, bound=bound, facts=facts, inputs=inputs)
+        return judged(
+            problems, f"{n} texts drawn, none that policy replaces", n=n, bound=bound, facts=facts, inputs=inputs
+        )
 
     async def _columns(self) -> list[tuple[str, str]]:
         """Those of the wanted columns that there are."""
@@ -76,7 +80,9 @@ class StoredTextControl:
 
     async def _drawn(self, table: str, column: str) -> list[str]:
         """Values at random: of large tables from pages at random, else in random order."""
-        size = await self._database.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)", table)
+        size = await self._database.fetchval(
+            "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass($1)", table
+        )
         sample = f"TABLESAMPLE SYSTEM ({min(100.0, 100.0 * 20 * ROWS_EACH / size):.4f})" if size > 40_000 else ""
         rows = await self._database.fetch(
             f'SELECT left("{column}"::text, $1) AS text FROM "{table}" {sample}'  # noqa: S608 - names of the tables above
@@ -147,7 +153,9 @@ def _kinds(scan: Scan, texts: Iterable[str], *, secrets_only: bool) -> list[str]
     """One kind for each text that holds something that it may not."""
     kinds = []
     for text in texts:
-        found = [finding for finding in scan.scan(text) if finding.is_secret or (not secrets_only and finding.is_personal)]
+        found = [
+            finding for finding in scan.scan(text) if finding.is_secret or (not secrets_only and finding.is_personal)
+        ]
         if found:
             kinds.append(found[0].type)
     return kinds

@@ -79,7 +79,9 @@ class KeyAge:
             if age > KEY_AGE
         ]
         oldest = max((age.days for age in ages.values()), default=0)
-        return judged(problems, f"the oldest of {len(ages)} is {oldest} days old", n=len(ages), facts={"oldest_days": oldest})
+        return judged(
+            problems, f"the oldest of {len(ages)} is {oldest} days old", n=len(ages), facts={"oldest_days": oldest}
+        )
 
 
 class Configured(NamedTuple):
@@ -140,7 +142,9 @@ class Restored:
         facts: dict[str, Fact] = {"days": days, "ever": last is not None}
         if now - began > DRILL_EVERY:
             words = "no restore was noted" if last is None else "the last restore was noted"
-            return judged([f"{words} {'for' if last is None else ''} {days} days; roadbed controls note-restore"], "", facts=facts)
+            return judged(
+                [f"{words} {'for' if last is None else ''} {days} days; roadbed controls note-restore"], "", facts=facts
+            )
         due = (began + DRILL_EVERY).date().isoformat()
         good = f"restored {days} days ago" if last is not None else f"none yet; due by {due}"
         return Result("pass", good, facts=facts)
@@ -153,9 +157,7 @@ class AuditHolds:
     title = "The audit verifies, and its copies are up to date"
     period_s = DAY_S
 
-    def __init__(
-        self, verify: Callable[[], Awaitable[Any]], head: Callable[[], Awaitable[dict[str, Any]]]
-    ) -> None:
+    def __init__(self, verify: Callable[[], Awaitable[Any]], head: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._verify, self._head = verify, head
 
     async def run(self) -> Result:
@@ -174,7 +176,12 @@ class AuditHolds:
         ]
         problems += [f"the witnessed log {other['origin']} forked" for other in head["witnessed"] if other["alarm"]]
         facts: dict[str, Fact] = {"copies": len(head["copies"]), "checkpoint": newest, "proven": int(report.proven)}
-        return judged(problems, f"verified to record {report.proven}, {len(head['copies'])} copies", n=int(report.proven), facts=facts)
+        return judged(
+            problems,
+            f"verified to record {report.proven}, {len(head['copies'])} copies",
+            n=int(report.proven),
+            facts=facts,
+        )
 
 
 class Certificate(NamedTuple):
@@ -206,4 +213,6 @@ class Certificates:
         ]
         unreached = sum(one.until is None and not one.fault for one in found)
         facts: dict[str, Fact] = {"certificates": len(found), "unreached": unreached}
-        return judged(problems, f"{len(found) - unreached} looked at, {unreached} not reached", n=len(found), facts=facts)
+        return judged(
+            problems, f"{len(found) - unreached} looked at, {unreached} not reached", n=len(found), facts=facts
+        )

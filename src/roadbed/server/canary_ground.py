@@ -159,7 +159,8 @@ class CanaryGround:
         mine = "team = ANY($1)"
         async with database.transaction() as connection:
             await connection.execute(
-                f"DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE {mine})", TEAMS  # noqa: S608 - constant
+                f"DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE {mine})",
+                TEAMS,
             )
             await connection.execute(f"DELETE FROM trace WHERE {mine}", TEAMS)  # noqa: S608 - as above
             await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)

@@ -79,7 +79,9 @@ def canary_tool() -> Tool:
         text = str(request.arguments.get("text", ""))
         if request.arguments.get("fails"):
             raise EchoFailed(f"the source refused {text}")
-        return Ok({"columns": [{"name": "text", "type": "text"}], "rows": [[text]]}, (Provenance(TEAM, TEAM, time.time()),))
+        return Ok(
+            {"columns": [{"name": "text", "type": "text"}], "rows": [[text]]}, (Provenance(TEAM, TEAM, time.time()),)
+        )
 
     properties = {"text": {"type": "string"}, "fails": {"type": "boolean"}}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}

@@ -17,6 +17,7 @@ from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
+from roadbed.server.control_operations import CONTROL_OPERATIONS
 from roadbed.server.documents import TextDocument
 from roadbed.server.openai import VectorStoreQuery
 from roadbed.server.operations import ANYONE, Operation, Query
@@ -254,6 +255,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
     ),
     *AUDIT_OPERATIONS,
+    *CONTROL_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
@@ -50,6 +51,7 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
+from roadbed.server.governance import require_approval
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
 from roadbed.server.measures import Measures
@@ -147,7 +149,7 @@ class Services:
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
-        declared = self.manifest.auto_promote
+        declared = False if self.manifest.governance.require_approval else self.manifest.auto_promote
         return self.settings.is_embedded if declared is None else declared
 
     def problem(self) -> str | None:
@@ -359,6 +361,7 @@ async def _build(
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     services.controls = open_controls(services)
+    releases.before_promote = partial(require_approval, services)
     return services
 
 
