@@ -1,4 +1,4 @@
-"""Mutants of the guard's call sites: each is removed in turn in a server of its own, and the canary control must see it.
+"""Mutants of the guard's call sites: each is removed in turn in a server of its own, and the canary must see it.
 
 ``python bench/guard/mutants.py`` finds every place outside ``guard/`` that passes text through the guard (by the
 syntax tree, so that a new one is in the list by itself), starts a server in which that one place passes the text on as
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import builtins
+import contextlib
 import functools
 import importlib.machinery
 import json
@@ -41,7 +42,7 @@ NO_SINK = {
     "server/vectors.py:_label_of:for_index": "reads the label alone",
     "server/vectors.py:_label_of:scan_bytes": "decides whether the label is read at all",
     "apps/copilot.py:_label:for_index": "reads the label alone",
-    "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` has called clean; that one is mutated",
+    "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` called clean; that one is mutated",
 }
 MANIFEST = """\
 name: mutants
@@ -179,7 +180,8 @@ def judge(site: Site | None, folder: Path) -> dict[str, Any]:
                 answer: dict[str, Any] = json.load(response)
                 return answer
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
             process.wait(30)
 
 

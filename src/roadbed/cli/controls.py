@@ -66,9 +66,8 @@ def _run(server: Server, arguments: argparse.Namespace) -> int:
         done.append(server.call("POST", f"/api/controls/{escape(name)}/run", {}))
         if not arguments.json:
             record = done[-1]
-            print(
-                f"{record['outcome']:<8} {record['control']:<20} {record['duration_ms'] / 1000:6.1f} s  {record['summary']}"
-            )
+            seconds = record["duration_ms"] / 1000
+            print(f"{record['outcome']:<8} {record['control']:<20} {seconds:6.1f} s  {record['summary']}")
             for problem in record["problems"]:
                 print(f"         {problem}")
     if arguments.json:

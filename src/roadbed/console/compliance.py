@@ -1,6 +1,7 @@
 """Compliance: the controls that run all the time, how each stands, its history, and which clauses it is evidence for.
 
-For auditors and admins; an admin runs one at once. Every page shows a banner while a control does not hold. What is shown are counts, bounds and paths: evidence holds no value.
+For auditors and admins; an admin runs one at once. Every page shows a banner while a control does not hold. What is
+shown are counts, bounds and paths: evidence holds no value.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class CanaryControl:
                     steps = await self._walk(run)
                     searcher = await self._searched(run, steps, loopback, captured, plant_file)
                 finally:
-                    plant_file.unlink(missing_ok=True)
+                    await asyncio.to_thread(plant_file.unlink, missing_ok=True)
                     await self._ground.close()
         return self._judge(run, steps, searcher, loopback, time.monotonic() - began)
 
@@ -206,7 +206,7 @@ class CanaryControl:
         planted = run.secret(SELF_TEST)
         await self._ground.plant(planted)
         plant_log.info("a value is planted on purpose: %s", base64.b64encode(b"x" + planted.encode()).decode())
-        plant_file.write_bytes(b"plain\n" + gzip.compress(planted.encode()))
+        await asyncio.to_thread(plant_file.write_bytes, b"plain\n" + gzip.compress(planted.encode()))
         searcher = Searcher((run.mark, run.card_mark), run.values)
         await self._sinks.search(searcher)
         pieces = [(f"model:{name}", data) for name, data in loopback.captured]
@@ -262,6 +262,8 @@ def _not_found(searcher: Searcher, plant_places: tuple[str, ...]) -> list[str]:
 async def until_read(ground: Ground, document_id: str) -> str:
     """The state of a document once it was read, or after `READ_S`."""
     deadline = time.monotonic() + READ_S
-    while (state := await ground.state_of(document_id)) == "pending" and time.monotonic() < deadline:
+    while True:
+        state = await ground.state_of(document_id)
+        if state != "pending" or time.monotonic() > deadline:
+            return state
         await asyncio.sleep(LOOK_S)
-    return state

@@ -101,7 +101,8 @@ class EvidenceStore:
             self._sign(text),
         )
         await self._database.execute(
-            "INSERT INTO control_evidence (id, control, at, outcome, record, signature) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO control_evidence (id, control, at, outcome, record, signature)"
+            " VALUES ($1, $2, $3, $4, $5, $6)",
             *(kept.id, kept.control, kept.at, kept.outcome, kept.record, kept.signature),
         )
         return kept

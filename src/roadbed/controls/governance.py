@@ -71,7 +71,12 @@ class Register(msgspec.Struct, frozen=True):
 def model_digest(name: str, manifest: Manifest) -> str:
     """What an approval of a model is bound to: which endpoints may answer, and where those are."""
     model = manifest.models[name]
-    document = {"model": name, "task": model.task, "labels": model.labels, "endpoints": _endpoints(name, manifest)}
+    document: dict[str, Any] = {
+        "model": name,
+        "task": model.task,
+        "labels": model.labels,
+        "endpoints": _endpoints(name, manifest),
+    }
     return hashlib.sha256(rfc8785.dumps(document)).hexdigest()
 
 
@@ -110,8 +115,8 @@ def register_of(manifest: Manifest, approvals: Mapping[str, Approval]) -> Regist
                 {
                     label
                     for source in collection.sources
-                    if (found := manifest.sources.get(source.partition(".")[0])) is not None
-                    for label in found.labels
+                    if (known := manifest.sources.get(source.partition(".")[0])) is not None
+                    for label in known.labels
                 }
             ),
         }

@@ -1,8 +1,8 @@
 """Evidence as OSCAL 1.2 assessment results. Pure: the same evidence gives the same bytes.
 
-One result for all runs; each run is an observation by test, each control a finding by its newest run, each clause of the
-map a reviewed control. What is invalid or stale is ``not-satisfied`` with a remark, since OSCAL knows no third state. Ids
-are UUIDs of version 5, made of the evidence's own ids and digests.
+One result for all runs; each run is an observation by test, each control a finding by its newest run, each clause of
+the map a reviewed control. What is invalid or stale is ``not-satisfied`` with a remark, since OSCAL knows no third
+state. Ids are UUIDs of version 5, made of the evidence's own ids and digests.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from roadbed.controls.frameworks import ControlMap
 
 OSCAL_VERSION: Final = "1.2.1"
 NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:roadbed:controls")
+_REASONS: Final = {"pass": "pass", "fail": "fail", "invalid": "other"}
 _TOKEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -119,7 +120,7 @@ def _observation(kept: Evidence) -> dict[str, Any]:
 def _finding(kept: Evidence, evidence: Sequence[Evidence]) -> dict[str, Any]:
     record = json.loads(kept.record)
     is_good = kept.outcome == "pass"
-    status: dict[str, Any] = {"state": "satisfied" if is_good else "not-satisfied", "reason": kept.outcome}
+    status: dict[str, Any] = {"state": "satisfied" if is_good else "not-satisfied", "reason": _REASONS[kept.outcome]}
     if not is_good:
         status["remarks"] = record["summary"]
     related = [other for other in evidence if other.control == kept.control]

@@ -77,8 +77,7 @@ def forms(core: str) -> list[bytes]:
     base64 is exact.
     """
     raw = core.encode()
-    found = [raw, core.encode("utf-16-le"), raw.hex().encode()]
-    return found
+    return [raw, core.encode("utf-16-le"), raw.hex().encode()]
 
 
 def base64_forms(core: str) -> list[bytes]:

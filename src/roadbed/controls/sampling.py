@@ -21,7 +21,7 @@ DAY_S: Final = 86_400.0
 ROWS_EACH: Final = 400
 TEXT_CHARACTERS_MAX: Final = 20_000
 RECALL: Final = 0.95
-"""The recall of the detectors on planted data that the bound is corrected by (docs/benchmarks.md says what is measured)."""
+"""The recall of the detectors on planted data, by which the bound is corrected (docs/benchmarks.md)."""
 PLACEHOLDERS: Final = (("trace", "question"), ("trace", "answer"), ("trace", "attributes"), ("span", "attributes"))
 STORED: Final = (("document", "title"), ("document", "content"), ("chunk", "text"))
 

@@ -156,13 +156,11 @@ class CanaryGround:
         """Remove what a run leaves, of this one or of one that was killed."""
         database = self._parts.database
         await self._parts.ledger.flush()
-        mine = "team = ANY($1)"
         async with database.transaction() as connection:
             await connection.execute(
-                f"DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE {mine})",
-                TEAMS,
+                "DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE team = ANY($1))", TEAMS
             )
-            await connection.execute(f"DELETE FROM trace WHERE {mine}", TEAMS)  # noqa: S608 - as above
+            await connection.execute("DELETE FROM trace WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM control_plant")
             await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")

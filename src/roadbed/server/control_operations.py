@@ -9,8 +9,8 @@ from roadbed.server.control_routes import ApprovalOrder, RestoreNote
 from roadbed.server.operations import Operation, Query
 
 _EVIDENCE = (
-    "{v, id, control, title, started, ended, duration_ms, period_s, outcome: pass|fail|invalid, summary, n, bound, inputs, "
-    "problems: [text], facts, workspace, software, release, map, signature}"
+    "{v, id, control, title, started, ended, duration_ms, period_s, outcome: pass|fail|invalid, summary, n, bound, "
+    "inputs, problems: [text], facts, workspace, software, release, map, signature}"
 )
 
 CONTROL_OPERATIONS: Final[tuple[Operation, ...]] = (

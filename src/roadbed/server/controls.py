@@ -168,7 +168,7 @@ class Looks:
             for endpoint in route.endpoints:
                 if endpoint.url.startswith("https:") and not endpoint.ca_file:
                     url = parse_url(endpoint.url)
-                    hosts.setdefault((url.host, url.port), endpoint.name)
+                    hosts.setdefault((str(url.origin.host), url.origin.port), endpoint.name)
         found = [await _certificate(host, port, name) for (host, port), name in list(hosts.items())[:CERTIFICATES_MAX]]
         if services.settings.tls_cert is not None:
             found.append(await asyncio.to_thread(_own_certificate, services.settings.tls_cert))
