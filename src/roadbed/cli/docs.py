@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when the pages were written, or are up to date; 1 when --check finds one that is not."""
     stale = []
-    for name, text in pages().items():
+    for name, text in {**pages(), **beside()}.items():
         path = arguments.folder / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
@@ -50,15 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_FAILED if stale and arguments.check else EXIT_OK
 
 
-def pages() -> dict[str, str]:
-    """Every generated page by its file name."""
+def beside() -> dict[str, str]:
+    """Generated pages that stand in other folders of ``docs``, relative to the reference."""
     from roadbed.controls.control_map_page import control_map_page
     from roadbed.controls.frameworks import control_map
+
+    return {CONTROL_MAP: control_map_page(control_map())}
+
+
+def pages() -> dict[str, str]:
+    """Every generated page by its file name."""
     from roadbed.releases.reference import manifest_schema
 
     schema = msgspec.json.format(msgspec.json.encode(manifest_schema(), order="deterministic"), indent=2)
     return {
-        CONTROL_MAP: control_map_page(control_map()),
         "manifest.md": manifest_page(),
         "manifest.schema.json": schema.decode() + "\n",
         "errors.md": errors_page(),

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -39,19 +39,17 @@ from roadbed.kernel.label import PERSONAL, parse_label
 from roadbed.ledger.audit_verify import AuditInvalid, PublicKey, Report, verify_export
 from roadbed.releases.workspace import MANIFEST_NAME, load_workspace
 from roadbed.server.canary_ground import CanaryGround, HttpCaller
+from roadbed.server.control_parts import DeploymentParts
 from roadbed.sources.manifest import DatabaseSource
 from roadbed.sources.rows import shown
 from roadbed.wire.address import parse_url
-
-if TYPE_CHECKING:
-    from roadbed.server.services import Services
 
 GIT_S = 5.0
 CERTIFICATE_S = 5.0
 CERTIFICATES_MAX = 100
 
 
-def open_controls(services: Services) -> Controls:
+def open_controls(services: DeploymentParts) -> Controls:
     """The register with every control; nothing runs yet."""
 
     def stamp() -> Stamp:
@@ -87,7 +85,7 @@ def open_controls(services: Services) -> Controls:
     return controls
 
 
-def start_controls(services: Services, url: str) -> None:
+def start_controls(services: DeploymentParts, url: str) -> None:
     """Run what is due from now on, in the owner, whose server listens at ``url``."""
     services.own_calls.url = url
     services.controls.start()
@@ -105,7 +103,7 @@ class DrawnRows:
 class Looks:
     """What the controls read of a deployment."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: DeploymentParts) -> None:
         self._services = services
 
     def scan(self, text: str) -> list[Any]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from roadbed.controls.governance import Approval, Register, model_digest, register_of, unapproved_of
 from roadbed.controls.readiness import Surroundings
 from roadbed.kernel.errors import Conflict, NotFound
 from roadbed.kernel.ids import new_id
-
-if TYPE_CHECKING:
-    from roadbed.server.services import Services
+from roadbed.server.control_parts import DeploymentParts
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -29,7 +26,7 @@ class UnknownRegistered(NotFound):
     code = "governance.unknown_model"
 
 
-async def register(services: Services) -> Register:
+async def register(services: DeploymentParts) -> Register:
     """The register of what serves."""
     rows = await services.database.fetch(
         "SELECT DISTINCT ON (model) model, digest, who, at, note FROM model_approval ORDER BY model, at DESC"
@@ -40,7 +37,7 @@ async def register(services: Services) -> Register:
     return register_of(services.manifest, approvals)
 
 
-async def approve(services: Services, model: str, who: str, note: str, actor: str) -> str:
+async def approve(services: DeploymentParts, model: str, who: str, note: str, actor: str) -> str:
     """Approve a model as it is now; the digest that the approval is bound to."""
     if model not in services.manifest.models:
         known = ", ".join(sorted(services.manifest.models)) or "none"
@@ -54,7 +51,7 @@ async def approve(services: Services, model: str, who: str, note: str, actor: st
     return digest
 
 
-async def require_approval(services: Services, app: str) -> None:
+async def require_approval(services: DeploymentParts, app: str) -> None:
     """Refuse a promotion whose model nobody approved, where the workspace wants that. `ModelUnapproved`."""
     if not services.manifest.governance.require_approval:
         return
@@ -63,7 +60,7 @@ async def require_approval(services: Services, app: str) -> None:
         raise ModelUnapproved(f"{app} cannot be promoted: nobody has approved {', '.join(missing)} as it is")
 
 
-async def surroundings_of(services: Services) -> Surroundings:
+async def surroundings_of(services: DeploymentParts) -> Surroundings:
     """What `readiness` needs beyond the manifest."""
     settings, standing = services.settings, await services.controls.stand(is_fresh=True)
     restored, found = await services.controls.store.last_note("restore"), await register(services)

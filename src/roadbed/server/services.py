@@ -358,11 +358,18 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
-    offered = services.toolbox, knowledge, registry, teams, ledger
-    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
-    services.controls = open_controls(services)
-    releases.before_promote = partial(require_approval, services)
+    await _attach(stack, services, client)
     return services
+
+
+async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamClient) -> None:
+    """What is made over all of the services: MCP, the controls, and who has to approve a promotion."""
+    offered = services.toolbox, services.knowledge, services.registry, services.teams, services.ledger
+    services.mcp = await open_mcp(
+        stack, services.database, services.identity, client, offered, lambda: services.manifest
+    )
+    services.controls = open_controls(services)
+    services.releases.before_promote = partial(require_approval, services)
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:

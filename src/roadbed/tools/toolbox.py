@@ -130,8 +130,7 @@ class ToolBox:
             if trace is not None and span is not None:
                 trace.close_span(span, "cancelled", tool=tool.name, source=tool.source)
             raise
-        if isinstance(outcome, Failed | Refused):
-            outcome = in_safe_words(outcome, self._guard(), tool.label)
+        outcome = self._in_safe_words(outcome, tool)
         code = getattr(outcome, "code", "")
         self._count(tool, type(outcome).__name__.lower(), code, time.perf_counter() - started_s)
         if trace is not None and span is not None:
@@ -202,6 +201,12 @@ class ToolBox:
             log.error("the tool %s returned what is not JSON: %s", tool.name, error)
             return Failed("tools.broken", f"{tool.name} returned what cannot be given on", tool.source, False)
 
+    def _in_safe_words(self, outcome: Any, tool: Tool) -> Any:
+        """A failure's words may be the source's: they pass the guard as a result does."""
+        if isinstance(outcome, Failed | Refused):
+            return in_safe_words(outcome, self._guard(), tool.label)
+        return outcome
+
     async def _provide(self, tool: Tool, request: ToolRequest) -> Outcome:
         try:
             async with asyncio.timeout(request.deadline.remaining_s() + GRACE_S):
@@ -255,8 +260,7 @@ class ToolBox:
         except RoadbedError as error:
             outcome = outcome_of(error, entry.tool)
         finally:
-            if isinstance(outcome, Failed | Refused):
-                outcome = in_safe_words(outcome, self._guard(), entry.tool.label)
+            outcome = self._in_safe_words(outcome, entry.tool)
             await asyncio.shield(self._approvals.end(waiting, outcome))
         return outcome
 
