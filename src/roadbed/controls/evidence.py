@@ -23,6 +23,7 @@ from roadbed.store.database import Database
 KEPT: Final = timedelta(days=2557)
 EXPORTED_MAX: Final = 2_000
 VERSION: Final = 1
+CHANNEL: Final = "roadbed_control_run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,14 @@ class EvidenceStore:
             *(start, control, EXPORTED_MAX),
         )
         return [_evidence(row) for row in reversed(rows)]
+
+    async def order(self, control: str) -> None:
+        """Ask the owner to run a control."""
+        await self._database.notify(CHANNEL, control)
+
+    async def on_order(self, callback: Callable[[str | None], None]) -> Any:
+        """Be told of what is asked for; close the subscription in the end."""
+        return await self._database.listen(CHANNEL, callback)
 
     async def forget_old(self) -> None:
         """Remove what is older than `KEPT`."""

@@ -27,6 +27,8 @@ log = logging.getLogger("roadbed.controls")
 RUN_S_MAX: Final = 240.0
 FIRST_S: Final = 90.0
 LOOK_S: Final = 30.0
+ORDERS_MAX: Final = 32
+ORDER_LOOK_S: Final = 0.2
 JITTER_SHARE: Final = 0.1
 STANDING_KEPT_S: Final = 5.0
 
@@ -36,6 +38,13 @@ class UnknownControl(NotFound):
 
     code = "controls.unknown"
     hint = "`roadbed controls list` shows them"
+
+
+class OwnerSilent(Unavailable):
+    """The process that owns the deployment did not run a control in time."""
+
+    code = "controls.owner_silent"
+    hint = "look whether `roadbed up` still runs; it runs every control by its period"
 
 
 class Recorder(Protocol):
@@ -86,6 +95,9 @@ class Controls:
         self._told: dict[str, Standing] = {}
         self._kept: tuple[float, list[Stands]] = (0.0, [])
         self._task: asyncio.Task[None] | None = None
+        self._is_owner = False
+        self._orders: set[asyncio.Task[Evidence]] = set()
+        self._subscription: Any = None
         metrics.declare("roadbed_control_failed", "gauge", "1 while a control fails, is invalid or stale", "control")
         metrics.declare("roadbed_control_runs_total", "counter", "runs of controls", "control", "outcome")
 
@@ -98,13 +110,20 @@ class Controls:
         """The controls in their order."""
         return list(self._controls.values())
 
-    def start(self) -> None:
-        """Run what is due from now on."""
+    async def start(self) -> None:
+        """Run what is due from now on, and what other processes ask for."""
+        self._is_owner = True
+        self._subscription = await self.store.on_order(self._ordered)
         self._task = asyncio.create_task(self._loop(), name="controls")
         self._task.add_done_callback(_report_crash)
 
     async def close(self) -> None:
         """Stop; a run under way is given up."""
+        for task in self._orders:
+            task.cancel()
+        await asyncio.gather(*self._orders, return_exceptions=True)
+        if self._subscription is not None:
+            await self._subscription.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -112,10 +131,12 @@ class Controls:
     # -- running ------------------------------------------------------------------------------------------------------
 
     async def run(self, control_id: str) -> Evidence:
-        """Run one control now, after the one that runs. `UnknownControl`, `Unavailable`."""
+        """Run one control now, after the one that runs; in the owner, whoever asks. `UnknownControl`, `Unavailable`."""
         control = self._controls.get(control_id)
         if control is None:
             raise UnknownControl(f"there is no control {control_id[:100]!r}")
+        if not self._is_owner:
+            return await self._ask_owner(control)
         async with self._one_at_a_time:
             began = datetime.now(UTC)
             result = await _result_of(control)
@@ -128,6 +149,31 @@ class Controls:
         self._kept = (0.0, [])
         await self._tell(control.id, result.outcome, result.summary)
         return kept
+
+    def _ordered(self, control_id: str | None) -> None:
+        """Another process asks for a run."""
+        if control_id in self._controls and len(self._orders) < ORDERS_MAX:
+            task = asyncio.create_task(self.run(control_id), name=f"control {control_id}")
+            self._orders.add(task)
+            task.add_done_callback(self._order_ended)
+
+    def _order_ended(self, task: asyncio.Task[Evidence]) -> None:
+        self._orders.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s left no evidence (%s)", task.get_name(), type(error).__name__)
+
+    async def _ask_owner(self, control: Control) -> Evidence:
+        """Have the owner run a control, and wait for its evidence."""
+        before = (await self.store.newest()).get(control.id)
+        await self.store.order(control.id)
+        deadline = time.monotonic() + RUN_S_MAX
+        while time.monotonic() < deadline:
+            last = (await self.store.newest()).get(control.id)
+            if last is not None and (before is None or last.id != before.id):
+                self._kept = (0.0, [])
+                return last
+            await asyncio.sleep(ORDER_LOOK_S)
+        raise OwnerSilent(f"the process that owns the deployment did not run {control.id}")
 
     async def _loop(self) -> None:
         await asyncio.sleep(FIRST_S * random.uniform(1.0, 1.0 + JITTER_SHARE))

@@ -85,10 +85,10 @@ def open_controls(services: DeploymentParts) -> Controls:
     return controls
 
 
-def start_controls(services: DeploymentParts, url: str) -> None:
+async def start_controls(services: DeploymentParts, url: str) -> None:
     """Run what is due from now on, in the owner, whose server listens at ``url``."""
     services.own_calls.url = url
-    services.controls.start()
+    await services.controls.start()
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ async def _serve(services: Services, server: Serves, address: Address, say: Say)
         return
     settle_memory()
     record = await _write_cli_file(services, address)
-    start_controls(services, address.url)
+    await start_controls(services, address.url)
     try:
         await _announce(services, address, say)
         following = asyncio.create_task(_follow_first_ingest(services, address, say), name="first-ingest")

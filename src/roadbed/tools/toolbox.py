@@ -201,7 +201,7 @@ class ToolBox:
             log.error("the tool %s returned what is not JSON: %s", tool.name, error)
             return Failed("tools.broken", f"{tool.name} returned what cannot be given on", tool.source, False)
 
-    def _in_safe_words(self, outcome: Any, tool: Tool) -> Any:
+    def _in_safe_words(self, outcome: Outcome, tool: Tool) -> Outcome:
         """A failure's words may be the source's: they pass the guard as a result does."""
         if isinstance(outcome, Failed | Refused):
             return in_safe_words(outcome, self._guard(), tool.label)
@@ -260,7 +260,8 @@ class ToolBox:
         except RoadbedError as error:
             outcome = outcome_of(error, entry.tool)
         finally:
-            outcome = self._in_safe_words(outcome, entry.tool)
+            if outcome is not None:
+                outcome = self._in_safe_words(outcome, entry.tool)
             await asyncio.shield(self._approvals.end(waiting, outcome))
         return outcome
 
