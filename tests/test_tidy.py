@@ -49,6 +49,7 @@ BANNED_FILE_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", 
 # Files at a boundary, where any error of the code behind it must become an answer, a recorded failure or a log line.
 BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "knowledge/parse/dispatch.py": "around format libraries: whatever a hostile file does to one is a recorded failure",
+    "controls/register.py": "around a control: one that breaks has an invalid result, and the others go on",
     "server/mcp.py": "around an offering: a client gets an error of the protocol, without the text of what failed",
     "tools/toolbox.py": "around a provider: a model gets an outcome whatever fails behind a tool",
     "ledger/ledger.py": "around one finished trace: what cannot be told of it is lost alone, the writer goes on",

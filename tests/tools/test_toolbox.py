@@ -169,6 +169,21 @@ async def test_what_a_provider_raises_is_an_outcome(box: Box) -> None:
     assert "hunter2" not in outcome.message
 
 
+async def test_the_words_of_a_failure_hold_no_secret(box: Box) -> None:
+    secret = "sk-proj-" + "aB3dE5gH7jK9mN1pQ2rS"
+
+    async def run(request: ToolRequest) -> Failed | Refused:
+        words = f"the source would not take {secret}"
+        return Refused("s.refused", words) if request.arguments else Failed("s.away", words, "s", True)
+
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    box.toolbox.take([Tool("leaky", "d", "s", run, input_schema=schema)])
+    for outcome in (await box.call("leaky"), await box.call("leaky", a="b")):
+        assert isinstance(outcome, Failed | Refused)
+        assert outcome.message.startswith("the source would not take")
+        assert secret not in outcome.message
+
+
 async def test_a_slow_tool_ends_within_its_share(box: Box) -> None:
     async def run(request: ToolRequest) -> Ok:
         await asyncio.Event().wait()

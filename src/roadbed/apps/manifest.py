@@ -42,3 +42,14 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`")] = ""
     output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`")] = ""
     concurrency: Annotated[Slots | None, Meta(description="most requests at a time")] = None
+    owner: Annotated[
+        str, Meta(max_length=200, description="who answers for it: a person or a team, with an address")
+    ] = ""
+    purpose: Annotated[str, Meta(max_length=500, description="what it may be used for, in a sentence")] = ""
+    risk: Annotated[
+        Literal["", "minimal", "limited", "high"], Meta(description="its class of risk under the EU AI Act, as judged")
+    ] = ""
+    runbook: Annotated[str, Meta(max_length=500, description="address or file of what to do when it fails")] = ""
+    review_by: Annotated[
+        str, Meta(pattern=r"^$|^\d{4}-\d{2}-\d{2}$", description="day by which somebody looks at it again")
+    ] = ""

@@ -88,6 +88,7 @@ class AppRegistry:
         self._folder = folder
         self._local: Mapping[str, Route] = {}
         self._declared: Mapping[str, Route] = {}
+        self._hidden: Mapping[str, ServedApp | Route] = {}
         self.served = Served({}, {}, None)
 
     def take(self, live: Mapping[str, Release]) -> None:
@@ -119,6 +120,12 @@ class AppRegistry:
         """Take the routes of local engines that answer just now; they serve while the manifest declares no model."""
         self._local = dict(routes)
         self._swap(self.served.apps, self.served.routes_release)
+
+    def hide(self, releases: Mapping[str, Release]) -> None:
+        """Serve these beside the rest, to callers who name them, and list them nowhere. An empty mapping ends that."""
+        routes = self._routes(releases[ROUTES]) if ROUTES in releases else {}
+        apps = {name: self._build(name, release) for name, release in releases.items() if name != ROUTES}
+        self._hidden = {**routes, **apps}
 
     def _swap(self, apps: Mapping[str, ServedApp], routes_release: Release | None) -> None:
         routes = self._declared or self._local
@@ -180,7 +187,7 @@ class AppRegistry:
     def find(self, model: str) -> ServedApp | Route:
         """The app or route of this name. Raises `UnknownModel`, which lists what there is."""
         served = self.served
-        found = served.apps.get(model) or served.routes.get(model)
+        found = served.apps.get(model) or served.routes.get(model) or self._hidden.get(model)
         if found is None:
             known = sorted({*served.apps, *served.routes})
             hint = nearest(model, known) or f"known models: {', '.join(known[:NAMES_LISTED_MAX]) or 'none yet'}"

@@ -23,6 +23,7 @@ from roadbed.kernel.errors import RoadbedError
 
 SUMMARY = "Generate the reference pages from the code."
 EXAMPLE = "  roadbed docs generate docs/reference\n  roadbed docs generate docs/reference --check"
+CONTROL_MAP = "../security/control-map.md"
 NOTICE = "<!-- Made by `make docs` from the code. Edit the code, not this page. -->\n"
 
 
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when the pages were written, or are up to date; 1 when --check finds one that is not."""
     stale = []
-    for name, text in pages().items():
+    for name, text in {**pages(), **beside()}.items():
         path = arguments.folder / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
@@ -47,6 +48,14 @@ def run(arguments: argparse.Namespace) -> int:
     verb = "out of date" if arguments.check else "written"
     print(f"{verb}: {', '.join(stale)}" if stale else "every page is up to date")
     return EXIT_FAILED if stale and arguments.check else EXIT_OK
+
+
+def beside() -> dict[str, str]:
+    """Generated pages that stand in other folders of ``docs``, relative to the reference."""
+    from roadbed.controls.control_map_page import control_map_page
+    from roadbed.controls.frameworks import control_map
+
+    return {CONTROL_MAP: control_map_page(control_map())}
 
 
 def pages() -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from roadbed.cli.connection import add_arguments, connect
+from roadbed.cli.connection import add_arguments, connect, escape
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json, print_table
 from roadbed.kernel.config import nearest
@@ -16,14 +16,14 @@ from roadbed.kernel.errors import ConfigError
 
 SUMMARY = "List models with their health, or add a provider's model to roadbed.yaml."
 EXAMPLE = (
-    "  roadbed models list\n  roadbed models add openai\n"
+    "  roadbed models list\n  roadbed models add openai\n  roadbed models approve openai --by 'Ada, CISO'\n"
     "  roadbed models add anthropic --model claude-haiku-4-5 --app helpdesk --print"
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|add|approve")
     add_arguments(actions.add_parser("list", help="routes, their endpoints, local engines, keys that are not used"))
     add = actions.add_parser("add", help="write a provider's model into the manifest, and show the change")
     add.add_argument("provider", help="openai, anthropic, google, mistral, groq, together, deepseek or openrouter")
@@ -33,11 +33,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--workspace", default=".", type=Path, help="the folder of roadbed.yaml (default: this one)")
     add.add_argument("--print", action="store_true", dest="only_print", help="show the change, write nothing")
     add.add_argument("--json", action="store_true", help="print JSON")
+    approve = actions.add_parser("approve", help="approve a model as it is: its endpoints and where they are")
+    approve.add_argument("name")
+    approve.add_argument("--by", required=True, help="who approves it")
+    approve.add_argument("--note", default="", help="why, in a line")
+    add_arguments(approve)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """``list`` asks the server; ``add`` changes the file, which a running server follows."""
+    """``list`` and ``approve`` ask the server; ``add`` changes the file, which a running server follows."""
+    if arguments.action == "approve":
+        return _approve(arguments)
     return _add(arguments) if arguments.action == "add" else _list(arguments)
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    order = {"by": arguments.by, "note": arguments.note}
+    done = connect(arguments).call("POST", f"/api/governance/models/{escape(arguments.name)}/approve", order)
+    print_json(done) if arguments.json else print(f"{done['model']} is approved as it is ({done['digest'][:12]})")
+    return EXIT_OK
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 COSTS = Entry("Costs", "/console/costs", "c", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
+COMPLIANCE = Entry("Compliance", "/console/compliance", "e", "Watch")
 AUDIT = Entry("Audit", "/console/audit", "u", "Watch")
 
 
@@ -71,6 +72,8 @@ class Menu:
                 shown.append(RELEASES)
             if await self._traces():
                 shown += [TRACES, COSTS]
+            if services.controls is not None:
+                shown.append(COMPLIANCE)
             shown += [KEYS, AUDIT]
         return shown
 

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from roadbed.console.ask import ask_routes
 from roadbed.console.audit import audit_routes
+from roadbed.console.compliance import compliance_routes
 from roadbed.console.costs import cost_routes
 from roadbed.console.csp import STATIC_KEEP, protect
 from roadbed.console.documents import document_routes
@@ -68,5 +69,6 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *cost_routes(console),
         *key_routes(console),
         *audit_routes(console),
+        *compliance_routes(console),
         Route("/console/{rest:path}", no_page),
     ]

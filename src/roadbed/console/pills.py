@@ -54,6 +54,20 @@ _DOCUMENTS = {
 }
 
 
+_CONTROLS = {
+    "pass": Pill("good", "✓", "holds"),
+    "fail": Pill("bad", "×", "failed"),
+    "invalid": Pill("bad", "?", "could not look"),
+    "stale": Pill("bad", "!", "stale"),
+    "waiting": Pill("plain", "…", "not run yet"),
+}
+
+
+def control_pill(standing: str) -> Pill:
+    """How a control stands."""
+    return _CONTROLS[standing]
+
+
 def rung_pill(rung: str) -> Pill:
     """The rung of an answer."""
     return _RUNGS.get(rung, Pill("plain", "–", rung or "no answer"))

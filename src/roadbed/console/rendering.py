@@ -72,6 +72,7 @@ class Templates:
             endpoint_pill=pills.endpoint_pill,
             budget_pill=pills.budget_pill,
             connection_pill=pills.connection_pill,
+            control_pill=pills.control_pill,
         )
         self._environment.globals.update(static=static.address, link=link)
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
+from roadbed.controls.evidence import Evidence
+from roadbed.controls.register import Stands
 from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
 from roadbed.gateway.view import EndpointView
@@ -295,6 +297,22 @@ class ToolsView(Protocol):
         ...
 
 
+class ControlsView(Protocol):
+    """What the page needs of `controls.register.Controls`."""
+
+    async def stand(self, *, is_fresh: bool = False) -> list[Stands]:
+        """How every control stands."""
+
+    async def failed(self) -> list[Stands]:
+        """Those that do not hold."""
+
+    async def history(self, start: datetime | None, control: str = "") -> list[Evidence]:
+        """Evidence, oldest first."""
+
+    async def run(self, control_id: str) -> Evidence:
+        """Run one now."""
+
+
 class OrderEndpoint(Protocol):
     """Tells an endpoint something by hand, in every process that serves."""
 
@@ -346,3 +364,4 @@ class ConsoleServices:
     behind_proxy: bool = False
     tools: ToolsView | None = None
     oidc: Oidc | None = None
+    controls: ControlsView | None = None

@@ -212,9 +212,15 @@ class Console:
             "form_token": self.services.sessions.form_token(visit.cookie) if visit is not None else "",
             "is_admin": visit is not None and visit.principal.is_admin,
             "is_auditor": visit is not None and visit.is_auditor,
+            "failed_controls": await self._failed_controls(visit),
         }
         body = self.templates.render(page.template, {**frame, **page.context})
         return Response(body, status_code=page.status, media_type="text/html")
+
+    async def _failed_controls(self, visit: Visit | None) -> list[Any]:
+        """What the banner of every page names, for those who may know."""
+        controls = self.services.controls
+        return await controls.failed() if controls is not None and visit is not None and visit.is_auditor else []
 
     async def failed(self, request: Request, error: RoadbedError) -> Response:
         """An error as a page."""

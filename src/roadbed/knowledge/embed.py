@@ -190,6 +190,7 @@ class EmbeddingWorker:
         self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
         self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-ingest", initializer=_yield_to_queries)
         self._queries_waiting = 0
+        self.heard: list[str] | None = None  # every text while a control listens
 
     @property
     def digest(self) -> str:
@@ -211,6 +212,8 @@ class EmbeddingWorker:
         if self._queries_waiting >= QUERIES_WAITING_MAX:
             raise EmbedderBusy(f"{self._queries_waiting} queries wait for the embedding model", retry_after_s=1.0)
         self._queries_waiting += 1
+        if self.heard is not None:
+            self.heard.append(text)
         try:
             rows = await asyncio.get_running_loop().run_in_executor(self._queries, self.embedder.embed, [text])
         finally:
@@ -223,6 +226,8 @@ class EmbeddingWorker:
         Raises :class:`EmbeddingNotFinite` with positions in ``texts``; no vector of the call is then usable.
         """
         loop = asyncio.get_running_loop()
+        if self.heard is not None:
+            self.heard.extend(texts)
         pieces = [np.zeros((0, self.dimensions), dtype=np.float32)]
         for start in range(0, len(texts), DOCUMENT_PIECE_TEXTS):
             piece = list(texts[start : start + DOCUMENT_PIECE_TEXTS])

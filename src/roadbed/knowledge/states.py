@@ -74,7 +74,7 @@ class CollectionStats:
 
 
 async def source_states(database: Any, watched: Container[str]) -> list[SourceState]:
-    """All declared sources by name."""
+    """All declared sources by name; those that begin with ``_`` are the deployment's own, and not listed."""
     rows = await database.fetch(
         """
         SELECT s.*, count(d.id) FILTER (WHERE d.state = 'indexed') AS indexed,
@@ -82,7 +82,8 @@ async def source_states(database: Any, watched: Container[str]) -> list[SourceSt
                count(d.id) FILTER (WHERE d.state = 'failed') AS failed,
                count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $1)) AS recent,
                ARRAY(SELECT group_name FROM acl_member a WHERE a.acl_id = s.acl_id) AS groups
-        FROM source s LEFT JOIN document d ON d.source = s.name WHERE s.is_declared GROUP BY s.name ORDER BY s.name
+        FROM source s LEFT JOIN document d ON d.source = s.name WHERE s.is_declared
+        AND NOT starts_with(s.name, '_') GROUP BY s.name ORDER BY s.name
         """,
         RATE_WINDOW_S,
     )
@@ -155,7 +156,7 @@ async def collection_stats(database: Any) -> list[CollectionStats]:
                (SELECT count(DISTINCT c.document_id) FROM chunk c JOIN generation g ON g.id = c.generation
                 WHERE g.collection = k.name AND g.state = 'building') AS built,
                EXISTS (SELECT FROM generation g WHERE g.collection = k.name AND g.state = 'building') AS is_building
-        FROM collection k WHERE k.is_declared ORDER BY k.name
+        FROM collection k WHERE k.is_declared AND NOT starts_with(k.name, '_') ORDER BY k.name
         """
     )
     return [

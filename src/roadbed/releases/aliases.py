@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -76,6 +76,7 @@ class Releases:
         self._refreshing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.before_promote: Callable[[str], Awaitable[None]] | None = None
 
     @property
     def live(self) -> Mapping[str, Release]:
@@ -147,7 +148,11 @@ class Releases:
         return moves
 
     async def promote(self, app: str, digest: str | None, *, actor: str, reason: str = "") -> AliasMove:
-        """Make a release live (the candidate when no digest is given) and end a hold. Raises `NoSuchRelease`."""
+        """Make a release live (the candidate when no digest is given) and end a hold. Raises `NoSuchRelease`, and
+        whatever ``before_promote`` refuses it with.
+        """
+        if self.before_promote is not None:
+            await self.before_promote(app)
         async with self._database.transaction() as connection:
             generation = await self._next_generation(connection)
             aliases = await self._aliases(connection)

@@ -22,6 +22,8 @@ from roadbed.releases.workspace import Workspace
 RELEASE_SCHEMA = 1
 _LIMITS = frozenset({"budget", "rate", "tokens", "input_tokens", "output_tokens", "concurrency"})
 """Settings that bound use and are no part of a release: a rollback must not bring old limits back."""
+_ANSWERED_FOR = frozenset({"owner", "purpose", "risk", "runbook", "review_by"})
+"""Settings that say who answers for an app. They change nothing that it does, so they make no new release."""
 ROUTES = "_routes"
 
 
@@ -56,7 +58,7 @@ def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:
 
 
 def _pinned(config: msgspec.Struct) -> dict[str, Any]:
-    return {name: value for name, value in msgspec.to_builtins(config).items() if name not in _LIMITS}
+    return {name: value for name, value in msgspec.to_builtins(config).items() if name not in _LIMITS | _ANSWERED_FOR}
 
 
 def seal(app: str, document: Mapping[str, Any]) -> Release:

@@ -24,6 +24,14 @@ NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 
+class GovernanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What has to be approved before it serves."""
+
+    require_approval: Annotated[
+        bool, Meta(description="whether an app is promoted only when its model was approved as it is")
+    ] = False
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One workspace."""
 
@@ -43,6 +51,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     traces: Annotated[TracesConfig, Meta(description="what is kept of requests")] = TracesConfig()
     audit: Annotated[AuditConfig, Meta(description="the tamper-evident record")] = AuditConfig()
     retention: Annotated[RetentionConfig, Meta(description="how long what is stored stays")] = RetentionConfig()
+    governance: Annotated[GovernanceConfig, Meta(description="who has to approve what")] = GovernanceConfig()
     auto_promote: Annotated[
         bool | None, Meta(description="whether a saved change goes live; yes with the embedded database when left out")
     ] = None

@@ -26,6 +26,7 @@ from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
+from roadbed.server.control_routes import control_routes
 from roadbed.server.documents import document_routes
 from roadbed.server.erasure_routes import erasure_routes
 from roadbed.server.guard_scan import ENVELOPE_BYTES_MAX, guard_routes
@@ -115,6 +116,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *access_routes(services),
         *scim_routes(services),
         *erasure_routes(services),
+        *control_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
         *tool_routes(services),

@@ -42,6 +42,7 @@ class Deployment(msgspec.Struct, frozen=True, tag=True):
     running: int = 0
     orders: tuple[EndpointOrder, ...] = ()
     policies: dict[str, str] = {}
+    canary: str = ""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

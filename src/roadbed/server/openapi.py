@@ -18,6 +18,7 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.access_operations import ACCESS_OPERATIONS
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
+from roadbed.server.control_operations import CONTROL_OPERATIONS
 from roadbed.server.documents import TextDocument
 from roadbed.server.guard_scan import ScanOrder
 from roadbed.server.openai import VectorStoreQuery
@@ -267,6 +268,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     *AUDIT_OPERATIONS,
     *ACCESS_OPERATIONS,
+    *CONTROL_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

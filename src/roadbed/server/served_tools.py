@@ -8,6 +8,7 @@ from pathlib import Path
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
+from roadbed.server.canary_objects import canary_tool
 from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
 from roadbed.sources.health import SourceHealth
@@ -77,6 +78,7 @@ class ServedTools:
         others = [
             *self.reached.tools(sources, manifest.tools),
             *upstream_tools(sources, lock, self.upstreams),
+            canary_tool(),
         ]
         return build_tools(sources, manifest.tools, self.sources, self.key, others, states=self.states)
 

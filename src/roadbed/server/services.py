@@ -15,10 +15,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 
 from roadbed.apps.registry import AppRegistry, ServedApp
+from roadbed.controls.register import Controls
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.orders import EndpointOrder, OrderName
 from roadbed.gateway.prices import shipped_prices
@@ -43,10 +45,14 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
+from roadbed.server.canary_ground import HttpCaller
+from roadbed.server.canary_objects import canary_releases, with_own
+from roadbed.server.controls import open_controls
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
+from roadbed.server.governance import require_approval
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
@@ -123,6 +129,9 @@ class Services:
     is_draining: bool = False
     orders: EndpointOrders = field(default_factory=EndpointOrders)
     mcp: McpParts = field(init=False)
+    controls: Controls = field(init=False)
+    own_calls: HttpCaller = field(init=False)
+    canary: str = ""
 
     @property
     def manifest(self) -> Manifest:
@@ -143,7 +152,7 @@ class Services:
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
-        declared = self.manifest.auto_promote
+        declared = False if self.manifest.governance.require_approval else self.manifest.auto_promote
         return self.settings.is_embedded if declared is None else declared
 
     def problem(self) -> str | None:
@@ -195,7 +204,7 @@ class Services:
         await self.tools.take(manifest)
         if self.settings.workers > 1:
             await self.sources.make_embedded()
-        await self.knowledge.configure(manifest.sources, manifest.collections)
+        await self.knowledge.configure(*with_own(manifest))
         self.knowledge.watch()
         await self.engines.want(not manifest.models)
         self.workspace = workspace
@@ -205,6 +214,11 @@ class Services:
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
+
+    def show_canary(self, url: str) -> None:
+        """Serve the canary control's own objects by the model server at ``url``; none when it is empty."""
+        self.canary = url
+        self.registry.hide(canary_releases(url) if url else {})
 
     def deployment(self, running: int) -> Deployment:
         """What the processes that serve have to agree on with their owner, of whom ``running`` run."""
@@ -216,6 +230,7 @@ class Services:
             running=running,
             orders=self.orders.all(),
             policies=self.workspace.policies,
+            canary=self.canary,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -236,8 +251,10 @@ class Services:
             )
             self.exporter.configure(collector_of(manifest, self.workspace.folder))
             await self.tools.take(manifest)
-            await self.knowledge.configure(manifest.sources, manifest.collections, owns_ingest=False)
+            await self.knowledge.configure(*with_own(manifest), owns_ingest=False)
             self.workspace = replace(self.workspace, manifest=manifest)
+        if deployment.canary != before.canary:
+            self.show_canary(deployment.canary)
         self.orders.obey(deployment.orders, self.gateway.obey, is_first=is_first)
         self.knowledge.note_watched(deployment.watched)
         await self.engines.agree(deployment.engines)
@@ -254,6 +271,7 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         await services.take(workspace)
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
+        stack.push_async_callback(services.controls.close)
         services.follower = WorkspaceFollower(workspace, services.take)
         services.follower.start()
         stack.push_async_callback(services.follower.close)
@@ -340,9 +358,18 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
-    offered = services.toolbox, knowledge, registry, teams, ledger
-    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.workspace)
+    await _attach(stack, services, client)
     return services
+
+
+async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamClient) -> None:
+    """What is made over all of the services: MCP, the controls, and who has to approve a promotion."""
+    offered = services.toolbox, services.knowledge, services.registry, services.teams, services.ledger
+    services.mcp = await open_mcp(
+        stack, services.database, services.identity, client, offered, lambda: services.workspace
+    )
+    services.controls = open_controls(services)
+    services.releases.before_promote = partial(require_approval, services)
 
 
 async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:

@@ -25,6 +25,7 @@ from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
+from roadbed.server.controls import start_controls
 from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, open_services
 from roadbed.server.settings import Settings, check_settings, default_state
@@ -119,6 +120,7 @@ async def _serve(services: Services, server: Serves, address: Address, say: Say)
         return
     settle_memory()
     record = await _write_cli_file(services, address)
+    await start_controls(services, address.url)
     try:
         await _announce(services, address, say)
         following = asyncio.create_task(_follow_first_ingest(services, address, say), name="first-ingest")

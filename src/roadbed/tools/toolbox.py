@@ -138,6 +138,7 @@ class ToolBox:
             if trace is not None and span is not None:
                 trace.close_span(span, "cancelled", tool=tool.name, source=tool.source)
             raise
+        outcome = guarded_words(outcome, self._guard(), principal.team)
         code = getattr(outcome, "code", "")
         self._count(tool, type(outcome).__name__.lower(), code, time.perf_counter() - started_s)
         if trace is not None and span is not None:
@@ -145,7 +146,7 @@ class ToolBox:
             facts = {"tool": tool.name, "source": tool.source, "effect": tool.effect, "code": code}
             is_cut = isinstance(outcome, Ok) and outcome.is_truncated
             trace.close_span(span, status, **facts, rows=rows, bytes=size, is_truncated=is_cut, is_tainted=is_tainted)
-        return guarded_words(outcome, self._guard(), principal.team)
+        return outcome
 
     # -- the rules, in order ------------------------------------------------------------------------------------------
 
@@ -266,6 +267,8 @@ class ToolBox:
         except RoadbedError as error:
             outcome = outcome_of(error, entry.tool)
         finally:
+            if outcome is not None:
+                outcome = guarded_words(outcome, self._guard(), waiting.principal().team)
             await asyncio.shield(self._approvals.end(waiting, outcome))
         return outcome
 

@@ -1,0 +1,269 @@
+"""The canary control: plants synthetic persons and secrets through each real path and searches every sink for them.
+
+Real requests over real HTTP, by a key of its own, to routes and apps that nobody else sees, answered by a model server
+of its own on this machine (`loopback.py`): what reaches it is what would leave. A value outside the places where policy
+keeps it fails the control with the place. Each run also plants values on purpose; when the search does not find those,
+or a path did not answer, the run is invalid. It costs nothing, and takes back what it made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import logging
+import time
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from roadbed.controls.canary_policy import SELF_TEST, is_allowed
+from roadbed.controls.control import Fact, Result, judged
+from roadbed.controls.loopback import BREAK_WORD, REFUSE_WORD, Loopback
+from roadbed.controls.planted import Run
+from roadbed.controls.searching import Hit, Searcher
+from roadbed.controls.sinks import LogCapture, Sinks, captured_log
+
+plant_log = logging.getLogger("roadbed.controls.plant")
+plant_log.propagate = False  # heard by the capture, shown to nobody
+plant_log.setLevel(logging.INFO)
+
+HOUR_S: Final = 3600.0
+READ_S: Final = 60.0
+SETTLE_S: Final = 15.0
+LOOK_S: Final = 0.1
+TRACES_MAX: Final = 100
+REMOTE, LOCAL, ASKING, QUOTING, SEARCHING = (
+    "_canary-remote", "_canary-local", "_canary-ask", "_canary-quote", "_canary-search",
+)  # fmt: skip
+EMBEDDING, RERANKING, FAILING = "_canary-embed", "_canary-rerank", "_canary-failing"
+COLLECTION = "_canary"
+TOOL = "_canary_echo"
+LARGE: Final = "A long text that says nothing. " * 4_500  # above what is looked at on the event loop
+
+
+class Ground(Protocol):
+    """Where the canary stands: its own objects in the deployment, and real calls to it. ``server/`` gives it."""
+
+    heard: list[str]
+
+    async def open(self, url: str) -> None:
+        """Make the objects, served by the model server at ``url``."""
+
+    async def close(self) -> None:
+        """Take everything back."""
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """A request over HTTP by the canary's own key."""
+
+    async def add_document(self, name: str, text: str) -> str:
+        """Upload a document; its id."""
+
+    async def state_of(self, document_id: str) -> str:
+        """``indexed``, ``failed`` or ``pending``."""
+
+    async def plant(self, text: str) -> None:
+        """Store a text in a table, for the search to find; `close` removes it."""
+
+    def note(self, resource: str, detail: str) -> None:
+        """Record something in the audit that holds texts which a person wrote."""
+
+    async def note_by_hand(self, text: str) -> None:
+        """Keep a note as people write them about drills."""
+
+    async def settle(self, requests: int) -> None:
+        """Return when so many of the canary's requests are in the records."""
+
+
+class Step(msgspec.Struct):
+    """One path that was taken: what came back."""
+
+    name: str
+    status: int
+    body: bytes
+    wanted: tuple[int, ...] = (200,)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it went as it should."""
+        return self.status in self.wanted
+
+
+class CanaryControl:
+    """The control. ``folder`` is a folder of the state that may be written."""
+
+    id = "canary"
+    title = "Planted persons and secrets come out masked in every sink"
+    period_s = HOUR_S
+
+    def __init__(self, ground: Ground, sinks: Sinks, folder: Path) -> None:
+        self._ground = ground
+        self._sinks = sinks
+        self._folder = folder
+
+    async def run(self) -> Result:
+        """Plant, search, judge, clean up."""
+        run, began = Run(), time.monotonic()
+        plant_file = self._folder / f"canary-{run.mark[:4]}.tmp"
+        with captured_log() as captured:
+            async with Loopback() as loopback:
+                loopback.told = run.both("told")
+                await self._sinks.begin()
+                try:
+                    await self._ground.open(loopback.url)
+                    steps = await self._walk(run)
+                    searcher = await self._searched(run, steps, loopback, captured, plant_file)
+                finally:
+                    await asyncio.to_thread(plant_file.unlink, missing_ok=True)
+                    await self._ground.close()
+        return self._judge(run, steps, searcher, loopback, time.monotonic() - began)
+
+    # -- planting -----------------------------------------------------------------------------------------------------
+
+    async def _walk(self, run: Run) -> list[Step]:
+        document = (
+            f"# Thistledown terms {run.secret('title')}\n\n"
+            f"The thistledown fee of 35 % was agreed with {run.person('document')} in March.\n\n"
+            f"The account key of the thistledown office is {run.secret('document')} until April.\n"
+        )
+        document_id = await self._ground.add_document(f"thistledown-{time.time_ns()}.md", document)
+        state = await until_read(self._ground, document_id)
+        steps = [Step("document", 200 if state == "indexed" else 500, state.encode())]
+        calls = 0
+        for name, path, body, wanted in self._requests(run):
+            status, answer = await self._ground.call("POST", path, body)
+            steps.append(Step(name, status, answer, wanted))
+            calls += path.startswith("/v1") or "/tools/" in path
+        self._ground.note(f"a note on {run.person('record')}", f"for {run.person('record')}")
+        await self._ground.note_by_hand(f"restored by {run.both('note')}")
+        await self._ground.settle(calls)
+        return steps + await self._read_back()
+
+    def _requests(self, run: Run) -> list[tuple[str, str, dict[str, Any], tuple[int, ...]]]:
+        ok, refused = (200,), (400, 422, 502, 503)
+        chat, question = "/v1/chat/completions", "What is the thistledown fee?"
+
+        def said(path: str, words: str = "Write to") -> list[dict[str, str]]:
+            return [{"role": "user", "content": f"{words} {run.both(path)}."}]
+
+        def large(path: str) -> list[dict[str, str]]:
+            return [{"role": "user", "content": f"Write to {run.both(path)}. {LARGE}"}]
+
+        def chatted(model: str, path: str, words: str = "Write to", **more: Any) -> dict[str, Any]:
+            return {"model": model, "messages": said(path, words), **more}
+
+        clean = {"model": REMOTE, "messages": [{"role": "user", "content": "Say something."}]}
+        message = {"model": REMOTE, "max_tokens": 200, "messages": said("messages")}
+        embed = {"model": EMBEDDING, "input": [run.both("embeddings")], "user": run.both("embeddings-user")}
+        rerank = {"model": RERANKING, "query": run.both("rerank-query"), "documents": [run.both("rerank"), "other"]}
+        tool = f"/api/tools/{TOOL}/call"
+        return [
+            ("chat", chat, chatted(REMOTE, "chat"), ok),
+            ("chat-stream", chat, chatted(REMOTE, "chat-stream", stream=True), ok),
+            ("chat-clean", chat, clean, ok),
+            ("chat-clean-stream", chat, {**clean, "stream": True}, ok),
+            ("chat-large", chat, {"model": REMOTE, "messages": large("chat-large")}, ok),
+            (
+                "responses-large",
+                "/v1/responses",
+                {"model": REMOTE, "input": large("responses-large")[0]["content"]},
+                ok,
+            ),
+            ("chat-local", chat, chatted(LOCAL, "chat-local"), ok),
+            ("provider-error", chat, chatted(REMOTE, "provider-error", f"{REFUSE_WORD} for"), refused),
+            ("responses", "/v1/responses", {"model": REMOTE, "input": f"Write to {run.both('responses')}."}, ok),
+            ("messages", "/v1/messages", message, ok),
+            ("embeddings", "/v1/embeddings", embed, ok),
+            ("rerank", "/v1/rerank", rerank, ok),
+            ("ask", chat, chatted(ASKING, "ask", f"{question} Tell"), ok),
+            ("ask-stream", chat, chatted(ASKING, "ask-stream", f"{question} Tell", stream=True), ok),
+            ("quote", chat, chatted(QUOTING, "quote", f"{question} {BREAK_WORD}"), ok),
+            ("search-app", chat, chatted(SEARCHING, "search-app", question), ok),
+            ("search", "/api/search", {"query": f"{question} {run.both('search')}", "collections": [COLLECTION]}, ok),
+            ("tool", tool, {"arguments": {"text": run.both("tool")}}, ok),
+            ("tool-error", tool, {"arguments": {"text": run.both("tool-error"), "fails": True}}, (503,)),
+        ]
+
+    async def _read_back(self) -> list[Step]:
+        """What the interfaces for auditors and scrapers show of it."""
+        status, body = await self._ground.call("GET", "/api/traces?limit=200&range=1h")
+        steps = [Step("api/traces", status, body)]
+        traces = msgspec.json.decode(body).get("traces", []) if status == 200 else []
+        mine = [trace["id"] for trace in traces if str(trace.get("app", "")).startswith(("_canary", "_tools"))]
+        for trace_id in mine[:TRACES_MAX]:
+            steps.append(Step("api/trace", *await self._ground.call("GET", f"/api/traces/{trace_id}")))
+        for path in ("/metrics", "/api/audit?format=jsonl", "/api/audit?format=csv"):
+            name = "api" + path.removeprefix("/api").partition("?")[0]
+            steps.append(Step(name, *await self._ground.call("GET", path)))
+        return steps
+
+    # -- searching ----------------------------------------------------------------------------------------------------
+
+    async def _searched(
+        self, run: Run, steps: list[Step], loopback: Loopback, captured: LogCapture, plant_file: Path
+    ) -> Searcher:
+        planted = run.secret(SELF_TEST)
+        await self._ground.plant(planted)
+        plant_log.info("a value is planted on purpose: %s", base64.b64encode(b"x" + planted.encode()).decode())
+        await asyncio.to_thread(plant_file.write_bytes, b"plain\n" + gzip.compress(planted.encode()))
+        searcher = Searcher((run.mark, run.card_mark), run.values)
+        await self._sinks.search(searcher)
+        pieces = [(f"model:{name}", data) for name, data in loopback.captured]
+        pieces += [(step.name if step.name.startswith("api/") else f"answer:{step.name}", step.body) for step in steps]
+        pieces += [("embedder", "\n".join(self._ground.heard).encode()), ("log", captured.data())]
+        for sink, data in pieces:
+            searcher.feed(sink, data)
+            searcher.end(sink)
+        return searcher
+
+    def _judge(self, run: Run, steps: list[Step], searcher: Searcher, loopback: Loopback, seconds: float) -> Result:
+        facts: dict[str, Fact] = {
+            "values": len(run.values),
+            "paths": len(steps),
+            "sinks": len(self._sinks.searched) + len(steps) + 4,
+            "bytes_searched": searcher.bytes_searched,
+            "bytes_passed_over": self._sinks.passed_over_bytes,
+            "model_calls": len(loopback.captured),
+            "seconds": round(seconds, 2),
+        }
+        inputs: dict[str, Fact] = {"paths": ",".join(sorted({value.path for value in run.values})), "version": 1}
+        problems = sorted({_words(hit) for hit in searcher.hits if not is_allowed(hit.value, hit.sink)})
+        if problems:
+            return judged(problems, "", n=len(run.values), facts=facts, inputs=inputs)
+        gaps = [f"the path {step.name} answered {step.status}" for step in steps if not step.is_whole]
+        gaps += _not_found(searcher, plant_places=("table:control_plant", "log", "run/"))
+        whole = next((step for step in steps if step.name == "chat"), None)
+        if whole is not None and run.mail_of("chat").encode() not in whole.body:
+            gaps.append("the answer did not give the caller its own value back")
+        if gaps:
+            return Result(
+                "invalid", f"not all could be looked at: {gaps[0]}", n=len(run.values), problems=tuple(gaps),
+                facts=facts, inputs=inputs,
+            )  # fmt: skip
+        good = f"{len(run.values)} planted values through {len(steps)} paths: none outside the places of the policy"
+        return judged([], good, n=len(run.values), facts=facts, inputs=inputs)
+
+
+def _words(hit: Hit) -> str:
+    return f"a {hit.value.kind} sent by the path {hit.value.path} stands in {hit.sink}"
+
+
+def _not_found(searcher: Searcher, plant_places: tuple[str, ...]) -> list[str]:
+    """The places where the value that was planted on purpose was not found."""
+    found = [hit.sink for hit in searcher.hits if hit.value.path == SELF_TEST]
+    return [
+        f"the search missed the value that was planted in {place}"
+        for place in plant_places
+        if not any(sink.startswith(place) for sink in found)
+    ]
+
+
+async def until_read(ground: Ground, document_id: str) -> str:
+    """The state of a document once it was read, or after `READ_S`."""
+    deadline = time.monotonic() + READ_S
+    while True:
+        state = await ground.state_of(document_id)
+        if state != "pending" or time.monotonic() > deadline:
+            return state
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,38 @@
+"""Where each planted value of the canary may stand: the guard's defaults, as a table. Pure.
+
+Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay in
+the originals of uploads alone; nothing of either is in a record, a log, a metric, or at a model elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from roadbed.controls.planted import Value
+
+SELF_TEST: Final = "self-test"
+STORED: Final = ("document", "title")
+ORIGINALS: Final = "objects/"
+TEXT_TABLES: Final = ("document", "chunk", "lex_", "vector_cache", "passage")
+SELF_TEST_PLACES: Final = ("table:control_plant", "postgres/", "log", "run/")
+AUDIT_PLACES: Final = ("table:audit_record", "postgres/", "audit/")
+
+
+def is_allowed(value: Value, sink: str) -> bool:
+    """Whether policy keeps this value there."""
+    path, is_secret = value.path, value.kind == "secret"
+    if path == SELF_TEST:
+        return sink.startswith(SELF_TEST_PLACES)
+    if path == "record":
+        return not is_secret and sink.startswith(AUDIT_PLACES)
+    if path in STORED and sink.startswith(ORIGINALS):
+        return True
+    if sink.startswith("answer:"):
+        return not is_secret or path == "told"
+    if is_secret:
+        return False
+    if path in STORED:
+        return sink.startswith(("postgres/", "model:local", "embedder")) or (
+            sink.startswith("table:") and sink.removeprefix("table:").startswith(TEXT_TABLES)
+        )
+    return sink in ("model:local", "embedder")

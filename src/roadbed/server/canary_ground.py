@@ -1,0 +1,228 @@
+"""`CanaryGround`: the canary control's place in a running deployment: its key, its objects, and calls over real HTTP.
+
+Every run makes a key that lives for minutes and may call the control's own objects alone, and leaves nothing: document,
+key, traces and usage of the run are removed at its end, and at the next run's start where a run was killed. The
+invariant: no other caller's objects are touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import ssl
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from roadbed.controls import canary
+from roadbed.guard.identity import Identity
+from roadbed.kernel.errors import DeadlineExceeded, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.ids import new_id
+from roadbed.kernel.principal import SYSTEM
+from roadbed.knowledge.embed import EmbeddingWorker
+from roadbed.knowledge.service import Knowledge
+from roadbed.ledger.ledger import Ledger
+from roadbed.server.audit import AuditTrail
+from roadbed.server.canary_objects import APPS, MODELS, STRANGERS, TEAM
+from roadbed.server.teams import Teams
+from roadbed.store.database import Database
+
+KEY_LIVES: Final = timedelta(minutes=15)
+CALL_S: Final = 30.0
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+SHOWN_S: Final = 10.0
+LOOK_S: Final = 0.05
+KEY_NAME: Final = "a control's own"
+TEAMS: Final = [TEAM, STRANGERS]
+
+
+class NotServed(Unavailable):
+    """A control's own request could not be made."""
+
+    code = "controls.not_served"
+
+
+class Parts(Protocol):
+    """What the ground needs of the services."""
+
+    database: Database
+    identity: Identity
+    knowledge: Knowledge
+    embedder: EmbeddingWorker
+    ledger: Ledger
+    trail: AuditTrail
+    teams: Teams
+
+    def show_canary(self, url: str) -> None:
+        """Serve the control's objects."""
+
+
+async def keep_note(parts: Parts, kind: str, principal_id: str, text: str) -> None:
+    """Keep what a person wrote about something done by hand, with placeholders for what is personal or secret."""
+    guarded = parts.teams.guard.for_record(text).text
+    await parts.database.execute(
+        "INSERT INTO control_note (id, kind, actor, note) VALUES ($1, $2, $3, $4)",
+        *(new_id(), kind, parts.trail.pseudonym(principal_id), guarded),
+    )
+
+
+class HttpCaller:
+    """Calls of this deployment's own address, by any key. The certificate is not checked: it is this process's own."""
+
+    def __init__(self) -> None:
+        self.url = ""
+
+    async def call(self, method: str, path: str, body: Any = None, *, key: str) -> tuple[int, bytes]:
+        """One request. `NotServed`."""
+        if not self.url:
+            raise NotServed("the server does not listen yet")
+        try:
+            return await asyncio.to_thread(self._call, method, path, body, key)
+        except (OSError, http.client.HTTPException) as error:
+            raise NotServed(f"its own server does not answer ({type(error).__name__})") from None
+
+    def _call(self, method: str, path: str, body: Any, key: str) -> tuple[int, bytes]:
+        parts = urlsplit(self.url)
+        host = parts.hostname or "127.0.0.1"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what is listened on, not bound here
+        if parts.scheme == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                host, parts.port, timeout=CALL_S, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(host, parts.port, timeout=CALL_S)
+        with contextlib.closing(connection):
+            data = json.dumps(body).encode() if body is not None else None
+            headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            return response.status, response.read(ANSWER_BYTES_MAX)
+
+
+class CanaryGround:
+    """One per owner. Implements `controls.canary.Ground`."""
+
+    def __init__(self, parts: Parts, caller: HttpCaller) -> None:
+        self.heard: list[str] = []
+        self._parts = parts
+        self._caller = caller
+        self._key = self._key_id = ""
+        self._documents: list[str] = []
+
+    async def open(self, url: str) -> None:
+        """Make the objects, and wait until every serving process shows them."""
+        await self._sweep()
+        self._parts.show_canary(url)
+        self.heard = []
+        self._parts.embedder.heard = self.heard
+        record, self._key = await self._parts.identity.create_key(
+            team=TEAM,
+            roles=("member", "auditor"),
+            apps=APPS,
+            models=MODELS,
+            name=KEY_NAME,
+            expires=datetime.now(UTC) + KEY_LIVES,
+        )
+        self._key_id = record.id
+        deadline = time.monotonic() + SHOWN_S
+        good = 0
+        while good < 3 and time.monotonic() < deadline:
+            body = {"model": canary.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
+            status, _ = await self.call("POST", "/v1/chat/completions", body)
+            good = good + 1 if status == 200 else 0
+            if not good:
+                await asyncio.sleep(LOOK_S)
+        if not good:
+            raise NotServed("its own routes are not served")
+
+    async def close(self) -> None:
+        """Take everything back."""
+        self._parts.embedder.heard = None
+        self._parts.show_canary("")
+        for document_id in self._documents:
+            with contextlib.suppress(NotFound):
+                await self._parts.knowledge.delete_document(document_id, SYSTEM)
+        self._documents = []
+        with contextlib.suppress(RoadbedError):
+            await self._parts.identity.revoke_key(self._key_id)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Remove what a run leaves, of this one or of one that was killed."""
+        database = self._parts.database
+        await self._parts.ledger.flush()
+        async with database.transaction() as connection:
+            await connection.execute(
+                "DELETE FROM span WHERE trace_id IN (SELECT id FROM trace WHERE team = ANY($1))", TEAMS
+            )
+            await connection.execute("DELETE FROM trace WHERE team = ANY($1)", TEAMS)
+            await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)
+            await connection.execute("DELETE FROM control_plant")
+            await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")
+            await connection.execute("DELETE FROM api_key WHERE team = ANY($1) AND name = $2", TEAMS, KEY_NAME)
+            left = await connection.fetch("SELECT id FROM document WHERE source = $1", canary.COLLECTION)
+        for row in left:
+            with contextlib.suppress(NotFound):
+                await self._parts.knowledge.delete_document(row["id"], SYSTEM)
+        await self._parts.identity.refresh()
+
+    async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """A request by the control's key."""
+        return await self._caller.call(method, path, body, key=self._key)
+
+    async def call_as(self, key: str, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """A request by another key."""
+        return await self._caller.call(method, path, body, key=key)
+
+    async def stranger(self) -> tuple[str, str]:
+        """A key of another team, without any role but a member's."""
+        record, key = await self._parts.identity.create_key(
+            team=STRANGERS, apps=(*APPS, *MODELS), name=KEY_NAME, expires=datetime.now(UTC) + KEY_LIVES
+        )
+        return record.id, key
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key."""
+        await self._parts.identity.revoke_key(key_id)
+
+    async def add_document(self, name: str, text: str) -> str:
+        """Upload a document."""
+        document_id = await self._parts.knowledge.add_document(
+            canary.COLLECTION, name, text.encode(), SYSTEM, media_type="text/markdown"
+        )
+        self._documents.append(document_id)
+        return document_id
+
+    async def state_of(self, document_id: str) -> str:
+        """How far it is."""
+        state = await self._parts.database.fetchval("SELECT state FROM document WHERE id = $1", document_id)
+        return str(state or "pending")
+
+    async def plant(self, text: str) -> None:
+        """Store a text in a table."""
+        await self._parts.database.execute("INSERT INTO control_plant (text) VALUES ($1)", text)
+
+    def note(self, resource: str, detail: str) -> None:
+        """Record an act on something that a person named."""
+        self._parts.trail.note("controls.canary", "system", resource, words=detail)
+
+    async def note_by_hand(self, text: str) -> None:
+        """Keep a note, as `roadbed controls note-restore` does."""
+        await keep_note(self._parts, "canary", "system", text)
+
+    async def settle(self, requests: int) -> None:
+        """Wait for the records of this process, and for those of the others within a bound."""
+        await self._parts.ledger.flush()
+        await self._parts.trail.act("controls.canary", "system", "settled")
+        deadline = time.monotonic() + canary.SETTLE_S
+        with contextlib.suppress(DeadlineExceeded):
+            while time.monotonic() < deadline:
+                found = await self._parts.database.fetchval("SELECT count(*) FROM trace WHERE team = $1", TEAM)
+                if found >= requests:
+                    return
+                await asyncio.sleep(LOOK_S)

@@ -1,0 +1,90 @@
+"""What the canary control needs in a deployment: routes, apps, a collection and a tool that nobody else sees.
+
+Their names begin with ``_``, which no manifest can use; they are listed nowhere, their documents belong to a team that
+no key but the control's has, and the routes are there only while a run's own model server is. Pure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from roadbed.apps.manifest import AppConfig
+from roadbed.controls import canary
+from roadbed.controls.probes import SEALED
+from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.kernel.config import Document
+from roadbed.kernel.errors import Unavailable
+from roadbed.kernel.release import Release
+from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.releases.compile import compile_releases
+from roadbed.releases.manifest import Manifest
+from roadbed.releases.workspace import Workspace
+from roadbed.sources.manifest import SourceConfig, UploadsSource
+from roadbed.tools.types import Ok, Outcome, Provenance, Tool, ToolRequest
+
+TEAM: Final = "_canary"
+STRANGERS: Final = "_canary-strangers"
+MODELS: Final = (canary.REMOTE, canary.LOCAL, canary.EMBEDDING, canary.RERANKING, canary.FAILING, SEALED)
+APPS: Final = (canary.ASKING, canary.QUOTING, canary.SEARCHING)
+SOURCES: Final[Mapping[str, SourceConfig]] = {canary.COLLECTION: UploadsSource(visible_to=[TEAM])}
+COLLECTIONS: Final = {canary.COLLECTION: CollectionConfig(sources=[canary.COLLECTION])}
+
+
+class EchoFailed(Unavailable):
+    """The canary's tool failed, as it was asked to."""
+
+    code = "controls.echo_failed"
+
+
+def with_own(manifest: Manifest) -> tuple[Mapping[str, SourceConfig], Mapping[str, CollectionConfig]]:
+    """The sources and collections of a manifest, and the control's own."""
+    return {**manifest.sources, **SOURCES}, {**manifest.collections, **COLLECTIONS}
+
+
+def canary_releases(url: str) -> dict[str, Release]:
+    """The releases of the control's routes and apps, answered by the model server at ``url``."""
+
+    def at(name: str, *, is_local: bool) -> EndpointConfig:
+        return EndpointConfig(
+            type="openai", model="canary", url=f"{url}/{name}/v1", local=is_local, price_input=0.0, price_output=0.0
+        )
+
+    endpoints = {"_canary-far": at("remote", is_local=False), "_canary-near": at("local", is_local=True)}
+    models = {
+        canary.REMOTE: ModelConfig(ladder=["_canary-far"]),
+        canary.LOCAL: ModelConfig(ladder=["_canary-near"]),
+        SEALED: ModelConfig(ladder=["_canary-far"], labels=["restricted"]),
+        canary.FAILING: ModelConfig(ladder=["_canary-near"]),
+        canary.EMBEDDING: ModelConfig(ladder=["_canary-far"], task="embeddings"),
+        canary.RERANKING: ModelConfig(ladder=["_canary-far"], task="rerank"),
+    }
+    knowledge = [canary.COLLECTION]
+    apps = {
+        canary.ASKING: AppConfig(kind="copilot", knowledge=knowledge, model=canary.LOCAL),
+        canary.QUOTING: AppConfig(kind="copilot", knowledge=knowledge, model=canary.FAILING),
+        canary.SEARCHING: AppConfig(kind="search", knowledge=knowledge, model=canary.LOCAL),
+    }
+    manifest = Manifest(name="canary", endpoints=endpoints, models=models, collections=dict(COLLECTIONS), apps=apps)
+    document: Any = Document
+    return compile_releases(Workspace(Path(), manifest, document, {}, False), {})
+
+
+def canary_tool() -> Tool:
+    """A tool that gives its text back, in a result or in the message of a failure."""
+
+    async def run(request: ToolRequest) -> Outcome:
+        text = str(request.arguments.get("text", ""))
+        if request.arguments.get("fails"):
+            raise EchoFailed(f"the source refused {text}")
+        return Ok(
+            {"columns": [{"name": "text", "type": "text"}], "rows": [[text]]}, (Provenance(TEAM, TEAM, time.time()),)
+        )
+
+    properties = {"text": {"type": "string"}, "fails": {"type": "boolean"}}
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return Tool(
+        canary.TOOL, "Gives its text back.", TEAM, run, input_schema=schema, timeout_s=5.0, visible_to=frozenset({TEAM})
+    )
