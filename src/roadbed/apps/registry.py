@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.apps.analytics import AnalyticsApp, SavedQuestions
+from roadbed.apps.analytics_desk import Desk
 from roadbed.apps.copilot import Copilot
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher
@@ -79,6 +81,8 @@ class AppRegistry:
         self._guard = guard
         self._prices = prices
         self._folder = folder
+        self.desk: Desk | None = None
+        self.saved_questions: SavedQuestions | None = None
         self._local: Mapping[str, Route] = {}
         self._declared: Mapping[str, Route] = {}
         self.served = Served({}, {}, None)
@@ -145,6 +149,16 @@ class AppRegistry:
 
         if config.kind == "search":
             app: App = SearchApp(config, searcher=self._searcher, guard=self._guard)
+        elif config.kind == "analytics":
+            app = AnalyticsApp(
+                config,
+                release.document["prompt"]["text"],
+                desk=lambda: self.desk,
+                saved=lambda: self.saved_questions,
+                gateway=self._gateway,
+                guard=self._guard,
+                route=route,
+            )
         else:
             app = Copilot(
                 config,

@@ -19,7 +19,7 @@ from roadbed.tools.manifest import ParameterConfig
 
 Style = Literal["postgres", "sqlite"]
 
-_PARTS = re.compile(
+PARTS = re.compile(
     r"""
       [eE]'(?:[^'\\]|\\.|'')*'
     | '(?:[^']|'')*'
@@ -53,7 +53,7 @@ class Statement:
     ) -> list[Any]:
         """The driver's values of a call's arguments; what was left out has its default. `ArgumentsInvalid`."""
         return [
-            _value(name, arguments.get(name, parameters[name].default), parameters[name].type, style)
+            value_of(name, arguments.get(name, parameters[name].default), parameters[name].type, style)
             for name in self.names
         ]
 
@@ -83,7 +83,7 @@ def parse_statement(tool: str, sql: str, parameters: Mapping[str, ParameterConfi
         number = names.index(name) + 1
         return f"${number}::{_CASTS[parameters[name].type]}" if style == "postgres" else f"?{number}"
 
-    text = _PARTS.sub(place, body)
+    text = PARTS.sub(place, body)
     unused = [name for name in parameters if name not in names]
     if unused:
         raise ToolMisdeclared(
@@ -123,7 +123,8 @@ _JSON_TYPES = {"integer": "integer", "number": "number", "boolean": "boolean"}
 _FORMATS = {"date": "date", "timestamp": "date-time", "uuid": "uuid"}
 
 
-def _value(name: str, given: Any, kind: str, style: Style) -> Any:
+def value_of(name: str, given: Any, kind: str, style: Style) -> Any:
+    """A given value as the driver takes it. `ArgumentsInvalid`."""
     if given is None:
         return None
     convert = (_POSTGRES if style == "postgres" else _SQLITE)[kind]
