@@ -18,7 +18,7 @@ from msgspec import structs
 
 from roadbed.apps.analytics_checks import notes_of, period_note
 from roadbed.apps.analytics_desk import Desk, Part, Prepared, Ran, SourceHidden
-from roadbed.apps.analytics_manifest import QuestionConfig
+from roadbed.apps.analytics_manifest import PartConfig, QuestionConfig
 from roadbed.apps.analytics_match import Match, Wording, match, missing, values_in
 from roadbed.apps.analytics_parameters import ParameterInvalid, check_values, fill
 from roadbed.apps.analytics_plan import Asks, Plan, PlanInvalid, Reply, check_plan, compile_plan, read_reply
@@ -224,7 +224,7 @@ class AnalyticsApp:
         return shown
 
     def _prepared(self, question: QuestionConfig, values: Mapping[str, Any]) -> Prepared:
-        parts = question.parts or {"result": question}
+        parts: Mapping[str, PartConfig] = question.parts or {"result": PartConfig(question.source, question.sql)}
         made = []
         for name, part in parts.items():
             dialect = self._desk.dialect(part.source)
@@ -269,9 +269,7 @@ class AnalyticsApp:
             work.lower("refused")
             return Shown(missing=away, words="No database of this app answers now.")
         masks = {name: desk.explorer(name, turn.principal).config.mask for name in catalogues}
-        messages = plan_messages(
-            self._prompt, self.config, catalogues, masks, turn.request.messages, self._today()
-        )
+        messages = plan_messages(self._prompt, self.config, catalogues, masks, turn.request.messages, self._today())
         label = await asyncio.to_thread(self._label, turn, names)
         text = await self._ask(work, route, messages, label)
         shown = Shown()
@@ -308,9 +306,7 @@ class AnalyticsApp:
         plan = self._compiled(reply, catalogues)
         shown.plan = plan
         unit = self.config.metrics[plan.metrics[0]].unit if len(plan.metrics) == 1 else ""
-        parts = tuple(
-            Part(query.name if plan.join else "result", query.source, query.sql) for query in plan.queries
-        )
+        parts = tuple(Part(query.name if plan.join else "result", query.source, query.sql) for query in plan.queries)
         shown.prepared = Prepared(plan.title or work.question[:300], parts, plan.join, "auto", unit)
         ran = await self._run(work, shown.prepared)
         await self._take(work, shown, ran)
@@ -348,7 +344,8 @@ class AnalyticsApp:
 
     async def _say(self, work: _Work, route: Route, shown: Shown, label: Label) -> None:
         """The model's sentence over the table, if its numbers are the table's."""
-        assert shown.table is not None and shown.prepared is not None
+        assert shown.table is not None
+        assert shown.prepared is not None
         messages = sentence_messages(work.question, shown.table, shown.notes)
         try:
             text = (await self._ask(work, route, messages, label)).strip()
@@ -404,7 +401,8 @@ class AnalyticsApp:
         shown.notes += await self._checked(work, shown)
 
     async def _checked(self, work: _Work, shown: Shown) -> list[str]:
-        assert shown.prepared is not None and shown.table is not None
+        assert shown.prepared is not None
+        assert shown.table is not None
         deadline = work.turn.deadline.share(CHECKS_SHARE, at_most_s=CHECKS_S_MAX)
         notes: list[str] = []
         for part in shown.prepared.parts[:CHECKED_PARTS_MAX]:

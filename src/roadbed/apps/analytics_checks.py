@@ -32,7 +32,7 @@ Probe = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """A join that may repeat the rows of ``table``, whose ``measure`` is summed: ``keys`` of ``other`` must be unique."""
+    """A join that may repeat the rows of ``table``, whose ``measure`` is summed, unless ``keys`` are unique in ``other``."""
 
     table: str
     measure: str
@@ -86,9 +86,7 @@ def _tables(select: exp.Select) -> dict[str, exp.Table]:
     from_ = select.args.get("from_") or select.args.get("from")
     nodes = [from_.this if from_ is not None else None, *(join.this for join in select.args.get("joins") or [])]
     return {
-        node.alias_or_name: exp.to_table(node.name, db=node.db or None)
-        for node in nodes
-        if isinstance(node, exp.Table)
+        node.alias_or_name: exp.to_table(node.name, db=node.db or None) for node in nodes if isinstance(node, exp.Table)
     }
 
 

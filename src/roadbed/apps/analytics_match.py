@@ -65,7 +65,9 @@ def values_in(question: str, parameters: Mapping[str, ParameterConfig]) -> dict[
     found: dict[str, Any] = {}
     text = question.casefold()
     for name, parameter in parameters.items():
-        named = [value for value in parameter.values if re.search(rf"(?<!\w){re.escape(str(value).casefold())}(?!\w)", text)]
+        named = [
+            value for value in parameter.values if re.search(rf"(?<!\w){re.escape(str(value).casefold())}(?!\w)", text)
+        ]
         if len(named) == 1:
             found[name] = named[0]
     for kind, pattern in (("date", _DAY), ("integer", _WHOLE)):

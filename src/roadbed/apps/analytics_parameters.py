@@ -47,9 +47,7 @@ def _typed(value: Any, parameter: ParameterConfig | None) -> Any:
     return value
 
 
-def fill(
-    sql: str, parameters: Mapping[str, ParameterConfig], values: Mapping[str, Any], dialect: SqlDialect
-) -> str:
+def fill(sql: str, parameters: Mapping[str, ParameterConfig], values: Mapping[str, Any], dialect: SqlDialect) -> str:
     """The statement with its places filled. `ParameterInvalid`."""
 
     def place(match: re.Match[str]) -> str:

@@ -41,7 +41,7 @@ class Filter(msgspec.Struct, frozen=True):
 
     column: Text
     op: Literal["=", "!=", "<", "<=", ">", ">=", "in"] = "="
-    value: str | int | float | bool | None | list[str | int | float] = None
+    value: str | int | float | bool | list[str | int | float] | None = None
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -144,10 +144,13 @@ def compile_plan(plan: Plan, config: AppConfig, catalogue: Catalogue) -> Plan:
         return plan
     metrics = [config.metrics[name] for name in plan.metrics]
     first = metrics[0]
-    if any((metric.source, metric.table, metric.filter) != (first.source, first.table, first.filter) for metric in metrics):
+    if any(
+        (metric.source, metric.table, metric.filter) != (first.source, first.table, first.filter) for metric in metrics
+    ):
         raise PlanInvalid("the metrics are of different tables or filters", hint="write the SQL in queries")
     compiler = _Compiler(first, config, catalogue)
-    columns, groups = [], []
+    columns: list[str] = []
+    groups: list[tuple[str, str]] = []
     if plan.grain:
         if not first.time:
             raise PlanInvalid("the metric has no time column for a grain", hint="write the SQL in queries")

@@ -74,7 +74,11 @@ def plan_messages(
 def repair_messages(messages: Sequence[Message], reply: str, error: str) -> tuple[Message, ...]:
     """The same, with the reply that failed and why."""
     why = f"That failed: {error}\nReply again with one JSON object as described, mended."
-    return (*messages, Message(role="assistant", content=reply[:SCHEMA_CHARACTERS_MAX]), Message(role="user", content=why))
+    return (
+        *messages,
+        Message(role="assistant", content=reply[:SCHEMA_CHARACTERS_MAX]),
+        Message(role="user", content=why),
+    )
 
 
 def sentence_messages(question: str, table: Table, notes: Sequence[str]) -> tuple[Message, ...]:

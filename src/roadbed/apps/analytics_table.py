@@ -101,7 +101,9 @@ def shown(value: Any) -> str:
         case int():
             return f"{value:,}".replace(",", "\u202f") if abs(value) >= 10_000 else str(value)
         case float():
-            return f"{value:,.6g}".replace(",", "\u202f") if abs(value) < 1e6 else f"{value:,.2f}".replace(",", "\u202f")
+            return (
+                f"{value:,.6g}".replace(",", "\u202f") if abs(value) < 1e6 else f"{value:,.2f}".replace(",", "\u202f")
+            )
         case str():
             return value
         case _:

@@ -238,4 +238,9 @@ def _text(value: Any) -> str:
 
 def _safe(text: str) -> str:
     """Text of an XML document: markup escaped, characters that XML does not know replaced."""
-    return escape("".join(c if c in "\t\n" or (" " <= c and not "\ud800" <= c <= "\udfff") and c not in "\ufffe\uffff" else "\ufffd" for c in text[:500]))
+    return escape(
+        "".join(
+            c if c in "\t\n" or (" " <= c and not "\ud800" <= c <= "\udfff") and c not in "\ufffe\uffff" else "\ufffd"
+            for c in text[:500]
+        )
+    )

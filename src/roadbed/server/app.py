@@ -22,6 +22,7 @@ from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.admin import admin_routes
+from roadbed.server.analytics_routes import analytics_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
@@ -113,6 +114,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
         *tool_routes(services),
+        *analytics_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})

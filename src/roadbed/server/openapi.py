@@ -16,6 +16,7 @@ import msgspec
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
+from roadbed.server.analytics_operations import ANALYTICS_OPERATIONS
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
 from roadbed.server.openai import VectorStoreQuery
@@ -254,6 +255,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
     ),
     *AUDIT_OPERATIONS,
+    *ANALYTICS_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

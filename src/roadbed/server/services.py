@@ -41,6 +41,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.analytics import Analytics, open_analytics
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
@@ -120,6 +121,7 @@ class Services:
     is_draining: bool = False
     orders: EndpointOrders = field(default_factory=EndpointOrders)
     mcp: McpParts = field(init=False)
+    analytics: Analytics = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -340,6 +342,8 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+    parts = database, tools, teams, registry, ledger, lambda: money.entrance
+    services.analytics = await open_analytics(stack, *parts, is_owner=is_owner)
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
