@@ -435,7 +435,7 @@ class AnalyticsApp:
             rung=work.rung,
             degraded=tuple(dict.fromkeys(work.degraded)),
             usage=tuple(turn.trace.usage),
-            abstained=shown.table is None,
+            abstained=shown.table is None and shown.asks is None,
             extra={"analytics": object_of(shown), "table": shown.table},
         )
         return [*(Cited(citation) for citation in citations), Delta(text), answered]

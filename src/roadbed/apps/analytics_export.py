@@ -10,6 +10,8 @@ import csv
 import io
 import re
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from xml.sax.saxutils import escape
@@ -17,12 +19,17 @@ from xml.sax.saxutils import escape
 import msgspec
 
 from roadbed.apps.analytics_table import NUMERIC, Table, number_of
+from roadbed.kernel.errors import InvalidRequest, NotFound
 
 CELL_CHARACTERS_MAX = 32_767
 EXACT_DIGITS = 15
 ROWS_MAX = 100_000
 _FORMULA = re.compile(r"[\s\x00]*[=+\-@\t\r]")
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+MEDIA = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 _MADE = (1980, 1, 1, 0, 0, 0)
 
 _TYPES = (
@@ -146,6 +153,36 @@ def _xlsx_cell(value: Any, kind: str) -> str:
 def _text_cell(text: str) -> str:
     shown = escape(_NOT_XML.sub("\ufffd", text)[:CELL_CHARACTERS_MAX]).replace("\r", "&#13;")
     return f'<c t="inlineStr"><is><t xml:space="preserve">{shown}</t></is></c>'
+
+
+class NothingToExport(NotFound):
+    """There is no result to make a file of: the question was not answered with rows."""
+
+    code = "apps.nothing_to_export"
+    hint = "run it without format to see why"
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file to download."""
+
+    body: bytes
+    media_type: str
+    headers: Mapping[str, str]
+
+
+def export_of(table: Table | None, name: str, format_: str, now: datetime) -> Export:
+    """A table as a file. `NothingToExport`, and `InvalidRequest` for an unknown format."""
+    if format_ not in MEDIA:
+        raise InvalidRequest("format is csv or xlsx", param="format")
+    if table is None:
+        raise NothingToExport("there is no result to make a file of")
+    headers = {
+        "content-disposition": f'attachment; filename="{export_name(name, format_, now)}"',
+        "x-content-type-options": "nosniff",
+        **({"x-roadbed-truncated": "true"} if table.is_truncated else {}),
+    }
+    return Export(csv_of(table) if format_ == "csv" else xlsx_of(table), MEDIA[format_], headers)
 
 
 def export_name(name: str, format_: str, now: datetime) -> str:

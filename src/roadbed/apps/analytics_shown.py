@@ -22,6 +22,21 @@ ROWS_IN_OBJECT = 200
 QUOTE_CHARACTERS_MAX = 500
 
 
+@dataclass(frozen=True, slots=True)
+class AnalyticsAnswer:
+    """A finished turn: its text, what ``roadbed`` says of it, and the whole table."""
+
+    text: str
+    facts: dict[str, Any]
+    table: Table | None
+
+    @property
+    def analytics(self) -> dict[str, Any]:
+        """The ``roadbed.analytics`` object."""
+        found: dict[str, Any] = self.facts.get("analytics", {})
+        return found
+
+
 @dataclass(slots=True)
 class Shown:
     """What is known of an answer so far; `text_of` and `object_of` say it."""

@@ -122,7 +122,7 @@ def markdown_of(table: Table, rows_max: int) -> str:
 
 def _cell(text: str) -> str:
     flat = " ".join(text.split())
-    escaped = re.sub(r"([\\|\[\]<>`*_])", r"\\\1", flat)
+    escaped = re.sub(r"([\\|\[\]<>`*])", r"\\\1", flat)
     return escaped if len(escaped) <= 200 else escaped[:199].rstrip("\\") + "…"
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from roadbed.console.analytics import analytics_routes
 from roadbed.console.ask import ask_routes
 from roadbed.console.audit import audit_routes
 from roadbed.console.costs import cost_routes
@@ -57,6 +58,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *sign_in_routes(console),
         *console.page("/console", overview, twin_path="/console/overview.json"),
         *ask_routes(console),
+        *analytics_routes(console),
         *document_routes(console),
         *model_routes(console),
         *playground_routes(console),

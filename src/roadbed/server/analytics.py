@@ -16,7 +16,7 @@ from typing import Any
 from roadbed.apps.analytics import AnalyticsApp
 from roadbed.apps.analytics_desk import Desk, Prepared
 from roadbed.apps.analytics_saved import Saved, SavedQuestion
-from roadbed.apps.analytics_table import Table
+from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.apps.types import App, Answered, AnswerEvent, Turn
 from roadbed.gateway.types import ChatRequest, Message
@@ -44,15 +44,6 @@ class SealInvalid(Forbidden):
 
     code = "apps.seal_invalid"
     hint = "send `prepared` and `seal` as they came with the answer, or ask again"
-
-
-@dataclass(frozen=True, slots=True)
-class AskedFor:
-    """A finished turn: what ``roadbed`` says of it, its text, and the whole table."""
-
-    text: str
-    facts: dict[str, Any]
-    table: Table | None
 
 
 class _Fixed:
@@ -95,14 +86,14 @@ class Analytics:
 
     async def ask(
         self, app: str, messages: Sequence[Message], principal: Principal, deadline: Deadline | None = None
-    ) -> AskedFor:
+    ) -> AnalyticsAnswer:
         """Ask in words."""
         served, _ = self.served(app, principal)
         return await self._turn(served, messages, principal, deadline)
 
     async def run(
         self, app: str, name: str, given: Mapping[str, Any], principal: Principal, deadline: Deadline | None = None
-    ) -> AskedFor:
+    ) -> AnalyticsAnswer:
         """Run a declared or saved question by its name."""
         served, kind = self.served(app, principal)
         fixed = replace(served, app=_Fixed(lambda turn: kind.run(turn, name, given)))
@@ -110,7 +101,7 @@ class Analytics:
 
     async def run_prepared(
         self, app: str, prepared: Prepared, seal: str, principal: Principal, deadline: Deadline | None = None
-    ) -> AskedFor:
+    ) -> AnalyticsAnswer:
         """Run what the app answered with before. `SealInvalid`."""
         served, kind = self.served(app, principal)
         self._check_seal(app, prepared, seal, principal)
@@ -132,13 +123,18 @@ class Analytics:
         served, _ = self.served(app, principal)
         return served, await self.saved.listed(app, principal)
 
+    async def delete(self, app: str, name: str, principal: Principal) -> None:
+        """Forget a saved question of the caller's team. `UnknownQuestion`."""
+        self.served(app, principal)
+        await self.saved.delete(app, name, principal)
+
     def _check_seal(self, app: str, prepared: Prepared, seal: str, principal: Principal) -> None:
         if not self.desk.is_sealed(app, principal, prepared, seal):
             raise SealInvalid("the seal does not fit the statements")
 
     async def _turn(
         self, served: ServedApp, messages: Sequence[Message], principal: Principal, deadline: Deadline | None
-    ) -> AskedFor:
+    ) -> AnalyticsAnswer:
         deadline = deadline or Deadline.after(served.deadline_s)
         request = ChatRequest(messages=tuple(messages))
         entrance, ticket = self.entrance(), None
@@ -158,7 +154,7 @@ class Analytics:
             raise TurnTimedOut(f"{served.name} did not answer within its deadline") from None
         if answered is None:
             raise RoadbedError("the app ended without an answer")
-        return AskedFor(answered.text, facts_of(turn, answered), answered.extra.get("table"))
+        return AnalyticsAnswer(answered.text, facts_of(turn, answered), answered.extra.get("table"))
 
 
 async def open_analytics(

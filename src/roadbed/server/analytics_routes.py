@@ -12,31 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed.apps.analytics_desk import Prepared
-from roadbed.apps.analytics_export import csv_of, export_name, xlsx_of
+from roadbed.apps.analytics_export import export_of
 from roadbed.apps.analytics_saved import SavedQuestion
+from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.analytics_table import Table
 from roadbed.gateway.types import Message
-from roadbed.kernel.errors import InvalidRequest, NotFound
 from roadbed.kernel.principal import MEMBER
 from roadbed.server.admission import Admission
-from roadbed.server.analytics import AskedFor
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
 
 QUESTION_NAME = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
-MEDIA = {
-    "csv": "text/csv; charset=utf-8",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
-
-
-class NothingToExport(NotFound):
-    """There is no result to make a file of: the question was not answered with rows."""
-
-    code = "apps.nothing_to_export"
-    hint = "run it without format to see why"
-
-
 class AnalyticsTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation with an analytics app."""
 
@@ -129,8 +115,7 @@ class AnalyticsCalls:
     async def delete(self, request: Request, admission: Admission) -> Any:
         """Forget a saved question."""
         app = request.path_params["app"]
-        self._services.analytics.served(app, admission.principal)
-        await self._services.analytics.saved.delete(app, request.path_params["question"], admission.principal)
+        await self._services.analytics.delete(app, request.path_params["question"], admission.principal)
         return Response(status_code=204)
 
     async def run(self, request: Request, admission: Admission) -> Any:
@@ -138,7 +123,7 @@ class AnalyticsCalls:
         asked = await json_of(request, AnalyticsRun)
         return answer_object(await self._ran(request, admission, asked.parameters))
 
-    async def _ran(self, request: Request, admission: Admission, given: dict[str, Any]) -> AskedFor:
+    async def _ran(self, request: Request, admission: Admission, given: dict[str, Any]) -> AnalyticsAnswer:
         analytics, app = self._services.analytics, request.path_params["app"]
         served, _ = analytics.served(app, admission.principal)
         deadline = admission.deadline(served.deadline_s)
@@ -159,22 +144,12 @@ class AnalyticsCalls:
 
 
 def file_of(table: Table | None, name: str, format_: str) -> Response:
-    """A table as a download. `NothingToExport`."""
-    if format_ not in MEDIA:
-        raise InvalidRequest("format is csv or xlsx", param="format")
-    if table is None:
-        raise NothingToExport("there is no result to make a file of")
-    body = csv_of(table) if format_ == "csv" else xlsx_of(table)
-    headers = {
-        "content-disposition": f'attachment; filename="{export_name(name, format_, datetime.now(UTC))}"',
-        "x-content-type-options": "nosniff",
-    }
-    if table.is_truncated:
-        headers["x-roadbed-truncated"] = "true"
-    return Response(body, headers=headers, media_type=MEDIA[format_])
+    """A table as a download. `NothingToExport`, `InvalidRequest`."""
+    made = export_of(table, name, format_, datetime.now(UTC))
+    return Response(made.body, headers=made.headers, media_type=made.media_type)
 
 
-def answer_object(found: AskedFor) -> dict[str, Any]:
+def answer_object(found: AnalyticsAnswer) -> dict[str, Any]:
     """A finished turn on the wire."""
     return {"text": found.text, "roadbed": found.facts}
 

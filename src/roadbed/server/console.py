@@ -91,4 +91,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         audit=services.trail,
         behind_proxy=services.settings.behind_proxy,
         tools=ConsoleTools(services),
+        analytics=services.analytics,
     )
