@@ -100,7 +100,9 @@ class Saved:
         if every:
             parse_schedule(every)
         async with self._database.transaction() as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 51))", f"{app}/{principal.team}")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended($1, 51))", f"{app}/{principal.team}"
+            )
             counts = await connection.fetchrow(
                 "SELECT count(*) AS saved, count(*) FILTER (WHERE every <> '') AS scheduled FROM analytics_question "
                 "WHERE app = $1 AND team = $2 AND name <> $3",

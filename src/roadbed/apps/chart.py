@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 44
 TICKS = 4
 LABEL_CHARACTERS = 12
-SERIES_MAX = 1
+LARGEST = 1e15
 # A picture that stands alone follows the reader's scheme; in a page its style sheet does.
 _STYLE = "<style>svg{color:#1b1d21}@media(prefers-color-scheme:dark){svg{color:#ececea}}</style>"
 
@@ -106,12 +106,24 @@ def describe(table: Table, chart: Chart) -> str:
 
 
 def _bounds(values: Sequence[float], *, with_zero: bool) -> tuple[float, float]:
+    """The ends of an axis: whole steps around the values, so that its ticks are round numbers."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if with_zero:
         low, high = min(0.0, low), max(0.0, high)
-    if not math.isfinite(high - low) or high <= low:
-        return (low - 1.0, low + 1.0) if abs(low) < 1e15 else (min(low, 0.0) or -1.0, max(high, 0.0) or 1.0)
-    return low, high
+    span = high - low
+    if not math.isfinite(span) or max(abs(low), abs(high)) > LARGEST or 0 < span < 1 / LARGEST:
+        return low, high if high > low else low + 1.0
+    if span <= abs(low) * 1e-9 or not span:
+        span = max(1.0, abs(low))
+        return low - span / 2, low + span / 2
+    step = _step(span)
+    return math.floor(low / step) * step, math.ceil(high / step) * step
+
+
+def _step(span: float) -> float:
+    """The step of 1, 2, 2.5 or 5 times a power of ten that parts a span into at most `TICKS` pieces."""
+    power = 10.0 ** math.floor(math.log10(span / TICKS))
+    return next((power * n for n in (1, 2, 2.5, 5, 10) if power * n * TICKS >= span), power * 10)
 
 
 def _share(value: float, low: float, high: float) -> float:
@@ -130,8 +142,12 @@ def _x(share: float) -> float:
 
 def _grid(low: float, high: float) -> list[str]:
     parts = []
-    for n in range(TICKS + 1):
-        value = low + (high / TICKS - low / TICKS) * n
+    span = high / 2 - low / 2
+    steps = TICKS
+    if math.isfinite(span * 2) and 1 / LARGEST < span * 2 and max(abs(low), abs(high)) <= LARGEST:
+        steps = max(1, min(2 * TICKS, round(span * 2 / _step(span * 2))))
+    for n in range(steps + 1):
+        value = low * (1 - n / steps) + high * (n / steps)
         y = _y(value, low, high)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="currentColor" '

@@ -23,6 +23,8 @@ from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
 
 QUESTION_NAME = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
+
+
 class AnalyticsTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One turn of a conversation with an analytics app."""
 
