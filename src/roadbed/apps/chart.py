@@ -22,7 +22,7 @@ Kind = Literal["line", "bar", "scatter"]
 BARS_MAX = 12
 POINTS_MAX = 500
 WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 72, 16, 30, 52
 TICKS = 4
 LABEL_CHARACTERS = 12
 LARGEST = 1e15
@@ -80,7 +80,7 @@ def svg_of(table: Table, chart: Chart, title: str, *, is_standalone: bool = True
     """The chart as SVG text. ``key`` makes the ids of title and description unique in a page."""
     values = table.numbers(chart.y)
     low, high = _bounds([value for value in values if value is not None], with_zero=chart.kind != "scatter")
-    body = [*_grid(low, high)]
+    body = [*_grid(low, high), *_names(table, chart)]
     draw = {"bar": _bars, "line": _line, "scatter": _dots}[chart.kind]
     body += draw(table, chart, values, low, high)
     name = escape(f"{key}-title"), escape(f"{key}-desc")
@@ -155,6 +155,16 @@ def _grid(low: float, high: float) -> list[str]:
             f'fill="currentColor" fill-opacity="0.75">{_safe(short(value))}</text>'
         )
     return parts
+
+
+def _names(table: Table, chart: Chart) -> list[str]:
+    """What the axes show: the measure above, the other column below."""
+    places = ((LEFT, TOP - 16, "start", chart.y), (WIDTH - RIGHT, HEIGHT - 10, "end", chart.x))
+    return [
+        f'<text class="axis" x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor" fill-opacity="0.75">'
+        f"{_safe(table.columns[column].name[:60])}</text>"
+        for x, y, anchor, column in places
+    ]
 
 
 def short(value: float) -> str:
