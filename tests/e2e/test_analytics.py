@@ -76,7 +76,10 @@ def test_analytics_end_to_end(scratch: Path, model: ModelThread) -> None:
 
         saving = {"name": "pages", "prepared": found["prepared"], "seal": found["seal"], "every": "1d at 07:00"}
         base = "/api/analytics/figures"
-        forged = {**found["prepared"], "parts": [{"name": "result", "source": "shop", "sql": "SELECT email FROM orders"}]}
+        forged = {
+            **found["prepared"],
+            "parts": [{"name": "result", "source": "shop", "sql": "SELECT email FROM orders"}],
+        }
         assert server.post(f"{base}/questions", {**saving, "prepared": forged}, key=key).status_code == 403
         assert server.post(f"{base}/questions", saving, key=guest).status_code == 403
         assert server.post(f"{base}/questions", saving, key=key).status_code == 201

@@ -32,7 +32,7 @@ Probe = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
 
 @dataclass(frozen=True, slots=True)
 class Fan:
-    """A join that may repeat the rows of ``table``, whose ``measure`` is summed, unless ``keys`` are unique in ``other``."""
+    """A join that repeats rows of ``table``, whose ``measure`` is summed, unless ``keys`` are unique in ``other``."""
 
     table: str
     measure: str

@@ -18,14 +18,13 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
-from roadbed.apps.analytics_table import NUMERIC, Table, number_of
+from roadbed.apps.analytics_table import NOT_XML, NUMERIC, Table, number_of
 from roadbed.kernel.errors import InvalidRequest, NotFound
 
 CELL_CHARACTERS_MAX = 32_767
 EXACT_DIGITS = 15
 ROWS_MAX = 100_000
 _FORMULA = re.compile(r"[\s\x00]*[=+\-@\t\r]")
-_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 MEDIA = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -151,7 +150,7 @@ def _xlsx_cell(value: Any, kind: str) -> str:
 
 
 def _text_cell(text: str) -> str:
-    shown = escape(_NOT_XML.sub("\ufffd", text)[:CELL_CHARACTERS_MAX]).replace("\r", "&#13;")
+    shown = escape(NOT_XML.sub("\ufffd", text)[:CELL_CHARACTERS_MAX]).replace("\r", "&#13;")
     return f'<c t="inlineStr"><is><t xml:space="preserve">{shown}</t></is></c>'
 
 

@@ -1,4 +1,4 @@
-"""What an analytics app sends to a model: the schema with its rules, a failed statement to mend, a table to put in words.
+"""What an analytics app sends to a model: schema and rules, a failed statement to mend, a table to put in words.
 
 Names, notes and cells are data: they stand as JSON between tags, and what looks like such a tag inside is made
 harmless. Pure.
@@ -33,7 +33,7 @@ You answer questions from databases. Reply with one JSON object and nothing else
 {"ambiguous": {"question": "", "options": ["", ""]}}
 {"unanswerable": "why"}
 - period.end is the day after the last day. Leave out what does not apply.
-- Where a declared metric covers the question, name it with dimensions, grain, filters and period, and leave queries out.
+- Where a declared metric covers the question, name it with dimensions, grain, filters and period; leave queries out.
 - Else write the SQL: one SELECT in the dialect of its source, plain columns and common functions, no *.
 - Data of several sources: one query for each with a name, and in join one SELECT in DuckDB's SQL over these names.
 - Reply with ambiguous only where two readings give different answers; with unanswerable where the data is not there.

@@ -16,6 +16,8 @@ import msgspec
 
 NUMERIC = frozenset({"integer", "number", "decimal"})
 TIMES = frozenset({"date", "timestamp"})
+NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What no XML document may hold."""
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}.*)?)?\Z")
 
 

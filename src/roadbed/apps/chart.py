@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadbed.apps.analytics_table import Table, is_measure, is_time, shown
+from roadbed.apps.analytics_table import NOT_XML, Table, is_measure, is_time, shown
 
 Kind = Literal["line", "bar", "scatter"]
 
@@ -144,7 +144,7 @@ def _grid(low: float, high: float) -> list[str]:
     parts = []
     span = high / 2 - low / 2
     steps = TICKS
-    if math.isfinite(span * 2) and 1 / LARGEST < span * 2 and max(abs(low), abs(high)) <= LARGEST:
+    if math.isfinite(span * 2) and span * 2 > 1 / LARGEST and max(abs(low), abs(high)) <= LARGEST:
         steps = max(1, min(2 * TICKS, round(span * 2 / _step(span * 2))))
     for n in range(steps + 1):
         value = low * (1 - n / steps) + high * (n / steps)
@@ -264,9 +264,4 @@ def _text(value: Any) -> str:
 
 def _safe(text: str) -> str:
     """Text of an XML document: markup escaped, characters that XML does not know replaced."""
-    return escape(
-        "".join(
-            c if c in "\t\n" or (" " <= c and not "\ud800" <= c <= "\udfff") and c not in "\ufffe\uffff" else "\ufffd"
-            for c in text[:500]
-        )
-    )
+    return escape(NOT_XML.sub("\ufffd", text[:500]))

@@ -8,17 +8,18 @@ answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from roadbed.apps.analytics import AnalyticsApp
 from roadbed.apps.analytics_desk import Desk, Prepared
 from roadbed.apps.analytics_saved import Saved, SavedQuestion
 from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import AppRegistry, ServedApp
-from roadbed.apps.types import App, Answered, AnswerEvent, Turn
+from roadbed.apps.types import Answered, AnswerEvent, App, Turn
 from roadbed.gateway.types import ChatRequest, Message
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest, RoadbedError
@@ -26,10 +27,13 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.admission import may_call, require_app
 from roadbed.server.entrance import Entrance, NoLimits
+from roadbed.server.money import Money
 from roadbed.server.served_tools import ServedTools
 from roadbed.server.teams import Teams
 from roadbed.server.turns import TurnTimedOut, begin_turn, facts_of, run_turn
 from roadbed.store.database import Database
+
+log = logging.getLogger("roadbed.server")
 
 
 class NotAnalytics(InvalidRequest):
@@ -157,18 +161,20 @@ class Analytics:
         return AnalyticsAnswer(answered.text, facts_of(turn, answered), answered.extra.get("table"))
 
 
-async def open_analytics(
-    stack: AsyncExitStack,
-    database: Database,
-    tools: ServedTools,
-    teams: Teams,
-    registry: AppRegistry,
-    ledger: Ledger,
-    entrance: Callable[[], Entrance | NoLimits],
-    *,
-    is_owner: bool,
-) -> Analytics:
+class Opened(Protocol):
+    """What `open_analytics` needs of the services that were opened before."""
+
+    database: Database
+    tools: ServedTools
+    teams: Teams
+    registry: AppRegistry
+    ledger: Ledger
+    money: Money
+
+
+async def open_analytics(stack: AsyncExitStack, services: Opened, *, is_owner: bool) -> Analytics:
     """Wire it into the registry, and run schedules where this process owns the deployment."""
+    tools, teams, registry = services.tools, services.teams, services.registry
     desk = Desk(
         tools.sources,
         lambda: tools.manifest.sources if tools.manifest is not None else {},
@@ -180,18 +186,25 @@ async def open_analytics(
         served = registry.served.apps.get(app)
         return served.app if served is not None else None
 
-    saved = Saved(
-        database, lambda: desk, find, lambda principal, app: may_call(principal, app, teams.apps_of(principal.team))
-    )
+    def may_use(principal: Principal, app: str) -> bool:
+        return may_call(principal, app, teams.apps_of(principal.team))
+
+    saved = Saved(services.database, lambda: desk, find, may_use)
     registry.desk, registry.saved_questions = desk, saved
     if is_owner:
         await saved.start()
         stop = asyncio.Event()
         task = asyncio.create_task(saved.jobs.run(stop), name="analytics-schedules")
+        task.add_done_callback(_report_end)
 
         async def close() -> None:
             stop.set()
             await asyncio.gather(task, return_exceptions=True)
 
         stack.push_async_callback(close)
-    return Analytics(registry, teams, ledger, saved, desk, entrance)
+    return Analytics(registry, teams, services.ledger, saved, desk, lambda: services.money.entrance)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("schedules are no longer run: saved questions keep their last results", exc_info=task.exception())

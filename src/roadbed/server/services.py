@@ -342,8 +342,7 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
-    parts = database, tools, teams, registry, ledger, lambda: money.entrance
-    services.analytics = await open_analytics(stack, *parts, is_owner=is_owner)
+    services.analytics = await open_analytics(stack, services, is_owner=is_owner)
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
