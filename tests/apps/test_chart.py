@@ -1,4 +1,4 @@
-"""Charts: the rule that chooses, and that whatever the numbers are the picture stays inside its box and is no markup."""
+"""Charts: the rule that chooses, and a picture that stays in its box and is no markup, whatever the cells are."""
 
 from __future__ import annotations
 

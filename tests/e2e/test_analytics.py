@@ -1,4 +1,4 @@
-"""Analytics through a real server: asked by a model, saved, run by schedule, kept while its source is away, exported."""
+"""Analytics through a real server: asked, saved, run by schedule, kept while its source is away, exported."""
 
 from __future__ import annotations
 
