@@ -9,6 +9,7 @@ import warnings
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import openpyxl
 import pytest
 import sqlglot
@@ -218,8 +219,6 @@ def test_what_is_no_reply(text: str) -> None:
     ],
 )
 def test_plans_that_do_not_fit(plan: dict[str, object]) -> None:
-    import msgspec
-
     with pytest.raises(PlanInvalid):
         check_plan(msgspec.convert(plan, Plan), CONFIG, ["shop"])
 

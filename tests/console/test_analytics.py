@@ -1,4 +1,4 @@
-"""The page Analytics without scripts: a form asks, a result has chart, table and statements, and can be kept or saved."""
+"""The page Analytics without scripts: a form asks, a result has chart, table and statements, and can be saved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -104,8 +105,6 @@ def test_a_question_is_asked_by_a_form(analytics: FakeAnalytics, member: TestCli
 
 
 def test_what_was_answered_is_saved_and_exported(analytics: FakeAnalytics, member: TestClient) -> None:
-    import msgspec
-
     token = form_token(member, "/console/analytics")
     sealed = {"form_token": token, "prepared": msgspec.json.encode(PREPARED).decode(), "seal": "sealed"}
     done = member.post("/console/analytics/figures/save", data={**sealed, "name": "towns", "every": "6h"})

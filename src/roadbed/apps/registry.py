@@ -53,6 +53,13 @@ class ServedApp:
     app: App
     deadline_s: float
     route: Callable[[], Route | None]
+    build_over: Callable[[Route], App] | None = None
+
+    def over(self, route: Route) -> ServedApp | None:
+        """The same app with another route in place of its own; None for one that asks no model."""
+        if self.build_over is None:
+            return None
+        return replace(self, app=self.build_over(route), route=lambda: route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +154,38 @@ class AppRegistry:
             found = self._default_route()
             return replace(found, cache=rule) if found is not None and rule is not None else found
 
+        deadline_s = parse_duration_s(config.deadline)
         if config.kind == "search":
-            app: App = SearchApp(config, searcher=self._searcher, guard=self._guard)
-        elif config.kind == "analytics":
-            app = AnalyticsApp(
-                config,
-                release.document["prompt"]["text"],
-                desk=lambda: self.desk,
-                saved=lambda: self.saved_questions,
-                gateway=self._gateway,
-                guard=self._guard,
-                route=route,
-            )
-        else:
-            app = Copilot(
+            app = SearchApp(config, searcher=self._searcher, guard=self._guard)
+            return ServedApp(name, release, config, app, deadline_s, route)
+
+        def made(find: Callable[[], Route | None]) -> App:
+            if config.kind == "analytics":
+                return self._analytics(config, release, find)
+            return Copilot(
                 config,
                 release.document["prompt"]["text"],
                 searcher=self._searcher,
                 gateway=self._gateway,
                 guard=self._guard,
-                route=route,
+                route=find,
             )
-        return ServedApp(name, release, config, app, parse_duration_s(config.deadline), route)
+
+        def over(other: Route) -> App:
+            return made(lambda: replace(other, cache=rule))
+
+        return ServedApp(name, release, config, made(route), deadline_s, route, over)
+
+    def _analytics(self, config: AppConfig, release: Release, find: Callable[[], Route | None]) -> App:
+        return AnalyticsApp(
+            config,
+            release.document["prompt"]["text"],
+            desk=lambda: self.desk,
+            saved=lambda: self.saved_questions,
+            gateway=self._gateway,
+            guard=self._guard,
+            route=find,
+        )
 
     def find_app(self, name: str) -> ServedApp:
         """The app of this name. Raises `UnknownModel`, for routes too."""

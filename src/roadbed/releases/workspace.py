@@ -19,6 +19,7 @@ from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.analytics_checks import check_analytics
+from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reach_checks import check_reach
@@ -144,6 +145,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
     yield from check_tools(manifest, document)
     yield from check_reach(folder, manifest, document)
     yield from _check_lock(folder, manifest, document)
+    yield from check_guard(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 

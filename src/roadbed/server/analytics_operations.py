@@ -10,8 +10,8 @@ from roadbed.server.operations import Operation, Query
 
 _ANSWER = (
     "{text, roadbed: {rung, degraded, …, analytics: {title, sentence, question, parameters, statements, join, "
-    "prepared, seal, columns, rows, row_count, is_truncated, chart_kind, chart, notes, cites, missing, age_s, plan, asks, "
-    "failure, offers}}}"
+    "prepared, seal, columns, rows, row_count, is_truncated, chart_kind, chart, notes, cites, missing, age_s, plan, "
+    "asks, failure, offers}}}"
 )
 _FORMAT = Query("format", "csv or xlsx (default csv)")
 

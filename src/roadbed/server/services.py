@@ -42,6 +42,7 @@ from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.analytics import Analytics, open_analytics
+from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
@@ -182,8 +183,9 @@ class Services:
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
-        self.teams.take(manifest)
+        self.teams.take(manifest, workspace.folder)
         self.money.take(manifest)
+        configure_answer_caches(self.gateway, manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -221,8 +223,9 @@ class Services:
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
-            self.teams.take(manifest)
+            self.teams.take(manifest, self.workspace.folder)
             self.money.take(manifest)
+            configure_answer_caches(self.gateway, manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -278,44 +281,34 @@ async def _build(
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
     manifest, metrics = workspace.manifest, Metrics()
-    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
-    await asyncio.to_thread(guard.warm_up)
-    teams = Teams(guard)
-    teams.take(manifest)
+    teams = await _open_guard(settings, workspace)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
-    gateway = Gateway(client, guard)
+    gateway = Gateway(client, teams.guard)
     is_owner = serving is None
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    stack.callback(Measures(metrics, gateway).close)
+    measures = Measures(metrics, gateway)
+    stack.callback(measures.close)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
-    ledger.export_to(exporter.offer)
+    measures.watch(ledger, exporter.offer)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
-    embedder, knowledge = await _open_knowledge(
-        stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
-    )
+    knows = stack, settings, workspace, database, teams, sources
+    embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
-    registry = AppRegistry(
-        searcher=knowledge,
-        gateway=gateway,
-        guard=lambda: teams.guard,
-        prices=shipped_prices(),
-        folder=workspace.folder,
-    )
+    open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
+    registry = _make_registry(workspace, knowledge, gateway, teams)
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    reached = open_reached(stack, workspace.folder, settings.state)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
-    stack.push_async_callback(tools.close)
+    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams)
     services = Services(
         settings=settings,
         workspace=workspace,
@@ -346,6 +339,43 @@ async def _build(
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
+
+
+async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:
+    """The guard with its patterns loaded, and the teams of the manifest."""
+    manifest, folder = workspace.manifest, workspace.folder
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
+    await asyncio.to_thread(guard.warm_up)
+    teams = Teams(guard)
+    teams.take(manifest, folder)
+    return teams
+
+
+def _make_registry(workspace: Workspace, knowledge: Knowledge, gateway: Gateway, teams: Teams) -> AppRegistry:
+    """The apps and routes, none yet."""
+    return AppRegistry(
+        searcher=knowledge,
+        gateway=gateway,
+        guard=lambda: teams.guard,
+        prices=shipped_prices(),
+        folder=workspace.folder,
+    )
+
+
+async def _open_tools(
+    stack: AsyncExitStack,
+    settings: Settings,
+    workspace: Workspace,
+    database: Database,
+    sources: Sources,
+    metrics: Metrics,
+    teams: Teams,
+) -> ServedTools:
+    """The toolbox, and the connections to what is no database."""
+    reached = open_reached(stack, workspace.folder, settings.state)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
+    stack.push_async_callback(tools.close)
+    return tools
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:
