@@ -36,7 +36,7 @@ class FakeAnalytics:
 
     def __init__(self) -> None:
         self.shown = Shown(prepared=PREPARED, table=TABLE, cites=[CITE], sentence="Oslo leads.", seal="sealed")
-        self.calls: list[tuple[Any, ...]] = []
+        self.calls: list[Any] = []
         self.saved = [
             SavedQuestion("1", "figures", "t", "mine", PREPARED, "k", "1d at 07:00", datetime.now(UTC), None, "")
         ]
