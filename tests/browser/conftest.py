@@ -7,10 +7,12 @@ when there was one. Pictures of pages go to the folder named by ``ROADBED_SCREEN
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,9 @@ sources:
     path: ./documents
   inbox:
     type: uploads
+  trips:
+    type: sqlite
+    path: ./trips.sqlite
 collections:
   company:
     sources: [handbook, inbox]
@@ -73,6 +78,18 @@ apps:
   search:
     kind: search
     knowledge: [company]
+  figures:
+    kind: analytics
+    sources: [trips]
+    questions:
+      by_town: {{title: "How many trips went to each town?", source: trips, sql: "SELECT town, trips FROM trips"}}
+      by_month: {{title: "How many trips were there each month?", source: trips, sql: "SELECT month, n FROM months"}}
+"""
+TRIPS = """
+CREATE TABLE trips (town text, trips integer);
+INSERT INTO trips VALUES ('Oslo', 12), ('A town with a long name', 3), ('Bergen', 7);
+CREATE TABLE months (month text, n integer);
+INSERT INTO months VALUES ('2026-01-01', 4), ('2026-02-01', 9), ('2026-03-01', 2);
 """
 DOCUMENTS = {
     "travel.md": "# Travel\n\n## By car\n\nFor a kilometre by car 0.42 EUR is paid.\nTolls are paid in full.\n\n"
@@ -104,6 +121,8 @@ def deployment() -> Iterator[Address]:
         (folder / "work" / "roadbed.yaml").write_text(MANIFEST.format(model=url))
         for document, text in DOCUMENTS.items():
             (documents / document).write_text(text)
+        with closing(sqlite3.connect(folder / "work" / "trips.sqlite")) as trips:
+            trips.executescript(TRIPS)
         command = [sys.executable, "-m", "roadbed.cli", "up", str(folder / "work"), "--port", "0"]
         process = subprocess.Popen(
             [*command, "--state", str(folder / "state")],

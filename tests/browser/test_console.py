@@ -17,6 +17,9 @@ QUESTION = "How much is paid for a kilometre by car?"
 PAGES = {
     "overview": "/console",
     "ask": "/console/ask",
+    "analytics": "/console/analytics",
+    "bars": "/console/analytics/figures/run/by_town",
+    "line": "/console/analytics/figures/run/by_month",
     "documents": "/console/documents?source=handbook",
     "failed": "/console/documents?source=handbook&state=failed",
     "uploads": "/console/documents?source=inbox",

@@ -513,6 +513,18 @@ class FakeTools:
         self.decided.append((approval_id, "deny"))
 
 
+class NoAnalytics:
+    """No analytics app, unless a test sets one."""
+
+    inner: Any = None
+
+    def apps_for(self, principal: Principal) -> list[str]:
+        return [] if self.inner is None else list(self.inner.apps_for(principal))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
 class Deployment:
     """The scripted services, their console, and clients of it."""
 
@@ -533,6 +545,7 @@ class Deployment:
         self.orders: list[tuple[str, str, str]] = []
         self.process = (1, 1)
         self.tools = FakeTools()
+        self.analytics = NoAnalytics()
         self.tried: list[tuple[str, str, str]] = []
         self.url = url
         self.sessions = Sessions(cast(Any, self.tokens), cast(Any, self.keys), b"a signing key of thirty-two byte")
@@ -560,6 +573,7 @@ class Deployment:
             require_act=lambda principal, role, method, path: require_role(principal, role),
             audit=self.audit,
             tools=self.tools,
+            analytics=self.analytics,
         )
         self.app = Starlette(routes=console_routes(services))
 

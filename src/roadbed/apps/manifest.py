@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from roadbed.apps.analytics_manifest import MetricConfig, QuestionConfig
 from roadbed.gateway.manifest import CacheConfig
 from roadbed.kernel.config import DURATION_PATTERN
 
@@ -19,7 +20,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One AI feature."""
 
     kind: Annotated[
-        Literal["search", "copilot"], Meta(description="search lists passages; copilot answers with citations")
+        Literal["search", "copilot", "analytics"],
+        Meta(description="search lists passages; copilot answers with citations; analytics answers from databases"),
     ]
     knowledge: Annotated[list[str], Meta(description="collections that it answers from")] = []
     model: Annotated[
@@ -53,3 +55,17 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     review_by: Annotated[
         str, Meta(pattern=r"^$|^\d{4}-\d{2}-\d{2}$", description="day by which somebody looks at it again")
     ] = ""
+    sources: Annotated[list[str], Meta(max_length=16, description="databases that an analytics app asks")] = []
+    metrics: Annotated[dict[str, MetricConfig], Meta(max_length=200, description="named measures of analytics")] = {}
+    dimensions: Annotated[
+        dict[str, str], Meta(max_length=200, description="what is grouped by: a name to `table.column`")
+    ] = {}
+    synonyms: Annotated[
+        dict[str, str], Meta(max_length=500, description="a word of people's to the metric or dimension meant")
+    ] = {}
+    questions: Annotated[
+        dict[str, QuestionConfig], Meta(max_length=200, description="declared questions, answered without a model")
+    ] = {}
+    time_zone: Annotated[str, Meta(description="zone in which an analytics app's days begin")] = "UTC"
+    fiscal_year_start: Annotated[int, Meta(ge=1, le=12, description="month in which the fiscal year begins")] = 1
+    currency: Annotated[str, Meta(description="currency of amounts, where a metric names no unit")] = ""

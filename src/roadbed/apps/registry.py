@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.apps.analytics import AnalyticsApp, SavedQuestions
+from roadbed.apps.analytics_desk import Desk
 from roadbed.apps.copilot import Copilot
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher
@@ -86,6 +88,8 @@ class AppRegistry:
         self._guard = guard
         self._prices = prices
         self._folder = folder
+        self.desk: Desk | None = None
+        self.saved_questions: SavedQuestions | None = None
         self._local: Mapping[str, Route] = {}
         self._declared: Mapping[str, Route] = {}
         self._hidden: Mapping[str, ServedApp | Route] = {}
@@ -162,7 +166,9 @@ class AppRegistry:
             app = SearchApp(config, searcher=self._searcher, guard=self._guard)
             return ServedApp(name, release, config, app, deadline_s, route)
 
-        def copilot(find: Callable[[], Route | None]) -> App:
+        def made(find: Callable[[], Route | None]) -> App:
+            if config.kind == "analytics":
+                return self._analytics(config, release, find)
             return Copilot(
                 config,
                 release.document["prompt"]["text"],
@@ -173,9 +179,20 @@ class AppRegistry:
             )
 
         def over(other: Route) -> App:
-            return copilot(lambda: replace(other, cache=rule))
+            return made(lambda: replace(other, cache=rule))
 
-        return ServedApp(name, release, config, copilot(route), deadline_s, route, over)
+        return ServedApp(name, release, config, made(route), deadline_s, route, over)
+
+    def _analytics(self, config: AppConfig, release: Release, find: Callable[[], Route | None]) -> App:
+        return AnalyticsApp(
+            config,
+            release.document["prompt"]["text"],
+            desk=lambda: self.desk,
+            saved=lambda: self.saved_questions,
+            gateway=self._gateway,
+            guard=self._guard,
+            route=find,
+        )
 
     def find_app(self, name: str) -> ServedApp:
         """The app of this name. Raises `UnknownModel`, for routes too."""

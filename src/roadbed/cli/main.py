@@ -36,6 +36,7 @@ COMMANDS = {
     "import": "make a manifest of another gateway's configuration",
     "check": "validate a workspace, with line numbers",
     "ask": "ask an app a question",
+    "analytics": "ask databases in words, or run declared questions",
     "search": "search the documents",
     "ingest": "read changed documents now, with progress",
     "models": "list models, or add a provider to the manifest",

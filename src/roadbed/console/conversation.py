@@ -48,7 +48,9 @@ class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def address(self) -> str:
-        """The document at this passage."""
+        """The document at this passage; rows of a database have none, and lead to the page Analytics."""
+        if not self.document_id:
+            return "/console/analytics"
         return link(f"/console/documents/{self.document_id}", start=str(self.start), end=str(self.end)) + "#passage"
 
 

@@ -28,6 +28,7 @@ class Entry:
 
 OVERVIEW = Entry("Overview", "/console", "o")
 ASK = Entry("Ask", "/console/ask", "a")
+ANALYTICS = Entry("Analytics", "/console/analytics", "y")
 DOCUMENTS = Entry("Documents", "/console/documents", "d", "Build")
 MODELS = Entry("Models", "/console/models", "m", "Build")
 PLAYGROUND = Entry("Playground", "/console/playground", "p", "Build")
@@ -59,6 +60,8 @@ class Menu:
         shown = [OVERVIEW]
         if any(services.may_use(principal, name) for name in services.apps()):
             shown.append(ASK)
+        if services.analytics is not None and services.analytics.apps_for(principal):
+            shown.append(ANALYTICS)
         if await self._documents():
             shown.append(DOCUMENTS)
         if is_auditor(principal) and services.gateway.routes:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from roadbed.console.analytics import analytics_routes
 from roadbed.console.ask import ask_routes
 from roadbed.console.audit import audit_routes
 from roadbed.console.compliance import compliance_routes
@@ -60,6 +61,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *oidc_routes(console),
         *console.page("/console", overview, twin_path="/console/overview.json"),
         *ask_routes(console),
+        *analytics_routes(console),
         *document_routes(console),
         *model_routes(console),
         *playground_routes(console),

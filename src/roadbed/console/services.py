@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from roadbed.apps.analytics_desk import Prepared
+from roadbed.apps.analytics_saved import SavedQuestion
+from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
 from roadbed.controls.evidence import Evidence
@@ -313,6 +316,40 @@ class ControlsView(Protocol):
         """Run one now."""
 
 
+class AnalyticsView(Protocol):
+    """What the page Analytics needs of the analytics apps, each call under the caller's own rules."""
+
+    def apps_for(self, principal: Principal) -> list[str]:
+        """Those that a caller may use."""
+        ...
+
+    async def ask(self, app: str, messages: Sequence[Message], principal: Principal) -> AnalyticsAnswer:
+        """Ask in words."""
+        ...
+
+    async def run(self, app: str, name: str, given: Mapping[str, Any], principal: Principal) -> AnalyticsAnswer:
+        """Run a question by its name. `UnknownQuestion`, `ParameterInvalid`."""
+        ...
+
+    async def run_prepared(self, app: str, prepared: Prepared, seal: str, principal: Principal) -> AnalyticsAnswer:
+        """Run what was answered before. `SealInvalid`."""
+        ...
+
+    async def save(
+        self, app: str, name: str, prepared: Prepared, seal: str, principal: Principal, every: str = ""
+    ) -> None:
+        """Save what was answered. `SealInvalid`, `ScheduleInvalid`, `TooManyQuestions`."""
+        ...
+
+    async def delete(self, app: str, name: str, principal: Principal) -> None:
+        """Forget a saved question."""
+        ...
+
+    async def questions(self, app: str, principal: Principal) -> tuple[ServedApp, list[SavedQuestion]]:
+        """The app, and the team's saved questions."""
+        ...
+
+
 class OrderEndpoint(Protocol):
     """Tells an endpoint something by hand, in every process that serves."""
 
@@ -365,3 +402,4 @@ class ConsoleServices:
     tools: ToolsView | None = None
     oidc: Oidc | None = None
     controls: ControlsView | None = None
+    analytics: AnalyticsView | None = None

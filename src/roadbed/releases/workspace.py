@@ -19,6 +19,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.releases.analytics_checks import check_analytics
 from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
@@ -279,7 +280,9 @@ def _check_app(
         yield from _unknown(
             document, collection, set(manifest.collections), ("apps", name, "knowledge", i), "collection"
         )
-    if not app.knowledge:
+    if app.kind == "analytics":
+        yield from check_analytics(name, app, manifest, document)
+    elif not app.knowledge:
         yield document.error(f"the app `{name}` needs `knowledge`", ("apps", name), hint="a list of collections")
     if app.model:
         path: KeyPath = ("apps", name, "model")

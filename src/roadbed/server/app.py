@@ -23,6 +23,7 @@ from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.access_report import access_routes
 from roadbed.server.admin import admin_routes
+from roadbed.server.analytics_routes import analytics_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
@@ -120,6 +121,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
         *tool_routes(services),
+        *analytics_routes(services),
         *guard_routes(services),
         *extra,
     ]

@@ -98,4 +98,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         behind_proxy=services.settings.behind_proxy,
         tools=ConsoleTools(services),
         controls=services.controls,
+        analytics=services.analytics,
     )

@@ -17,6 +17,7 @@ from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.access_operations import ACCESS_OPERATIONS
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
+from roadbed.server.analytics_operations import ANALYTICS_OPERATIONS
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.control_operations import CONTROL_OPERATIONS
 from roadbed.server.documents import TextDocument
@@ -51,7 +52,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Ask an app or a route. With `stream: true` the answer comes as server-sent events.",
         "a chat completion; an app's `choices[0].message.annotations` holds its citations, and `roadbed` holds "
         "{rung, age_s, labels, degraded, release, trace, app, abstained, confidence, sentences, supported, "
-        "unsupported: [{start, end}], citations}",
+        "unsupported: [{start, end}], citations, analytics}",
         request=CHAT_REQUEST,
     ),
     Operation(
@@ -269,6 +270,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *AUDIT_OPERATIONS,
     *ACCESS_OPERATIONS,
     *CONTROL_OPERATIONS,
+    *ANALYTICS_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

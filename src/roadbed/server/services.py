@@ -43,6 +43,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.analytics import Analytics, open_analytics
 from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.canary_ground import HttpCaller
@@ -132,6 +133,7 @@ class Services:
     controls: Controls = field(init=False)
     own_calls: HttpCaller = field(init=False)
     canary: str = ""
+    analytics: Analytics = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -358,6 +360,7 @@ async def _build(
         exporter=exporter,
         serving=serving,
     )
+    services.analytics = await open_analytics(stack, services, is_owner=is_owner)
     await _attach(stack, services, client)
     return services
 

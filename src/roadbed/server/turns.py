@@ -82,6 +82,7 @@ def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
         "supported": answered.supported_sentences,
         "unsupported": [{"start": start, "end": end} for start, end in answered.extra.get("unsupported", ())],
         "citations": [citation_object(citation) for citation in answered.citations],
+        **({"analytics": answered.extra["analytics"]} if "analytics" in answered.extra else {}),
     }
 
 

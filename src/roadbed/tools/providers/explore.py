@@ -14,19 +14,24 @@ import hmac
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roadbed.kernel.config import nearest
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.principal import Principal
 from roadbed.sources.catalogue import Catalogue, SqlDialect
 from roadbed.sources.errors import QueryRefused, QueryTooCostly
 from roadbed.sources.manifest import DatabaseSource, PostgresSource, SourceConfig
 from roadbed.sources.registry import Sources
+from roadbed.sources.result import QueryResult
 from roadbed.sources.sqlite_rules import reading_authorizer
 from roadbed.tools.providers.sql import CELLS_BYTES_MAX, ok_of, style_of
 from roadbed.tools.tables import OUTPUT_SCHEMA
 from roadbed.tools.types import Ok, Outcome, Provenance, Refused, Tool, ToolRequest
+
+if TYPE_CHECKING:
+    from roadbed.tools.sql.policy import Checked
 
 TABLES_MAX = 500
 ROWS_MAX = 1_000
@@ -121,7 +126,7 @@ class Explorer:
 
     async def tables(self, request: ToolRequest) -> Outcome:
         """Tables with their comments."""
-        catalogue = await self._catalogue(request)
+        catalogue = await self.catalogue(request.deadline)
         comments = catalogue.comments or {}
         found = [
             {"table": name, "columns": len(columns), "about": comments.get(name, "")}
@@ -135,7 +140,7 @@ class Explorer:
 
     async def describe(self, request: ToolRequest) -> Outcome:
         """One table's columns; those that are dropped by a mask are not there."""
-        catalogue = await self._catalogue(request)
+        catalogue = await self.catalogue(request.deadline)
         table = request.arguments["table"]
         columns = catalogue.tables.get(table)
         if columns is None:
@@ -157,20 +162,38 @@ class Explorer:
 
     async def query(self, request: ToolRequest, cost_max: float | None) -> Outcome:
         """Checked free SQL."""
+        skip = int(request.cursor or 0)
+        if skip > SKIP_MAX:
+            hint = "ask for less: filter, group, or order by what matters and take the first rows"
+            return Refused("tools.result_too_large", f"a statement gives {SKIP_MAX} rows in all", hint=hint)
+        checked, result = await self.read(
+            request.arguments["sql"], request.principal, request.deadline, cost_max, skip=skip
+        )
+        return ok_of(result, self.name, ", ".join(checked.tables), checked.sql)
+
+    async def read(
+        self,
+        sql: str,
+        principal: Principal,
+        deadline: Deadline,
+        cost_max: float | None = None,
+        *,
+        skip: int = 0,
+        rows_max: int = ROWS_MAX,
+        bytes_max: int = CELLS_BYTES_MAX,
+    ) -> tuple[Checked, QueryResult]:
+        """The rows of one statement that passed the gate, as this principal sees them, with what was checked.
+
+        `SqlRefused`, and as `Sources.query`.
+        """
         from roadbed.tools.sql.gate import check, remembered
         from roadbed.tools.sql.masks import mask_rows
         from roadbed.tools.sql.policy import GatePolicy
         from roadbed.tools.sql.predicates import predicate_for
 
-        skip = int(request.cursor or 0)
-        if skip > SKIP_MAX:
-            hint = "ask for less: filter, group, or order by what matters and take the first rows"
-            return Refused("tools.result_too_large", f"a statement gives {SKIP_MAX} rows in all", hint=hint)
-        catalogue = await self._catalogue(request)
-        principal = request.principal
+        catalogue = await self.catalogue(deadline)
         filters = {table: predicate_for(text, principal, self.dialect) for table, text in self.config.rows.items()}
-        policy = GatePolicy(self._masks(), filters, ROWS_MAX, skip=skip)
-        sql = request.arguments["sql"]
+        policy = GatePolicy(self._masks(), filters, rows_max, skip=skip)
         # A thread costs a tenth of a millisecond, a verdict that is known a hundredth of that.
         checked = remembered(sql, catalogue, policy)
         if checked is None:
@@ -179,9 +202,9 @@ class Explorer:
             result = await self.sources.query(
                 self.name,
                 checked.sql,
-                deadline=request.deadline,
-                rows_max=ROWS_MAX,
-                bytes_max=CELLS_BYTES_MAX,
+                deadline=deadline,
+                rows_max=rows_max,
+                bytes_max=bytes_max,
                 cost_max=cost_max,
                 authorizer=self._authorizer(catalogue) if self.dialect == "sqlite" else None,
             )
@@ -190,12 +213,12 @@ class Explorer:
         except QueryRefused:
             self.sources.forget_catalogue(self.name)  # the schema may have changed under it
             raise
-        result = mask_rows(checked, result, lambda value: self._token(principal, value))
-        return ok_of(result, self.name, ", ".join(checked.tables), checked.sql)
+        return checked, mask_rows(checked, result, lambda value: self._token(principal, value))
 
-    async def _catalogue(self, request: ToolRequest) -> Catalogue:
-        await self.sources.require_reader(self.name, request.deadline)
-        return await self.sources.catalogue(self.name, request.deadline)
+    async def catalogue(self, deadline: Deadline) -> Catalogue:
+        """What the source's role may read. `SourceMayWrite`, and as `Sources.catalogue`."""
+        await self.sources.require_reader(self.name, deadline)
+        return await self.sources.catalogue(self.name, deadline)
 
     def _masks(self) -> dict[str, dict[str, Any]]:
         masks: dict[str, dict[str, Any]] = {}

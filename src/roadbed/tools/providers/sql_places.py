@@ -21,7 +21,7 @@ from roadbed.tools.manifest import ParameterConfig
 
 Style = Literal["postgres", "sqlite", "mysql", "duckdb"]
 
-_PARTS = re.compile(
+PARTS = re.compile(
     r"""
       [eE]'(?:[^'\\]|\\.|'')*'
     | '(?:[^']|'')*'
@@ -79,7 +79,7 @@ class Statement:
     ) -> list[Any]:
         """The driver's values of a call's arguments; what was left out has its default. `ArgumentsInvalid`."""
         return [
-            _value(name, arguments.get(name, parameters[name].default), parameters[name].type, style)
+            value_of(name, arguments.get(name, parameters[name].default), parameters[name].type, style)
             for name in self.names
         ]
 
@@ -111,7 +111,7 @@ def parse_statement(tool: str, sql: str, parameters: Mapping[str, ParameterConfi
             return f"${number}::{_CASTS[style][parameters[name].type]}"
         return "?" if style == "mysql" else f"?{number}"
 
-    text = (_MYSQL_PARTS if style == "mysql" else _PARTS).sub(place, body)
+    text = (_MYSQL_PARTS if style == "mysql" else PARTS).sub(place, body)
     if style == "mysql":
         try:
             placed(text, ["NULL"] * len(names))
@@ -156,7 +156,8 @@ _JSON_TYPES = {"integer": "integer", "number": "number", "boolean": "boolean"}
 _FORMATS = {"date": "date", "timestamp": "date-time", "uuid": "uuid"}
 
 
-def _value(name: str, given: Any, kind: str, style: Style) -> Any:
+def value_of(name: str, given: Any, kind: str, style: Style) -> Any:
+    """A given value as the driver takes it. `ArgumentsInvalid`."""
     if given is None:
         return None
     convert = _VALUES[style][kind]
