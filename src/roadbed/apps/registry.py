@@ -18,6 +18,7 @@ from roadbed.apps.copilot import Copilot
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher
 from roadbed.apps.search import SearchApp
+from roadbed.apps.tool_offer import AppTools, ToolCaller
 from roadbed.apps.types import App
 from roadbed.gateway.cache import cache_rule
 from roadbed.gateway.gateway import Gateway
@@ -73,7 +74,9 @@ class AppRegistry:
         guard: Callable[[], Guard],
         prices: PriceTable,
         folder: Path,
+        tools: Callable[[], ToolCaller] | None = None,
     ) -> None:
+        self._tools = tools
         self._searcher = searcher
         self._gateway = gateway
         self._guard = guard
@@ -153,6 +156,7 @@ class AppRegistry:
                 gateway=self._gateway,
                 guard=self._guard,
                 route=route,
+                tools=AppTools(self._tools, release.document.get("tools", {})) if self._tools is not None else None,
             )
         return ServedApp(name, release, config, app, parse_duration_s(config.deadline), route)
 

@@ -18,6 +18,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.releases.app_tool_checks import check_app_tools
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reach_checks import check_reach
@@ -141,6 +142,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
+    yield from check_app_tools(manifest, document)
     yield from check_reach(folder, manifest, document)
     yield from _check_lock(folder, manifest, document)
     yield from _check_durations(manifest, document)

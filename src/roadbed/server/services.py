@@ -194,7 +194,7 @@ class Services:
         await self.engines.want(not manifest.models)
         self.workspace = workspace
         generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
-        compiled = compile_releases(workspace, generations)
+        compiled = compile_releases(workspace, generations, self.toolbox.all_tools())
         moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
@@ -300,20 +300,21 @@ async def _build(
     )
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
+    reached = open_reached(stack, workspace.folder, settings.state)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
+    stack.push_async_callback(tools.close)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
         guard=lambda: teams.guard,
         prices=shipped_prices(),
         folder=workspace.folder,
+        tools=lambda: tools.toolbox,
     )
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    reached = open_reached(stack, workspace.folder, settings.state)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
-    stack.push_async_callback(tools.close)
     services = Services(
         settings=settings,
         workspace=workspace,
