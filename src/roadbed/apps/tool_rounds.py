@@ -149,6 +149,9 @@ class ToolRounds:
         else:
             self.data = self.data.reading(ok.label)
         first = self.first_number + len(self.rows)
+        age_s = max((origin.age_s for origin in ok.provenance), default=0.0)
+        if age_s:
+            self._missing[tool.name] = f"tool {tool.name} of {tool.source}: away, its result is {age_s:.0f} s old"
         room = RESULTS_CHARACTERS_MAX - sum(row.characters for row in self.rows)
         rows = rows_of(ok, tool, arguments, room)[: max(0, NUMBER_MAX + 1 - first)]
         self.rows += rows

@@ -45,6 +45,6 @@ def check_app_tools(manifest: Manifest, document: Document) -> Iterator[ConfigEr
 
 
 def _names_tools_itself(source: SourceConfig) -> bool:
-    if isinstance(source, FilesSource | ObjectsSource):
+    if isinstance(source, FilesSource):
         return source.explore
-    return isinstance(source, HttpSource | McpSource)
+    return isinstance(source, HttpSource | McpSource | ObjectsSource)
