@@ -158,12 +158,14 @@ class Copilot:
         rungs: list[Rung] = []
         messages = build_messages(self._prompt, passages, turn.request.messages)
         whole: Answer | None = None
+        is_partial = False
         if talk is not None:
             prompt = build_tool_messages(self._prompt, passages, turn.request.messages)
             asking = ToolAsking(self._gateway, route, talk, prompt, label, EXTRACT_RESERVE_S)
             async for progress in asking.run():
                 yield progress
             rungs += asking.rungs
+            is_partial = talk.has_failed or bool(talk.offer.changed) or not asking.takes_tools
             degraded += [*asking.missing, *talk.missing()]
             whole = asking.answer
             checked.add_evidence(talk.rows)
@@ -173,7 +175,7 @@ class Copilot:
                 route = replace(route, cache=None)
             elif whole is None and not passages:
                 return  # no tools can be asked for, and there is nothing to answer from
-        if found.missing or (talk is not None and (talk.has_failed or talk.offer.changed)):
+        if found.missing or is_partial:
             rungs.append("partial")
         if whole is not None:
             turn.trace.rung = lowest_rung(*rungs)

@@ -58,6 +58,7 @@ class ToolAsking:
     answer: Answer | None = None
     rungs: list[Rung] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    takes_tools: bool = True
 
     async def run(self) -> AsyncGenerator[Progress, None]:
         """Ask and call in turns; says what is being asked while a person waits."""
@@ -75,6 +76,7 @@ class ToolAsking:
                 raise
             except (UnsupportedFeature, RejectedByEndpoint) as error:
                 self.missing.append(f"tools with model {route.name}: {error.code}")
+                self.takes_tools = False
                 return
             self.rungs.append(outcome.rung)
             self.missing += outcome.missing
