@@ -52,6 +52,7 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "server/mcp.py": "around an offering: a client gets an error of the protocol, without the text of what failed",
     "tools/toolbox.py": "around a provider: a model gets an outcome whatever fails behind a tool",
     "store/jobs.py": "around a job's handler: recorded and tried again",
+    "guard/recognizer.py": "around a plug-in: whatever it raises is its failure, and it is named as missing",
     "gateway/relay.py": "around a relay's callbacks: one request fails, the upstream connection does not",
     "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",
 }

@@ -50,7 +50,7 @@ QUIET: dict[str, Any] = {
 Number = TypeVar("Number", int, float)
 MANIFEST = """name: bench
 endpoints:
-  upstream: {{type: openai, url: "http://127.0.0.1:{port}/v1", model: bench-model, max_connections: 512}}
+  upstream: {{type: openai, url: "http://127.0.0.1:{port}/v1", model: bench-model, max_connections: {connections}}}
 models:
   fast: {{ladder: [upstream]}}
 """
@@ -216,10 +216,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def start_roadbed(folder: Path, upstream_port: int, workers: int = 1) -> Candidate:
+def start_roadbed(folder: Path, upstream_port: int, workers: int = 1, connections: int = 512) -> Candidate:
     """The real server, pinned; its PostgreSQL goes to the other core, workers stay."""
     (folder / "workspace").mkdir()
-    (folder / "workspace" / "roadbed.yaml").write_text(MANIFEST.format(port=upstream_port))
+    (folder / "workspace" / "roadbed.yaml").write_text(MANIFEST.format(port=upstream_port, connections=connections))
     port, ready = free_port(), folder / "ready.json"
     command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
     command += ["--state", str(folder / "state"), "--ready-file", str(ready), "--workers", str(workers)]

@@ -360,15 +360,17 @@ class FakeReleases:
     """One app with a candidate and a history."""
 
     moves: list[tuple[Any, ...]] = field(default_factory=list)
+    has_earlier: bool = True
 
     async def apps(self) -> list[AppReleases]:
         return [AppReleases("helpdesk", DIGEST, "c" * 64, False), AppReleases("_routes", "d" * 64, None, False)]
 
     async def history(self, app: str, limit: int = 50) -> list[AliasMove]:
-        return [
+        moves = [
             AliasMove(app, "live", DIGEST, "e" * 64, "save", "workspace", "", NOW),
             AliasMove(app, "live", "e" * 64, None, "save", "workspace", "", NOW),
         ]
+        return moves if self.has_earlier else moves[:1]
 
     async def _move(self, action: str, app: str, digest: str | None, actor: str, reason: str) -> AliasMove:
         self.moves.append((action, app, digest, actor, reason))
@@ -423,6 +425,7 @@ def view(name: str = "openai", **changes: Any) -> EndpointView:
         "requests": 2,
         "failures": 1,
         "first_token_ms": 412.3,
+        "first_token_shares_ms": {"p50": 390.2, "p95": 800.0, "p99": 1212.0},
         "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
     }
     return EndpointView(**{**values, **changes})

@@ -20,6 +20,12 @@ def test_releases_show_aliases_and_hide_what_is_inner(admin: TestClient) -> None
     assert "Promote" in page
 
 
+def test_without_an_earlier_release_there_is_no_way_back(deployment: Deployment, admin: TestClient) -> None:
+    assert "Roll back" in admin.get("/console/releases").text
+    deployment.releases.has_earlier = False
+    assert "Roll back" not in admin.get("/console/releases").text
+
+
 def test_an_auditor_reads_and_moves_nothing(auditor: TestClient) -> None:
     page = auditor.get("/console/releases/helpdesk").text
     assert "Roll back" not in page

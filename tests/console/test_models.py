@@ -22,7 +22,8 @@ def _smart(deployment: Deployment) -> None:
 
 def test_an_endpoint_is_told_with_its_figures_and_last_failures(auditor: TestClient) -> None:
     page = auditor.get("/console/models").text
-    for text in ("gpt-5-mini", "412", "3 of 64", "1.25", "it fell silent in its answer", "answering", "Route smart"):
+    figures = ("390 / 800 / 1,212", "3 of 64", "1.25")
+    for text in ("gpt-5-mini", *figures, "it fell silent in its answer", "answering", "Route smart"):
         assert text in page, text
     assert "resting after failures" in page, "what the ladder says of it now"
     data = auditor.get("/console/models.json").json()
@@ -37,7 +38,7 @@ def test_figures_of_one_process_of_several_say_so(deployment: Deployment, audito
 
 def test_the_page_stands_without_the_database(deployment: Deployment, auditor: TestClient) -> None:
     deployment.reader.error = Unavailable("away")
-    assert "412" in auditor.get("/console/models").text
+    assert "390 / 800" in auditor.get("/console/models").text
 
 
 def test_members_see_neither_page_nor_menu(member: TestClient, auditor: TestClient) -> None:

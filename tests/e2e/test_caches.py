@@ -20,6 +20,7 @@ endpoints:
 models:
   fast: {ladder: [lab], cache: {exact: 10m, stale: 24h}}
   plain: {ladder: [lab]}
+  alike: {ladder: [lab], cache: {exact: 10m, kind: semantic}}
 sources:
   handbook: {type: files, path: ./handbook}
 collections:
@@ -117,3 +118,27 @@ def test_an_old_answer_is_better_than_none(server: Server, model: ModelThread) -
     assert (later.status_code, later.headers["x-roadbed-rung"]) == (200, "cached")
     assert later.json()["roadbed"]["degraded"] == ["lab: fault", "lab: fault"]
     assert server.post("/v1/chat/completions", chat("Anything else?")).status_code >= 500
+
+
+def test_a_reworded_question_gets_the_answer_and_another_number_does_not(server: Server, model: ModelThread) -> None:
+    model.script(Rule("", Reply(text="forty")))
+
+    def rung(text: str, **values: Any) -> str:
+        return server.post("/v1/chat/completions", chat(text, model="alike", **values)).headers["x-roadbed-rung"]
+
+    assert rung("What is the fee for a rush order in 2024?") == "full"
+    assert rung("Please tell me, what is the fee for rush orders in 2024?") == "cached"
+    assert rung("What is the fee for a rush order in 2025?") == "full"
+    assert rung("What is the fee for a rush order in 2024?", max_tokens=9) == "full"
+
+
+def test_answers_outlive_the_process_that_made_them(model: ModelThread) -> None:
+    with temporary_folder() as folder:
+        files = {"roadbed.yaml": MANIFEST % model.url, "handbook/fees.md": "# Fees\n"}
+        workspace = write_files(folder / "caches", files)
+        for rung in ("full", "cached"):
+            model.script(Rule("", Reply(text=rung)))
+            with serving(workspace, folder / "state") as running:
+                said = running.post("/v1/chat/completions", chat("Still known?"))
+            assert said.headers["x-roadbed-rung"] == rung
+            assert said.json()["choices"][0]["message"]["content"] == "full"

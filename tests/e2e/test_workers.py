@@ -71,7 +71,7 @@ class Pair:
         """A client whose one connection belongs to that process."""
         for _ in range(CLIENTS_MAX):
             with self.server.client(key) as client:
-                if client.get("/readyz").json()["workers"]["answering"] == number:
+                if client.get("/readyz").json()["workers"]["process_number"] == number:
                     yield client
                     return
         pytest.fail(f"process {number} took none of {CLIENTS_MAX} connections")
@@ -130,8 +130,8 @@ def test_it_starts_like_one_and_both_answer(pair: Pair) -> None:
     assert len(workers_of(pair.server)) == 2
     answers = pair.on_both(lambda client: client.get("/readyz").json())
     assert [answer["workers"] for answer in answers] == [
-        {"running": 2, "wanted": 2, "answering": 1},
-        {"running": 2, "wanted": 2, "answering": 2},
+        {"running": 2, "wanted": 2, "process_number": 1},
+        {"running": 2, "wanted": 2, "process_number": 2},
     ]
     assert all(answer["parts"]["workers"] == "ok" for answer in answers)
     body = {"model": "helpdesk", "messages": [{"role": "user", "content": "What does a rush order cost?"}]}
@@ -395,7 +395,7 @@ async def test_it_serves_with_tls_and_a_database_that_is_not_its_own(scratch: Pa
                 with httpx2.Client(base_url=server.url, verify=False, trust_env=False, timeout=30) as client:
                     answer = client.get("/readyz").json()
                     assert answer["ready"], answer
-                    answered.add(answer["workers"]["answering"])
+                    answered.add(answer["workers"]["process_number"])
             assert answered == {1, 2}
             assert b"postgresql" not in command_of(workers_of(server)[0])
     finally:

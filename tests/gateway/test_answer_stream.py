@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from typing import Any
 
 import pytest
 
+from roadbed.gateway import answer_stream
 from roadbed.gateway.answer_stream import AnswerStream
 from roadbed.gateway.cached_stream import CachedStream
 from roadbed.gateway.errors import NoCandidate, StreamCut
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.masking import guard_request
 from roadbed.gateway.types import Answer, ChatRequest, Event, Finished, ImagePart, Message, Outcome, TextDelta, TextPart
 from roadbed.guard.vault import Vault
 from roadbed.kernel.label import Label, Level
@@ -208,3 +212,24 @@ async def test_the_scripted_model_quotes_the_passages_that_answer(
         answer, _ = await gateway.complete("smart", ask(f"{passages}Question: {question}"), call())
         answers.append(answer)
     assert [answer.text for answer in answers] == ["Fees are 4.5 EUR [2].", NOT_FOUND]
+
+
+async def test_much_text_for_an_endpoint_outside_is_guarded_aside_and_once(
+    gateway_of: MakeGateway, first: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    guarding = guard_request
+
+    def seen(*arguments: Any, **named: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return guarding(*arguments, **named)
+
+    monkeypatch.setattr(answer_stream, "guard_request", seen)
+    gateway = gateway_of(endpoint("a", first.url, is_local=False))
+    for text in ("ann@example.com " + "x" * answer_stream.GUARDED_INLINE_BYTES_MAX, "ann@example.com"):
+        async with gateway.stream("smart", ask(text), call()) as stream:
+            await stream.answer()
+    assert len(threads) == 2
+    assert threads[0] != threading.main_thread().name
+    assert threads[1] == threading.main_thread().name
+    assert all(b"ann@example.com" not in request.body for request in first.chats)

@@ -51,6 +51,10 @@ def test_a_rule_is_made_of_what_the_manifest_asks_for() -> None:
     made = cache_rule(CacheConfig(exact="10m", stale="24h", any_temperature=True), "r", uses_knowledge=True)
     assert made == CacheRule(600.0, 86400.0, True, "r", True)
     assert made.keep_s == 86400.0
+    assert cache_rule(CacheConfig(kind="semantic"), "r") == CacheRule(600.0, release="r", similarity=0.9)
+    assert cache_rule(CacheConfig(exact="5m", kind="semantic", similarity=0.97), "r") == CacheRule(
+        300.0, release="r", similarity=0.97
+    )
 
 
 def test_only_temperature_zero_is_repeatable_unless_the_rule_says_otherwise() -> None:

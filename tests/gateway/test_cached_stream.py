@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from roadbed.gateway.cache import CacheRule
@@ -13,10 +15,11 @@ from roadbed.gateway.dialects.openai_server import decode_chat
 from roadbed.gateway.errors import EndpointsFailed, GatewayDeadline, RejectedByEndpoint
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
+from roadbed.gateway.types import Answer, Call, ChatRequest, Message, Outcome
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import Unavailable
 from roadbed.kernel.principal import Principal
 from roadbed.kernel.secrets import Secret
 from roadbed.ledger.trace import Trace
@@ -241,3 +244,78 @@ async def test_without_stale_an_error_stays_an_error(place: Place) -> None:
     place.clock.now_s += 61.0
     with pytest.raises(EndpointsFailed):
         await place.ask(question())
+
+
+class Meanings:
+    """An embedder that knows some questions; vectors are angles."""
+
+    digest = "angles"
+
+    def __init__(self, **angles: float) -> None:
+        self.angles = angles
+
+    async def embed_query(self, text: str) -> Any:
+        if "busy" in text:
+            raise Unavailable("busy")
+        angle = self.angles[text.split()[0]]
+        return np.array([np.cos(angle), np.sin(angle)], dtype=np.float32)
+
+    def fits(self, text: str) -> bool:
+        return "endless" not in text
+
+
+def alike(place: Place, similarity: float = 0.9) -> None:
+    place.use(CacheRule(exact_s=60.0, release="r1", similarity=similarity))
+    place.gateway.cache.embedder = Meanings(what=0.0, which=0.1, please=1.2)
+    place.model.script(Rule("", Reply(text="one two")))
+
+
+async def test_a_question_that_means_the_same_gets_the_same_answer(place: Place) -> None:
+    alike(place)
+    await place.ask(question("what of tea"))
+    answer, outcome, trace = await place.ask(question("which of tea"))
+    assert (answer.text, outcome.rung, trace.usage) == ("one two", "cached", [])
+    assert trace.attributes["cache_by_meaning"] is True
+    assert (await place.ask(question("please of tea")))[1].rung == "full"
+    place.clock.now_s += 61.0
+    assert (await place.ask(question("which of tea")))[1].rung == "full"
+
+
+@pytest.mark.parametrize(
+    "kind", ["facts", "team", "earlier", "system", "sampling", "release", "exact", "window", "busy"]
+)
+async def test_whatever_else_differs_a_near_question_is_asked_anew(place: Place, kind: str) -> None:
+    alike(place)
+    first, near, call = question("what of 40"), question("which of 40"), place.call()
+    if kind == "facts":
+        near = question("which of 41")
+    elif kind == "team":
+        call = place.call(principal=Principal("key-1", "sales"))
+    elif kind in ("earlier", "system"):
+        role: Any = "user" if kind == "earlier" else "system"
+        near = with_messages(near, (Message(role, "before"), *near.messages))
+    elif kind == "sampling":
+        near = question("which of 40", max_tokens=5)
+    elif kind == "window":
+        near = question("which of 40 endless")
+    elif kind == "busy":
+        near = question("which of 40 busy")
+    await place.ask(first)
+    if kind == "release":
+        place.use(CacheRule(exact_s=60.0, release="r2", similarity=0.9))
+    elif kind == "exact":
+        place.use(RULE)
+    assert (await place.ask(near, call))[1].rung == "full"
+    assert len(place.model.chats) == 2
+
+
+def with_messages(request: ChatRequest, messages: tuple[Message, ...]) -> ChatRequest:
+    return msgspec.structs.replace(request, messages=messages)
+
+
+async def test_equal_requests_share_one_call_on_a_semantic_route_too(place: Place) -> None:
+    alike(place)
+    place.model.script(Rule("", Reply(text="one two three", first_delay_s=0.05)))
+    found = await asyncio.gather(*(place.ask(question("what of tea")) for _ in range(5)))
+    assert {answer.text for answer, _, _ in found} == {"one two three"}
+    assert len(place.model.chats) == 1

@@ -58,6 +58,7 @@ async def test_the_queue_is_bounded_and_says_when_to_come_again(gateway_of: Make
     with pytest.raises(TeamQueueFull) as raised:
         await answered(gateway)
     assert raised.value.http_status == 429
+    assert gateway.gates.shed_counts.counts == {("smart", "team_full"): 1}
     assert raised.value.retry_after_s is not None
     for task, left in zip(reversed(tasks), (1, 0), strict=True):
         task.cancel()

@@ -212,6 +212,7 @@ async def test_a_slow_endpoint_is_hedged_and_the_loser_is_cancelled_and_settled(
     answer, outcome = await answered(gateway)
     assert answer.text == "You said: Say something"
     assert (outcome.endpoint, outcome.hedged) == ("b", True)
+    assert gateway.hedges.counts == {("smart", "started"): 1, ("smart", "won"): 1}
     await asyncio.wait_for(first.chats[0].closed.wait(), CLOSE_S_MAX)
     loser, winner = outcome.attempts
     assert (loser.endpoint, loser.failure, winner.endpoint) == ("a", "", "b")

@@ -22,9 +22,9 @@ from roadbed.guard.fold import DISTINCT_MAX, fold
         ("ﬁx", "fix"),
         ("e\u0301", "e"),
         ("١٢٣ १२३", "123 123"),
-        ("漢字", "\x1e\x1e"),
+        ("漢字", "\x1e\x1f"),
         ("\U000e0041\U000e0042", "AB"),
-        ("\ud800", "\x1e"),
+        ("\ud800", "\x1c"),
     ],
 )
 def test_folded(text: str, view: str) -> None:

@@ -19,6 +19,12 @@ VALUES = [
     "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5", "postgres://owner:s3cr3tPw@db/x", "Bearer abcd1234efgh5678ijkl",
     "api_key = 'a8f5f167f44f4964e6c998dee827110c'", "password: hunter2!x", "curl -u admin:d2LkV78zLx https://host",
     "-----BEGIN PRIVATE KEY-----\nMIIEvQ abc\n-----END PRIVATE KEY-----", "４１１１ １１１１ １１１１ １１１１",
+    "born on May 3rd, 1990", "Date of birth: 12 of March 1984", "Kennzeichen: M AB 1234", "passport no: C01X00T47",
+    "driving licence: MORGA657054SM9IJ", "CPF 123.456.789-09", "RUT 12.531.909-2", "A123456(3)", "СНИЛС 112-233-445 95",
+    "bob%40example.com", "4111%201111 1111%201111", "&#52;111 1111 1111 &#49;111", "Ym9iQGV4YW1wbGUuY29tIGFuZCBtb3Jl",
+    "00:1A:2B:3C:4D:5E", "1M8GDM9AXKP042788", "身分證字號 A123456789",
+    "heroku_key = 'ab12cd34-1234-5678-9abc-def012345678'",
+    "NRIC S1234567D", "35-209900-176148-1 IMEI 35-209900-176148-1",
     "41\u200b11 1111 1111 1111", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
 ]  # fmt: skip
 FILLERS = [

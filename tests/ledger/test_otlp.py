@@ -95,6 +95,9 @@ def test_metrics_are_deltas_by_provider_and_model() -> None:
     assert sum(map(int, point["bucketCounts"])) == 2
     assert len(point["bucketCounts"]) == len(point["explicitBounds"]) + 1
     assert "gen_ai.client.inference.time_to_first_chunk" in metrics
+    (point,) = metrics["roadbed.gateway.overhead"]["histogram"]["dataPoints"]
+    assert point["count"] == "2"
+    assert 3.9 < point["sum"] <= 4.0
 
 
 class FakeCollector:

@@ -24,6 +24,7 @@ model_list:
       model: openai/gpt-5-mini
       api_key: os.environ/TEAM_OPENAI_KEY
       rpm: 480
+      tpm: 90000
       timeout: 45
       stream_timeout: 8
       order: 2
@@ -77,6 +78,8 @@ def test_deployments_become_endpoints_and_groups_routes() -> None:
             "url": "https://api.openai.com/v1",
             "model": "gpt-5-mini",
             "key": "env:TEAM_OPENAI_KEY",
+            "rate": "480/min",
+            "tokens": "90000/min",
             "first_event": "8s",
             "price_input": 0.25,
             "price_output": 2.0,
@@ -106,7 +109,6 @@ def test_deployments_become_endpoints_and_groups_routes() -> None:
 def test_what_does_not_carry_over_is_named_with_why() -> None:
     left = {item.path: item.why for item in imported().left}
     assert set(left) == {
-        "model_list[0].litellm_params.rpm",
         "model_list[2].litellm_params.api_key",
         "model_list[2].litellm_params.temperature",
         "model_list[4].litellm_params.model",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from roadbed.apps.manifest import AppConfig
+from roadbed.apps.registry import ServedApp
 from roadbed.console.services import TriedRoute
 from roadbed.gateway.route import Route
 from roadbed.kernel.config import decode, parse_yaml
@@ -17,7 +19,7 @@ from roadbed.ledger.budget import Denied, Granted
 from roadbed.ledger.budgets import Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
-from roadbed.server.entrance import Entrance
+from roadbed.server.entrance import Entrance, NoLimits
 from roadbed.server.teams import Teams
 from roadbed.server.tries import try_route
 from roadbed.testing.scripted_model import ScriptedModel
@@ -279,3 +281,65 @@ async def test_an_endpoint_over_its_rate_is_passed_over(site: Site, model: Scrip
     answers = [(await site.ask(chat())).json["roadbed"] for _ in range(2)]
     assert [answer["endpoint"] for answer in answers] == ["a", "b"]
     assert "a: its rate is used up" in answers[1]["degraded"]
+
+
+async def test_an_endpoint_whose_tokens_or_places_are_taken_leaves_the_request_to_the_next(
+    site: Site, model: ScriptedModel, other: ScriptedModel
+) -> None:
+    site.serve(endpoint("a", model.url), endpoint("b", other.url))
+    limit(
+        site,
+        "endpoints: {a: {type: openai, url: 'http://a.test', model: m, output_tokens: 4/min, concurrency: 1},"
+        " b: {type: openai, url: 'http://b.test', model: m}}",
+    )
+
+    async def endpoint_of() -> str:
+        answer = await site.ask(chat())
+        site.gateway.count_tokens(site.ledger.traces[-1])
+        return str(answer.json["roadbed"]["endpoint"])
+
+    assert [await endpoint_of() for _ in range(2)] == ["a", "b"]
+    limit(site, "endpoints: {a: {type: openai, url: 'http://a.test', model: m, concurrency: 1}}")
+    state = site.gateway.health_of("a")
+    state.in_flight += 1
+    assert await endpoint_of() == "b"
+    state.in_flight -= 1
+    assert await endpoint_of() == "a"
+
+
+async def test_an_app_is_answered_by_the_cheaper_route_near_the_budget_s_end(
+    site: Site, model: ScriptedModel, tmp_path: Path
+) -> None:
+    budgets = Budgets(Till(10**6, settled=950_000), Metrics(), tmp_path)
+    entrance = limit(site, "teams: {support: {budget: 1 USD/day, downgrade: {at: 90%, to: small}}}", budgets)
+    ladder = (endpoint("a", model.url),)
+    dear, small = Route("dear", ladder), Route("small", ladder)
+    site.gateway.swap({"dear": dear, "small": small}, site.guard)
+    release: Any = SimpleNamespace(digest="d1")
+    built: list[Route] = []
+
+    def over(route: Route) -> Any:
+        built.append(route)
+        return "cheap"
+
+    config, app = AppConfig(kind="copilot"), cast(Any, "dear")
+    copilot = ServedApp("helpdesk", release, config, app, 10.0, lambda: dear, over)
+    caller = Principal("k1", "support")
+    purse = entrance.let_in(10, caller, "helpdesk", copilot)[0].limits.purse
+    assert purse is not None
+    (await purse.obtain(1)).settle(0)
+    ticket, answering = entrance.let_in(10, caller, "helpdesk", copilot)
+    assert isinstance(answering, ServedApp)
+    assert (cast(Any, answering.app), answering.route(), built) == ("cheap", small, [small])
+    assert ticket.notes == ["helpdesk: the budget is 90% spent, so small answered"]
+    search = ServedApp("find", release, config, app, 10.0, lambda: dear)
+    assert entrance.let_in(10, caller, "find", search)[1] is search, "it asks no model"
+    own = ServedApp("cheap", release, config, app, 10.0, lambda: small, over)
+    assert entrance.let_in(10, caller, "cheap", own)[1] is own
+
+
+def test_without_limits_a_request_is_let_in_as_it_is() -> None:
+    route = Route("fast", ())
+    ticket, target = NoLimits().let_in(10, Principal("k1", "support"), "fast", route)
+    assert target is route
+    ticket.close()

@@ -52,6 +52,13 @@ class ServedApp:
     app: App
     deadline_s: float
     route: Callable[[], Route | None]
+    build_over: Callable[[Route], App] | None = None
+
+    def over(self, route: Route) -> ServedApp | None:
+        """The same app with another route in place of its own; None for one that asks no model."""
+        if self.build_over is None:
+            return None
+        return replace(self, app=self.build_over(route), route=lambda: route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,19 +153,26 @@ class AppRegistry:
             found = self._default_route()
             return replace(found, cache=rule) if found is not None and rule is not None else found
 
+        deadline_s = parse_duration_s(config.deadline)
         if config.kind == "search":
-            app: App = SearchApp(config, searcher=self._searcher, guard=self._guard)
-        else:
-            app = Copilot(
+            app = SearchApp(config, searcher=self._searcher, guard=self._guard)
+            return ServedApp(name, release, config, app, deadline_s, route)
+
+        def copilot(find: Callable[[], Route | None]) -> App:
+            return Copilot(
                 config,
                 release.document["prompt"]["text"],
                 searcher=self._searcher,
                 gateway=self._gateway,
                 guard=self._guard,
-                route=route,
+                route=find,
                 tools=AppTools(self._tools, release.document.get("tools", {})) if self._tools is not None else None,
             )
-        return ServedApp(name, release, config, app, parse_duration_s(config.deadline), route)
+
+        def over(other: Route) -> App:
+            return copilot(lambda: replace(other, cache=rule))
+
+        return ServedApp(name, release, config, copilot(route), deadline_s, route, over)
 
     def find_app(self, name: str) -> ServedApp:
         """The app of this name. Raises `UnknownModel`, for routes too."""

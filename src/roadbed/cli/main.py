@@ -51,6 +51,7 @@ COMMANDS = {
     "audit": "verify, export and query the tamper-evident record",
     "erase": "remove what is stored of a person, with a signed receipt",
     "mcp": "bring desktop clients and editors to this server's tools",
+    "guard": "find personal data and secrets in a text",
     "doctor": "check this machine and say how to fix what is wrong",
     "config": "explain a setting, print the manifest's JSON Schema",
     "docs": "generate the reference pages",

@@ -44,7 +44,13 @@ def release_routes(console: Console) -> list[Route]:
 async def releases(visit: Visit) -> Page:
     """Every app with its aliases."""
     found = await visit.services.releases.apps()
-    return Page("releases.html", "Releases", {"apps": [app for app in found if not _is_inner(app)]}, found)
+    apps = [app for app in found if not _is_inner(app)]
+    movable = set()
+    for app in apps if visit.principal.is_admin else ():
+        history = await visit.services.releases.history(app.app, HISTORY_SHOWN)
+        if _earlier(app, [move.digest for move in history]):
+            movable.add(app.app)
+    return Page("releases.html", "Releases", {"apps": apps, "with_earlier": movable}, found)
 
 
 def _is_inner(app: AppReleases) -> bool:

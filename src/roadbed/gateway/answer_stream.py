@@ -30,7 +30,7 @@ from roadbed.gateway.health import Admission, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.key_ring import KEY_FAILURES
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
-from roadbed.gateway.meter import TokenEstimator
+from roadbed.gateway.meter import TokenEstimator, text_bytes
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, FinishReason, Outcome
@@ -44,6 +44,7 @@ from roadbed.ledger.budget import Reservation
 from roadbed.wire.client import UpstreamClient
 
 RETRIES_MAX = 1
+GUARDED_INLINE_BYTES_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +224,7 @@ class AnswerStream:
     async def _climb(self, candidate: Candidate, rungs_left: int, failures: list[Failure]) -> bool:
         """Try one endpoint, maybe twice. True when its answer has begun."""
         endpoint, health = candidate.endpoint, self._shared.health
+        await self._guard_aside(endpoint)
         encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
         for tries in range(RETRIES_MAX + 1):
             first, self._first_try = self._first_try, None
@@ -378,6 +380,21 @@ class AnswerStream:
         self.outcome.dropped = encoded.dropped
         return Running(attempt, admission, meter, Unmasker(shared.guard, self._vault, call.principal))
 
+    async def _guard_aside(self, endpoint: Endpoint) -> None:
+        """Guard much text for an endpoint outside in a thread: masking it here would hold up others."""
+        if endpoint.is_local or False in self._guarded or text_bytes(self._request) <= GUARDED_INLINE_BYTES_MAX:
+            return
+        guarded = await asyncio.to_thread(
+            guard_request, self._shared.guard, self._request, self._label, is_local=False, vault=self._vault
+        )
+        self._note_guarded(endpoint, guarded)
+
+    def _note_guarded(self, endpoint: Endpoint, guarded: GuardedRequest) -> GuardedRequest:
+        self._guarded[endpoint.is_local] = guarded
+        if self._call.trace is not None:
+            self._call.trace.masked_count += guarded.masked_count
+        return guarded
+
     def _guarded_for(self, endpoint: Endpoint) -> GuardedRequest:
         """The request as this kind of endpoint may see it; guarded once per kind."""
         guarded = self._guarded.get(endpoint.is_local)
@@ -385,9 +402,7 @@ class AnswerStream:
             guarded = guard_request(
                 self._shared.guard, self._request, self._label, is_local=endpoint.is_local, vault=self._vault
             )
-            self._guarded[endpoint.is_local] = guarded
-            if self._call.trace is not None:
-                self._call.trace.masked_count += guarded.masked_count
+            self._note_guarded(endpoint, guarded)
         return guarded
 
     def _pass_on(self, running: Running, event: Event) -> None:

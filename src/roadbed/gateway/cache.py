@@ -17,6 +17,7 @@ import msgspec
 import rfc8785
 
 from roadbed.gateway.manifest import CacheConfig
+from roadbed.gateway.semantic import SIMILARITY_DEFAULT
 from roadbed.gateway.types import (
     Answer,
     ChatRequest,
@@ -34,6 +35,9 @@ ENTRIES_MAX = 4096
 BYTES_MAX = 64 * 1024 * 1024
 ENTRY_BYTES_MAX = 1024 * 1024
 ENTRY_OVERHEAD_BYTES = 512
+SEMANTIC_S = 600.0
+"""How long a semantic cache keeps an answer where `exact` says nothing."""
+
 NOT_IN_KEY = frozenset(("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"))
 """Fields that a provider is told and that change nothing of the answer."""
 
@@ -42,7 +46,8 @@ class CacheRule(msgspec.Struct, frozen=True):
     """What a route, or an app's way to its route, keeps and for how long. ``release`` is part of every key.
 
     ``exact_s`` is how long an answer stands in for a call; ``stale_s`` how long for an error of all endpoints.
-    ``uses_knowledge`` says that what is asked holds documents, which not all of a team may see.
+    ``uses_knowledge`` says that what is asked holds documents, which not all of a team may see. ``similarity`` is how
+    near two last questions must be that share an answer; 0 where only equal ones do.
     """
 
     exact_s: float = 0.0
@@ -50,6 +55,7 @@ class CacheRule(msgspec.Struct, frozen=True):
     any_temperature: bool = False
     release: str = ""
     uses_knowledge: bool = False
+    similarity: float = 0.0
 
     @property
     def keep_s(self) -> float:
@@ -61,11 +67,13 @@ def cache_rule(config: CacheConfig | None, release: str, *, uses_knowledge: bool
     """The rule that a manifest's section asks for; None when it asks for none."""
     if config is None:
         return None
-    exact_s = parse_duration_s(config.exact) if config.exact else 0.0
+    is_semantic = config.kind == "semantic"
+    exact_s = parse_duration_s(config.exact) if config.exact else (SEMANTIC_S if is_semantic else 0.0)
     stale_s = parse_duration_s(config.stale) if config.stale else 0.0
     if not exact_s and not stale_s:
         return None
-    return CacheRule(exact_s, stale_s, config.any_temperature, release, uses_knowledge)
+    similarity = (config.similarity or SIMILARITY_DEFAULT) if is_semantic else 0.0
+    return CacheRule(exact_s, stale_s, config.any_temperature, release, uses_knowledge, similarity)
 
 
 def is_repeatable(rule: CacheRule, request: ChatRequest) -> bool:

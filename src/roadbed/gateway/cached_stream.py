@@ -2,7 +2,8 @@
 
 `CachedStream` has the surface of `AnswerStream`, so that callers need not know. What it gives again has the rung
 ``cached`` and its age. When every endpoint fails it gives an older answer, where the route allows that. The invariant:
-an answer is given again only under the key of its own request (`exact_key`).
+an answer is given again only under the key of its own request (`exact_key`), or, on a semantic route, to a question of
+the same facts within the same context.
 """
 
 from __future__ import annotations
@@ -15,14 +16,25 @@ from types import TracebackType
 
 import msgspec
 
-from roadbed.gateway.answer_stream import AnswerStream, Surroundings, earlier
+from roadbed.gateway.answer_stream import GUARDED_INLINE_BYTES_MAX, AnswerStream, Surroundings, earlier
 from roadbed.gateway.cache import CachedAnswer, CacheRule, ExactCache, exact_key, is_repeatable, keepable
 from roadbed.gateway.errors import GatewayDeadline, StreamCut
 from roadbed.gateway.flight import Flight
 from roadbed.gateway.masking import guard_request
+from roadbed.gateway.meter import text_bytes
 from roadbed.gateway.route import Route
+from roadbed.gateway.semantic import (
+    Question,
+    SemanticIndex,
+    TextEmbedder,
+    facts_of,
+    last_question,
+    without_question,
+)
+from roadbed.gateway.shared_answers import SharedAnswers
 from roadbed.gateway.types import Answer, Call, ChatRequest, Event, Outcome
 from roadbed.guard.vault import Vault
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, RateLimited, RoadbedError, Unavailable
 from roadbed.ledger.trace import Trace
 
@@ -32,29 +44,76 @@ JOIN_SHARE = 0.5
 LATE_S = 0.25
 """How much longer than its deadline a reader waits: the flight's own limits speak first, and say more."""
 
+EMBED_S_MAX = 0.25
+"""How long a request waits for its question's vector before it asks the model."""
+
 ENDPOINTS_GONE = (Unavailable, RateLimited, DeadlineExceeded)
 """Errors that say that no endpoint answered, and nothing about the request."""
 
 
+class Keys(msgspec.Struct, frozen=True):
+    """What a request is known by: ``exact`` alone, or with the ``question`` left out and compared, ``context``.
+
+    ``is_shareable`` says that other processes make the same key of it.
+    """
+
+    exact: bytes = b""
+    is_shareable: bool = False
+    context: bytes = b""
+    question: str = ""
+
+
+NO_KEYS = Keys()
+
+
 class AnswerCache:
-    """What the cached routes of a gateway share: the answers, the flights, and the key of the masked form's tokens."""
+    """What the cached routes of a gateway share: the answers, the flights, and the key of the masked form's tokens.
+
+    ``table`` holds the answers of all processes and ``embedder`` compares questions, where the server gave them.
+    """
 
     def __init__(self, monotonic_s: Callable[[], float], answers: ExactCache | None = None) -> None:
         self.monotonic_s = monotonic_s
         self.answers = answers if answers is not None else ExactCache()
         self.flights: dict[bytes, Flight] = {}
+        self.questions = SemanticIndex()
+        self.table: SharedAnswers | None = None
+        self.embedder: TextEmbedder | None = None
         self._token_key = secrets.token_bytes(32)
 
-    def key_of(self, rule: CacheRule, shared: Surroundings, route: Route, request: ChatRequest, call: Call) -> bytes:
-        """The key of a request; empty for one whose answer may not be given again."""
+    def keys_of(self, rule: CacheRule, shared: Surroundings, route: Route, request: ChatRequest, call: Call) -> Keys:
+        """The keys of a request; empty ones for one whose answer may not be given again."""
         if not is_repeatable(rule, request) or call.vault is not None:
-            return b""
+            return NO_KEYS
         label = call.label_of(request).join(route.label)
         masked = guard_request(shared.guard, request, label, is_local=False, vault=Vault(self._token_key))
         model = [route.name, *(f"{endpoint.name} {endpoint.model}" for endpoint in route.endpoints)]
         model += [f"{name}: {value}" for name, value in sorted(call.headers.items())]  # the route's rules read them
         may_unmask = shared.guard.may_unmask(call.principal)
-        return exact_key(rule, model, masked.request, call.principal, label, may_unmask=may_unmask) or b""
+
+        def key(asked: ChatRequest, *more: str) -> bytes:
+            return exact_key(rule, (*model, *more), asked, call.principal, label, may_unmask=may_unmask) or b""
+
+        exact, embedder = key(masked.request), self.embedder
+        # Tokens are this process's own, so a request with personal data has no key that others could know.
+        is_shareable = bool(exact) and masked.masked_count == 0
+        question = last_question(masked.request) if rule.similarity and exact else None
+        if question is None or embedder is None or not embedder.fits(question):
+            return Keys(exact, is_shareable)
+        context = key(without_question(masked.request), "meaning", embedder.digest)
+        return Keys(exact, is_shareable, context, question)
+
+    async def meaning_of(self, keys: Keys, deadline: Deadline) -> Question | None:
+        """The question as it is compared; None where there is none, or it could not be embedded in time."""
+        embedder = self.embedder
+        if not keys.context or embedder is None:
+            return None
+        try:
+            async with asyncio.timeout(min(EMBED_S_MAX, max(deadline.remaining_s(), 0.0))):
+                vector = await embedder.embed_query(keys.question)
+        except (TimeoutError, RoadbedError):
+            return None
+        return Question(keys.context, vector, facts_of(keys.question))
 
 
 class CachedStream:
@@ -79,7 +138,8 @@ class CachedStream:
         self._call = call
         self._fetch = fetch
         self._deadline = earlier(call.deadline, route.deadline_s)
-        self._key = b""
+        self._keys = NO_KEYS
+        self._meaning: Question | None = None
         self._given: deque[Event] | None = None
         self._flight: Flight | None = None
         self._number = 0
@@ -95,7 +155,7 @@ class CachedStream:
 
     async def __anext__(self) -> Event:
         if not self._is_begun:
-            self._begin()
+            await self._begin()
         while self._flight is not None:
             try:
                 event = await self._read(self._flight)
@@ -152,22 +212,58 @@ class CachedStream:
 
     # Inside.
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         self._is_begun = True
         cache, rule = self._cache, self._rule
-        self._key = cache.key_of(rule, self._shared, self._route, self._request, self._call)
-        if self._key and rule.exact_s:
-            found = cache.answers.get(self._key, cache.monotonic_s(), rule.exact_s)
-            if found is not None:
-                self._give(found)
-                return
-            flight = cache.flights.get(self._key)
-            if flight is not None and flight.deadline.remaining_s() >= JOIN_SHARE * self._deadline.remaining_s():
-                self._board(flight)
-                if self.trace is not None:
-                    self.trace.attributes["shared_call"] = True
-                return
+        asked = (rule, self._shared, self._route, self._request, self._call)
+        is_large = text_bytes(self._request) > GUARDED_INLINE_BYTES_MAX
+        self._keys = await asyncio.to_thread(cache.keys_of, *asked) if is_large else cache.keys_of(*asked)
+        if self._keys.exact and rule.exact_s and (self._reuse() or await self._look_further()):
+            return
         self._fly()
+
+    def _reuse(self) -> bool:
+        """Take the answer that this process has, or share the call that makes it."""
+        cache, rule, key = self._cache, self._rule, self._keys.exact
+        found = cache.answers.get(key, cache.monotonic_s(), rule.exact_s)
+        if found is not None:
+            self._give(found)
+            return True
+        flight = cache.flights.get(key)
+        if flight is None or flight.deadline.remaining_s() < JOIN_SHARE * self._deadline.remaining_s():
+            return False
+        self._board(flight)
+        if self.trace is not None:
+            self.trace.attributes["shared_call"] = True
+        return True
+
+    async def _look_further(self) -> bool:
+        """Take an answer of another process's, or to a question that means the same."""
+        cache, rule, keys = self._cache, self._rule, self._keys
+        has_waited = False
+        if keys.is_shareable and cache.table is not None:
+            found = await cache.table.get(keys.exact, rule.exact_s)
+            has_waited = True
+            if found is not None:
+                cache.answers.put(keys.exact, found, rule.keep_s)
+        if keys.context:
+            self._meaning = await cache.meaning_of(keys, self._deadline)
+            has_waited = True
+        if has_waited and self._reuse():
+            return True
+        return self._meaning is not None and self._give_alike(self._meaning)
+
+    def _give_alike(self, meaning: Question) -> bool:
+        cache, rule = self._cache, self._rule
+        for key in cache.questions.near(meaning, rule.similarity):
+            found = cache.answers.get(key, cache.monotonic_s(), rule.exact_s)
+            if found is not None:
+                if self.trace is not None:
+                    self.trace.attributes["cache_by_meaning"] = True
+                self._give(found)
+                return True
+            cache.questions.forget(meaning.context, key)
+        return False
 
     def _fly(self) -> None:
         call = self._call
@@ -175,8 +271,8 @@ class CachedStream:
         own = msgspec.structs.replace(call, trace=carrier)
         stream = self._fetch(own)
         flight = Flight(stream, self._deadline, carrier, self._ended)
-        if self._key and self._rule.exact_s:
-            self._cache.flights.setdefault(self._key, flight)
+        if self._keys.exact and self._rule.exact_s:
+            self._cache.flights.setdefault(self._keys.exact, flight)
         self._board(flight)
 
     def _board(self, flight: Flight) -> None:
@@ -191,7 +287,7 @@ class CachedStream:
 
     def _ended(self, flight: Flight) -> None:
         """Called for the flight that this stream began, even when this stream has left it."""
-        cache, key = self._cache, self._key
+        cache, key = self._cache, self._keys.exact
         if cache.flights.get(key) is flight:
             del cache.flights[key]
         if not key or flight.error is not None:
@@ -200,8 +296,13 @@ class CachedStream:
         for event in flight.events:
             answer.add(event)
         kept = keepable(answer, flight.outcome, cache.monotonic_s())
-        if kept is not None:
-            cache.answers.put(key, kept, self._rule.keep_s)
+        if kept is None:
+            return
+        cache.answers.put(key, kept, self._rule.keep_s)
+        if self._meaning is not None:
+            cache.questions.put(self._meaning, key)
+        if self._keys.is_shareable and cache.table is not None and self._rule.exact_s:
+            cache.table.put(key, kept, self._rule.exact_s)
 
     async def _read(self, flight: Flight) -> Event | None:
         if self._number < len(flight.events) or flight.is_over:
@@ -227,8 +328,8 @@ class CachedStream:
         if not is_own and isinstance(error, DeadlineExceeded) and not self._deadline.has_passed():
             self._fly()
             return
-        rule, cache = self._rule, self._cache
-        found = cache.answers.get(self._key, cache.monotonic_s(), rule.stale_s) if self._key else None
+        rule, cache, key = self._rule, self._cache, self._keys.exact
+        found = cache.answers.get(key, cache.monotonic_s(), rule.stale_s) if key else None
         if found is None:
             raise error
         self._give(found, failed)

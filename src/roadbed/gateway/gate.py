@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 from roadbed.gateway import limiter
 from roadbed.gateway.endpoints import Endpoint
@@ -16,6 +17,7 @@ from roadbed.gateway.fair_queue import TARGET_S, FairQueue
 from roadbed.gateway.limiter import Limit
 from roadbed.gateway.route import Route
 from roadbed.kernel.deadline import Deadline
+from roadbed.ledger.metrics import LATENCY_BUCKETS_S, observe_in
 
 BEGIN_RESERVE_S = 1.0
 """What must be left of a deadline when a request begins, at most half of it."""
@@ -25,7 +27,20 @@ LAG_S_MAX = 0.05
 LAG_WATCHED_S = 5.0
 SHED_RETRY_AFTER_S = 5.0
 GATES_MAX = 4096
+ShedReason = Literal["batch", "late", "team_full", "given_up"]
 TOO_MUCH = frozenset({"rate", "overload"})
+
+
+class Shed:
+    """How many requests were turned away before they began, by route and reason."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, ShedReason], int] = {}
+
+    def count(self, route: str, reason: ShedReason) -> None:
+        """One more."""
+        if (route, reason) in self.counts or len(self.counts) < GATES_MAX:
+            self.counts[route, reason] = self.counts.get((route, reason), 0) + 1
 
 
 class LoopLag:
@@ -55,10 +70,12 @@ class LoopLag:
 class Gate:
     """The queue of one route."""
 
-    def __init__(self, name: str, length_max: int, limits: Limits) -> None:
+    def __init__(self, name: str, length_max: int, limits: Limits, shed: Shed) -> None:
         self._name = name
         self._limits = limits
+        self._shed = shed
         self.queue: FairQueue[asyncio.Future[bool]] = FairQueue(length_max)
+        self.waited = [0.0] * (len(LATENCY_BUCKETS_S) + 2)
         self._timer: asyncio.TimerHandle | None = None
 
     async def enter(self, route: Route, team: str, deadline: Deadline) -> Place:
@@ -74,8 +91,10 @@ class Gate:
         verdict = self.queue.offer(ticket, team, now_s, begin_by_s, capacity)
         wait_s = self.queue.wait_s(capacity)
         if verdict == "late":
+            self._shed.count(self._name, "late")
             raise RouteOverloaded(f"the route {self._name!r} would begin too late", retry_after_s=wait_s)
         if verdict == "full":
+            self._shed.count(self._name, "team_full")
             message = f"too many requests of the team {team!r} wait for the route {self._name!r}"
             raise TeamQueueFull(message, retry_after_s=max(wait_s, TARGET_S))
         if verdict == "wait":
@@ -87,8 +106,10 @@ class Gate:
                     self._leave(route, None)
                 raise
             if not is_let_in:
+                self._shed.count(self._name, "given_up")
                 message = f"the route {self._name!r} is overloaded: the request was given up while it waited"
                 raise RouteOverloaded(message, retry_after_s=max(wait_s, TARGET_S))
+        observe_in(self.waited, loop.time() - now_s)
         return Place(self, route, loop.time())
 
     def _leave(self, route: Route, took_s: float | None) -> None:
@@ -168,6 +189,7 @@ class Gates:
     def __init__(self) -> None:
         self.limits = Limits()
         self.lag = LoopLag()
+        self.shed_counts = Shed()
         self._gates: dict[str, Gate] = {}
 
     def of(self, route: Route) -> Gate:
@@ -176,13 +198,18 @@ class Gates:
         if gate is None:
             if len(self._gates) >= GATES_MAX:
                 self._gates.clear()  # requests under way hold theirs
-            gate = self._gates[route.name] = Gate(route.name, route.policy.queue, self.limits)
+            gate = self._gates[route.name] = Gate(route.name, route.policy.queue, self.limits, self.shed_counts)
         gate.queue.length_max = route.policy.queue
         return gate
+
+    def all(self) -> list[tuple[str, Gate]]:
+        """Every gate that was needed so far, by its route's name."""
+        return sorted(self._gates.items())
 
     def shed(self, route: Route) -> None:
         """Raises `RouteOverloaded` for batch work while the process is behind."""
         if route.policy.is_batch and self.lag.is_high(asyncio.get_running_loop()):
+            self.shed_counts.count(route.name, "batch")
             message = f"the server is busy: the route {route.name!r} is for work that can wait"
             raise RouteOverloaded(message, retry_after_s=SHED_RETRY_AFTER_S)
 

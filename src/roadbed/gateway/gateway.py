@@ -25,7 +25,7 @@ from roadbed.gateway.explain import explain_choice
 from roadbed.gateway.gate import Gates
 from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.hedge import HedgeBudget
-from roadbed.gateway.limits import Gauge
+from roadbed.gateway.limits import EndpointLimits
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.meter import TokenEstimator, text_bytes
 from roadbed.gateway.orders import EndpointOrder, obey
@@ -35,7 +35,7 @@ from roadbed.gateway.relay import Opening, open_relay
 from roadbed.gateway.route import Route, may_take
 from roadbed.gateway.tasks import EMBEDDINGS, RERANK
 from roadbed.gateway.types import Answer, Call, ChatRequest, Outcome
-from roadbed.gateway.view import EndpointView, endpoint_views
+from roadbed.gateway.view import EndpointView, endpoint_views, first_token_shares_ms
 from roadbed.gateway.ways import Ways
 from roadbed.gateway.whole_call import WholeCall
 from roadbed.guard.gate import Guard
@@ -43,11 +43,11 @@ from roadbed.kernel.breaker import DEFAULT_SETTINGS, BreakerSettings
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.config import nearest
 from roadbed.kernel.label import PUBLIC, Label
+from roadbed.ledger.trace import Trace
 from roadbed.wire.client import UpstreamClient
 
 LISTED_ROUTES_MAX = 20
 ADDRESSES: dict[Task, str] = {"chat": "/v1/chat/completions", "embeddings": "/v1/embeddings", "rerank": "/v1/rerank"}
-SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Gateway:
@@ -65,7 +65,7 @@ class Gateway:
     ) -> None:
         self.routes: Mapping[str, Route] = dict(routes or {})
         self._clock = clock
-        self._cache = AnswerCache(clock.monotonic_s)
+        self.cache = AnswerCache(clock.monotonic_s)
         self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
         self.hedges = HedgeBudget()
         self.gates = Gates()
@@ -75,7 +75,7 @@ class Gateway:
 
     def forget_answers(self) -> None:
         """Forget every cached answer, such as when a person's data was erased."""
-        self._cache.answers.clear()
+        self.cache.answers.clear()
 
     def swap(self, routes: Mapping[str, Route], guard: Guard | None = None) -> None:
         """Serve these routes from now on; answers under way keep theirs.
@@ -89,12 +89,21 @@ class Gateway:
             shared, guard=guard if guard is not None else shared.guard, ways=Ways(self._health, shared.client)
         )
 
-    def limit_endpoints(self, gauges: Mapping[str, Gauge]) -> None:
-        """Ask these endpoints no oftener from now on, and the others as often as before."""
+    def limit_endpoints(self, limits: Mapping[str, EndpointLimits]) -> None:
+        """Ask these endpoints for no more from now on, and the others for as much as before."""
         for state in self._health.states():
-            state.gauge = None
-        for name, gauge in gauges.items():
-            self._health.of(name).gauge = gauge
+            state.gauge, state.token_gauges, state.slots = None, (), None
+        for name, limit in limits.items():
+            state = self._health.of(name)
+            state.gauge, state.token_gauges, state.slots = limit.requests, limit.tokens, limit.slots
+
+    def count_tokens(self, trace: Trace) -> None:
+        """Count what a finished request used against the limits of the endpoints that it asked."""
+        call = trace.only_call
+        for used in trace.usage if call is None else (call,):
+            self._health.of(used.endpoint).count_tokens(
+                self._clock.monotonic_s(), used.input_tokens, used.output_tokens
+            )
 
     def find(self, name: str) -> Route:
         """The route of this name.
@@ -129,7 +138,7 @@ class Gateway:
             def fetch(own: Call) -> AnswerStream:
                 return self._walk(found, request, own, None, is_whole=is_whole)
 
-            return CachedStream(self._cache, found.cache, self._shared, found, request, call, fetch)
+            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch)
         return self._walk(found, request, call, first_try, is_whole=is_whole)
 
     def _walk(
@@ -213,7 +222,7 @@ class Gateway:
                     "rung": route.rung(position),
                     "breaker": state.breaker.phase,
                     "in_flight": state.in_flight,
-                    "first_token_ms": first_token_ms(state),
+                    "first_token_ms": first_token_shares_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
                     **({"keys": state.keys.states(now_s)} if state.keys is not None else {}),
                 }
@@ -246,9 +255,3 @@ class Gateway:
 def groups_of(routes: Mapping[str, Route]) -> tuple[tuple[str, ...], ...]:
     """The endpoints of each route, as peers of each other."""
     return tuple(tuple(dict.fromkeys(endpoint.name for endpoint in route.endpoints)) for route in routes.values())
-
-
-def first_token_ms(state: EndpointHealth) -> dict[str, float]:
-    """How long its latest answers took to begin: the median and the tail; empty before the first."""
-    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
-    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}

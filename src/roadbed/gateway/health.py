@@ -15,7 +15,7 @@ from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWE
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
 from roadbed.gateway.key_ring import KEY_FAILURES, KeyRing
-from roadbed.gateway.limits import Gauge
+from roadbed.gateway.limits import Gauge, Slots
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel import retry
@@ -62,6 +62,8 @@ class EndpointHealth:
     successes_second: int = 0
     successes: int = 0
     gauge: Gauge | None = None
+    token_gauges: tuple[Gauge, ...] = ()
+    slots: Slots | None = None
     tally: Tally = field(default_factory=Tally)
     keys: KeyRing | None = None
 
@@ -88,6 +90,24 @@ class EndpointHealth:
         keys_s = self.keys.resting_for_s(now_s) if self.keys is not None else 0.0
         return max(self.resting_until_s - now_s, self.breaker.retry_after_s(now_s), keys_s, 0.0)
 
+    def used_up(self, now_s: float) -> str:
+        """Which limit of the manifest leaves no room for one more attempt; empty when none does."""
+        if self.gauge is not None and self.gauge.wait_s(now_s, 1.0) > 1e-9:
+            return "its rate is used up"
+        if self.slots is not None and self.in_flight >= self.slots.most:
+            return "as many attempts as it takes at a time are under way"
+        for gauge in self.token_gauges:
+            if gauge.wait_s(now_s, 1.0) > 1e-9:
+                return f"its {gauge.kind.replace('_', ' ')} are used up"
+        return ""
+
+    def count_tokens(self, now_s: float, read: int, written: int) -> None:
+        """An attempt has used so many."""
+        for gauge in self.token_gauges:
+            used = read + written if gauge.kind == "tokens" else read if gauge.kind == "input_tokens" else written
+            if used:
+                gauge.take(now_s, float(used))
+
     def why_unavailable(self, now_s: float) -> str:
         """Why it may not be asked now; empty when it may."""
         if self.is_drained:
@@ -96,8 +116,8 @@ class EndpointHealth:
             return f"resting after {self.resting_for}"
         if self.keys is not None and self.keys.resting_for_s(now_s) > 0.0:
             return "all its keys rest"
-        if self.gauge is not None and self.gauge.wait_s(now_s, 1.0) > 1e-9:
-            return "its rate is used up"
+        if why := self.used_up(now_s):
+            return why
         if not breakers.is_available(self.breaker, now_s):
             return "resting after failures" if self.breaker.phase == "open" else "being probed after failures"
         return ""

@@ -7,6 +7,8 @@ share plus the cap.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from roadbed.gateway.health import EndpointHealth
 from roadbed.kernel import retry
 
@@ -16,6 +18,7 @@ WAIT_S_MIN = 0.3
 BUDGET_PER_REQUEST = 0.05
 BUDGET_MAX = 5.0
 ROUTES_MAX = 4096
+HedgeEvent = Literal["started", "won", "refused"]
 
 
 def fire_after_s(primary: EndpointHealth) -> float | None:
@@ -29,6 +32,7 @@ class HedgeBudget:
 
     def __init__(self) -> None:
         self._budgets: dict[str, float] = {}
+        self.counts: dict[tuple[str, HedgeEvent], int] = {}
 
     def earn(self, route: str) -> None:
         """One more request of the route."""
@@ -39,7 +43,13 @@ class HedgeBudget:
         """Take one hedge from the route's budget and from the second endpoint's; False where either has no room."""
         budget, retries = self._budgets.get(route, 0.0), retry.spend(second.retry_budget)
         if budget < 1.0 or retries is None:
+            self.count(route, "refused")
             return False
         self._budgets[route] = budget - 1.0
         second.retry_budget = retries
         return True
+
+    def count(self, route: str, event: HedgeEvent) -> None:
+        """A hedge was begun, gave the answer, or had no room in a budget."""
+        if (route, event) in self.counts or len(self.counts) < ROUTES_MAX:
+            self.counts[route, event] = self.counts.get((route, event), 0) + 1

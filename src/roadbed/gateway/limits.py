@@ -102,6 +102,14 @@ class Slots:
         self.most = max(1, round(self.limit * share))
 
 
+class EndpointLimits(msgspec.Struct, frozen=True):
+    """What one endpoint is asked for at most. Tokens are counted when an attempt's usage is known."""
+
+    requests: Gauge | None = None
+    tokens: tuple[Gauge, ...] = ()
+    slots: Slots | None = None
+
+
 class Pass(msgspec.Struct):
     """One request that was let in: what it counted, to be corrected and given back when it ends. ``headers`` say how
     its limits stand, ``notes`` what was done to it for want of money.

@@ -15,6 +15,7 @@ OPTIONAL_DURATION_PATTERN = f"^$|{DURATION_PATTERN}"
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
 Price = Annotated[float, Meta(ge=0)]
 Tokens = Annotated[int, Meta(ge=1)]
+Similarity = Annotated[float, Meta(ge=0.8, le=1.0)]
 Task = Literal["chat", "embeddings", "rerank"]
 Target = Annotated[str, Meta(max_length=200)]
 Strategy = Literal[
@@ -79,6 +80,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
     rate: Annotated[str, Meta(description="most attempts, such as `600/min`; over it the next is asked")] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`; then the next")] = ""
+    input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`; then the next is asked")] = ""
+    output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`; then the next")] = ""
+    concurrency: Annotated[Slots | None, Meta(description="most attempts at a time; over it the next is asked")] = None
 
     @property
     def key_references(self) -> list[str]:
@@ -114,6 +119,14 @@ class CacheConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     any_temperature: Annotated[
         bool, Meta(description="whether answers are kept of requests whose temperature is not 0, too")
     ] = False
+    kind: Annotated[
+        Literal["exact", "semantic"],
+        Meta(description="semantic: an answer is given again to a last question that means the same, too"),
+    ] = "exact"
+    similarity: Annotated[
+        Similarity | None,
+        Meta(description="for semantic: how near two questions must be; 0.9 when left out"),
+    ] = None
 
 
 class WhenConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

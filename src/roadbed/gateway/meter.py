@@ -11,7 +11,7 @@ import math
 
 import msgspec
 
-from roadbed.gateway.types import ChatRequest, ReasoningPart, TextPart, Usage
+from roadbed.gateway.types import TOKENS_MAX, ChatRequest, ReasoningPart, TextPart, Usage
 
 TOKENS_PER_BYTE_SEED = 0.30
 RATIO_MIN, RATIO_MAX = 0.05, 1.0
@@ -51,6 +51,8 @@ class TokenEstimator:
             self._settled = settled = self._settled + 1
             if not settled % LEARNED_EVERY or model not in self._ratios:
                 self.learn(model, bytes_in, reported.input_tokens)
+            if reported.input_uncached > TOKENS_MAX or reported.output_visible > TOKENS_MAX or reported.cache_read < 0:
+                return reported.clamped()
             return reported
         if reported is None:
             reported = Usage()

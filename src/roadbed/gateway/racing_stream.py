@@ -76,6 +76,8 @@ class RacingStream(AnswerStream):
                 self._racing.remove(running)
                 error = task.result()
                 if error is None:
+                    if running is not first:
+                        self._shared.hedges.count(self._route.name, "won")
                     self._win(entrant, running)
                     return None
                 self._give_up(running, error)
@@ -112,6 +114,7 @@ class RacingStream(AnswerStream):
                     break
                 self._tried.add(endpoint.name)
                 self.outcome.hedged = True
+                shared.hedges.count(self._route.name, "started")
                 return candidate, self._start(endpoint, encoded, 0, admission, hold)
         return None
 

@@ -154,7 +154,7 @@ class AttemptMeter:
         if may_have_worked:
             record.usage = estimator.settle(
                 endpoint.model, self._reported, self._bytes_in, self.bytes_out, is_complete=is_complete
-            )
+            ).clamped()
             if endpoint.price is not None:
                 record.cost_picousd = endpoint.price.cost_picousd(record.usage)
         outcome.usage = record.usage if outcome.usage is NO_USAGE else outcome.usage.plus(record.usage)

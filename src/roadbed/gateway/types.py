@@ -166,6 +166,10 @@ class ChatRequest(msgspec.Struct, frozen=True):
         )
 
 
+TOKENS_MAX = 2**29 - 1
+"""The most tokens that are believed of one class: no model reads so many, and sums of all classes stay 32 bits."""
+
+
 class Usage(msgspec.Struct, frozen=True):
     """Tokens by disjoint class; ``is_estimated`` when the endpoint did not report them."""
 
@@ -186,6 +190,14 @@ class Usage(msgspec.Struct, frozen=True):
     def output_tokens(self) -> int:
         """All output, seen or hidden."""
         return self.output_visible + self.output_reasoning
+
+    def clamped(self) -> Usage:
+        """The usage as it is believed: no class below zero or over `TOKENS_MAX`, whatever an endpoint says."""
+        *classes, is_estimated = msgspec.structs.astuple(self)
+        if all(0 <= count <= TOKENS_MAX for count in classes):
+            return self
+        fresh, read, write_5m, write_1h, visible, reasoning = (min(max(count, 0), TOKENS_MAX) for count in classes)
+        return Usage(fresh, read, write_5m, write_1h, visible, reasoning, is_estimated)
 
     def plus(self, other: Usage) -> Usage:
         """The usage of both."""

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.health import HealthBoard
+from roadbed.gateway.health import EndpointHealth, HealthBoard
 from roadbed.gateway.route import Route
+
+SHOWN_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,9 @@ class FailureView:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """One endpoint. Counts are since this process began; ``first_token_ms`` is of the last answer."""
+    """One endpoint. Counts are since this process began; ``first_token_ms`` is of the last answer, and
+    ``first_token_shares_ms`` its p50, p95 and p99 over the latest ones.
+    """
 
     endpoint: str
     model: str
@@ -42,7 +46,14 @@ class EndpointView:
     requests: int
     failures: int
     first_token_ms: float | None
+    first_token_shares_ms: dict[str, float]
     recent_failures: tuple[FailureView, ...]
+
+
+def first_token_shares_ms(state: EndpointHealth) -> dict[str, float]:
+    """How long its latest answers took to begin: the median and the tail; empty before the first."""
+    times = {name: state.first_event_s(share) for name, share in SHOWN_SHARES.items()}
+    return {name: round(seconds * 1000, 1) for name, seconds in times.items() if seconds is not None}
 
 
 def endpoint_views(routes: Mapping[str, Route], board: HealthBoard) -> list[EndpointView]:
@@ -72,5 +83,6 @@ def _view(endpoint: Endpoint, routes: tuple[str, ...], board: HealthBoard) -> En
         state.requests,
         state.failures,
         None if state.first_event_ms is None else round(state.first_event_ms, 1),
+        first_token_shares_ms(state),
         tuple(FailureView(seen.failure, seen.reason, round(now_s - seen.at_s, 1)) for seen in reversed(state.recent)),
     )

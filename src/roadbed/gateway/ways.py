@@ -94,7 +94,7 @@ class Ways:
             state.breaker.phase == "closed"
             and state.in_flight < way.endpoint.max_connections
             and state.resting_until_s <= self._health.monotonic_s()
-            and (state.gauge is None or state.gauge.wait_s(self._health.monotonic_s(), 1.0) <= 1e-9)
+            and not state.used_up(self._health.monotonic_s())
         )
 
     def _way(self, route: Route, candidate: Candidate) -> Way | None:

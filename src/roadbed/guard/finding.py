@@ -16,11 +16,24 @@ IBAN: Final = "iban"
 NATIONAL_ID: Final = "national_id"
 IP: Final = "ip"
 PRIVATE_IP: Final = "private_ip"
+DEVICE: Final = "device"
+VEHICLE: Final = "vehicle"
+CRYPTO: Final = "crypto"
+BIRTH_DATE: Final = "birth_date"
+ADDRESS: Final = "address"
+PERSON: Final = "person"
+CUSTOM: Final = "custom"
 SECRET: Final = "secret"  # noqa: S105 - the name of a type of finding
 ERASED: Final = "erased"
 
-PERSONAL_TYPES: Final = frozenset({EMAIL, PHONE, CARD, IBAN, NATIONAL_ID, IP})
-_PRIORITY = {ERASED: 8, SECRET: 7, CARD: 6, IBAN: 5, NATIONAL_ID: 4, EMAIL: 3, PHONE: 2, IP: 1, PRIVATE_IP: 0}
+# Most sensitive first: of findings that overlap, the first of these gives the type.
+_BY_RANK = (
+    ERASED, SECRET, CUSTOM, CARD, IBAN, NATIONAL_ID, CRYPTO, EMAIL, PHONE, BIRTH_DATE, ADDRESS, PERSON, VEHICLE, DEVICE,
+    IP, PRIVATE_IP,
+)  # fmt: skip
+PERSONAL_TYPES: Final = frozenset(_BY_RANK) - {ERASED, SECRET, PRIVATE_IP}
+TYPES: Final = _BY_RANK
+_PRIORITY = {kind: len(_BY_RANK) - rank for rank, kind in enumerate(_BY_RANK)}
 
 
 class Finding(NamedTuple):

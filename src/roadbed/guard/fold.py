@@ -13,15 +13,17 @@ import re
 import unicodedata
 from typing import Final
 
-OPAQUE: Final = "\x1e"  # stands for a character without an ASCII form; no detector accepts it
+# One of these stands for a character without an ASCII form. No detector accepts one in a value; four of them, so that a
+# telling word in another script is still told from others (`guard.context`). All count as white space.
+OPAQUES: Final = "\x1c\x1d\x1e\x1f"
 DISTINCT_MAX: Final = 48
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d"
 _DOTS = "\u2024\u3002\ufe52\uff0e\uff61"
 _LOOKALIKES = dict(
     zip(
-        "авеԁһіјкмнорԛѕтухԝАВЕНІЈКМОРЅТУХЗаοαιντυχρκΑΒΕΖΗΙΚΜΝΟΡΤΥΧ٭⁎ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᏒᎢᏙᏃɑɡıℓ⧸∕⁄",
-        "abedhijkmhopqstyxwABEHIJKMOPSTYX3aoaivtuxpkABEZHIKMNOPTYX**ABCDEHJKLMPRTVZagil///",
+        "авеԁһіјкмнорԛѕтухԝАВЕНІЈКМОРЅТУХЗаοαιντυχρκΑΒΕΖΗΙΚΜΝΟΡΤΥΧ٭⁎ᎪᏴᏟᎠᎬᎻᎫᏦᏞᎷᏢᏒᎢᏙᏃɑɡıℓ⧸∕⁄сСøØłŁđĐðÐæÆœŒß",
+        "abedhijkmhopqstyxwABEHIJKMOPSTYX3aoaivtuxpkABEZHIKMNOPTYX**ABCDEHJKLMPRTVZagil///cCoOlLdDdDaAoOs",
         strict=True,
     )
 )
@@ -55,8 +57,12 @@ def _fold_character(code: int) -> str:
         elif part in _LOOKALIKES:
             folded += _LOOKALIKES[part]
         elif unicodedata.category(part) not in ("Mn", "Me", "Cf"):
-            return OPAQUE
-    return folded or OPAQUE
+            return _opaque(character)
+    return folded or _opaque(character)
+
+
+def _opaque(character: str) -> str:
+    return OPAQUES[ord(character.lower()[0]) % len(OPAQUES)]
 
 
 class _Table(dict[int, str]):

@@ -16,11 +16,14 @@ from typing import Final
 
 from roadbed.guard.detect import Detector
 from roadbed.guard.erased import NOTHING_ERASED, ErasedValues
-from roadbed.guard.finding import Finding, merge_overlaps
+from roadbed.guard.finding import CUSTOM, Finding, merge_overlaps
+from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, mask_text, mask_text_with_map, placeholder
+from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
 from roadbed.guard.vault import StreamUnmasker, Vault
+from roadbed.guard.windows import WINDOW_CHARACTERS, candidates_of_long
 from roadbed.kernel.guarded import Guarded, make_guarded
 from roadbed.kernel.label import PERSONAL, PUBLIC, Label
 from roadbed.kernel.principal import Principal
@@ -38,12 +41,17 @@ class Guard:
         detector: Detector,
         config: GuardConfig | None = None,
         teams: Mapping[str, TeamConfig] | None = None,
+        *,
+        folder: Path | None = None,
         erased: ErasedValues = NOTHING_ERASED,
     ) -> None:
+        """``folder`` holds the dictionaries' files. `ConfigError` for a setting that is not taken."""
         config = config if config is not None else GuardConfig()
-        self._detector = detector.with_phone_regions(config.phone_regions)
+        self._detector = detector.with_looking(looking_for(config, folder))
         self._allowed = frozenset(config.allow)
         self._erased = erased
+        self._allowed_values = allowed_values(config)
+        self._recognizer = load_recognizer(config.recognizer) if config.recognizer is not None else None
         self._teams_without_values = frozenset(name for name, team in (teams or {}).items() if not team.unmask)
 
     @classmethod
@@ -52,13 +60,15 @@ class Guard:
         cache_folder: Path | None = None,
         config: GuardConfig | None = None,
         teams: Mapping[str, TeamConfig] | None = None,
+        *,
+        folder: Path | None = None,
     ) -> Guard:
         """A guard with a detector of its own, whose compiled patterns are kept in ``cache_folder``."""
-        return cls(Detector(cache_folder), config, teams)
+        return cls(Detector(cache_folder), config, teams, folder=folder)
 
-    def with_config(self, config: GuardConfig, teams: Mapping[str, TeamConfig]) -> Guard:
+    def with_config(self, config: GuardConfig, teams: Mapping[str, TeamConfig], *, folder: Path | None = None) -> Guard:
         """The guard of a changed manifest; shares the compiled patterns."""
-        return Guard(self._detector, config, teams, self._erased)
+        return Guard(self._detector, config, teams, folder=folder, erased=self._erased)
 
     def with_erased(self, erased: ErasedValues) -> Guard:
         """The same guard, which replaces these values wherever a text is to be indexed."""
@@ -79,6 +89,20 @@ class Guard:
 
     def scan(self, text: str) -> list[Finding]:
         """Disjoint findings in order, without those that the manifest allows."""
+        return self.scan_with_missing(text)[0] if self._recognizer is not None else self._scan(text)
+
+    def scan_with_missing(self, text: str) -> tuple[list[Finding], list[str]]:
+        """As `scan`, with the names of recognizers that did not answer."""
+        found, missing = self._allowed_out(text), []
+        if self._recognizer is not None:
+            more = self._recognizer.find(text)
+            if more is None:
+                missing.append(self._recognizer.name)
+            else:
+                found = [*found, *self._without_allowed(text, more)]
+        return merge_overlaps(found), missing
+
+    def _scan(self, text: str) -> list[Finding]:
         found = self._allowed_out(text)
         return merge_overlaps(found) if found else found
 
@@ -92,7 +116,9 @@ class Guard:
         if "\\" in text:
             text = _without_escapes(text)
         found = self._allowed_out(text)
-        return frozenset(finding.type for finding in found) if found else _NOTHING
+        types = frozenset(finding.type for finding in found) if found else _NOTHING
+        # What a recognizer would find is seen when the leaves are guarded one by one.
+        return types if self._recognizer is None else types | {CUSTOM}
 
     # -- sinks --------------------------------------------------------------------------------------------------------
 
@@ -117,7 +143,10 @@ class Guard:
         """Text for a model: secrets replaced; for a model elsewhere, personal data as tokens of ``vault``."""
         if is_local:
             return self._without_secrets(text, label, "model")
-        found = [finding for finding in self.scan(text) if finding.is_secret or finding.is_personal]
+        scanned, missing = self.scan_with_missing(text)
+        if missing and self._recognizer is not None and self._recognizer.is_required:
+            raise RecognizerMissing(f"the recognizer {missing[0]} did not answer")
+        found = [finding for finding in scanned if finding.is_secret or finding.is_personal]
 
         def replace(finding: Finding, value: str) -> str:
             return placeholder(finding, value) if finding.is_secret else vault.token_for(finding.type, value)
@@ -145,7 +174,7 @@ class Guard:
 
     def stream_for_record(self) -> StreamMasker:
         """`for_record` for a text that comes in pieces: placeholders for every finding."""
-        return StreamMasker(self._allowed_out)
+        return StreamMasker(self._allowed_out, reach=self._detector.looking.reach_characters)
 
     def stream_without_secrets(self) -> StreamMasker:
         """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
@@ -169,9 +198,17 @@ class Guard:
 
     def _allowed_out(self, text: str) -> list[Finding]:
         """Every candidate that the manifest does not allow; may overlap."""
+        if len(text) > WINDOW_CHARACTERS:
+            return self._without_allowed(text, candidates_of_long(self._detector.candidates, text))
         found = self._detector.candidates(text)
-        if found and self._allowed:
-            return [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
+        return self._without_allowed(text, found) if found else found
+
+    def _without_allowed(self, text: str, found: list[Finding]) -> list[Finding]:
+        if self._allowed:
+            found = [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
+        pattern = self._allowed_values
+        if pattern is not None:
+            found = [finding for finding in found if not pattern.fullmatch(text, finding.start, finding.end)]
         return found
 
     def _with_erased(self, text: str) -> list[Finding]:

@@ -57,13 +57,54 @@ class TeamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unmask: Annotated[bool, Meta(description="whether tokenised personal data is restored in its answers")] = True
 
 
+class PatternConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A pattern of the workspace's own: values that it matches are personal data of the type ``custom``."""
+
+    pattern: Annotated[
+        str, Meta(min_length=1, max_length=1_000, description="a regular expression with bounded repeats")
+    ]
+    case: Annotated[bool, Meta(description="whether capitals matter")] = True
+
+
+class DictionaryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Words and phrases of the workspace's own, found as whole words whatever their case."""
+
+    terms: Annotated[list[str], Meta(description="words and phrases")] = []
+    file: Annotated[str, Meta(description="a file of the workspace, one term a line")] = ""
+
+
+class RecognizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A recognizer that is code: it finds what no pattern can, such as names, by a model."""
+
+    name: Annotated[str, Meta(min_length=1, description="dotted path `package.module:Class`, or an entry point")]
+    timeout_ms: Annotated[int, Meta(ge=10, le=60_000, description="longest time for one text")] = 500
+    required: Annotated[bool, Meta(description="whether text goes to no model elsewhere when the recognizer fails")] = (
+        False
+    )
+
+
 class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the detectors look for beyond their defaults."""
 
     allow: Annotated[list[str], Meta(description="exact values that are never treated as personal or secret")] = []
+    allow_patterns: Annotated[
+        list[str], Meta(max_length=100, description="patterns of whole values that are never treated so")
+    ] = []
     phone_regions: Annotated[tuple[str, ...], Meta(description="countries of phone numbers written without +")] = (
         "US",
         "GB",
         "DE",
         "NO",
     )
+    off: Annotated[
+        list[str], Meta(max_length=500, description="types and rules that are not looked for, such as `ip`, `us_ein`")
+    ] = []
+    optional: Annotated[
+        list[str], Meta(max_length=10, description="types that are off by default and wanted here: `person`, `address`")
+    ] = []
+    strict: Annotated[
+        bool, Meta(description="whether a number with a weak checksum counts without a telling word beside it")
+    ] = False
+    patterns: Annotated[dict[str, PatternConfig], Meta(description="patterns of your own, by name")] = {}
+    dictionaries: Annotated[dict[str, DictionaryConfig], Meta(description="words of your own, by name")] = {}
+    recognizer: Annotated[RecognizerConfig | None, Meta(description="a recognizer that is code")] = None

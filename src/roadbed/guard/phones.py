@@ -1,64 +1,38 @@
 """Telephone numbers: which runs of digits may be one, and whether numbering plans know them.
 
-``phonenumberslite`` (libphonenumber's data) judges candidates only: a parse costs about 40 us, its text matcher a
-thousand times the rest of the guard. A candidate needs a ``+``, parentheses, a word such as "phone", or a shape in
-which the numbers of the configured countries are written.
+`guard.numbering_plans` (libphonenumber's data) judges candidates only. A candidate needs a ``+``, parentheses, a word
+such as "phone", or a shape in which the numbers of the configured countries are written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
-from roadbed.guard.digit_runs import Run, has_word, is_glued, word_pattern
+from roadbed.guard.digit_runs import LEXICON, Run, is_glued
 from roadbed.guard.finding import PHONE, Finding
+from roadbed.guard.numbering_plans import is_possible, is_valid
 
 DIGITS_MIN: Final = 7
 DIGITS_MAX: Final = 15
 GROUPS_MAX: Final = 8
-_PHONE_WORDS = word_pattern(
-    "phone", "phones", "telephone", "tel", "telefon", "telefono", "telefonnummer", "telefoon", "mobile", "mobil",
-    "mobilnummer", "cell", "cellphone", "call", "calling", "ring", "fax", "whatsapp", "sms", "dial",
-    "tlf", "handy", "hotline", "contact", "reach",
-)  # fmt: skip
+_KIND: Final = "phone"
+LEXICON.add(
+    _KIND,
+    "phone, phones, telephone, tel, telefon, telefono, teléfono, telefonnummer, telefoon, telefonisch, mobile, mobil, "
+    "mobiel, movil, móvil, celular, cellulare, portable, mobilnummer, cell, cellphone, call, calling, called, ring, "
+    "rang, fax, whatsapp, sms, dial, dialed, tlf, handy, handynummer, rufnummer, hotline, contact, reach, reached, "
+    "téléphone, appeler, appelez, llamar, llame, chiamare, anrufen, ligue, telefone, telemovel, puhelin, "
+    "puhelinnumero, telefonszam, telefonszám, телефон, тел, 電話, 电话, 手机, 전화, โทร, هاتف, טלפון, "
+    "text me, texted, landline, voicemail",
+)
 
 
 _LABEL = re.compile(r"(?<![a-z])(?:phone|telephone|telefon|tel|mobile|mobil|cell|fax|tlf)\.?:\s{0,3}\Z", re.IGNORECASE)
+_NO_DIGITS = re.compile(r"[^0-9]+")
 _EXTENSION = re.compile(r" ?(?:x|ext\.?) ?[0-9]{1,6}(?![A-Za-z0-9])", re.IGNORECASE)
-
-
-@cache
-def _library() -> Any:
-    """``phonenumbers``, loaded on first need: it costs 60 ms and some megabytes."""
-    import phonenumbers
-
-    return phonenumbers
-
-
-def warm_up() -> None:
-    """Load the numbering plans now, so that no request waits for them."""
-    is_valid("+4722334455", None)
-
-
-def is_valid(text: str, region: str | None) -> bool:
-    """Whether a numbering plan knows the number, dialled from ``region`` when it has no country code."""
-    library = _library()
-    try:
-        return bool(library.is_valid_number(library.parse(text, region)))
-    except library.NumberParseException:
-        return False
-
-
-def is_possible(text: str) -> bool:
-    """Whether an international number has a country code and a length that the country uses."""
-    library = _library()
-    try:
-        return bool(library.is_possible_number(library.parse(text, None)))
-    except library.NumberParseException:
-        return False
 
 
 def phones_in(view: str, run: Run, regions: Sequence[str]) -> Iterator[Finding]:
@@ -98,7 +72,7 @@ def _international(view: str, groups: list[tuple[int, int]], start: int, lead: s
             continue
         bare = number.removeprefix("00") if lead == "00" else number
         # A number written with + names itself; plans are open to new ranges, so a possible length is enough.
-        if is_possible("+" + bare) or is_possible(_without_trunk_zero(view, start, end)):
+        if is_possible(bare) or is_possible(_without_trunk_zero(view, start, end)):
             yield Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False)
             return
 
@@ -111,7 +85,7 @@ def _with_extension(view: str, end: int) -> int:
 
 def _without_trunk_zero(view: str, start: int, end: int) -> str:
     """``+44 (0)20 ...`` as it is dialled."""
-    return "+" + view[start:end].replace("(0)", "").lstrip("+(0")
+    return _NO_DIGITS.sub("", view[start:end].replace("(0)", "").lstrip("+(0"))
 
 
 def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
@@ -120,8 +94,9 @@ def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[i
     total = sum(sizes)
     start = groups[0][0]
     if DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX:
-        has_parenthesis = start > 0 and view[start - 1] == "(" and len(groups) > 1
-        if has_parenthesis or _is_written_as_phone(view, groups, sizes) or has_word(view, start, _PHONE_WORDS):
+        is_code = start > 0 and view[start - 1] == "(" and view.startswith(")", groups[0][1])
+        has_parenthesis = is_code and len(groups) > 1
+        if has_parenthesis or _is_written_as_phone(view, groups, sizes) or _KIND in LEXICON.kinds_before(view, start):
             yield groups
         return
     for index in range(len(groups) - 2):

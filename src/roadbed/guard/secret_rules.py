@@ -12,99 +12,21 @@ from collections import Counter
 from math import log2
 from typing import Final
 
+from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
+
 PEM_CHARACTERS_MAX: Final = 12_000
 VALUE_CHARACTERS_MIN: Final = 10
 PASSWORD_CHARACTERS_MIN: Final = 6
+_SERVICE_ENTROPY_MIN = 0.5
 _ENTROPY_MIN = 0.72  # of the most that the value's length allows
 
 _END = r"(?![A-Za-z0-9])"
-_B64 = r"[A-Za-z0-9_-]"
-
-# name, prefixes, the rest of the value after the prefix
-_PREFIX_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("roadbed_key", ("rbk_",), r"[A-Za-z0-9]{6,20}_[A-Za-z0-9]{20,64}"),
-    ("aws_access_key", ("AKIA", "ASIA", "ABIA", "ACCA"), r"[A-Z2-7]{16}"),
-    ("github_token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"[A-Za-z0-9]{36}"),
-    ("github_pat", ("github_pat_",), r"[A-Za-z0-9_]{50,100}"),
-    (
-        "gitlab_token",
-        ("glpat-", "gldt-", "glrt-", "glptt-", "glcbt-", "glsoat-", "glft-", "glagent-"),
-        r"[A-Za-z0-9_.-]{20,320}",
-    ),
-    ("slack_token", ("xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe."), r"[A-Za-z0-9-.]{10,250}"),
-    ("slack_app_token", ("xapp-",), r"[0-9]-[A-Za-z0-9]{5,20}-[0-9]{8,16}-[A-Za-z0-9]{20,100}"),
-    ("slack_webhook", ("hooks.slack.com/",), r"(?:services|workflows|triggers)/[A-Za-z0-9+/]{43,80}"),
-    ("stripe_key", ("sk_live_", "sk_test_", "rk_live_", "rk_test_", "sk_prod_", "rk_prod_"), r"[A-Za-z0-9]{10,99}"),
-    ("google_api_key", ("AIza",), r"[A-Za-z0-9_-]{35}"),
-    ("google_oauth_secret", ("GOCSPX-",), r"[A-Za-z0-9_-]{28}"),
-    ("anthropic_key", ("sk-ant-",), r"[A-Za-z0-9_-]{24,160}"),
-    ("openai_key", ("sk-proj-", "sk-svcacct-", "sk-admin-"), r"[A-Za-z0-9_-]{20,200}"),
-    ("openai_key", ("sk-",), r"[A-Za-z0-9]{20,64}"),
-    ("openrouter_key", ("sk-or-v1-",), r"[0-9a-f]{40,80}"),
-    ("huggingface_token", ("hf_", "api_org_"), r"[A-Za-z]{34}"),
-    ("npm_token", ("npm_",), r"[A-Za-z0-9]{36}"),
-    ("pypi_token", ("pypi-AgEIcHlwaS5vcmc",), r"[A-Za-z0-9_-]{50,1000}"),
-    ("sendgrid_key", ("SG.",), r"[A-Za-z0-9_=.-]{66}"),
-    ("databricks_token", ("dapi",), r"[0-9a-f]{32}(?:-[0-9])?"),
-    ("digitalocean_token", ("dop_v1_", "doo_v1_", "dor_v1_"), r"[0-9a-f]{64}"),
-    ("shopify_token", ("shpat_", "shpca_", "shppa_", "shpss_"), r"[A-Fa-f0-9]{32}"),
-    ("atlassian_token", ("ATATT3",), r"[A-Za-z0-9_=-]{100,250}"),
-    ("age_key", ("AGE-SECRET-KEY-1",), r"[A-Z0-9]{58}"),
-    ("vault_token", ("hvs.", "hvb."), r"[A-Za-z0-9_-]{24,300}"),
-    ("grafana_token", ("glsa_",), r"[A-Za-z0-9]{32}_[A-Fa-f0-9]{8}"),
-    ("grafana_cloud_token", ("glc_",), r"[A-Za-z0-9+/]{32,400}={0,3}"),
-    ("newrelic_key", ("NRAK-", "NRII-", "NRJS-"), r"[A-Za-z0-9-]{19,32}"),
-    ("pulumi_token", ("pul-",), r"[a-f0-9]{40}"),
-    ("postman_key", ("PMAK-",), r"[a-f0-9]{24}-[a-f0-9]{34}"),
-    ("doppler_token", ("dp.pt.",), r"[A-Za-z0-9]{43}"),
-    ("linear_key", ("lin_api_",), r"[A-Za-z0-9]{40}"),
-    ("fly_token", ("fo1_",), _B64 + r"{43}"),
-    ("fly_token", ("fm1a_", "fm1r_", "fm2_"), r"[A-Za-z0-9+/]{100,400}={0,3}"),
-    ("planetscale_token", ("pscale_tkn_", "pscale_pw_", "pscale_oauth_"), r"[A-Za-z0-9=._-]{32,64}"),
-    ("square_token", ("EAAA", "sq0atp-", "sq0csp-"), _B64 + r"{22,60}"),
-    ("telegram_prefix", ("EAACEdEose0cBA",), r"[A-Za-z0-9]{10,250}"),
-    ("twilio_key", ("SK",), r"[0-9a-f]{32}"),
-    ("mailchimp_or_gun", ("key-",), r"[0-9a-f]{32}"),
-    ("rubygems_token", ("rubygems_",), r"[0-9a-f]{48}"),
-    ("sourcegraph_token", ("sgp_local_", "sgp_"), r"(?:[0-9a-fA-F]{16}_)?[0-9a-fA-F]{40}"),
-    ("perplexity_key", ("pplx-",), r"[A-Za-z0-9]{40,64}"),
-    ("groq_key", ("gsk_",), r"[A-Za-z0-9]{40,64}"),
-    ("xai_key", ("xai-",), r"[A-Za-z0-9]{60,100}"),
-    ("onepassword_token", ("ops_eyJ",), r"[A-Za-z0-9+/]{200,4000}={0,3}"),
-    ("infracost_key", ("ico-",), r"[A-Za-z0-9]{32}"),
-    ("easypost_key", ("EZAK", "EZTK"), r"[A-Za-z0-9]{54}"),
-    ("sendinblue_key", ("xkeysib-",), r"[a-f0-9]{64}-[A-Za-z0-9]{16}"),
-    ("alibaba_key", ("LTAI",), r"[A-Za-z0-9]{17,26}"),
-    ("dynatrace_token", ("dt0c01.",), r"[A-Z0-9]{24}\.[A-Z0-9]{64}"),
-    ("duffel_token", ("duffel_test_", "duffel_live_"), r"[A-Za-z0-9_=-]{43}"),
-    ("frameio_token", ("fio-u-",), r"[A-Za-z0-9_=-]{64}"),
-    ("contentful_token", ("CFPAT-",), _B64 + r"{43}"),
-    ("artifactory_key", ("AKCp",), r"[A-Za-z0-9]{69}"),
-    ("artifactory_token", ("cmVmd",), r"[A-Za-z0-9]{59}"),
-    ("flutterwave_key", ("FLWPUBK_TEST-", "FLWSECK_TEST-"), r"[A-Ha-h0-9-]{12,32}X?"),
-    ("scalingo_token", ("tk-us-",), _B64 + r"{48}"),
-    ("typeform_token", ("tfp_",), r"[A-Za-z0-9_.=-]{59}"),
-    ("readme_token", ("rdme_",), r"[a-z0-9]{70}"),
-    ("prefect_token", ("pnu_",), r"[A-Za-z0-9]{36}"),
-    ("settlemint_token", ("sm_aat_", "sm_pat_", "sm_sat_"), r"[A-Za-z0-9]{16}"),
-    ("clojars_token", ("CLOJARS_",), r"[A-Za-z0-9]{60}"),
-    ("notion_token", ("ntn_", "secret_"), r"[A-Za-z0-9]{43,46}"),
-    ("sonar_token", ("sqp_", "sqa_", "squ_"), r"[A-Za-z0-9]{40}"),
-    ("sentry_token", ("sntrys_eyJ",), r"[A-Za-z0-9+/]{80,400}={0,2}_[A-Za-z0-9+/]{43}"),
-    ("sentry_token", ("sntryu_",), r"[0-9a-f]{64}"),
-    ("facebook_token", ("EAAM", "EAAC", "EAAG", "EAAB"), r"[A-Za-z0-9]{80,400}"),
-    ("onepassword_key", ("A3-",), r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}"),
-    ("intra42_secret", ("s-s4t2ud-", "s-s4t2af-"), r"[0-9a-f]{64}"),
-    ("harness_token", ("pat.", "sat."), r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9]{24}\.[A-Za-z0-9]{20}"),
-    ("jwt", ("eyJ",), r"[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_/\\-]{10,2000}\.(?:[A-Za-z0-9_/\\-]{10,1000}={0,2})?"),
-    ("jwt_base64", ("ZXlK",), r"[A-Za-z0-9+/_-]{60,3000}={0,2}"),
-)
 
 PREFIX_RULES: Final[tuple[tuple[str, str, re.Pattern[str]], ...]] = tuple(
     sorted(
         (
-            (prefix, name, re.compile(re.escape(prefix) + rest + _END))
-            for name, prefixes, rest in _PREFIX_TABLE
+            (prefix, name, re.compile(f"{re.escape(prefix)}(?:{rest}){_END}"))
+            for name, prefixes, rest in PREFIX_TABLE
             for prefix in prefixes
         ),
         key=lambda rule: -len(rule[0]),
@@ -126,21 +48,30 @@ _ORDINARY_REST = re.compile(
     r"|format|usage|s?max|min|budget|per|class|mode|scope|ref|arn|manager|store|_at|label|help|prompt",
     re.IGNORECASE,
 )
+_TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
+_BEFORE_VALUE = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?")
 CONTEXT_VALUE: Final = re.compile(
-    r"[=>]?[ \t]{0,4}[\"'`]?(?P<value>[^\s\"'`<>,;&|(){}\[\]]{6,200})(?![^\s\"'`<>,;&|(){}\[\]])"
+    r"[=>]?[ \t]{0,4}[\"'`]?(?:(?:[Tt]oken|[Aa]pi[Kk]ey|[Kk]ey) {1,2})?"
+    r"(?P<value>[^\s\"'`<>,;&|(){}\[\]]{6,200})(?![^\s\"'`<>,;&|(){}\[\]])"
 )
 PEM_BLOCK: Final = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
 URL_USER: Final = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/?#@:\"'<>]{0,100}:(?P<value>[^\s/?#@\"'<>]{3,200})\Z", re.IGNORECASE
 )
-USER_OPTION_VALUE: Final = re.compile(r"[^\s\"'`<>|;&]{3,200}")
+USER_OPTION_VALUE: Final = re.compile(r"(?<=['\"])[^'\"\s]{3,200}|[^\s\"'`<>|;&]{3,200}")
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 
 _PLACEHOLDER = re.compile(
     r"x{4,}|\*{3,}|\.{3,}|redacted|placeholder|example|changeme|change_me|your[_-]?|dummy|sample|test_?key|1234567|abcdef"
-    r"|undefined|null|none|true|false|process\.env|os\.environ|getenv|\$\{|\$\(|%\(|\{\{|<[a-z]|env:|file:|vault:|secret:",
+    r"|undefined|null|none|true|false|process\.env|os\.environ|getenv|\$\{|\$\(|\.{2,}\Z|%\(|\{\{|<[a-z]|env:|file:|vault:|secret:",
     re.IGNORECASE,
 )
+_SERVICE_WORDS = {word: (name, index) for index, (name, words, _) in enumerate(SERVICE_TABLE) for word in words.split()}
+SERVICE_WORDS: Final = tuple(sorted(_SERVICE_WORDS, key=len, reverse=True))
+_SERVICE_SHAPES = [re.compile(rf"(?:{shape})(?![A-Za-z0-9_=+/-])") for _, _, shape in SERVICE_TABLE]
+_SERVICE_WORD = re.compile("(?:" + "|".join(SERVICE_WORDS) + r")\Z", re.IGNORECASE)
+_SERVICE_WORD_CHARACTERS_MAX = max(map(len, SERVICE_WORDS))
+_SERVICE_REST = re.compile(r"(?P<rest>[a-z0-9_. \t-]{0,30})[\"'\])]{0,3} {0,4}(?:=>|:=|[:=,])", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _OWN_TOKEN = re.compile(r"[A-Z]{2,6}_[A-Z2-7]{8}(?:[A-Z2-7]{5})?")
 _PATH = re.compile(r"(?:\.{0,2}/|[A-Za-z]:\\|https?:|[a-z]+://)")
@@ -191,9 +122,9 @@ def secret_key_before(view: str, end: int) -> str | None:
     return None
 
 
-def is_sample(value: str) -> bool:
+def is_sample(value: str, prefix: str = "") -> bool:
     """Whether a value with an issuer's prefix is one of the issuers' documentation."""
-    return value.endswith("EXAMPLE") or "xxxxx" in value.lower() or len(set(value)) < 6
+    return value.endswith("EXAMPLE") or "xxxxx" in value.lower() or len(set(value[len(prefix) :])) < 5
 
 
 def is_likely_secret(key: str, value: str) -> bool:
@@ -216,3 +147,27 @@ def is_likely_secret(key: str, value: str) -> bool:
         return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5
     has_digit = any(c.isdigit() for c in value)
     return has_digit and character_classes(value) >= 2 and entropy_share(value) >= _ENTROPY_MIN
+
+
+def service_value(view: str, end: int) -> tuple[str, int, int] | None:
+    """The name and the span of a key that is assigned to a name with a service's word in it, which ends at ``end``."""
+    word = _SERVICE_WORD.search(view, max(0, end - _SERVICE_WORD_CHARACTERS_MAX), end)
+    rest = _SERVICE_REST.match(view, end) if word is not None else None
+    if word is None or rest is None:
+        return None
+    start = word.start()
+    if start and view[start - 1].isalpha() and not (view[start - 1].islower() and view[start].isupper()):
+        return None
+    if rest["rest"][:1].islower():  # another word that begins alike
+        return None
+    if _ORDINARY_REST.search(rest["rest"]) and not _TELLING_REST.search(rest["rest"]):
+        return None
+    name, index = _SERVICE_WORDS[word[0].lower()]
+    before = _BEFORE_VALUE.match(view, rest.end())
+    value = _SERVICE_SHAPES[index].match(view, before.end() if before is not None else rest.end())
+    if value is None or is_sample(value[0]):
+        return None
+    is_mixed = any(c.isdigit() for c in value[0]) and any(c.isalpha() for c in value[0])
+    if not is_mixed and ":" not in value[0]:
+        return None
+    return (name, *value.span()) if entropy_share(value[0]) > _SERVICE_ENTROPY_MIN else None

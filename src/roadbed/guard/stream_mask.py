@@ -16,14 +16,16 @@ from roadbed.guard.finding import Finding, merge_overlaps
 from roadbed.guard.fold import fold
 from roadbed.guard.mask import Replacer, mask_text, placeholder
 from roadbed.guard.secret_rules import PEM_CHARACTERS_MAX
+from roadbed.guard.word_values import MONTHS
 
 WORD_CHARACTERS_MAX: Final = 4_400  # longer than the longest secret that is one word
 CHAIN_CHARACTERS_MAX: Final = 260
-BEHIND_CHARACTERS: Final = 224
+BEHIND_CHARACTERS: Final = 320
 _GAP_MAX = 3
 _LAST_WORD = re.compile(r"\S*\s*\Z")
 _PIECE_LEFT = re.compile(r"(?P<word>\S{1,80}) {1,3}\Z")
 _ONLY_SEPARATORS = re.compile(r"[().+/-]+\Z")
+_DATE_WORD = re.compile(rf"[().+/-]+\Z|(?:of|de|{MONTHS})[.,]?\Z", re.IGNORECASE)
 _LETTERS = re.compile(r"(?<![A-Za-z0-9])(?P<letters>[A-Za-z]{1,6})\.?\Z")
 _DIGIT = re.compile(r"[0-9]")
 _OPEN_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,60}-{0,5}\Z")
@@ -34,11 +36,13 @@ Candidates = Callable[[str], list[Finding]]
 class StreamMasker:
     """`feed` each piece, then `finish`. ``candidates`` is `Detector.candidates`, possibly filtered."""
 
-    __slots__ = ("_behind", "_candidates", "_replace", "_text")
+    __slots__ = ("_behind", "_candidates", "_reach", "_replace", "_text")
 
-    def __init__(self, candidates: Candidates, replace: Replacer = placeholder) -> None:
+    def __init__(self, candidates: Candidates, replace: Replacer = placeholder, *, reach: int = 0) -> None:
+        """``reach``: so many characters are always held, for values that no rule of this module knows of."""
         self._candidates = candidates
         self._replace = replace
+        self._reach = reach
         self._text = ""  # what was emitted and still matters, then what is held
         self._behind = 0  # how much of it was emitted
 
@@ -50,7 +54,8 @@ class StreamMasker:
     def feed(self, piece: str) -> str:
         """What can be said now that ``piece`` came."""
         self._text += piece
-        return self._emit(_hold_from(self._text, self._behind))
+        hold = _hold_from(self._text, self._behind)
+        return self._emit(max(self._behind, min(hold, len(self._text) - self._reach)) if self._reach else hold)
 
     def finish(self) -> str:
         """The rest. A stream that is cancelled is dropped and not finished."""
@@ -109,7 +114,7 @@ def _chain_start(view: str) -> int:
         if left is None:
             break
         word = left["word"]
-        if not (_DIGIT.search(word) or _ONLY_SEPARATORS.match(word) or _reaches_over(word, right)):
+        if not (_DIGIT.search(word) or _DATE_WORD.match(word) or _reaches_over(word, right)):
             break
         start, right = left.start(), word
     return start

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import date
 
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_DOUBLED = str.maketrans("0123456789", "0246813579")
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _SSN_SAMPLES = frozenset({"078051120", "219099999", "123456789"})
 _NINO_PREFIXES_UNUSED = frozenset({"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"})
@@ -45,11 +45,7 @@ IBAN_LENGTHS: dict[str, int] = {
 
 def luhn(digits: str) -> bool:
     """ISO/IEC 7812 check over all digits, the last being the check digit."""
-    total = 0
-    for index, character in enumerate(reversed(digits)):
-        digit = ord(character) - 48
-        total += _DOUBLED[digit] if index & 1 else digit
-    return total % 10 == 0
+    return (sum(map(int, digits[-1::-2])) + sum(map(int, digits[-2::-2].translate(_DOUBLED)))) % 10 == 0
 
 
 def weighted(digits: str, weights: tuple[int, ...]) -> int:

@@ -19,9 +19,26 @@ import re
 import secrets
 from typing import Final
 
-from roadbed.guard.finding import CARD, EMAIL, IBAN, IP, NATIONAL_ID, PHONE
+from roadbed.guard.finding import (
+    ADDRESS,
+    BIRTH_DATE,
+    CARD,
+    CRYPTO,
+    CUSTOM,
+    DEVICE,
+    EMAIL,
+    IBAN,
+    IP,
+    NATIONAL_ID,
+    PERSON,
+    PHONE,
+    VEHICLE,
+)
 
-TOKEN_WORDS: Final = {EMAIL: "EMAIL", PHONE: "PHONE", CARD: "CARD", IBAN: "IBAN", NATIONAL_ID: "ID", IP: "IP"}
+TOKEN_WORDS: Final = {
+    EMAIL: "EMAIL", PHONE: "PHONE", CARD: "CARD", IBAN: "IBAN", NATIONAL_ID: "ID", IP: "IP", DEVICE: "DEVICE",
+    VEHICLE: "CAR", CRYPTO: "WALLET", BIRTH_DATE: "BORN", ADDRESS: "PLACE", PERSON: "NAME", CUSTOM: "TERM",
+}  # fmt: skip
 VAULT_VALUES_MAX: Final = 100_000
 LINE_CHARACTERS_MAX: Final = 4_096
 _SHORT, _LONG = 8, 13

@@ -20,14 +20,19 @@ class Metrics:
     def __init__(self) -> None:
         self._declared: dict[str, tuple[str, str, tuple[str, ...]]] = {}
         self._values: dict[str, dict[LabelValues, list[float]]] = {}
+        self._bounds: dict[str, tuple[float, ...]] = {}
         self._histograms: dict[str, dict[LabelValues, list[float]]] = {}
         self._gauges: list[tuple[str, Callable[[], float]]] = []
         self._series = 0
         self._before_showing: list[Callable[[], None]] = []
 
-    def declare(self, name: str, kind: str, help_text: str, *labels: str) -> None:
+    def declare(
+        self, name: str, kind: str, help_text: str, *labels: str, bounds: tuple[float, ...] = LATENCY_BUCKETS_S
+    ) -> None:
         """Declare a ``counter``, ``gauge`` or ``histogram``; declaring it twice alike is harmless."""
         self._declared[name] = (kind, help_text, labels)
+        if kind == "histogram":
+            self._bounds[name] = bounds
         target = self._histograms if kind == "histogram" else self._values
         target.setdefault(name, {})
 
@@ -51,11 +56,11 @@ class Metrics:
         return cell
 
     def histogram(self, name: str, labels: LabelValues = ()) -> list[float]:
-        """The cells of a histogram, for `observe_in`."""
+        """The cells of a histogram, for `observe_in` with the histogram's bounds."""
         series = self._histograms[name]
         cells = series.get(labels)
         if cells is None:
-            cells = [0.0] * (len(LATENCY_BUCKETS_S) + 2)
+            cells = [0.0] * (len(self._bounds[name]) + 2)
             if self._has_room():
                 series[labels] = cells
         return cells
@@ -69,8 +74,8 @@ class Metrics:
         self.counter(name, labels)[0] = value
 
     def observe(self, name: str, seconds: float, labels: LabelValues = ()) -> None:
-        """Add a measurement to a histogram with `LATENCY_BUCKETS_S`."""
-        observe_in(self.histogram(name, labels), seconds)
+        """Add a measurement to a histogram."""
+        observe_in(self.histogram(name, labels), seconds, self._bounds[name])
 
     def value(self, name: str, labels: LabelValues = ()) -> float:
         """The present value of a counter or gauge; zero when it was never touched."""
@@ -98,22 +103,24 @@ class Metrics:
                 lines.append(f"{name} {_number(live[name]())}")
             elif kind == "histogram":
                 for values, cells in sorted(self._histograms[name].items()):
-                    lines += _histogram_lines(name, labels, values, cells)
+                    lines += _histogram_lines(name, labels, values, cells, self._bounds[name])
             else:
                 for values, cell in sorted(self._values[name].items()):
                     lines.append(f"{name}{_label_text(labels, values)} {_number(cell[0])}")
         return "\n".join(lines) + "\n"
 
 
-def observe_in(cells: list[float], seconds: float) -> None:
-    """Add a measurement to the cells of a histogram."""
-    cells[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+def observe_in(cells: list[float], seconds: float, bounds: tuple[float, ...] = LATENCY_BUCKETS_S) -> None:
+    """Add a measurement to the cells of a histogram with these bounds."""
+    cells[bisect_left(bounds, seconds)] += 1
     cells[-1] += seconds
 
 
-def _histogram_lines(name: str, labels: tuple[str, ...], values: LabelValues, cells: list[float]) -> list[str]:
+def _histogram_lines(
+    name: str, labels: tuple[str, ...], values: LabelValues, cells: list[float], bounds: tuple[float, ...]
+) -> list[str]:
     lines, total = [], 0.0
-    for bound, count in zip([*map(_number, LATENCY_BUCKETS_S), "+Inf"], cells[:-1], strict=True):
+    for bound, count in zip([*map(_number, bounds), "+Inf"], cells[:-1], strict=True):
         total += count
         lines.append(f"{name}_bucket{_label_text((*labels, 'le'), (*values, bound))} {_number(total)}")
     lines.append(f"{name}_sum{_label_text(labels, values)} {_number(cells[-1])}")

@@ -13,10 +13,12 @@ from typing import Any
 
 import msgspec
 
+from roadbed.ledger.overhead import OVERHEAD_BOUNDS_S, overhead_us
 from roadbed.ledger.trace import FAILED, OK, TRACEPARENT, Attribute, Span, Trace
 
 DURATION_BOUNDS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BOUNDS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+OVERHEAD = "roadbed.gateway.overhead"
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 DELTA = 1
 
@@ -148,8 +150,12 @@ def resource_metrics(
     traces: Iterable[Trace], service: str, version: str, servers: Mapping[str, Server], since_ns: int, now_ns: int
 ) -> dict[str, Any]:
     """The body for ``/v1/metrics``: what the calls of these traces took and used, as deltas."""
+    overheads: dict[str, list[float]] = {}
     taken: dict[str, dict[tuple[str, str, str], list[float]]] = {name: {} for name, _, _ in INSTRUMENTS}
     for trace in traces:
+        taken_us = overhead_us(trace)
+        if taken_us is not None:
+            overheads.setdefault(trace.app, []).append(taken_us / 1e6)
         for span in trace.spans:
             facts = span.attributes
             if span.kind != "model" or "endpoint" not in facts:
@@ -167,17 +173,17 @@ def resource_metrics(
                 if value is not None:
                     taken[name].setdefault(key, []).append(float(value))
     metrics = [
-        {
-            "name": name,
-            "unit": unit,
-            "histogram": {
-                "aggregationTemporality": DELTA,
-                "dataPoints": [_point(key, seen, bounds, since_ns, now_ns) for key, seen in taken[name].items()],
-            },
-        }
+        _histogram(
+            name, unit, [_point(_of_call(key), seen, bounds, since_ns, now_ns) for key, seen in taken[name].items()]
+        )
         for name, unit, bounds in INSTRUMENTS
         if taken[name]
     ]
+    if overheads:
+        points = [
+            _point({"roadbed.app": app}, seen, OVERHEAD_BOUNDS_S, since_ns, now_ns) for app, seen in overheads.items()
+        ]
+        metrics.append(_histogram(OVERHEAD, "s", points))
     scope = {"scope": {"name": "roadbed", "version": version}, "metrics": metrics}
     return {"resourceMetrics": [{"resource": _resource(service, version), "scopeMetrics": [scope]}]}
 
@@ -190,19 +196,26 @@ INSTRUMENTS: tuple[tuple[str, str, tuple[float, ...]], ...] = (
 )
 
 
-def _point(
-    key: tuple[str, str, str], seen: list[float], bounds: tuple[float, ...], since_ns: int, now_ns: int
-) -> dict[str, Any]:
+def _histogram(name: str, unit: str, points: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"name": name, "unit": unit, "histogram": {"aggregationTemporality": DELTA, "dataPoints": points}}
+
+
+def _of_call(key: tuple[str, str, str]) -> dict[str, Attribute]:
     provider, model, failure = key
-    counts = [0] * (len(bounds) + 1)
-    for value in seen:
-        counts[bisect_left(bounds, value)] += 1
-    facts: dict[str, Attribute] = {
+    return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider,
         "gen_ai.request.model": model,
         "error.type": failure or None,
     }
+
+
+def _point(
+    facts: Mapping[str, Attribute], seen: list[float], bounds: tuple[float, ...], since_ns: int, now_ns: int
+) -> dict[str, Any]:
+    counts = [0] * (len(bounds) + 1)
+    for value in seen:
+        counts[bisect_left(bounds, value)] += 1
     return {
         "attributes": _attributes(facts),
         "startTimeUnixNano": str(since_ns),

@@ -198,6 +198,10 @@ class _Import:
         parallel = params.pop("max_parallel_requests", None)
         if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel >= 1:
             endpoint["max_connections"] = min(parallel, 1024)
+        for given, limit in (("rpm", "rate"), ("tpm", "tokens")):
+            most = params.get(given)
+            if isinstance(most, int) and not isinstance(most, bool) and most >= 1:
+                endpoint[limit] = f"{params.pop(given)}/min"
         first = _seconds(params.pop("stream_timeout", None))
         if first is not None:
             endpoint["first_event"] = _duration(first)

@@ -56,8 +56,8 @@ _NO_REDIS = "not needed: processes share PostgreSQL"
 _DEFAULT = "not set for callers: it is theirs to send"
 
 SETTINGS: Final = {
-    "rpm": "endpoints are asked until they throttle, and then rest",
-    "tpm": "endpoints are asked until they throttle, and then rest",
+    "rpm": "a rate is a whole number",
+    "tpm": "a rate is a whole number",
     "weight": "a ladder asks in order",
     "routing_strategy": "a ladder asks in order, best first",
     "routing_strategy_args": "a ladder asks in order, best first",

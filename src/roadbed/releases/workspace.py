@@ -19,6 +19,7 @@ from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.app_tool_checks import check_app_tools
+from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reach_checks import check_reach
@@ -145,6 +146,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
     yield from check_app_tools(manifest, document)
     yield from check_reach(folder, manifest, document)
     yield from _check_lock(folder, manifest, document)
+    yield from check_guard(folder, manifest, document)
     yield from _check_durations(manifest, document)
 
 

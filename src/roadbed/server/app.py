@@ -27,6 +27,7 @@ from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.documents import document_routes
 from roadbed.server.erasure_routes import erasure_routes
+from roadbed.server.guard_scan import ENVELOPE_BYTES_MAX, guard_routes
 from roadbed.server.health import health_routes
 from roadbed.server.http import (
     CHAT,
@@ -113,6 +114,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
         *tool_routes(services),
+        *guard_routes(services),
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})
@@ -148,6 +150,7 @@ def build_hot_table(services: Services) -> HotTable:
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
     table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens)), MCP_BODY_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
+    table.limit_body("/api/guard/", ENVELOPE_BYTES_MAX)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):
         table.limit_body(path, BODY_BYTES_MAX)

@@ -48,14 +48,18 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         served = services.registry.find_app(app)
         require_app(principal, app, services.teams.apps_of(principal.team))
         request = ChatRequest(messages=tuple(messages))
-        turn = begin_turn(services.ledger, served, request, principal, Deadline.after(served.deadline_s))
+        entrance, ticket, answering = services.money.entrance, None, served
+        if entrance.is_on:
+            size = sum(len(message.text()) for message in messages)
+            ticket, target = entrance.let_in(size, principal, app, served)
+            assert isinstance(target, ServedApp)
+            answering = target
+        turn = begin_turn(services.ledger, answering, request, principal, Deadline.after(served.deadline_s))
+        if ticket is not None:
+            ticket.join(turn.trace)
 
         async def events() -> AsyncGenerator[AnswerEvent, None]:
-            entrance = services.money.entrance
-            if entrance.is_on:
-                ticket, _ = entrance.let_in(sum(len(message.text()) for message in messages), principal, app, served)
-                ticket.join(turn.trace)
-            async with aclosing(run_turn(services.ledger, served, turn)) as answer:
+            async with aclosing(run_turn(services.ledger, answering, turn)) as answer:
                 async for event in answer:
                     yield event
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from roadbed.apps.registry import ServedApp
 from roadbed.gateway.gateway import Gateway
-from roadbed.gateway.limits import KINDS, Gauge, Kind, LimitSet, Pass, Slots, divide
+from roadbed.gateway.limits import KINDS, EndpointLimits, Gauge, Kind, LimitSet, Pass, Slots, divide
+from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.route import Route
 from roadbed.guard.manifest import TeamConfig
 from roadbed.kernel.clock import SYSTEM_CLOCK
@@ -49,10 +50,8 @@ class Entrance:
         self._sets.clear()
         limited = (*manifest.teams.values(), *manifest.apps.values(), *manifest.models.values())
         self.is_on = keys_have_budgets or any(map(_has_limits, limited))
-        endpoints = {name: e.rate for name, e in manifest.endpoints.items() if e.rate}
-        self.gateway.limit_endpoints(
-            {name: self._gauge(f"endpoint {name}", "requests", rate) for name, rate in endpoints.items()}
-        )
+        endpoints = {name: e for name, e in manifest.endpoints.items() if _has_limits(e)}
+        self.gateway.limit_endpoints({name: self._endpoint_limits(name, e) for name, e in endpoints.items()})
 
     def divide_by(self, workers: int) -> None:
         """Begin with an even share, until the first heartbeat."""
@@ -68,14 +67,24 @@ class Entrance:
         """
         ticket = self.count(body_bytes, principal, name)
         limits = ticket.limits
-        if limits.downgrade is not None and limits.purse is not None and isinstance(target, Route):
+        if limits.downgrade is not None and limits.purse is not None:
             percent, cheaper = limits.downgrade
             if cheaper != name and limits.purse.used_percent() >= percent:
-                found = self.gateway.routes.get(cheaper)
-                if found is not None and found.task == target.task:
+                instead = self._cheaper(target, cheaper)
+                if instead is not None:
                     ticket.notes.append(f"{name}: the budget is {percent}% spent, so {cheaper} answered")
-                    target = found
+                    return ticket, instead
         return ticket, target
+
+    def _cheaper(self, target: ServedApp | Route, cheaper: str) -> ServedApp | Route | None:
+        """The route in place of another one of its task, or the app over it; None where there is nothing to replace."""
+        found = self.gateway.routes.get(cheaper)
+        if found is None:
+            return None
+        if isinstance(target, Route):
+            return found if found.task == target.task else None
+        own = target.route()
+        return target.over(found) if own is not None and own.name != cheaper and found.task == "chat" else None
 
     def count(self, body_bytes: int, principal: Principal, name: str) -> Pass:
         """Count a request for ``name``, whatever answers it. Raises `RateExceeded`, `ConcurrencyExceeded`."""
@@ -137,6 +146,14 @@ class Entrance:
             gauge.set_share(self._share_of(f"{owner}/{kind}"), self.monotonic_s())
         return gauge
 
+    def _endpoint_limits(self, name: str, config: EndpointConfig) -> EndpointLimits:
+        owner = f"endpoint {name}"
+        requests = self._gauge(owner, "requests", config.rate) if config.rate else None
+        given = {kind: getattr(config, kind) for kind in KINDS if kind != "requests"}
+        tokens = tuple(self._gauge(owner, kind, text) for kind, text in given.items() if text)
+        slots = self._slots_of(owner, config.concurrency) if config.concurrency is not None else None
+        return EndpointLimits(requests, tokens, slots)
+
     def _slots_of(self, owner: str, limit: int) -> Slots:
         slots = self._slots.get((owner, limit))
         if slots is None:
@@ -175,10 +192,11 @@ class NoLimits:
     def let_in(
         self, body_bytes: int, principal: Principal, name: str, target: ServedApp | Route
     ) -> tuple[Pass, ServedApp | Route]:
-        """Never called: it is off."""
-        raise NotImplementedError
+        """Let the request in as it is: it counts against nothing."""
+        return Pass(_NOTHING, 0.0, b""), target
 
 
+_NOTHING = LimitSet((), (), SYSTEM_CLOCK.monotonic_s)
 NO_LIMITS = NoLimits()
 
 

@@ -48,11 +48,11 @@ def health_routes(services: Services) -> list[Route]:
     async def readyz(request: Request) -> Response:
         ready = is_ready(services)
         running, wanted = workers(services)
-        answering = services.serving.number if services.serving is not None else 1
+        process_number = services.serving.number if services.serving is not None else 1
         body = {
             "ready": ready,
             "version": __version__,
-            "workers": {"running": running, "wanted": wanted, "answering": answering},
+            "workers": {"running": running, "wanted": wanted, "process_number": process_number},
             "parts": parts(services),
         }
         return JSONResponse(body, status_code=200 if ready else 503)

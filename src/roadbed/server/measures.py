@@ -1,4 +1,5 @@
-"""Measures of the process that serves, for ``/metrics``: each endpoint's breaker and load, and how late the loop is.
+"""Measures of the process that serves, for ``/metrics``: each endpoint's breaker and load, hedges and queues, what
+requests took besides their calls of models, and how late the loop is.
 
 Breakers are told one by one with their state as a label, so that the sum over several processes counts processes.
 """
@@ -6,9 +7,13 @@ Breakers are told one by one with their state as a label, so that the sum over s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from roadbed.gateway.gateway import Gateway
+from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.overhead import OVERHEAD_BOUNDS_S, overhead_us
+from roadbed.ledger.trace import Trace
 
 LAG_INTERVAL_S = 1.0
 STATES = ("closed", "open", "half_open", "recovering")
@@ -23,6 +28,17 @@ class Measures:
         metrics.declare("roadbed_breaker_state", "gauge", "processes whose breaker is so", "endpoint", "state")
         metrics.declare("roadbed_endpoint_in_flight", "gauge", "calls of a model under way", "endpoint")
         metrics.declare("roadbed_loop_lag_seconds", "histogram", "how late a timer of one second came")
+        metrics.declare("roadbed_hedges_total", "counter", "second calls: started, won, refused", "route", "event")
+        metrics.declare("roadbed_shed_total", "counter", "requests turned away before they began", "route", "reason")
+        metrics.declare("roadbed_queue_depth", "gauge", "requests that wait for a place on a route", "route")
+        metrics.declare("roadbed_queue_wait_seconds", "histogram", "how long a request waited for its place", "route")
+        metrics.declare(
+            "roadbed_overhead_seconds",
+            "histogram",
+            "what a request took besides its calls of models",
+            "app",
+            bounds=OVERHEAD_BOUNDS_S,
+        )
         metrics.before_showing(self._show)
         self._loop = asyncio.get_running_loop()
         self._due_s = self._loop.time() + LAG_INTERVAL_S
@@ -32,11 +48,34 @@ class Measures:
         """Watch no more."""
         self._timer.cancel()
 
+    def watch(self, ledger: Ledger, export: Callable[[Trace], None]) -> None:
+        """See every finished trace, and hand it on to ``export``."""
+
+        def see(trace: Trace) -> None:
+            taken_us = overhead_us(trace)
+            if taken_us is not None:
+                self._metrics.observe("roadbed_overhead_seconds", taken_us / 1e6, (trace.app,))
+            self._gateway.count_tokens(trace)
+            export(trace)
+
+        ledger.export_to(see)
+
     def _show(self) -> None:
+        self._show_queues()
         for view in self._gateway.endpoints():
             self._metrics.set("roadbed_endpoint_in_flight", float(view.in_flight), (view.endpoint,))
             for state in STATES:
                 self._metrics.set("roadbed_breaker_state", float(view.breaker == state), (view.endpoint, state))
+
+    def _show_queues(self) -> None:
+        metrics, hedges, gates = self._metrics, self._gateway.hedges, self._gateway.gates
+        for (route, event), count in list(hedges.counts.items()):
+            metrics.set("roadbed_hedges_total", float(count), (route, event))
+        for (route, reason), count in list(gates.shed_counts.counts.items()):
+            metrics.set("roadbed_shed_total", float(count), (route, reason))
+        for route, gate in gates.all():
+            metrics.set("roadbed_queue_depth", float(gate.queue.waiting), (route,))
+            metrics.histogram("roadbed_queue_wait_seconds", (route,))[:] = gate.waited
 
     def _look(self) -> None:
         now_s = self._loop.time()

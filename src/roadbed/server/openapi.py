@@ -18,6 +18,7 @@ from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
+from roadbed.server.guard_scan import ScanOrder
 from roadbed.server.openai import VectorStoreQuery
 from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
@@ -146,6 +147,16 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "{hits: [{document_id, chunk_id, title, uri, source, collection, text, start, end, page, location, headings, "
         "score, vector_score, lexical_score}], missing, took_ms}",
         request=SearchQuery,
+    ),
+    Operation(
+        "POST",
+        "/api/guard/scan",
+        MEMBER,
+        "Guard",
+        "Where personal data and secrets stand in a text of at most 10 MB, in code points. As text/plain the body is "
+        "the text. Values are not returned.",
+        "{findings: [{type, start, end, rule, confidence}], counts, characters, engine, missing, is_cut}",
+        request=ScanOrder,
     ),
     Operation(
         "GET",
@@ -391,8 +402,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Routes with their ladders, every endpoint's health, spend and last failures, local engines found, and "
         "provider keys that are set and not used. Health is of the process that answers.",
         "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
-        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, recent_failures: [{failure, "
-        "reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
+        "is_drained, in_flight, connections_max, requests, failures, first_token_ms, "
+        "first_token_shares_ms: {p50, p95, p99}, recent_failures: [{failure, reason, age_s}], "
+        "spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
         "GET",
@@ -425,7 +437,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ANYONE,
         "Operation",
         "Whether requests can be served; 503 and the part that is not ready when they cannot.",
-        "{ready, version, workers: {running, wanted, answering}, parts}",
+        "{ready, version, workers: {running, wanted, process_number}, parts}",
     ),
     Operation(
         "GET",

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -41,6 +42,7 @@ from roadbed.releases.compile import compile_releases
 from roadbed.releases.follow import WorkspaceFollower
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import MANIFEST_NAME, Workspace
+from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
@@ -180,8 +182,9 @@ class Services:
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
-        self.teams.take(manifest)
+        self.teams.take(manifest, workspace.folder)
         self.money.take(manifest)
+        configure_answer_caches(self.gateway, manifest)
         self.ledger.configure(
             keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
         )
@@ -219,8 +222,9 @@ class Services:
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
-            self.teams.take(manifest)
+            self.teams.take(manifest, self.workspace.folder)
             self.money.take(manifest)
+            configure_answer_caches(self.gateway, manifest)
             self.ledger.configure(
                 keep=timedelta(seconds=parse_duration_s(manifest.traces.keep)), content=manifest.traces.content
             )
@@ -275,44 +279,38 @@ async def _build(
     serving: Serving | None = None,
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
-    manifest, metrics = workspace.manifest, Metrics()
-    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams)
+    manifest, metrics, folder = workspace.manifest, Metrics(), workspace.folder
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
     await asyncio.to_thread(guard.warm_up)
     teams = Teams(guard)
-    teams.take(manifest)
+    teams.take(manifest, folder)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
     gateway = Gateway(client, guard)
     is_owner = serving is None
-    money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
+    money = Money(database, metrics, gateway, client, identity, settings, folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    stack.callback(Measures(metrics, gateway).close)
+    measures = Measures(metrics, gateway)
+    stack.callback(measures.close)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
-    ledger.export_to(exporter.offer)
-    sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
+    measures.watch(ledger, exporter.offer)
+    sources = Sources(folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
     embedder, knowledge = await _open_knowledge(
         stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
     )
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
-    reached = open_reached(stack, workspace.folder, settings.state)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
-    stack.push_async_callback(tools.close)
-    registry = AppRegistry(
-        searcher=knowledge,
-        gateway=gateway,
-        guard=lambda: teams.guard,
-        prices=shipped_prices(),
-        folder=workspace.folder,
-        tools=lambda: tools.toolbox,
+    open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
+    tools = await ServedTools.open(
+        database, sources, metrics, teams, open_reached(stack, folder, settings.state), folder
     )
-    engines = Engines(registry, client)
-    stack.push_async_callback(engines.close)
+    stack.push_async_callback(tools.close)
+    registry, engines = _open_apps(stack, knowledge, gateway, teams, folder, tools, client)
     releases = Releases(database)
     releases.on_change(registry.take)
     services = Services(
@@ -344,6 +342,29 @@ async def _build(
     offered = services.toolbox, knowledge, registry, teams, ledger
     services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
     return services
+
+
+def _open_apps(
+    stack: AsyncExitStack,
+    knowledge: Knowledge,
+    gateway: Gateway,
+    teams: Teams,
+    folder: Path,
+    tools: ServedTools,
+    client: UpstreamClient,
+) -> tuple[AppRegistry, Engines]:
+    """The apps, which search, ask models and call tools, and the local engines that they ask when no model is named."""
+    registry = AppRegistry(
+        searcher=knowledge,
+        gateway=gateway,
+        guard=lambda: teams.guard,
+        prices=shipped_prices(),
+        folder=folder,
+        tools=lambda: tools.toolbox,
+    )
+    engines = Engines(registry, client)
+    stack.push_async_callback(engines.close)
+    return registry, engines
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
@@ -17,12 +19,12 @@ class Teams:
         self.guard = guard
         self._apps: dict[str, frozenset[str] | None] = {}
 
-    def take(self, manifest: Manifest) -> None:
-        """Use a changed manifest from now on."""
+    def take(self, manifest: Manifest, folder: Path | None = None) -> None:
+        """Use a changed manifest from now on; the guard's dictionaries lie in ``folder``."""
         self._apps = {
             name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
         }
-        self.guard = self.guard.with_config(manifest.guard, manifest.teams)
+        self.guard = self.guard.with_config(manifest.guard, manifest.teams, folder=folder)
 
     def take_erased(self, erased: ErasedValues) -> None:
         """Replace these values in all that is indexed from now on."""

@@ -70,7 +70,7 @@ def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
     return {
         "rung": answered.rung,
         **age,
-        "degraded": list(answered.degraded),
+        "degraded": [*(turn.trace.ticket.notes if turn.trace.ticket is not None else ()), *answered.degraded],
         "release": turn.release.digest,
         "trace": turn.trace.id,
         "app": turn.app,
