@@ -311,6 +311,16 @@ async def test_tools_answer_when_documents_cannot_be_searched(
     assert (answered.rung, answered.supported_sentences) == ("full", 1)
 
 
+async def test_an_app_of_tools_alone_says_that_it_has_no_model(
+    make_copilot: Callable[..., Copilot], make_turn: MakeTurn
+) -> None:
+    copilot = make_copilot(knowledge=[])
+    copilot._route = lambda: None
+    _, answered = await events_of(copilot, make_turn(QUESTION))
+    assert (answered.rung, answered.abstained) == ("extractive", True)
+    assert answered.degraded == ("tools: no model that could ask for them",)
+
+
 async def test_a_send_in_a_turn_without_others_text_runs_at_once(
     make_copilot: Callable[..., Copilot], make_turn: MakeTurn, model: ScriptedModel, box: Box, searcher: FakeSearcher
 ) -> None:

@@ -122,8 +122,9 @@ class Copilot:
 
     async def _found(self, turn: Turn, query: str, offer: Offer) -> Retrieved:
         """The passages; where tools can answer too, their absence is told and no error."""
-        if offer.tools and not self._config.knowledge:
-            return Retrieved(SearchResult(()), PUBLIC, ())
+        if not self._config.knowledge:
+            missing = () if offer.tools else ("tools: no model that could ask for them",)
+            return Retrieved(SearchResult(()), PUBLIC, missing)
         try:
             return await retrieve(
                 self._searcher, turn, self._config.knowledge, query, max(self._config.passages, EXTRACT_HITS)

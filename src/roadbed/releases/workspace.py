@@ -277,7 +277,7 @@ def _check_app(
         yield from _unknown(
             document, collection, set(manifest.collections), ("apps", name, "knowledge", i), "collection"
         )
-    if not app.knowledge:
+    if not app.knowledge and not app.tools:
         yield document.error(f"the app `{name}` needs `knowledge`", ("apps", name), hint="a list of collections")
     if app.model:
         path: KeyPath = ("apps", name, "model")

@@ -306,10 +306,8 @@ async def _build(
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
-    tools = await ServedTools.open(
-        database, sources, metrics, teams, open_reached(stack, folder, settings.state), folder
-    )
-    stack.push_async_callback(tools.close)
+    reached = open_reached(stack, folder, settings.state)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, folder)
     registry, engines = _open_apps(stack, knowledge, gateway, teams, folder, tools, client)
     releases = Releases(database)
     releases.on_change(registry.take)
@@ -354,6 +352,7 @@ def _open_apps(
     client: UpstreamClient,
 ) -> tuple[AppRegistry, Engines]:
     """The apps, which search, ask models and call tools, and the local engines that they ask when no model is named."""
+    stack.push_async_callback(tools.close)
     registry = AppRegistry(
         searcher=knowledge,
         gateway=gateway,
