@@ -92,7 +92,9 @@ def make_copilot(
     searcher.hits = (make_hit(FEES),)
     gateway = Gateway(client, guard)
 
-    def make(*, dialect: DialectName = "openai", ladder: tuple[str, ...] = (), **settings: Any) -> Copilot:
+    def make(
+        *, dialect: DialectName = "openai", ladder: tuple[str, ...] = (), has_model: bool = True, **settings: Any
+    ) -> Copilot:
         urls = ladder or (model.url if dialect == "openai" else model.root,)
         endpoints = tuple(
             Endpoint(f"e{n}", url, "m", dialect, is_local=True, sink=sink_of(f"e{n}", True, []))
@@ -105,7 +107,7 @@ def make_copilot(
             searcher=searcher,
             gateway=gateway,
             guard=lambda: guard,
-            route=lambda: Route("fast", endpoints, 30.0),
+            route=lambda: Route("fast", endpoints, 30.0) if has_model else None,
             tools=AppTools(lambda: box.toolbox, box.pins),
         )
 
@@ -314,9 +316,7 @@ async def test_tools_answer_when_documents_cannot_be_searched(
 async def test_an_app_of_tools_alone_says_that_it_has_no_model(
     make_copilot: Callable[..., Copilot], make_turn: MakeTurn
 ) -> None:
-    copilot = make_copilot(knowledge=[])
-    copilot._route = lambda: None
-    _, answered = await events_of(copilot, make_turn(QUESTION))
+    _, answered = await events_of(make_copilot(knowledge=[], has_model=False), make_turn(QUESTION))
     assert (answered.rung, answered.abstained) == ("extractive", True)
     assert answered.degraded == ("tools: no model that could ask for them",)
 
