@@ -112,8 +112,9 @@ def test_constants_of_our_own_schema_may_be_sent_and_those_of_others_may_not() -
 
 def test_names_that_a_model_makes_up_are_values_too() -> None:
     data = TurnData(("weather in Bruvang",)).reading(CONFIDENTIAL)
-    tool = a_tool(is_outside=True)
+    tool = a_tool(is_outside=True, place={"type": "string"}, filter={"type": "object"})
     assert judge(tool, {"place": "Bruvang"}, data).refusal is None
+    assert judge(tool, {"KESTREL": "Bruvang"}, data).refusal is not None
     assert judge(tool, {"filter": {"KESTREL": "Bruvang"}}, data).refusal is not None
 
 

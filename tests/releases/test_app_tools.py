@@ -13,7 +13,7 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.release import Release
 from roadbed.releases.compile import compile_releases, describe_change
 from roadbed.releases.workspace import load_workspace
-from roadbed.sources.registry import Sources
+from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.tools.building import build_tools
 
 MANIFEST = """\
@@ -58,7 +58,9 @@ def releases_of(folder: Path, text: str = MANIFEST) -> dict[str, Release]:
 class _NoSources:
     """Stands for the connections: definitions need none."""
 
-    states = staticmethod(list)
+    def states(self) -> list[SourceHealth]:
+        """No source is connected."""
+        return []
 
 
 @pytest.mark.parametrize(

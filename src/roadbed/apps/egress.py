@@ -81,11 +81,11 @@ def judge(tool: Tool, arguments: Mapping[str, Any], data: TurnData) -> Judged:
     if tool.effect == "send" and not data.may_let_out:
         return Judged(True, _refused(tool, "it would send what may be confidential, after text of others was read"))
     if tool.is_outside and not data.may_let_out:
-        name = next((name for name, value in _named(arguments) if not _is_own(tool, name, value, data)), None)
+        name = next((name for name, value in _named(tool, arguments) if not _is_own(tool, name, value, data)), None)
         if name is not None:
             return Judged(True, _refused(tool, f"{name} is no value that the user typed, and others run {tool.source}"))
     if tool.effect == "send":
-        for name, value in _named(arguments):
+        for name, value in _named(tool, arguments):
             if is_place(name, value) and not _is_own(tool, name, value, data):
                 return Judged(True, _refused(tool, f"{name} says where to send, and the user did not type it"))
     return Judged(is_tainted=True)
@@ -126,10 +126,13 @@ def _constants(tool: Tool, name: str) -> frozenset[str]:
     return frozenset(_text(value) for value in values if isinstance(value, str | int | float))
 
 
-def _named(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _named(tool: Tool, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each value inside some arguments, and each name that the model made up in them, with the path to it."""
+    known = tool.input_schema.get("properties", {})
     for name, value in arguments.items():
-        yield from _walk(str(name), value, 0)
+        if name not in known:
+            yield f"{name} (name)", name
+        yield from _walk(name, value, 0)
 
 
 def _walk(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
