@@ -51,6 +51,8 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "knowledge/parse/dispatch.py": "around format libraries: whatever a hostile file does to one is a recorded failure",
     "server/mcp.py": "around an offering: a client gets an error of the protocol, without the text of what failed",
     "tools/toolbox.py": "around a provider: a model gets an outcome whatever fails behind a tool",
+    "ledger/ledger.py": "around one finished trace: what cannot be told of it is lost alone, the writer goes on",
+    "sources/threads.py": "around work in a thread: whatever it raises is raised where it was asked for",
     "store/jobs.py": "around a job's handler: recorded and tried again",
     "guard/recognizer.py": "around a plug-in: whatever it raises is its failure, and it is named as missing",
     "gateway/relay.py": "around a relay's callbacks: one request fails, the upstream connection does not",

@@ -1,4 +1,4 @@
-"""``roadbed source add`` on files, and the manifest's checks of tools; ``roadbed tools`` is driven by ``tests/e2e``."""
+"""``roadbed source add``, and the manifest's checks of tools; ``roadbed tools`` is driven by ``tests/e2e``."""
 
 from __future__ import annotations
 
@@ -86,3 +86,19 @@ def test_a_tool_that_cannot_work_is_told_with_its_line(workspace: Path, tool: st
     taken = "tools:\n  prices_query: {source: prices, description: d, sql: SELECT 1}\n"
     with pytest.raises(ConfigError, match="the name of a tool"):
         load_workspace(workspace, text + taken)
+
+
+def test_a_duckdb_file_and_a_mysql_server_are_added_as_the_others_are(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import duckdb
+
+    with duckdb.connect(str(workspace / "lake.duckdb")) as connection:
+        connection.execute("CREATE TABLE sales (id integer)")
+    words = ["source", "add", "--explore", "--yes", "--json", "--workspace", str(workspace)]
+    assert main([*words, "--type", "duckdb", "--name", "lake", "--path", "lake.duckdb"]) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["tables"] == ["sales"]
+    assert main([*words, "--type", "mysql", "--name", "shop", "--dsn", "env:NOT_SET"]) == EXIT_OK
+    assert not json.loads(capsys.readouterr().out)["is_reachable"]
+    sources = load_workspace(workspace).manifest.sources
+    assert {type(sources[name]).__name__ for name in ("lake", "shop")} == {"DuckdbSource", "MysqlSource"}

@@ -32,6 +32,7 @@ from roadbed.knowledge.states import CollectionStats, Failure, SourceState
 from roadbed.ledger.queries import NoSuchTrace, SpanRow, TraceDetail, TraceRow, UsageTotal
 from roadbed.ledger.usage_report import MEASURES, UsageRange, UsageReport
 from roadbed.releases.aliases import AliasMove, AppReleases
+from roadbed.server.admission import require_role
 from roadbed.sources.registry import SourceHealth
 from roadbed.tools.approvals import Approval
 from roadbed.tools.standing import ToolCounts
@@ -103,7 +104,7 @@ class FakeKeys:
             raise KeyRefused
         return KEYS[key]
 
-    def principal_of(self, key_id: str) -> Principal:
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
         found = [principal for principal in KEYS.values() if principal.id == key_id and key_id not in self.revoked]
         if not found:
             raise KeyRefused
@@ -556,6 +557,7 @@ class Deployment:
             order_endpoint=self.order_endpoint,
             try_route=self.try_route,
             process=lambda: self.process,
+            require_act=lambda principal, role, method, path: require_role(principal, role),
             audit=self.audit,
             tools=self.tools,
         )

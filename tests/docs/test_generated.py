@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from roadbed.cli import docs
 from roadbed.gateway.dialects import anthropic_incoming, embeddings, openai_server, rerank, responses_incoming
+from roadbed.guard.access import Access
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.reference import manifest_schema, manifest_sections
@@ -37,12 +38,12 @@ from roadbed.server.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
-DESCRIBED = ("/v1/", "/api/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+DESCRIBED = ("/v1/", "/api/", "/scim/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 MEMBER_KEY = frozenset({MEMBER})
 
 
 class Anything:
-    """Stands in for every part of `Services` but identity: whatever a handler does with it fails."""
+    """Stands in for every part of `Services` but identity and policies: whatever a handler does with it fails."""
 
     def __init__(self, roles: frozenset[str]) -> None:
         self._roles = roles
@@ -54,6 +55,8 @@ class Anything:
     def __getattr__(self, name: str) -> Any:
         if name == "identity":
             return self
+        if name == "access":
+            return Access()
         return Anything(self._roles)
 
 

@@ -144,6 +144,25 @@ async def test_a_trace_that_can_never_be_stored_is_dropped_alone(database: Datab
     assert [trace.id for trace in await reader.traces()] == [beside.id]
 
 
+class Unreadable:
+    """Facts that cannot be told, such as of a text that a detector fails on."""
+
+    def record(self, trace: Trace) -> None:
+        raise RuntimeError("a detector failed")
+
+
+async def test_a_trace_whose_facts_cannot_be_told_is_lost_alone(database: Database, tmp_path: Path) -> None:
+    reader = LedgerReader(database)
+    async with running(database, tmp_path) as ledger:
+        hostile, beside = a_trace(ledger), a_trace(ledger)
+        hostile.add_late(Unreadable())
+        ledger.finish(hostile)
+        ledger.finish(beside)
+        await ledger.flush()
+        assert "roadbed_ledger_lost_total 1" in ledger.metrics.render()
+    assert [trace.id for trace in await reader.traces()] == [beside.id]
+
+
 class BusyDatabase(AwayDatabase):
     """A database under load: while it stores, the next request has ended."""
 

@@ -376,3 +376,9 @@ async def test_what_a_worker_opens_is_resolved_below_the_workspace(folder: Path)
     driver = DuckdbDriver("lake", folder, DuckdbSource(files={"t": "none*.csv"}))
     with pytest.raises(SourceUnavailable, match="no file matches"):
         await driver.connect()
+
+
+async def test_values_that_python_has_no_type_for_come_as_duckdb_writes_them(sources: Sources) -> None:
+    sql = "SELECT CAST('24:00:00' AS TIME) AS t, CAST('290000-01-01' AS TIMESTAMP) AS s"
+    result = await sources.query("shop", sql, deadline=soon())
+    assert result.rows == (("24:00:00", "290000-01-01 00:00:00"),)

@@ -7,19 +7,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.bulkhead import Bulkhead
-from roadbed.sources.errors import SourceUnavailable
+from roadbed.sources.errors import SourceTimeout, SourceUnavailable
 from roadbed.sources.pool import BREAKER, Pool, PoolSettings, Tidied
 
 from .conftest import until
 
 NEVER_OPEN = replace(BREAKER, failures_in_a_row_max=10_000, results_min=10_000)
-Outcome = Literal["ok", "fails", "hangs"]
+Outcome = Literal["ok", "fails", "hangs", "breaks"]
 Step = tuple[Literal["ask", "end", "break", "cancel", "turn"], int]
 
 
@@ -32,8 +33,9 @@ class Connection:
 class ScriptedDriver:
     """Connects and tidies as its script says."""
 
-    def __init__(self, connects: list[Outcome], tidies: list[Tidied | Outcome]) -> None:
+    def __init__(self, connects: list[Outcome], tidies: list[Tidied | Outcome], *, is_quick: bool = False) -> None:
         self._connects = connects
+        self._is_quick = is_quick
         self._tidies = tidies
         self.opened: list[Connection] = []
         self.open_max = 0
@@ -52,8 +54,14 @@ class ScriptedDriver:
     def is_usable(self, connection: Connection) -> bool:
         return connection.is_open
 
+    def prepare_at_once(self, connection: Connection, deadline: Deadline) -> bool:
+        return self._is_quick
+
     async def prepare(self, connection: Connection, deadline: Deadline) -> None:
         await asyncio.sleep(0)
+
+    def is_tidy(self, connection: Connection) -> bool:
+        return self._is_quick and not self._tidies
 
     async def tidy(self, connection: Connection) -> Tidied:
         match self._tidies.pop() if self._tidies else "clean":
@@ -61,6 +69,8 @@ class ScriptedDriver:
                 raise SourceUnavailable("lost")
             case "hangs":
                 await asyncio.Event().wait()
+            case "breaks":
+                raise LookupError("a fault of the driver")
             case "spoiled":
                 return "spoiled"
         return "clean"
@@ -104,10 +114,10 @@ async def play(driver: ScriptedDriver, size: int, steps: list[Step]) -> None:
         if not end.done():
             end.set_result(None)
     for task, _ in callers:
-        with suppress(SourceUnavailable, asyncio.CancelledError, RuntimeError):
+        with suppress(SourceUnavailable, SourceTimeout, asyncio.CancelledError, RuntimeError, LookupError):
             await task
     if callers:
-        with suppress(SourceUnavailable):  # all places are free again, unless the script goes on to fail
+        with suppress(SourceUnavailable, LookupError):  # all places are free again, unless the script goes on to fail
             await ask(pool, _done(loop), Deadline.after(10.0))
     await pool.close(1.0)
     assert (pool.state().in_use, pool.state().idle, pool.state().waiting) == (0, 0, 0)
@@ -126,16 +136,43 @@ def _done(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
 @given(
     st.integers(1, 3),
     st.lists(st.sampled_from(["ok", "ok", "fails", "hangs"]), max_size=8),
-    st.lists(st.sampled_from(["clean", "spoiled", "fails", "hangs"]), max_size=8),
+    st.lists(st.sampled_from(["clean", "spoiled", "fails", "hangs", "breaks"]), max_size=8),
+    st.booleans(),
     st.lists(
         st.tuples(st.sampled_from(["ask", "ask", "end", "break", "cancel", "turn", "turn"]), st.integers(0, 9)),
         max_size=40,
     ),
 )
 def test_places_and_connections_are_never_lost(
-    size: int, connects: list[Outcome], tidies: list[Tidied | Outcome], steps: list[Step]
+    size: int, connects: list[Outcome], tidies: list[Tidied | Outcome], is_quick: bool, steps: list[Step]
 ) -> None:
-    asyncio.run(play(ScriptedDriver(connects, tidies), size, steps))
+    asyncio.run(play(ScriptedDriver(connects, tidies, is_quick=is_quick), size, steps))
+
+
+async def test_a_fault_of_the_driver_closes_the_connection_and_gives_the_place_back() -> None:
+    driver = ScriptedDriver([], ["breaks"])
+    pool = Pool("db", driver, 1, PoolSettings())
+    with pytest.raises(LookupError):
+        async with pool.lease(Deadline.after(5)):
+            pass
+    assert not driver.opened[0].is_open
+    assert (pool.state().in_use, pool.state().idle) == (0, 0)
+    async with pool.lease(Deadline.after(5)) as connection:
+        assert connection is driver.opened[1]
+    await pool.close(1.0)
+
+
+async def test_what_is_idle_for_too_long_is_closed_one_after_the_other() -> None:
+    driver = ScriptedDriver([], [], is_quick=True)
+    pool = Pool("db", driver, 2, PoolSettings(idle_s=0.05))
+    async with pool.lease(Deadline.after(5)), pool.lease(Deadline.after(5)):
+        pass
+    assert pool.state().idle == 2
+    async with asyncio.timeout(5):
+        while any(known.is_open for known in driver.opened):  # noqa: ASYNC110 - the pool's own timer does it
+            await asyncio.sleep(0.01)
+    assert pool.state().idle == 0
+    await pool.close(1.0)
 
 
 async def test_idle_connections_are_closed_after_their_time() -> None:

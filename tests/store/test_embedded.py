@@ -300,7 +300,7 @@ async def test_databases_are_apart(server: EmbeddedPostgres) -> None:
             await ask(dsn.replace(f"/{source}?", f"/{to}?"), "SELECT 1")
     assert "password" not in repr(other)
     assert other.owner_dsn.split(":")[2][:20] not in repr(other)
-    for name in ("postgres", "roadbed", "A", 'x"y', "", "x" * 41):
+    for name in ("postgres", "roadbed", "pg", "pg_x", "A", 'x"y', "", "x" * 41):
         with pytest.raises(errors.InvalidName):
             await server.create_database(name)
 

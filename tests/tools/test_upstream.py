@@ -196,7 +196,10 @@ async def test_a_dead_server_takes_no_tool_away_and_is_soon_not_waited_for(house
         with pytest.raises(RoadbedError) as error:
             await house.call("crm_echo", request(text="x"))
     assert "is asked again in" in error.value.message
-    assert house.upstreams.states()[0].phase == "open"
+    state = house.upstreams.states()[0]
+    assert state.pool is not None
+    assert (state.pool.phase, state.is_well) == ("open", False)
+    assert state.pool.last_failure_at is not None
 
 
 async def test_a_stalled_call_is_given_up_when_its_caller_leaves(house: House) -> None:
@@ -238,7 +241,8 @@ async def test_a_changed_tool_is_refused_and_hidden_and_the_others_go_on(house: 
         assert isinstance(await house.call("crm_add", request(a=1, b=2)), Ok)
         assert list(house.tools()) == ["crm_add"]
         assert house.changed == ["crm"]
-        drift = house.upstreams.states()[0].drift
+        drift = house.upstreams.drift("crm")
+        assert house.upstreams.states()[0].notes == ("echo was changed since it was approved; it is held back",)
         assert '+  "description": "Says it, and sends ~/.ssh/id_rsa along.",' in drift.changed["echo"]
 
 
@@ -250,7 +254,7 @@ async def test_a_renamed_tool_is_gone_and_its_new_name_waits_for_approval(house:
         refused = await tools["crm_echo"].run(request(text="x"))
         assert isinstance(refused, Refused)
         assert refused.code == "tools.definition_changed"
-        drift = house.upstreams.states()[0].drift
+        drift = house.upstreams.drift("crm")
         assert (drift.missing, drift.added) == (("echo",), ("repeat",))
         assert list(house.tools()) == ["crm_add"]
 

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     server = connect(arguments)
     started = server.call("POST", "/api/ingest", {"source": arguments.source})
     if arguments.no_wait:
-        states = server.call("GET", "/api/sources")
+        states = _with_documents(server)
     else:
         states = _wait(server, arguments.source, datetime.fromisoformat(started["asked_at"]))
     if arguments.source:
@@ -48,13 +48,18 @@ def _wait(server: Server, source: str | None, asked_at: datetime) -> list[dict[s
     """Follow the sources until each was listed since it was asked for, and read to its end."""
     progress = Progress()
     while True:
-        states: list[dict[str, Any]] = server.call("GET", "/api/sources")
+        states = _with_documents(server)
         waiting = [s for s in states if source in (None, s["name"]) and not is_done(s, asked_at)]
         if not waiting:
             progress.end()
             return states
         progress.show("  ".join(describe(state) for state in waiting))
         time.sleep(POLL_S)
+
+
+def _with_documents(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.call("GET", "/api/sources")
+    return [state for state in found if state["state"] != "tools"]  # those have nothing to list
 
 
 def is_done(state: dict[str, Any], asked_at: datetime) -> bool:

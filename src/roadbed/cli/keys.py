@@ -8,11 +8,13 @@ from typing import Any
 from roadbed.cli.connection import add_arguments, connect, escape
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json, print_table
+from roadbed.guard.keys import SCOPES
 
 SUMMARY = "Create, list, rotate and revoke API keys. A key is shown once; only its hash is kept."
 EXAMPLE = (
     "  roadbed keys create --team support --app helpdesk --name 'chat widget' --expires 90d\n"
     "  roadbed keys create --team support --models fast,smart --expires 30d --ip 10.0.0.0/8\n"
+    "  roadbed keys create --team directory --scope scim --name 'Entra ID'\n"
     "  roadbed keys rotate KEY_ID --overlap 1h\n  roadbed keys list\n  roadbed keys revoke KEY_ID"
 )
 
@@ -28,7 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--ip", action="append", help="an address or range that it may be used from (default: all)")
     create.add_argument("--role", action="append", choices=["member", "auditor", "admin"], help="default: member")
     create.add_argument("--budget", default="", help="what it may spend, for example '5 USD/day' (default: no own cap)")
-    create.add_argument("--expires", help="for example 90d (default: never)")
+    create.add_argument("--expires", help="for example 30d, or never (default: identity.keys_expire, 90d)")
+    create.add_argument("--scope", action="append", choices=sorted(SCOPES), help="what it is for (default: all uses)")
+    create.add_argument("--person", default="", help="the id of a person with whose account it ends")
     add_arguments(create)
     add_arguments(actions.add_parser("list", help="list keys, never their values"))
     rotate = actions.add_parser("rotate", help="give a key a new value, shown once")
@@ -53,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
             "models": _names(arguments.models),
             "ip": _names(arguments.ip) or [],
             "budget": arguments.budget,
+            "scopes": arguments.scope,
+            "person": arguments.person,
         }
         _show(server.call("POST", "/api/keys", body), arguments)
     elif arguments.action == "rotate":
@@ -67,9 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
             print_json(keys)
         else:
             rows = [
-                [k["id"], k["team"], ",".join(k["roles"]), k["name"], k["state"], k["last_used"] or ""] for k in keys
+                [
+                    *(k["id"], k["team"], ",".join(k["roles"]), ",".join(k["scopes"] or ["all"]), k["name"]),
+                    *(k["state"], f"{k['age_days']} d", k["last_used"] or ""),
+                ]
+                for k in keys
             ]
-            print_table(["id", "team", "roles", "name", "state", "last used"], rows)
+            print_table(["id", "team", "roles", "scopes", "name", "state", "age", "last used"], rows)
     return EXIT_OK
 
 

@@ -43,6 +43,8 @@ COMMANDS = {
     "source": "add a database to the manifest, with its grants",
     "routes": "say which endpoint a route would ask, and why",
     "keys": "create, list and revoke API keys",
+    "access": "say who may do what, and why",
+    "policy": "test the workspace's access policies",
     "releases": "list releases and their history",
     "promote": "make a release live",
     "rollback": "go back to the release before",

@@ -21,6 +21,7 @@ EXAMPLE = (
     "  roadbed source add --type postgres --name crm --dsn env:CRM_DSN --explore\n"
     "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes"
 )
+KINDS = ("postgres", "mysql", "sqlite", "duckdb")
 PROBE_S = 10.0
 TABLES_SHOWN = 20
 
@@ -29,10 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments; what is left out is asked for."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="add")
     add = actions.add_parser("add", help="add a database, and show the change")
-    add.add_argument("--type", choices=["postgres", "sqlite"], help="which kind of database")
+    add.add_argument("--type", choices=KINDS, help="which kind of database")
     add.add_argument("--name", help="what it is called here")
-    add.add_argument("--dsn", help="for postgres: env:NAME or file:PATH, which holds the connection string")
-    add.add_argument("--path", help="for sqlite: the file, relative to the workspace")
+    add.add_argument("--dsn", help="for postgres and mysql: env:NAME or file:PATH, which holds the connection string")
+    add.add_argument("--path", help="for sqlite and duckdb: the file, relative to the workspace")
     add.add_argument("--labels", help="classification of what it holds, with commas between (default: internal)")
     add.add_argument("--teams", help="teams that may see it, with commas between (default: all)")
     explore = add.add_mutually_exclusive_group()
@@ -71,12 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _answers(arguments: argparse.Namespace) -> tuple[str, dict[str, object]]:
     """The source's name and settings, from the flags, and from a person where they are silent."""
-    kind = arguments.type or _ask(arguments, "kind of database (postgres or sqlite)", "postgres", "--type")
-    if kind not in ("postgres", "sqlite"):
-        raise ConfigError(f"there is no kind {kind[:40]!r}", hint="postgres or sqlite")
+    kind = arguments.type or _ask(arguments, f"kind of database ({', '.join(KINDS)})", "postgres", "--type")
+    if kind not in KINDS:
+        raise ConfigError(f"there is no kind {kind[:40]!r}", hint=f"one of {', '.join(KINDS)}")
     name = arguments.name or _ask(arguments, "name of the source", "", "--name")
     settings: dict[str, object] = {"type": kind}
-    if kind == "postgres":
+    if kind in ("postgres", "mysql"):
         settings["dsn"] = arguments.dsn or _ask(
             arguments, "reference to its connection string (env:NAME or file:PATH)", f"env:{name.upper()}_DSN", "--dsn"
         )

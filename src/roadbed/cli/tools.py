@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from roadbed.cli import tools_lock
+from roadbed.cli import tools_approvals, tools_lock
 from roadbed.cli.connection import CallFailed, Server, add_arguments, connect, escape
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json, print_table
@@ -32,7 +32,7 @@ class ArgumentsNotJson(InvalidRequest):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|call|test|lock")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|call|test|approvals|lock")
     add_arguments(actions.add_parser("list", help="the tools that you may call"))
     call = actions.add_parser("call", help="call a tool, and show its result")
     call.add_argument("name", help="the tool")
@@ -41,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     call.add_argument("--cursor", default="", help="what a cut result said how to go on by")
     add_arguments(call)
     add_arguments(actions.add_parser("test", help="call each reading tool that needs no arguments"))
+    tools_approvals.configure(
+        actions.add_parser("approvals", help="the calls that wait for a person, and deciding them")
+    )
     tools_lock.configure(actions.add_parser("lock", help="compare other MCP servers' tools with tools.lock, or accept"))
 
 
@@ -49,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "lock":
         return tools_lock.run(arguments)
     server = connect(arguments)
+    if arguments.action == "approvals":
+        return tools_approvals.run(server, arguments)
     if arguments.action == "call":
         return _call(server, arguments)
     return _test(server, arguments) if arguments.action == "test" else _list(server, arguments)
@@ -89,7 +94,8 @@ def _call(server: Server, arguments: argparse.Namespace) -> int:
         print(f"waits for a person's approval: {found['approval_id']}")
         for name, value in found["preview"].items():
             print(f"  {name}: {value}")
-        print("it is given in the console under Tools; then make the same call again")
+        print("it is given in the console under Tools, or by an admin with `roadbed tools approvals approve ID`;")
+        print("then make the same call again")
     else:
         _show(found)
     return EXIT_OK

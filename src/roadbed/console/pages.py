@@ -23,6 +23,7 @@ from roadbed.console.releases import release_routes
 from roadbed.console.rendering import StaticFiles, Templates
 from roadbed.console.services import ConsoleServices
 from roadbed.console.sign_in import sign_in_routes
+from roadbed.console.sign_in_oidc import oidc_routes
 from roadbed.console.tools import tool_routes
 from roadbed.console.traces import trace_routes
 from roadbed.console.visits import Console
@@ -55,6 +56,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
     return [
         Route("/console/static/{digest}/{name}", static_file),
         *sign_in_routes(console),
+        *oidc_routes(console),
         *console.page("/console", overview, twin_path="/console/overview.json"),
         *ask_routes(console),
         *document_routes(console),

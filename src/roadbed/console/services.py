@@ -17,6 +17,7 @@ from roadbed.gateway.orders import OrderName
 from roadbed.gateway.types import Message
 from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
+from roadbed.guard.oidc import Oidc
 from roadbed.guard.sessions import Sessions
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
@@ -191,6 +192,10 @@ class KeyStore(Protocol):
         """The caller who presents this key."""
         ...
 
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
+        """The caller behind a key's or a person's id."""
+        ...
+
     async def create_key(
         self,
         *,
@@ -298,6 +303,14 @@ class OrderEndpoint(Protocol):
         ...
 
 
+class RequireAct(Protocol):
+    """Refuses a caller who may not do what an address of the console does."""
+
+    def __call__(self, principal: Principal, role: str, method: str, path: str) -> None:
+        """`RoleMissing`, `NotPermitted`, both a `Forbidden`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConsoleServices:
     """What the pages show and do. ``url`` is the server's own address, as a person would open it.
@@ -328,6 +341,8 @@ class ConsoleServices:
     order_endpoint: OrderEndpoint
     try_route: TryRoute
     process: Callable[[], tuple[int, int]]
+    require_act: RequireAct
     audit: AuditView
     behind_proxy: bool = False
     tools: ToolsView | None = None
+    oidc: Oidc | None = None

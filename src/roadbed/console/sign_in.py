@@ -42,7 +42,7 @@ def sign_in_routes(console: Console) -> list[Route]:
                 pass
             else:
                 return protect(RedirectResponse(destination, status_code=303))
-        return await _page(console, request, token=token, destination=destination)
+        return await sign_in_page(console, request, token=token, destination=destination)
 
     async def sign_in(request: Request) -> Response:
         services, token, destination = console.services, "", "/console"
@@ -58,20 +58,10 @@ def sign_in_routes(console: Console) -> list[Route]:
             await services.audit.act("console.sign_in", services.sessions.principal_of(cookie).id)
         except Unauthorized as error:
             services.audit.note("console.sign_in", "unknown", outcome=error.code)
-            return await _page(console, request, destination=destination, error=error)
+            return await sign_in_page(console, request, destination=destination, error=error)
         except RoadbedError as error:
             return await console.failed(request, error)
-        response = RedirectResponse(destination, status_code=303)
-        response.set_cookie(
-            cookie_name(request, services),
-            cookie,
-            max_age=SESSION_S,
-            path=COOKIE_PATH,
-            secure=is_https(request, services),
-            httponly=True,
-            samesite="lax",
-        )
-        return protect(response)
+        return signed_in(console, request, cookie, destination)
 
     async def sign_out(visit: Visit) -> Response:
         response = RedirectResponse("/console/sign-in", status_code=303)
@@ -91,12 +81,35 @@ def sign_in_routes(console: Console) -> list[Route]:
     ]
 
 
-async def _page(
+def signed_in(console: Console, request: Request, cookie: str, destination: str) -> Response:
+    """On to a page, with a session."""
+    response = RedirectResponse(destination, status_code=303)
+    set_cookie(console, request, response, cookie_name(request, console.services), cookie, SESSION_S)
+    return protect(response)
+
+
+def set_cookie(console: Console, request: Request, response: Response, name: str, value: str, age_s: int) -> None:
+    """A cookie of the console's alone; with no age it is removed."""
+    response.set_cookie(
+        name,
+        value,
+        max_age=age_s,
+        path=COOKIE_PATH,
+        secure=is_https(request, console.services),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+async def sign_in_page(
     console: Console, request: Request, *, destination: str, token: str = "", error: RoadbedError | None = None
 ) -> Response:
+    """The page, with what went wrong, if anything."""
     if isinstance(error, SessionRefused):
         error = None
-    context = {"token": token, "next": destination, "error": error}
+    oidc = console.services.oidc
+    issuer = oidc.label if oidc is not None and oidc.is_on else ""
+    context = {"token": token, "next": destination, "error": error, "issuer": issuer}
     status = error.http_status if error is not None else 200
     return protect(await console.rendered(Page("sign_in.html", "Sign in", context, status=status), None, request))
 

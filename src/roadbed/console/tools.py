@@ -87,7 +87,8 @@ async def tools(visit: Visit) -> Page:
     view = visit.services.tools
     lines = [] if view is None else [_line(view, tool) for tool in view.tools_for(visit.principal)]
     health = {found.name: found for found in visit.services.connections()}
-    names = sorted({line.tool.source for line in lines})
+    told = {name for name, found in health.items() if visit.is_auditor and (found.notes or not found.is_well)}
+    names = sorted(told | {line.tool.source for line in lines})
     groups = [
         SourceGroup(name, health.get(name), source_pill(health.get(name)), [x for x in lines if x.tool.source == name])
         for name in names

@@ -184,8 +184,11 @@ class Console:
             forwarded_for = request.headers.getlist("x-forwarded-for")
             last = forwarded_for[-1].encode("latin-1") if forwarded_for else None
             require_address(principal, caller_address(request.client, last, behind_proxy=self.services.behind_proxy))
-        if (role == ADMIN and not principal.is_admin) or (role == AUDITOR and not is_auditor(principal)):
-            raise PageForbidden(f"this page needs a key with the role {role}")
+        if role in (ADMIN, AUDITOR):
+            try:
+                self.services.require_act(principal, role, request.method, request.url.path)
+            except Forbidden as error:
+                raise PageForbidden(f"this page needs a key with the role {role}", hint=error.hint) from None
         return Visit(request, self.services, principal, cookie)
 
     async def _answer(self, visit: Visit, handler: Handler) -> Response:

@@ -35,14 +35,14 @@ from roadbed.guard.keys import (
     new_value,
 )
 from roadbed.guard.networks import check_networks
-from roadbed.guard.tokens import TokenReader
+from roadbed.guard.people import CHANNEL, PERSON_PREFIX, People
+from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
-CHANNEL: Final = "roadbed_key"
 POLL_S: Final = 5.0
 LAST_USED_EVERY_S: Final = 60.0
 STOP_S: Final = 5.0
@@ -70,6 +70,7 @@ class Identity:
 
     def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
         self.tokens: TokenReader | None = None
+        self.people = People(database, clock)
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -125,7 +126,10 @@ class Identity:
         if isinstance(presented, str):
             presented = presented.encode("utf-8", "surrogateescape")
         if self.tokens is not None and self.tokens.is_token(presented):
-            return self.tokens.authenticate(presented)
+            caller = self.tokens.authenticate(presented)
+            if self.people.refuses_token(caller.id):
+                raise TokenRefused
+            return caller
         entries = self._by_digest
         if entries is None:
             raise IdentityNotReady("the keys have not been read yet")
@@ -154,14 +158,20 @@ class Identity:
         """Whether some live key has a budget of its own."""
         return any(entry.principal.budget for entry in self._by_id.values())
 
+    def principals(self) -> list[Principal]:
+        """Everyone who is live, for whoever explains access."""
+        return [*(entry.principal for entry in self._by_id.values()), *self.people.principals()]
+
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
         self._used.add(principal.id)
 
-    def principal_of(self, key_id: str) -> Principal:
-        """The caller behind a live key's id, for sessions that were opened with it. As `authenticate`."""
+    def principal_of(self, key_id: str, since: float | None = None) -> Principal:
+        """The caller behind a live key's or a person's id, for sessions that began at ``since``. As `authenticate`."""
         if self._by_digest is None:
             raise IdentityNotReady("the keys have not been read yet")
+        if key_id.startswith(PERSON_PREFIX):
+            return self.people.principal_of(key_id, since)
         entry = self._by_id.get(key_id)
         if entry is None:
             raise KeyRefused
@@ -186,23 +196,31 @@ class Identity:
         name: str = "",
         expires: datetime | None = None,
         budget: str = "",
+        scopes: Iterable[str] | None = None,
+        person: str = "",
     ) -> tuple[KeyRecord, str]:
-        """Make a key: its record and, this once, its plaintext. `KeyRequestInvalid`, `ConfigError` for its budget."""
+        """Make a key: its record and, this once, its plaintext. With ``person``, it ends with that person's account.
+        `KeyRequestInvalid`, `ConfigError` for its budget.
+        """
         if budget:
             parse_budget("key:new", budget)
         granted, ranges = frozenset(roles), check_networks(networks)
         called_apps = sorted(apps) if apps is not None else None
         called_models = sorted(models) if models is not None else None
-        check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())))
+        uses = frozenset(scopes) if scopes is not None else None
+        check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())), uses)
+        if person:
+            self.people.principal_of(person)
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
             raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
         key_id, plaintext = new_key()
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
-                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING *",
+                "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget, scopes,"
+                " person) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
                 *(called_apps, expires, called_models, ranges, budget),
+                *(sorted(uses) if uses is not None else None, person or None),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
@@ -294,7 +312,11 @@ class Identity:
     async def refresh(self) -> None:
         """Read the live keys now. `StoreUnavailable`."""
         async with self._refreshing:
-            rows = await self._database.fetch("SELECT * FROM api_key WHERE revoked IS NULL")
+            rows = await self._database.fetch(
+                "SELECT api_key.* FROM api_key LEFT JOIN person ON person.id = api_key.person WHERE revoked IS NULL"
+                " AND (api_key.person IS NULL OR person.active)"
+            )
+            await self.people.read()
             entries: dict[bytes, _Entry] = {}
             by_id: dict[str, _Entry] = {}
             for row in rows:
@@ -376,4 +398,6 @@ def _record(row: Any) -> KeyRecord:
         previous_until=row["previous_until"],
         rotated=row["rotated"],
         budget=row["budget"],
+        scopes=frozenset(row["scopes"]) if row["scopes"] is not None else None,
+        person=row["person"] or "",
     )

@@ -14,7 +14,7 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Final
 
-from roadbed.kernel.errors import ConfigError, Conflict, InvalidRequest, NotFound, Unauthorized, Unavailable
+from roadbed.kernel.errors import ConfigError, Conflict, Forbidden, InvalidRequest, NotFound, Unauthorized, Unavailable
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 
 KEY_PREFIX: Final = "rbk_"
@@ -23,6 +23,14 @@ ADMIN_KEY_CHARACTERS_MIN: Final = 24
 ADMIN_KEY_ID: Final = "admin"
 NAME_CHARACTERS_MAX: Final = 200
 ROLES: Final = frozenset({ADMIN, MEMBER, AUDITOR})
+CHAT_SCOPE: Final = "chat"
+SEARCH_SCOPE: Final = "search"
+INGEST_SCOPE: Final = "ingest"
+ADMIN_SCOPE: Final = "admin"
+AUDIT_SCOPE: Final = "audit"
+SCIM_SCOPE: Final = "scim"
+MCP_SCOPE: Final = "mcp"
+SCOPES: Final = frozenset({CHAT_SCOPE, SEARCH_SCOPE, INGEST_SCOPE, ADMIN_SCOPE, AUDIT_SCOPE, SCIM_SCOPE, MCP_SCOPE})
 _ID_CHARACTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ID_LENGTH, _SECRET_LENGTH = 10, 43
@@ -72,6 +80,13 @@ class KeyRequestInvalid(InvalidRequest):
     code = "auth.key_request_invalid"
 
 
+class KeyScopeMissing(Forbidden):
+    """The key was made for other uses than this call."""
+
+    code = "auth.scope_missing"
+    hint = "use a key with the scope that the message names; `roadbed keys create --scope chat` makes one"
+
+
 class AdminKeyWeak(ConfigError):
     """ROADBED_ADMIN_KEY is too short or has characters that a header cannot carry."""
 
@@ -101,6 +116,8 @@ class KeyRecord:
     previous_until: datetime | None = None
     rotated: datetime | None = None
     budget: str = ""
+    scopes: frozenset[str] | None = None
+    person: str = ""
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything at ``now``."""
@@ -123,7 +140,17 @@ class KeyRecord:
             name=self.name,
             networks=tuple(ip_network(network) for network in self.networks),
             budget=self.budget,
+            scopes=self.scopes,
         )
+
+
+def require_scope(principal: Principal, scope: str, *, is_own: bool = False) -> None:
+    """Refuse a caller whose key was made for other uses; with ``is_own`` also one whose key was made for all of them.
+    Raises `KeyScopeMissing`.
+    """
+    scopes = principal.scopes
+    if (scopes is None and is_own) or (scopes is not None and scope not in scopes):
+        raise KeyScopeMissing(f"this call needs a key with the scope {scope}")
 
 
 def new_key() -> tuple[str, str]:
@@ -153,8 +180,13 @@ def check_admin_key(value: str) -> str:
     return value
 
 
-def check_key_request(team: str, roles: frozenset[str], name: str, names: Iterable[str] = ()) -> None:
+def check_key_request(
+    team: str, roles: frozenset[str], name: str, names: Iterable[str] = (), scopes: frozenset[str] | None = None
+) -> None:
     """`KeyRequestInvalid` for a key that cannot be."""
+    if scopes is not None and not (scopes and scopes <= SCOPES):
+        hint = f"scopes are {', '.join(sorted(SCOPES))}"
+        raise KeyRequestInvalid(f"scopes: {', '.join(sorted(scopes - SCOPES)) or 'none'}", hint=hint, param="scopes")
     if not roles or not roles <= ROLES:
         wrong = ", ".join(sorted(roles - ROLES)) or "none"
         raise KeyRequestInvalid(f"roles: {wrong}", hint=f"roles are {', '.join(sorted(ROLES))}", param="roles")

@@ -18,7 +18,7 @@ from typing import Final
 
 from roadbed.guard.deployment_secrets import SESSION_SIGNING, load_deployment_secret
 from roadbed.guard.identity import Identity
-from roadbed.guard.keys import KeyRefused
+from roadbed.guard.keys import KeyRefused, require_scope
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import Forbidden, Unauthorized
 from roadbed.kernel.principal import Principal
@@ -73,7 +73,10 @@ class Sessions:
         return cls(database, identity, await load_deployment_secret(database, SESSION_SIGNING), clock)
 
     def start(self, principal: Principal) -> str:
-        """The value of a new session's cookie (set it HttpOnly, SameSite=Lax, Max-Age `SESSION_S`)."""
+        """The value of a new session's cookie (set it HttpOnly, SameSite=Lax, Max-Age `SESSION_S`). A key that was made
+        for some uses opens none: `KeyScopeMissing`.
+        """
+        require_scope(principal, "console")
         expires = int(self._clock.wall().timestamp()) + SESSION_S
         payload = f"1.{secrets.token_urlsafe(12)}.{expires}.{_encode(principal.id.encode())}"
         return f"{payload}.{self._sign('session', payload)}"
@@ -90,7 +93,7 @@ class Sessions:
         if version != "1" or len(parts) != 3 or int(parts[1]) <= self._clock.wall().timestamp():
             raise SessionRefused
         try:
-            return self._identity.principal_of(_decode(parts[2]).decode())
+            return self._identity.principal_of(_decode(parts[2]).decode(), int(parts[1]) - SESSION_S)
         except KeyRefused:
             raise SessionRefused from None
 

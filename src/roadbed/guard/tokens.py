@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from roadbed.guard.people import token_caller_id
 from roadbed.guard.token_manifest import SECURE_OR_LOCAL, IdentityConfig, IssuerConfig
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import ConfigError, Forbidden, InvalidRequest, RoadbedError, Unauthorized, Unavailable
@@ -214,12 +215,12 @@ class Tokens:
             return False
         return issuer.keys is None or _key_of(issuer.keys, header) is None
 
-    async def prepare(self, presented: bytes) -> None:
+    async def prepare(self, presented: bytes, types: frozenset[str] = TYPES) -> None:
         """Ask the issuer for its keys if the token names one that is not known: before `authenticate`, where there is
         time to wait.
         """
         with contextlib.suppress(TokenRefused):
-            issuer, header, _ = self._look_at(presented)
+            issuer, header, _ = self._look_at(presented, types)
             if issuer.keys is None or _key_of(issuer.keys, header) is None:
                 await self._refresh(issuer)
 
@@ -230,7 +231,19 @@ class Tokens:
         known = self._remembered.get(digest)
         if known is not None and now < known[0]:
             return known[1]
-        issuer, header, _ = self._look_at(presented)
+        claims, issuer, expires = self._judged(presented, TYPES)
+        principal = _principal(claims, issuer.config)
+        if len(self._remembered) >= REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[digest] = (min(expires + SKEW_S, now + REMEMBERED_S), principal)
+        return principal
+
+    def verified(self, presented: bytes, types: frozenset[str] = TYPES) -> Mapping[str, Any]:
+        """The claims of a token that is good here. Raises as `authenticate`."""
+        return self._judged(presented, types)[0]
+
+    def _judged(self, presented: bytes, types: frozenset[str]) -> tuple[Mapping[str, Any], _Issuer, float]:
+        issuer, header, _ = self._look_at(presented, types)
         if issuer.keys is None:
             self._changed.set()
             raise IssuerAway(f"the keys of {issuer.config.issuer} have not been read yet", retry_after_s=1.0)
@@ -239,14 +252,11 @@ class Tokens:
             self._changed.set()
             raise TokenRefused
         claims = _verified(presented, key, str(header["alg"]))
-        expires = self._check(claims, issuer.config, now)
-        principal = _principal(claims, issuer.config)
-        if len(self._remembered) >= REMEMBERED_MAX:
-            self._remembered.clear()
-        self._remembered[digest] = (min(expires + SKEW_S, now + REMEMBERED_S), principal)
-        return principal
+        return claims, issuer, self._check(claims, issuer.config, self._clock.wall().timestamp())
 
-    def _look_at(self, presented: bytes) -> tuple[_Issuer, Mapping[str, Any], Mapping[str, Any]]:
+    def _look_at(
+        self, presented: bytes, types: frozenset[str] = TYPES
+    ) -> tuple[_Issuer, Mapping[str, Any], Mapping[str, Any]]:
         """Whose keys must have signed a token, by its unverified words."""
         if len(presented) > TOKEN_BYTES_MAX:
             raise TokenRefused
@@ -254,7 +264,7 @@ class Tokens:
         issuer = self._issuers.get(claims.get("iss", "")) if isinstance(claims.get("iss"), str) else None
         kind = header.get("typ", "")
         fits = issuer is not None and header.get("alg") in issuer.config.algorithms
-        if issuer is None or not fits or not isinstance(kind, str) or kind.lower() not in TYPES or "crit" in header:
+        if issuer is None or not fits or not isinstance(kind, str) or kind.lower() not in types or "crit" in header:
             raise TokenRefused
         return issuer, header, claims
 
@@ -398,10 +408,8 @@ def _principal(claims: Mapping[str, Any], config: IssuerConfig) -> Principal:
         raise TokenRefused
     held = _words(claims, config.role_claim) if config.role_claim else set()
     roles = frozenset({MEMBER, *(role for value, role in config.roles.items() if value in held)})
-    # An id that cannot be mistaken for a key's, and that no issuer can choose.
-    digest = hashlib.sha256(f"{config.issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()
     name = next((claims[n] for n in ("preferred_username", "email") if isinstance(claims.get(n), str)), subject)
-    return Principal(id=f"token-{digest[:24]}", team=team, roles=roles, name=str(name)[:200])
+    return Principal(id=token_caller_id(config.issuer, subject), team=team, roles=roles, name=str(name)[:200])
 
 
 def _words(claims: Mapping[str, Any], name: str) -> set[str]:

@@ -19,9 +19,10 @@ Network = IPv4Network | IPv6Network
 class Principal:
     """A caller: ``id`` is the key's or person's id, ``team`` the team whose budget and documents apply.
 
+    ``scopes`` are the uses that its key was made for; None means all that the roles allow.
     ``networks`` are the addresses that its key may be used from; none means all of them. ``budget`` is a spending cap
     of the key alone. ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``,
-    ``key:ID``.
+    ``key:ID``, and ``group:NAME`` for each group of the directory that a person is a ``member_of``.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Principal:
     name: str = ""
     networks: tuple[Network, ...] = ()
     budget: str = ""
+    member_of: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -42,7 +45,8 @@ class Principal:
     @property
     def groups(self) -> frozenset[str]:
         """The names under which documents may be visible to this caller."""
-        return frozenset({EVERYONE, f"team:{self.team}", f"key:{self.id}"})
+        own = {EVERYONE, f"team:{self.team}", f"key:{self.id}"}
+        return frozenset(own.union(f"group:{name}" for name in self.member_of) if self.member_of else own)
 
     def may_use(self, app: str) -> bool:
         """Whether the key is allowed to call this app or route."""

@@ -119,7 +119,8 @@ class Pseudonyms:
 def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
     """The event of a finished request; no content, and nothing that a caller may have written but its tags."""
     given = made = cost = 0
-    for usage in trace.usage:
+    call = trace.only_call
+    for usage in trace.usage if call is None else (call,):
         given += usage.input_tokens
         made += usage.output_tokens
         cost += usage.cost_microusd

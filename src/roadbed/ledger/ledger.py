@@ -265,11 +265,11 @@ class Ledger:
 
     def _lines(self, trace: Trace) -> Lines | None:
         """The trace's rows; one that cannot be written down is counted as lost, alone."""
-        if self._audit is not None:
-            self._audit(trace)
         try:
+            if self._audit is not None:
+                self._audit(trace)
             lines = lines_of(trace, keep_content=self._keep_content)
-        except (ValueError, TypeError, OverflowError) as error:
+        except Exception as error:
             self.metrics.add("roadbed_ledger_lost_total")
             log.error("a trace that cannot be written down was dropped (%s)", type(error).__name__)
             return None

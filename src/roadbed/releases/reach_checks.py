@@ -40,6 +40,18 @@ def check_reach(folder: Path, manifest: Manifest, document: Document) -> Iterato
             yield from faults or _check_operations(folder, name, manifest, document)
 
 
+def left_out(folder: Path, manifest: Manifest) -> list[str]:
+    """The operations of APIs that are listed and cannot be tools, each with its reason; the others serve."""
+    apis = {name: source for name, source in manifest.sources.items() if isinstance(source, HttpSource)}
+    if not apis:
+        return []
+    try:
+        skipped = http_tools(apis, manifest.tools, folder, Reach(folder)).skipped
+    except ConfigError:
+        return []  # `check_reach` says it
+    return [f"sources.{part.source}: {part.operation[:64]} is no tool: {part.reason}" for part in skipped]
+
+
 def _check_http(folder: Path, name: str, source: HttpSource, document: Document) -> Iterator[ConfigError]:
     path: KeyPath = ("sources", name)
     try:

@@ -10,7 +10,7 @@ from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.limits import parse_rate
 from roadbed.releases.manifest import Manifest
-from roadbed.sources.manifest import DatabaseSource, PostgresSource, SqliteSource
+from roadbed.sources.manifest import DatabaseSource, PostgresSource
 from roadbed.tools.manifest import ToolConfig
 from roadbed.tools.providers.sql import check_declared
 
@@ -42,7 +42,7 @@ def _check_tool(name: str, tool: ToolConfig, manifest: Manifest, document: Docum
     if source is None:
         hint = nearest(tool.source, list(manifest.sources)) or f"sources: {', '.join(manifest.sources) or 'none'}"
         yield document.error(f"there is no source named `{tool.source}`", ("tools", name, "source"), hint=hint)
-    if isinstance(source, PostgresSource | SqliteSource):
+    if isinstance(source, DatabaseSource):
         try:
             check_declared(name, tool, source)
         except RoadbedError as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from roadbed.apps.manifest import AppConfig
 from roadbed.gateway.providers import PROVIDERS, host_of
+from roadbed.guard.access_files import POLICY_FOLDER, check_policies, policy_paths, read_policies
 from roadbed.kernel.config import Document, KeyPath, decode, nearest, parse_duration_s, parse_yaml, read_yaml
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
@@ -22,7 +23,7 @@ from roadbed.releases.app_tool_checks import check_app_tools
 from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
-from roadbed.releases.reach_checks import check_reach
+from roadbed.releases.reach_checks import check_reach, left_out
 from roadbed.releases.tool_checks import check_tools
 from roadbed.sources.manifest import (
     DatabaseSource,
@@ -44,29 +45,31 @@ RESERVED_NAMES = frozenset({"_routes", "system", "admin"})
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A checked workspace. ``prompts`` maps an app to the text of its prompt file."""
+    """A checked workspace. ``prompts`` maps an app to the text of its prompt file, ``policies`` files to texts."""
 
     folder: Path
     manifest: Manifest
     document: Document
     prompts: dict[str, str]
     is_inferred: bool
+    policies: dict[str, str] = field(default_factory=dict)
 
     def notes(self) -> list[str]:
-        """Settings that are accepted and have no effect yet, a line each: `roadbed check` and `roadbed up` say them."""
+        """Settings that are accepted and have no effect, a line each: `roadbed check` and `roadbed up` say them."""
         notes: list[str] = []
         notes += [
             f"collections.{name}: languages are found from the documents; the setting has no effect in this version"
             for name, collection in self.manifest.collections.items()
             if collection.languages
         ]
-        return notes
+        return notes + left_out(self.folder, self.manifest)
 
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""
         prompts = [self.folder / app.prompt for app in self.manifest.apps.values() if app.prompt]
         lock = [self.folder / LOCK_NAME] if self.lends_tools else []
-        return [self.folder / MANIFEST_NAME, *prompts, *lock]
+        policies = [self.folder / POLICY_FOLDER, *policy_paths(self.folder)]
+        return [self.folder / MANIFEST_NAME, *prompts, *lock, *policies]
 
     @property
     def lends_tools(self) -> bool:
@@ -86,12 +89,13 @@ def load_workspace(folder: Path, text: str | None = None) -> Workspace:
     document = read_yaml(path) if text is None else parse_yaml(text)
     manifest = decode(document, Manifest)
     prompts: dict[str, str] = {}
-    errors = list(_check(folder, manifest, document, prompts))
+    policies = read_policies(folder)
+    errors = [*check_policies(policies), *_check(folder, manifest, document, prompts)]
     if errors:
         errors.sort(key=lambda error: error.line)
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    return Workspace(folder, manifest, document, prompts, is_inferred)
+    return Workspace(folder, manifest, document, prompts, is_inferred, policies)
 
 
 def workspace_name(folder: Path) -> str:

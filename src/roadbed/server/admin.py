@@ -29,12 +29,12 @@ from roadbed.kernel.label import parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.search import Hit
 from roadbed.knowledge.states import states_for
-from roadbed.server.admission import Admission, may_call
+from roadbed.server.admission import Admission
 from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
 from roadbed.server.services import Services
-from roadbed.server.source_objects import connection_object, source_object
+from roadbed.server.source_objects import connection_object, source_object, tools_only_object
 from roadbed.sources.registry import SourceHealth
 
 RANGE_DEFAULT = "24h"
@@ -58,7 +58,9 @@ class IngestOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``; ``ip`` are addresses or ranges."""
+    """``POST /api/keys``. ``expires`` is a duration from now such as ``90d``, or ``never``; the manifest's
+    ``identity.keys_expire`` when left out. ``ip`` are addresses or ranges. A ``person``'s key ends with the account.
+    """
 
     team: Annotated[str, Meta(min_length=1, max_length=63)]
     name: Annotated[str, Meta(max_length=200)] = ""
@@ -68,6 +70,8 @@ class KeyOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[str] | None = None
     ip: Annotated[list[str], Meta(max_length=NETWORKS_MAX)] = []
     budget: Annotated[str, Meta(max_length=40)] = ""
+    scopes: list[Literal["chat", "search", "ingest", "admin", "audit", "scim", "mcp"]] | None = None
+    person: Annotated[str, Meta(max_length=63)] = ""
 
 
 class RotateOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,7 +128,6 @@ class AdminCalls:
         """What runs, in one object."""
         services, principal = self._services, admission.principal
         served = services.registry.served
-        team_apps = services.teams.apps_of(principal.team)
         apps = [
             {
                 "name": name,
@@ -134,7 +137,7 @@ class AdminCalls:
                 "examples": app.config.examples,
             }
             for name, app in services.apps_in_order()
-            if may_call(principal, name, team_apps)
+            if services.teams.may_call(principal, name)
         ]
         return {
             "name": services.manifest.name,
@@ -143,7 +146,7 @@ class AdminCalls:
             "parts": parts(services),
             "problem": services.problem() if principal.roles & {ADMIN, AUDITOR} else None,
             "apps": apps,
-            "models": [name for name in sorted(served.routes) if may_call(principal, name, team_apps)],
+            "models": [name for name in sorted(served.routes) if services.teams.may_call(principal, name)],
             "sources": await self._source_objects(principal),
             "connections": [connection_object(found) for found in self._connections(principal)],
         }
@@ -169,9 +172,11 @@ class AdminCalls:
     async def _source_objects(self, principal: Principal) -> list[dict[str, Any]]:
         states = await self._services.knowledge.source_states()
         connections = {found.name: found for found in self._connections(principal)}
+        documents = states_for(states, principal)
+        with_documents = {state.name.partition(".")[0] for state in documents}
         return [
-            source_object(state, connections.get(state.name.partition(".")[0]))
-            for state in states_for(states, principal)
+            *(source_object(state, connections.get(state.name.partition(".")[0])) for state in documents),
+            *(tools_only_object(found) for name, found in connections.items() if name not in with_documents),
         ]
 
     def _connections(self, principal: Principal) -> list[SourceHealth]:
@@ -215,8 +220,9 @@ class AdminCalls:
         """Make a key and show it once."""
         order = await json_of(request, KeyOrder)
         expires = None
-        if order.expires is not None:
-            expires = datetime.now(UTC) + timedelta(seconds=_duration(order.expires, "expires"))
+        lifetime = order.expires or self._services.manifest.identity.keys_expire
+        if lifetime != "never":
+            expires = datetime.now(UTC) + timedelta(seconds=_duration(lifetime, "expires"))
         record, plaintext = await self._services.identity.create_key(
             team=order.team,
             roles=order.roles or ("member",),
@@ -226,6 +232,8 @@ class AdminCalls:
             name=order.name,
             expires=expires,
             budget=order.budget,
+            scopes=order.scopes,
+            person=order.person,
         )
         self._services.trail.note("keys.made", admission.principal.id, record.id, roles="+".join(sorted(record.roles)))
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
@@ -375,4 +383,7 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "rotated": record.rotated,
         "previous_until": record.previous_until,
         "budget": record.budget or None,
+        "scopes": sorted(record.scopes) if record.scopes is not None else None,
+        "person": record.person or None,
+        "age_days": (now - (record.rotated or record.created)).days,
     }

@@ -28,12 +28,13 @@ from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
+from roadbed.guard.keys import CHAT_SCOPE, require_scope
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_app
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
@@ -71,7 +72,7 @@ class CallerAnswers:
             admission = self._admit(request)
             incoming = self.dialect.decode(request.body)
             target = self.registry.find(incoming.model)
-            require_app(admission.principal, incoming.model, self.teams.apps_of(admission.principal.team))
+            self.teams.require_app(admission.principal, incoming.model)
             ticket, entrance = None, self.entrance
             if entrance.is_on:
                 ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)
@@ -104,6 +105,8 @@ class CallerAnswers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
             request.get(TAG_HEADER),
         )
+        if admission.principal.scopes is not None:
+            require_scope(admission.principal, CHAT_SCOPE)
         if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
         return admission

@@ -21,6 +21,7 @@ from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
+from roadbed.server.access_report import access_routes
 from roadbed.server.admin import admin_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
@@ -45,6 +46,7 @@ from roadbed.server.mcp_types import PATH as MCP_PATH
 from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
+from roadbed.server.scim import scim_routes
 from roadbed.server.services import Services
 from roadbed.server.tool_calls import tool_routes
 from roadbed.server.usage import usage_routes
@@ -110,6 +112,8 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *document_routes(services),
         *usage_routes(services),
         *audit_routes(services),
+        *access_routes(services),
+        *scim_routes(services),
         *erasure_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),

@@ -15,7 +15,7 @@ from roadbed.gateway.types import ChatRequest, Message
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.usage_report import UsageRange, UsageReport, report
-from roadbed.server.admission import may_call, require_app
+from roadbed.server.acts import require_act
 from roadbed.server.console_tools import ConsoleTools
 from roadbed.server.health import parts
 from roadbed.server.services import Services
@@ -42,11 +42,11 @@ def console_services(services: Services, url: str) -> ConsoleServices:
     """What the pages show and do, over one deployment."""
 
     def may_use(principal: Principal, app: str) -> bool:
-        return may_call(principal, app, services.teams.apps_of(principal.team))
+        return services.teams.may_call(principal, app)
 
     def ask(app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
         served = services.registry.find_app(app)
-        require_app(principal, app, services.teams.apps_of(principal.team))
+        services.teams.require_app(principal, app)
         request = ChatRequest(messages=tuple(messages))
         entrance, ticket, answering = services.money.entrance, None, served
         if entrance.is_on:
@@ -92,6 +92,8 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         order_endpoint=services.order_endpoint,
         try_route=partial(try_route, services),
         process=process,
+        oidc=services.mcp.oidc,
+        require_act=partial(require_act, services.teams),
         audit=services.trail,
         behind_proxy=services.settings.behind_proxy,
         tools=ConsoleTools(services),

@@ -268,7 +268,10 @@ def source_checks(connection: dict[str, Any]) -> Iterator[Check]:
         fix = "start it or mend its address; it is asked again by itself, and everything else goes on"
         yield Check(name, "wrong", message, fix)
     else:
-        yield Check(name, "ok", f"{pool['in_use']} of {pool['size']} connections in use, breaker {pool['breaker']}")
+        used = f"{pool['in_use']} of {pool['size']} connections in use, " if pool["size"] else ""
+        yield Check(name, "ok", f"{used}breaker {pool['breaker']}")
+    for note in connection.get("notes", []):
+        yield Check(name, "note", note, "look at it with `roadbed check`, or `roadbed tools lock` for an MCP server")
     for warning in connection["warnings"]:
         fix = "make a role that only reads and put it into the dsn: " + " ".join(warning["fix"])
         yield Check(name, "note", warning["message"], fix)

@@ -24,8 +24,20 @@ def parts(services: Services) -> dict[str, str]:
         "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
         "keys": "ok" if services.identity.is_ready else "not read yet",
         "releases": "ok" if services.registry.served.apps else "none serves yet",
+        **_sources(services),
         "workspace": "ok" if services.problem() is None else "the manifest on disk is not what serves",
     }
+
+
+def _sources(services: Services) -> dict[str, str]:
+    """The data systems behind tools, without their names; nothing where there are none."""
+    states = services.source_connections()
+    away = sum(not state.is_well for state in states)
+    held = sum(bool(state.notes) for state in states)
+    words = f"{away} of {len(states)} not answering" if away else ""
+    if held:
+        words += f"{'; ' if words else ''}{held} with tools held back or left out"
+    return {"sources": words or "ok"} if states else {}
 
 
 def workers(services: Services) -> tuple[int, int]:

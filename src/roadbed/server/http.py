@@ -20,7 +20,8 @@ from roadbed.gateway.limits import RateExceeded
 from roadbed.guard.networks import caller_address
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import ADMIN, MEMBER
-from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials, require_role
+from roadbed.server.acts import require_act
+from roadbed.server.admission import DEADLINE_HEADER, TAG_HEADER, Admission, admit, check_credentials
 from roadbed.server.audit import audited_action
 from roadbed.server.services import Services
 
@@ -94,7 +95,7 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 address_of(request, behind_proxy=services.settings.behind_proxy),
                 _header(request, TAG_HEADER.decode()),
             )
-            require_role(admission.principal, role)
+            require_act(services.teams, admission.principal, role, request.method, request.url.path)
             if role == ADMIN and request.method not in READING:
                 name, resource = audited_action(request)
                 act = partial(handler, request, admission)

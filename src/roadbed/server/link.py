@@ -41,6 +41,7 @@ class Deployment(msgspec.Struct, frozen=True, tag=True):
     problem: str | None = None
     running: int = 0
     orders: tuple[EndpointOrder, ...] = ()
+    policies: dict[str, str] = {}
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

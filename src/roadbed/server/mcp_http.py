@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from roadbed.gateway.limits import Pass, RateExceeded
 from roadbed.guard.identity import Identity
+from roadbed.guard.keys import MCP_SCOPE, require_scope
 from roadbed.guard.networks import caller_address
 from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
@@ -276,6 +277,7 @@ class KnownCallers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
             request.get(TAG_HEADER),
         )
+        require_scope(admission.principal, MCP_SCOPE)
         return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)
 
     def challenge(self, error: RoadbedError) -> bytes:

@@ -22,7 +22,6 @@ from roadbed.kernel.principal import MEMBER, Principal
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, REFUSED, Trace
-from roadbed.server.admission import may_call
 from roadbed.server.mcp_results import result_of, tool_entry
 from roadbed.server.mcp_types import INVALID_PARAMS, Caller, Json, McpFault, Toolbox
 from roadbed.server.teams import Teams
@@ -179,9 +178,8 @@ class Workspace:
     # -- prompts ------------------------------------------------------------------------------------------------------
 
     def _apps(self, principal: Principal) -> list[tuple[str, ServedApp]]:
-        allowed = self.teams.apps_of(principal.team)
         served = sorted(self.registry.served.apps.items())
-        return [(name, app) for name, app in served if may_call(principal, name, allowed)]
+        return [(name, app) for name, app in served if self.teams.may_call(principal, name)]
 
     async def prompts(self, caller: Caller, cursor: str) -> Json:
         """See `Offering`: one prompt per app that has questions to try."""

@@ -1,18 +1,21 @@
-"""Opening what `/mcp` needs in one process, beside the other services: the issuers of tokens, and the MCP server."""
+"""Opening what callers with an issuer need in one process: tokens, people who sign in, and the MCP server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from roadbed.apps.registry import AppRegistry
-from roadbed.guard.deployment_secrets import load_deployment_secret
+from roadbed.guard.deployment_secrets import SESSION_SIGNING, load_deployment_secret
 from roadbed.guard.identity import Identity
+from roadbed.guard.oidc import Oidc, poster
 from roadbed.guard.tokens import Tokens, fetcher
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.releases.manifest import Manifest
+from roadbed.releases.workspace import Workspace as ServedWorkspace
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_offering import Workspace
 from roadbed.server.mcp_types import Toolbox
@@ -30,10 +33,13 @@ class McpParts:
     mcp: Mcp
     offering: Workspace
     tokens: Tokens
+    oidc: Oidc
+    folder: Path
 
     def take(self, manifest: Manifest) -> None:
         """Go by this manifest from now on. Raises `ConfigError`."""
         self.tokens.take(manifest.identity)
+        self.oidc.take(manifest.identity, self.folder)
 
     def serve_at(self, url: str) -> None:
         """Say where the deployment is reached."""
@@ -47,9 +53,13 @@ async def open_mcp(
     identity: Identity,
     client: UpstreamClient,
     offered: tuple[Toolbox, Knowledge, AppRegistry, Teams, Ledger],
-    manifest: Callable[[], Manifest],
+    workspace: Callable[[], ServedWorkspace],
 ) -> McpParts:
-    """Everything of `/mcp`, closed with the stack. ``manifest`` gives the one that serves."""
+    """Everything of `/mcp`, closed with the stack. ``workspace`` gives the one that serves."""
+
+    def manifest() -> Manifest:
+        return workspace().manifest
+
     tokens = Tokens(fetcher(client))
     tokens.take(manifest().identity)
     identity.tokens = tokens
@@ -62,4 +72,7 @@ async def open_mcp(
     offering = Workspace(*offered, sources, name=f"roadbed-{manifest().name}")
     mcp = Mcp(offering, await load_deployment_secret(database, STATE_KEY_NAME))
     stack.push_async_callback(mcp.close)
-    return McpParts(mcp, offering, tokens)
+    key = await load_deployment_secret(database, SESSION_SIGNING)
+    oidc = Oidc(identity.people, fetcher(client), poster(client), key, lambda: tokens.address)
+    oidc.take(manifest().identity, workspace().folder)
+    return McpParts(mcp, offering, tokens, oidc, workspace().folder)

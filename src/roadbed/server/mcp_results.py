@@ -44,8 +44,8 @@ def result_of(outcome: Outcome, tool: Tool, caller: Caller, console_url: str) ->
     match outcome:
         case Ok():
             return ok_result(outcome)
-        case Refused(code, message, hint, param):
-            return failed_result(code, message, hint, param=param)
+        case Refused(code, message, hint, param, retry_after_s):
+            return failed_result(code, message, hint, param=param, retry_after_s=retry_after_s)
         case Failed(code, message, source, is_retryable, hint, retry_after_s):
             return failed_result(
                 code, message, hint, source=source, retryable=is_retryable, retry_after_s=retry_after_s

@@ -17,7 +17,7 @@ from roadbed.apps.registry import ServedApp
 from roadbed.gateway.dialects.anthropic_incoming import decode_count
 from roadbed.gateway.dialects.anthropic_server import count_body
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
-from roadbed.server.admission import Admission, require_app
+from roadbed.server.admission import Admission
 from roadbed.server.http import MESSAGES_PATH, body_of, endpoint
 from roadbed.server.services import Services
 
@@ -28,7 +28,7 @@ def message_routes(services: Services) -> list[Route]:
     async def count_tokens(request: Request, admission: Admission) -> Any:
         incoming = decode_count(await body_of(request, REQUEST_BYTES_MAX))
         found = services.registry.find(incoming.model)
-        require_app(admission.principal, incoming.model, services.teams.apps_of(admission.principal.team))
+        services.teams.require_app(admission.principal, incoming.model)
         route = found.route() if isinstance(found, ServedApp) else found
         tokens = services.gateway.estimate_tokens(route, incoming.request)
         return Response(count_body(tokens), media_type="application/json")

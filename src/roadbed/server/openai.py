@@ -16,7 +16,7 @@ from starlette.routing import Route
 from roadbed.apps.registry import UnknownModel
 from roadbed.gateway.dialects.anthropic_server import model_object, models_body
 from roadbed.knowledge.search import Hit
-from roadbed.server.admission import Admission, may_call
+from roadbed.server.admission import Admission
 from roadbed.server.http import endpoint, is_anthropic, json_of
 from roadbed.server.services import Services
 
@@ -79,7 +79,6 @@ def openai_routes(services: Services) -> list[Route]:
 
 def _models(services: Services, admission: Admission) -> list[dict[str, Any]]:
     principal = admission.principal
-    allowed = services.teams.apps_of(principal.team)
     served = services.registry.served
     rows: list[dict[str, Any]] = [
         {
@@ -92,7 +91,7 @@ def _models(services: Services, admission: Admission) -> list[dict[str, Any]]:
         for name, app in sorted(served.apps.items())
     ]
     rows += services.gateway.model_objects(STARTED_S)
-    return [row for row in rows if may_call(principal, row["id"], allowed)]
+    return [row for row in rows if services.teams.may_call(principal, row["id"])]
 
 
 def _vector_store_hit(hit: Hit) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
+from roadbed.server.access_operations import ACCESS_OPERATIONS
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.documents import TextDocument
@@ -175,7 +176,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "and how the data system behind it is reached.",
         "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
         "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
-        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, "
+        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, notes, "
         "warnings: [{message, fix}]}}]",
     ),
     Operation(
@@ -265,6 +266,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         ),
     ),
     *AUDIT_OPERATIONS,
+    *ACCESS_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",
@@ -344,7 +346,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Keys",
         "Make a key. Its value is in this answer and nowhere else.",
         "{id, name, team, roles, apps, models, ip, state, created, expires, last_used, rotated, previous_until, "
-        "budget, key}",
+        "budget, scopes, person, age_days, key}",
         request=KeyOrder,
         status=201,
     ),

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from roadbed.knowledge.parse.pool import ParserPool
+from roadbed.sources.health import SourceHealth
 from roadbed.sources.manifest import SourceConfig
 from roadbed.sources.reach import Reach
 from roadbed.tools.manifest import ToolConfig
@@ -46,6 +48,13 @@ class ReachedTools:
             *found.tools,
             *object_tools(sources, self._reach, extractor=self._extractor),
         ]
+
+    def states(self) -> list[SourceHealth]:
+        """How they are reached, with the operations that are no tools. Asks nobody."""
+        notes: dict[str, list[str]] = {}
+        for part in self.skipped:
+            notes.setdefault(part.source, []).append(f"{part.operation[:64]} is no tool: {part.reason}")
+        return [replace(state, notes=tuple(notes.get(state.name, ()))) for state in self._reach.states()]
 
     async def use(self, sources: Mapping[str, SourceConfig]) -> None:
         """Reach these sources from now on."""

@@ -10,6 +10,7 @@ from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
 from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
+from roadbed.sources.health import SourceHealth
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
 from roadbed.tools.approvals import Approvals
@@ -46,7 +47,7 @@ class ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
-        toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals)
+        toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals, teams.may_call_tool)
         served = cls(toolbox, approvals, sources, key, reached, folder, Upstreams(folder))
         served.upstreams.on_drift = served.hide_changed
         return served
@@ -66,13 +67,18 @@ class ServedTools:
         if self.manifest is not None:
             self.toolbox.take(self._built(self.manifest, read_lock(self.folder)))
 
+    def states(self) -> list[SourceHealth]:
+        """How every source that is reached over a connection is, by name. Asks nobody."""
+        found = [*self.sources.states(), *self.reached.states(), *self.upstreams.states()]
+        return sorted(found, key=lambda state: state.name)
+
     def _built(self, manifest: Manifest, lock: ToolsLock) -> list[Tool]:
         sources = manifest.sources
         others = [
             *self.reached.tools(sources, manifest.tools),
             *upstream_tools(sources, lock, self.upstreams),
         ]
-        return build_tools(sources, manifest.tools, self.sources, self.key, others)
+        return build_tools(sources, manifest.tools, self.sources, self.key, others, states=self.states)
 
     async def close(self) -> None:
         """Close the connections to other servers and end their programs."""

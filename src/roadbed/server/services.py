@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -154,7 +153,7 @@ class Services:
 
     def source_connections(self) -> list[SourceHealth]:
         """How the connections to the declared data systems are. Asks nobody."""
-        return list(self.serving.sources) if self.serving is not None else self.sources.states()
+        return list(self.serving.sources) if self.serving is not None else self.tools.states()
 
     def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
         """Tell an endpoint something by hand, in every process that serves. `UnknownEndpoint`."""
@@ -177,8 +176,9 @@ class Services:
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
-        digest = hashlib.sha256(msgspec.msgpack.encode(manifest)).hexdigest()
+        digest = hashlib.sha256(msgspec.msgpack.encode((manifest, workspace.policies))).hexdigest()
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
+        self.teams.access.take(workspace.policies)
         self.trail.take(manifest, workspace.folder)
         self.retention.take(manifest.retention)
         self.mcp.take(manifest)
@@ -212,6 +212,7 @@ class Services:
             problem=self.problem(),
             running=running,
             orders=self.orders.all(),
+            policies=self.workspace.policies,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -219,6 +220,7 @@ class Services:
         assert self.serving is not None
         manifest = deployment.manifest
         before, self.serving.deployment = self.serving.deployment, deployment
+        self.teams.access.take(deployment.policies)
         if is_first or manifest != before.manifest:
             self.trail.take(manifest, self.workspace.folder)
             self.mcp.take(manifest)
@@ -279,18 +281,15 @@ async def _build(
     serving: Serving | None = None,
 ) -> Services:
     """The rooms over a database, the same whether this process owns the deployment or serves in it."""
-    manifest, metrics, folder = workspace.manifest, Metrics(), workspace.folder
-    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
-    await asyncio.to_thread(guard.warm_up)
-    teams = Teams(guard)
-    teams.take(manifest, folder)
+    manifest, metrics = workspace.manifest, Metrics()
+    teams = await _open_guard(settings, workspace)
     identity = await stack.enter_async_context(Identity(database))
     trail, ledger = await _open_records(stack, settings, workspace, database, metrics, serving)
     client = UpstreamClient()
     stack.push_async_callback(client.close)
-    gateway = Gateway(client, guard)
+    gateway = Gateway(client, teams.guard)
     is_owner = serving is None
-    money = Money(database, metrics, gateway, client, identity, settings, folder, is_owner=is_owner)
+    money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
     measures = Measures(metrics, gateway)
@@ -298,17 +297,17 @@ async def _build(
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
     measures.watch(ledger, exporter.offer)
-    sources = Sources(folder, embedded or (_guest_of(settings) if serving is not None else None))
+    sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
-    embedder, knowledge = await _open_knowledge(
-        stack, settings, workspace, database, teams, sources, runs_jobs=is_owner
-    )
+    knows = stack, settings, workspace, database, teams, sources
+    embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
-    reached = open_reached(stack, folder, settings.state)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, folder)
-    registry, engines = _open_apps(stack, knowledge, gateway, teams, folder, tools, client)
+    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams)
+    registry = _make_registry(workspace, knowledge, gateway, teams, tools)
+    engines = Engines(registry, client)
+    stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
     services = Services(
@@ -338,32 +337,48 @@ async def _build(
         serving=serving,
     )
     offered = services.toolbox, knowledge, registry, teams, ledger
-    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.manifest)
+    services.mcp = await open_mcp(stack, database, identity, client, offered, lambda: services.workspace)
     return services
 
 
-def _open_apps(
-    stack: AsyncExitStack,
-    knowledge: Knowledge,
-    gateway: Gateway,
-    teams: Teams,
-    folder: Path,
-    tools: ServedTools,
-    client: UpstreamClient,
-) -> tuple[AppRegistry, Engines]:
-    """The apps, which search, ask models and call tools, and the local engines that they ask when no model is named."""
-    stack.push_async_callback(tools.close)
-    registry = AppRegistry(
+async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:
+    """The guard with its patterns loaded, and the teams of the manifest."""
+    manifest, folder = workspace.manifest, workspace.folder
+    guard = await asyncio.to_thread(Guard.open, settings.state / "cache", manifest.guard, manifest.teams, folder=folder)
+    await asyncio.to_thread(guard.warm_up)
+    teams = Teams(guard)
+    teams.take(manifest, folder)
+    return teams
+
+
+def _make_registry(
+    workspace: Workspace, knowledge: Knowledge, gateway: Gateway, teams: Teams, tools: ServedTools
+) -> AppRegistry:
+    """The apps and routes, none yet."""
+    return AppRegistry(
         searcher=knowledge,
         gateway=gateway,
         guard=lambda: teams.guard,
         prices=shipped_prices(),
-        folder=folder,
+        folder=workspace.folder,
         tools=lambda: tools.toolbox,
     )
-    engines = Engines(registry, client)
-    stack.push_async_callback(engines.close)
-    return registry, engines
+
+
+async def _open_tools(
+    stack: AsyncExitStack,
+    settings: Settings,
+    workspace: Workspace,
+    database: Database,
+    sources: Sources,
+    metrics: Metrics,
+    teams: Teams,
+) -> ServedTools:
+    """The toolbox, and the connections to what is no database."""
+    reached = open_reached(stack, workspace.folder, settings.state)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
+    stack.push_async_callback(tools.close)
+    return tools
 
 
 async def _open_keepers(stack: AsyncExitStack, stores: Stores, *, is_owner: bool) -> tuple[Erasures, Retention]:

@@ -50,6 +50,23 @@ def source_object(state: SourceState, connection: SourceHealth | None) -> dict[s
     }
 
 
+def tools_only_object(found: SourceHealth) -> dict[str, Any]:
+    """A source that brings no documents, in the shape of those that do; its state is ``tools``."""
+    is_away = found.pool is not None and not found.is_well
+    return {
+        **dict.fromkeys(("documents", "indexed", "failed", "pending", "held"), 0),
+        "name": found.name,
+        "type": found.type,
+        "state": "tools",
+        "rate_per_s": 0.0,
+        **dict.fromkeys(("eta_s", "listed_at", "attempted_at")),
+        "watched": False,
+        "problem": found.pool.last_failure if is_away and found.pool is not None else None,
+        "failures": [],
+        "connection": connection_object(found),
+    }
+
+
 def connection_object(found: SourceHealth) -> dict[str, Any]:
     """The connections to one data system on the wire; ``pool`` is null until it is first used."""
     pool = found.pool
@@ -70,4 +87,5 @@ def connection_object(found: SourceHealth) -> dict[str, Any]:
             "last_failure_at": pool.last_failure_at,
         },
         "warnings": [{"message": warning.message, "fix": list(warning.fix)} for warning in found.warnings],
+        "notes": list(found.notes),
     }

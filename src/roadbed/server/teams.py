@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from roadbed.guard.access import Access, NotPermitted, Resource
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
+from roadbed.kernel.principal import Principal
 from roadbed.releases.manifest import Manifest
+from roadbed.server.admission import may_call, require_app
+from roadbed.tools.types import Tool
 
 
 class Teams:
@@ -17,13 +21,18 @@ class Teams:
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
+        self.access = Access()
+        self.deployment = Resource("Deployment", "")
         self._apps: dict[str, frozenset[str] | None] = {}
+        self._resources: dict[str, Resource] = {}
 
     def take(self, manifest: Manifest, folder: Path | None = None) -> None:
         """Use a changed manifest from now on; the guard's dictionaries lie in ``folder``."""
         self._apps = {
             name: frozenset(team.apps) if team.apps is not None else None for name, team in manifest.teams.items()
         }
+        self.deployment = Resource("Deployment", manifest.name)
+        self._resources = {name: Resource("App", name, (("kind", app.kind),)) for name, app in manifest.apps.items()}
         self.guard = self.guard.with_config(manifest.guard, manifest.teams, folder=folder)
 
     def take_erased(self, erased: ErasedValues) -> None:
@@ -33,6 +42,34 @@ class Teams:
     def apps_of(self, team: str) -> frozenset[str] | None:
         """The apps and routes that a team's keys may call; None when they may call all."""
         return self._apps.get(team)
+
+    def may_call(self, principal: Principal, name: str) -> bool:
+        """Whether a caller may call an app or route: by the key, by the team, and by the workspace's policies."""
+        return may_call(principal, name, self._apps.get(principal.team)) and self._permits(principal, name)
+
+    def require_app(self, principal: Principal, name: str) -> None:
+        """Refuse a caller who may not call ``name``. Raises `AppNotAllowed`, `NotPermitted`."""
+        require_app(principal, name, self._apps.get(principal.team))
+        if not self._permits(principal, name):
+            raise NotPermitted(f"the workspace's policies do not permit the use of {name}")
+
+    def may_call_tool(self, principal: Principal, tool: Tool) -> bool:
+        """Whether the workspace's policies let a caller see and call a tool."""
+        return not self.access.is_own or self.access.allows(principal, "tool.call", tool_resource(tool))
+
+    def resource_of(self, name: str) -> Resource:
+        """An app or a route, as policies see it."""
+        return self._resources.get(name) or Resource("Route", name)
+
+    def release_of(self, app: str) -> Resource:
+        """What has a release, as policies see it: an app, or all routes together."""
+        return self._resources.get(app) or Resource("App", app, (("kind", "release"),))
+
+    def _permits(self, principal: Principal, name: str) -> bool:
+        if not self.access.is_own:
+            return True
+        resource = self.resource_of(name)
+        return self.access.allows(principal, "app.use" if resource.type == "App" else "route.use", resource)
 
     def for_index(self, text: str, label: Label) -> Guarded:
         """As `Guard.for_index`."""
@@ -45,3 +82,9 @@ class Teams:
     def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
         """As `Guard.for_embedder`."""
         return self.guard.for_embedder(text, label, is_local=is_local)
+
+
+def tool_resource(tool: Tool) -> Resource:
+    """A tool, as policies see it."""
+    attributes = (("source", tool.source), ("effect", tool.effect), ("level", int(tool.label.level)))
+    return Resource("Tool", tool.name, attributes)

@@ -202,7 +202,7 @@ def answer_of(outcome: Outcome) -> Response:
             body = {"outcome": "needs_approval", **dataclasses.asdict(outcome)}
             return Json(body, 202)
         case Refused():
-            status = _STATUS.get(outcome.code, 400)
+            status = _STATUS.get(outcome.code, 429 if outcome.retry_after_s is not None else 400)
             return _problem("refused", outcome, status, {"param": outcome.param} if outcome.param else {})
         case Failed():
             more = {"source": outcome.source, "retryable": outcome.is_retryable}
@@ -222,7 +222,7 @@ def _problem(kind: str, outcome: Refused | Failed, status: int, more: dict[str, 
         **more,
     }
     headers = {}
-    if isinstance(outcome, Failed) and outcome.retry_after_s is not None:
+    if outcome.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(outcome.retry_after_s)))
     answer = Json(body, status, headers)
     answer.headers["content-type"] = "application/problem+json"

@@ -15,7 +15,6 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
-from roadbed.server.admission import require_app
 from roadbed.server.chat_hot import RouteRecord
 from roadbed.server.services import Services
 
@@ -24,7 +23,7 @@ async def try_route(
     services: Services, name: str, prompt: str, principal: Principal
 ) -> AsyncGenerator[str | TriedRoute, None]:
     """The answer's text as it comes, then what became of it; an error is an ending too."""
-    require_app(principal, name, services.teams.apps_of(principal.team))
+    services.teams.require_app(principal, name)
     route, guard, loop = services.gateway.find(name), services.teams.guard, asyncio.get_running_loop()
     label = guard.for_index(prompt, Label()).label
     try:

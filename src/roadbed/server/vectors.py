@@ -28,7 +28,7 @@ from roadbed.kernel.errors import RoadbedError, TooLarge
 from roadbed.kernel.label import PUBLIC, Label, join_labels
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
 from roadbed.ledger.trace import Usage as LedgerUsage
-from roadbed.server.admission import Admission, require_app
+from roadbed.server.admission import Admission
 from roadbed.server.chat_hot import PASSED_OVER, RouteFacts
 from roadbed.server.http import body_of, endpoint, error_response, headers_of
 from roadbed.server.reply import dropped_value
@@ -89,7 +89,7 @@ def _begun(services: Services, admission: Admission, model: str, task: str, body
     limit is used up.
     """
     found = services.registry.find(model)
-    require_app(admission.principal, model, services.teams.apps_of(admission.principal.team))
+    services.teams.require_app(admission.principal, model)
     if isinstance(found, ServedApp):
         raise WrongTask(f"{model!r} is an app, not a model for {task}", param="model")
     entrance, ticket = services.money.entrance, None

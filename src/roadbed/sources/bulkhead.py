@@ -27,7 +27,15 @@ class Bulkhead:
 
     async def enter(self, deadline: Deadline) -> None:
         """Take a place, waiting for it until the deadline. `SourceBusy`."""
-        if self._places.locked() and self.waiting >= self._waiting_max:
+        if self._places.locked():
+            await self._wait(deadline)
+        else:
+            await self._places.acquire()  # which waits for nothing, so no clock is needed around it
+        self.in_use += 1
+        self._empty.clear()
+
+    async def _wait(self, deadline: Deadline) -> None:
+        if self.waiting >= self._waiting_max:
             raise SourceBusy(f"{self.waiting} callers wait for a connection to {self._name} already")
         self.waiting += 1
         try:
@@ -37,8 +45,6 @@ class Bulkhead:
             raise SourceBusy(f"no connection to {self._name} was free before the deadline") from None
         finally:
             self.waiting -= 1
-        self.in_use += 1
-        self._empty.clear()
 
     def leave(self) -> None:
         """Give the place to whoever waits longest."""

@@ -1,4 +1,4 @@
-"""How databases are asked for their catalogue. Pure: statements, and `Catalogue`s of their rows.
+"""How databases are asked for their catalogue: statements, and `Catalogue`s of their rows.
 
 PostgreSQL's shows what the role may SELECT, column by column; SQLite has no roles, so all of the file. The invariant:
 at most `CATALOGUE_COLUMNS_MAX` columns, the rest does not exist for tools.
@@ -6,7 +6,8 @@ at most `CATALOGUE_COLUMNS_MAX` columns, the rest does not exist for tools.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from roadbed.sources.catalogue import Catalogue
@@ -27,12 +28,11 @@ ORDER BY n.nspname, c.relname, a.attnum
 LIMIT {CATALOGUE_COLUMNS_MAX}
 """  # noqa: S608
 
-SQLITE_CATALOGUE_SQL = f"""
-SELECT m.name, p.name, p.type FROM sqlite_master m JOIN pragma_table_xinfo(m.name) p
-WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND p.hidden <> 1
-ORDER BY m.name, p.cid
-LIMIT {CATALOGUE_COLUMNS_MAX}
-"""  # noqa: S608
+SQLITE_TABLES_SQL = """
+SELECT name FROM sqlite_master
+WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name
+"""
+SQLITE_COLUMNS_SQL = "SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid"
 
 
 def postgres_catalogue(rows: Iterable[Mapping[str, Any]]) -> Catalogue:
@@ -49,9 +49,18 @@ def postgres_catalogue(rows: Iterable[Mapping[str, Any]]) -> Catalogue:
     return Catalogue("postgres", tables, comments)
 
 
-def sqlite_catalogue(rows: Iterable[Sequence[Any]]) -> Catalogue:
-    """The catalogue in the rows of `SQLITE_CATALOGUE_SQL`."""
+def sqlite_catalogue(raw: sqlite3.Connection) -> Catalogue:
+    """The catalogue of an open file. A view that SQLite cannot resolve (a circle, a lost table) does not exist."""
     tables: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        tables.setdefault(table, {})[column] = kind or "any"
+    left = CATALOGUE_COLUMNS_MAX
+    for (table,) in raw.execute(SQLITE_TABLES_SQL).fetchall():
+        try:
+            columns = raw.execute(SQLITE_COLUMNS_SQL, (table,)).fetchmany(left)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_ERROR:
+                raise
+            continue
+        left -= len(columns)
+        if columns:
+            tables[table] = {column: kind or "any" for column, kind in columns}
     return Catalogue("sqlite", tables)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.errors import CredentialsRefused, SourceUnavailable
-from roadbed.sources.pool import BREAKER, WAITING_MAX
+from roadbed.sources.pool import BREAKER, WAITING_MAX, PoolState
 
 
 class Circuit:
@@ -36,7 +37,22 @@ class Circuit:
         self._settings = settings
         self._clock = clock
         self._chance = chance
+        self._places = places
         self._last_failure = ""
+        self._last_failure_at: datetime | None = None
+
+    def state(self) -> PoolState:
+        """What is known just now; asks nobody."""
+        return PoolState(
+            size=self._places,
+            in_use=self._bulkhead.in_use,
+            idle=0,
+            waiting=self._bulkhead.waiting,
+            phase=self.breaker.phase,
+            retry_after_s=self.breaker.retry_after_s(self._clock.monotonic_s()),
+            last_failure=self._last_failure,
+            last_failure_at=self._last_failure_at,
+        )
 
     @asynccontextmanager
     async def admitted(self, deadline: Deadline) -> AsyncIterator[None]:
@@ -54,7 +70,7 @@ class Circuit:
                 result = "success"
             except SourceUnavailable as error:
                 result = "failure"
-                self._last_failure = error.message
+                self._last_failure, self._last_failure_at = error.message, datetime.now(UTC)
                 if isinstance(error, CredentialsRefused):  # repeating it locks accounts
                     for _ in range(self._settings.failures_in_a_row_max - 1):
                         self._report("failure")

@@ -218,11 +218,19 @@ class DuckdbDriver:
         """Whether the process still runs."""
         return not connection.is_spoiled and connection.process.returncode is None
 
+    def prepare_at_once(self, connection: DuckdbWorker, deadline: Deadline) -> bool:
+        """Never: that needs an answer."""
+        return False
+
     async def prepare(self, connection: DuckdbWorker, deadline: Deadline) -> None:
         """Make sure that the files are those which the worker opened. `SourceUnavailable`."""
         _, identity = await asyncio.to_thread(self._opening)
         if identity != connection.identity:
             raise SourceUnavailable(f"the files of {self._name} were changed")
+
+    def is_tidy(self, connection: DuckdbWorker) -> bool:
+        """Whether the worker may be used again: a statement that was left was ended by then."""
+        return self.is_usable(connection)
 
     async def tidy(self, connection: DuckdbWorker) -> Tidied:
         """Whether the worker may be used again."""

@@ -106,10 +106,19 @@ def unpacked_rows(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> t
     makers = [_MAKERS.get(column.type) for column in columns]
     return tuple(
         tuple(
-            value if maker is None or value is None else maker(value) for maker, value in zip(makers, row, strict=True)
+            value if maker is None or value is None else _made(maker, value)
+            for maker, value in zip(makers, row, strict=True)
         )
         for row in rows
     )
+
+
+def _made(maker: Callable[[Any], Any], value: Any) -> Any:
+    """The value in Python's type, or as DuckDB writes it where Python has none for it, such as the hour 24."""
+    try:
+        return maker(value)
+    except (ValueError, TypeError, ArithmeticError):
+        return value
 
 
 _MAKERS: dict[str, Callable[[Any], Any]] = {

@@ -233,9 +233,17 @@ class MysqlDriver:
         """Whether the connection still stands."""
         return bool(connection.raw.connected) and not connection.raw._stream_broken
 
+    def prepare_at_once(self, connection: MysqlConnection, deadline: Deadline) -> bool:
+        """Never: that needs an answer."""
+        return False
+
     async def prepare(self, connection: MysqlConnection, deadline: Deadline) -> None:
         """Start the transaction."""
         await connection.begin(deadline)
+
+    def is_tidy(self, connection: MysqlConnection) -> bool:
+        """Never: its transaction is open."""
+        return False
 
     async def tidy(self, connection: MysqlConnection) -> Tidied:
         """Reset the session; one that was interrupted is killed in the server and closed."""
@@ -304,6 +312,13 @@ class MysqlSystem:
         async with self._pool.lease(deadline) as connection:
             self._check_rights()
             return await connection.query(sql, args, bounds)
+
+    async def require_reader(self, deadline: Deadline) -> None:
+        """`SourceMayWrite` when the account may do more than read. As `query`."""
+        if self._driver.rights is None:
+            async with self._pool.lease(deadline):
+                pass
+        self._check_rights()
 
     def _check_rights(self) -> None:
         rights = self._driver.rights

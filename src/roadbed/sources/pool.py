@@ -54,8 +54,16 @@ class Driver(Protocol[C]):
         """Whether an idle connection may be handed out, as far as is known without asking."""
         ...
 
+    def prepare_at_once(self, connection: C, deadline: Deadline) -> bool:
+        """`prepare` where that asks nobody; False where it must."""
+        ...
+
     async def prepare(self, connection: C, deadline: Deadline) -> None:
         """Ready a connection for reading until the deadline."""
+        ...
+
+    def is_tidy(self, connection: C) -> bool:
+        """Whether nothing is left to `tidy`, as far as is known without asking."""
         ...
 
     async def tidy(self, connection: C) -> Tidied:
@@ -106,7 +114,8 @@ class Pool(Generic[C]):
         self._chance = chance
         self._bulkhead = Bulkhead(name, size, settings.waiting_max)
         self._breaker = breakers.CLOSED
-        self._idle: dict[int, tuple[C, asyncio.TimerHandle]] = {}
+        self._idle: dict[int, tuple[C, float]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
         self._leased: dict[int, C] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
@@ -126,7 +135,12 @@ class Pool(Generic[C]):
             raise
         finally:
             del self._leased[id(connection)]
-            await asyncio.shield(self._start(self._take_back(connection, failure), "take back"))
+            if failure is None and not self._is_closed and self._driver.is_tidy(connection):
+                self._report("success")
+                self._keep(connection)
+                self._bulkhead.leave()
+            else:
+                await asyncio.shield(self._start(self._take_back(connection, failure), "take back"))
 
     def state(self) -> PoolState:
         """What is known just now; asks nobody."""
@@ -199,13 +213,13 @@ class Pool(Generic[C]):
     async def _idle_connection(self, deadline: Deadline) -> C | None:
         """A readied connection that was idle; None when there is none that still works."""
         while self._idle:
-            connection, timer = self._idle.pop(next(reversed(self._idle)))
-            timer.cancel()
+            connection, _ = self._idle.pop(next(reversed(self._idle)))
             is_ready = False
             try:
                 if self._driver.is_usable(connection):
-                    async with asyncio.timeout(min(deadline.remaining_s(), self._settings.prepare_s)):
-                        await self._driver.prepare(connection, deadline)
+                    if not self._driver.prepare_at_once(connection, deadline):
+                        async with asyncio.timeout(min(deadline.remaining_s(), self._settings.prepare_s)):
+                            await self._driver.prepare(connection, deadline)
                     is_ready = True
                     return connection
             except (SourceUnavailable, TimeoutError):
@@ -269,14 +283,21 @@ class Pool(Generic[C]):
     async def _take_back(self, connection: C, failure: SourceUnavailable | None) -> None:
         """Make a connection ready for the next caller or close it, and tell the breaker."""
         tidied: Tidied = "spoiled"
+        is_known = False
         try:
             if failure is None:
                 async with asyncio.timeout(self._settings.return_s):
                     tidied = await self._driver.tidy(connection)
+            is_known = True
         except SourceUnavailable as error:
             failure = error
         except TimeoutError:
             failure = SourceUnavailable(f"the source {self._name} did not stop a statement")
+        finally:
+            if failure is None and not is_known:  # a driver's fault: nothing is known of the connection
+                self._report("ignored")
+                self._driver.abort(connection)
+                self._bulkhead.leave()
         try:
             if failure is not None:
                 self._failed(failure)
@@ -291,17 +312,31 @@ class Pool(Generic[C]):
             self._bulkhead.leave()
 
     def _keep(self, connection: C) -> None:
-        timer = asyncio.get_running_loop().call_later(self._settings.idle_s, self._close_idle, id(connection))
-        self._idle[id(connection)] = (connection, timer)
+        loop = asyncio.get_running_loop()
+        self._idle[id(connection)] = (connection, loop.time() + self._settings.idle_s)
+        if self._sweep is None:  # one timer for all of them: one for each costs more than the rest of keeping it
+            self._sweep = loop.call_later(self._settings.idle_s, self._close_unused)
+
+    def _close_unused(self) -> None:
+        """Close what was idle for too long, and look again when the next one will be."""
+        loop = asyncio.get_running_loop()
+        self._sweep = None
+        for key, (_, until_s) in list(self._idle.items()):
+            if until_s <= loop.time():
+                self._close_idle(key)
+        if self._idle:
+            self._sweep = loop.call_at(min(until_s for _, until_s in self._idle.values()), self._close_unused)
 
     def _close_idle(self, key: int) -> None:
-        connection, timer = self._idle.pop(key)
-        timer.cancel()
+        connection, _ = self._idle.pop(key)
         self._start(self._driver.close(connection), "close")
 
     def _drop_idle(self) -> None:
         for key in list(self._idle):
             self._close_idle(key)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
 
     # -- what the breaker learns --------------------------------------------------------------------------------------
 

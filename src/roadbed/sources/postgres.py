@@ -207,9 +207,17 @@ class PostgresDriver:
         """Whether the connection still stands."""
         return not connection.raw.is_closed()
 
+    def prepare_at_once(self, connection: ReadConnection, deadline: Deadline) -> bool:
+        """Never: that needs an answer."""
+        return False
+
     async def prepare(self, connection: ReadConnection, deadline: Deadline) -> None:
         """Start the transaction."""
         await connection.begin(deadline)
+
+    def is_tidy(self, connection: ReadConnection) -> bool:
+        """Never: its transaction is open."""
+        return False
 
     async def tidy(self, connection: ReadConnection) -> Tidied:
         """Roll back and clean; close what was interrupted, which waits until the server took the cancellation."""

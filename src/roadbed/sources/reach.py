@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from roadbed.kernel.errors import ConfigError
+from roadbed.sources.health import SourceHealth
 from roadbed.sources.http import HttpSystem
 from roadbed.sources.manifest import HttpSource, ObjectsSource, SourceConfig
 from roadbed.sources.objects import ObjectsSystem
@@ -57,6 +58,18 @@ class Reach:
         if name not in self._objects:
             self._objects[name] = (config, ObjectsSystem(name, config, self._folder))
         return self._objects[name][1]
+
+    def states(self) -> list[SourceHealth]:
+        """The health of every declared API and object store, by name. Asks nobody."""
+        found = []
+        for name, config in sorted(self._declared.items()):
+            if isinstance(config, HttpSource):
+                api = self._http.get(name)
+                found.append(SourceHealth(name, "http", api[1].circuit.state() if api else None))
+            elif isinstance(config, ObjectsSource):
+                store = self._objects.get(name)
+                found.append(SourceHealth(name, "objects", store[1].circuit.state() if store else None))
+        return found
 
     async def close(self) -> None:
         """Close every connection."""

@@ -26,6 +26,7 @@ from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.catalogue import Catalogue
 from roadbed.sources.duckdb import DuckdbSystem
 from roadbed.sources.errors import SourceMayWrite, SourceUnavailable
+from roadbed.sources.health import SourceHealth as SourceHealth
 from roadbed.sources.manifest import (
     DatabaseSource,
     DuckdbSource,
@@ -36,10 +37,10 @@ from roadbed.sources.manifest import (
 )
 from roadbed.sources.mysql import MysqlSystem
 from roadbed.sources.mysql_rights import mysql_warning
-from roadbed.sources.pool import WAITING_MAX, PoolSettings, PoolState
+from roadbed.sources.pool import WAITING_MAX, PoolSettings
 from roadbed.sources.postgres import PostgresSystem, ReadConnection
 from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, ResultBounds
-from roadbed.sources.rights import Warned, rights_warning
+from roadbed.sources.rights import rights_warning
 from roadbed.sources.rows import STATEMENT_TIMEOUT_S
 from roadbed.sources.sqlite import SqliteSystem
 from roadbed.sources.sqlite_rules import Authorizer
@@ -80,21 +81,6 @@ class EmbeddedServer(Protocol):
     async def create_database(self, name: str) -> EmbeddedDatabase:
         """The database of this name, made where it is missing."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceHealth:
-    """How one declared source with connections is. ``pool`` is None until it is first used."""
-
-    name: str
-    type: str
-    pool: PoolState | None
-    warnings: tuple[Warned, ...]
-
-    @property
-    def is_well(self) -> bool:
-        """Whether its breaker lets callers through."""
-        return self.pool is None or self.pool.phase in ("closed", "recovering")
 
 
 @dataclass(slots=True)
@@ -213,6 +199,11 @@ class Sources:
     async def require_reader(self, name: str, deadline: Deadline) -> None:
         """`SourceMayWrite` when a source's role may do more than read; those of our own server are made right."""
         config = self._declared.get(name)
+        if isinstance(config, MysqlSource):
+            system = (await self._opened(name, deadline)).system
+            assert isinstance(system, MysqlSystem)
+            await system.require_reader(deadline)
+            return
         if not isinstance(config, PostgresSource) or config.dsn.startswith(EMBEDDED):
             return
         system = (await self._opened(name, deadline)).system
@@ -274,17 +265,26 @@ class Sources:
     async def _opened(self, name: str, deadline: Deadline) -> _Open:
         """The system of a declared source, opened at its first use. `ConfigError`, `SourceUnavailable`."""
         deadline.check(f"asking {name}")
+        known = self._known(name)
+        if known is not None:
+            return known
         try:
             async with asyncio.timeout(deadline.remaining_s()):
                 return await self._open_once(name)
         except TimeoutError:
             raise SourceUnavailable(f"the source {name} was not opened before the deadline") from None
 
+    def _known(self, name: str) -> _Open | None:
+        """The system that is open for what the manifest says now."""
+        config = self._declared.get(name)
+        known = self._open.get(name)
+        return known if known is not None and config is not None and known.target == _target(config) else None
+
     async def _open_once(self, name: str) -> _Open:
         async with self._opening.setdefault(name, asyncio.Lock()):
             config = self._declared.get(name)
-            known = self._open.get(name)
-            if known is not None and config is not None and known.target == _target(config):
+            known = self._known(name)
+            if known is not None:
                 return known
             if not isinstance(config, DatabaseSource):
                 raise ConfigError(f"no source with connections is called {name}")

@@ -12,7 +12,6 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.sources.catalogue import Catalogue
-from roadbed.sources.catalogue_sql import CATALOGUE_COLUMNS_MAX, SQLITE_CATALOGUE_SQL, sqlite_catalogue
+from roadbed.sources.catalogue_sql import sqlite_catalogue
 from roadbed.sources.errors import (
     QueryRefused,
     ResultTooLarge,
@@ -34,6 +33,7 @@ from roadbed.sources.pool import Pool, PoolSettings, PoolState, Tidied
 from roadbed.sources.result import Column, ColumnType, QueryResult, ResultBounds, ResultBuilder, check_columns
 from roadbed.sources.rows import ROWS_PER_FETCH, STATEMENT_TIMEOUT_S, SourceRow, quoted, row_of
 from roadbed.sources.sqlite_rules import Authorizer
+from roadbed.sources.threads import WorkThreads
 
 STEPS_PER_LOOK = 10_000
 # SQLite waits for a lock without looking at anything else, so it waits in slices.
@@ -89,7 +89,7 @@ class SqliteConnection:
 
     def _make_ready(self) -> None:
         """Make sure that the name still means this file, and that nothing of the caller before is left."""
-        if _identity(self._path.resolve()) != self._identity:
+        if _identity(self._path) != self._identity:
             before = self.raw
             self.raw, self._identity = self._open_file()
             before.close()
@@ -104,11 +104,11 @@ class SqliteDriver:
     def __init__(self, name: str, path: Path, threads: int) -> None:
         self._name = name
         self._path = path
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"source-{name}")
+        self._threads = WorkThreads(f"source-{name}", threads)
 
     async def connect(self) -> SqliteConnection:
         """Open the file read-only. `SourceUnavailable`."""
-        opening = asyncio.get_running_loop().run_in_executor(self._executor, self._open)
+        opening = self._threads.run(self._open)
         try:
             with _translated(self._name):
                 return await asyncio.shield(opening)
@@ -141,14 +141,19 @@ class SqliteDriver:
         """Always; the first work looks at the file, which may take its time."""
         return True
 
-    async def prepare(self, connection: SqliteConnection, deadline: Deadline) -> None:
+    def prepare_at_once(self, connection: SqliteConnection, deadline: Deadline) -> bool:
         """Have the file looked at by the first work, in its thread: a look of its own would cost as much again."""
+        connection.is_ready = False
+        return True
+
+    async def prepare(self, connection: SqliteConnection, deadline: Deadline) -> None:
+        """As `prepare_at_once`."""
         connection.is_ready = False
 
     async def run(self, connection: SqliteConnection, task: Callable[[sqlite3.Connection], T], deadline: Deadline) -> T:
         """Run a task in a thread until the deadline; stop it when the caller leaves."""
         connection.allow()
-        running = asyncio.get_running_loop().run_in_executor(self._executor, connection.work, task, deadline)
+        running = self._threads.run(connection.work, task, deadline)
         connection.running = running
         try:
             with _translated(self._name):
@@ -158,6 +163,10 @@ class SqliteDriver:
             if not running.done():
                 connection.stop()
                 running.add_done_callback(_ended_unseen)
+
+    def is_tidy(self, connection: SqliteConnection) -> bool:
+        """Whether no thread is in it."""
+        return connection.running is None or connection.running.done()
 
     async def tidy(self, connection: SqliteConnection) -> Tidied:
         """Wait until the work has ended; the pool bounds how long."""
@@ -180,7 +189,7 @@ class SqliteDriver:
 
     def end_threads(self) -> None:
         """Let the threads end; one that hangs in the storage is not waited for."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._threads.end()
 
 
 class SqliteSystem:
@@ -209,8 +218,8 @@ class SqliteSystem:
 
     async def catalogue(self, deadline: Deadline) -> Catalogue:
         """The tables and views of the file with their columns."""
-        bounds = ResultBounds(rows_max=CATALOGUE_COLUMNS_MAX)
-        return sqlite_catalogue((await self.query(SQLITE_CATALOGUE_SQL, (), deadline, bounds)).rows)
+        async with self._pool.lease(deadline) as connection:
+            return await self._driver.run(connection, sqlite_catalogue, deadline)
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""

@@ -84,7 +84,8 @@ def new_password() -> str:
 
 def check_database_name(name: str) -> None:
     """`InvalidName` unless ``name`` can be a source's database, and parts of its roles' names."""
-    if not DATABASE_NAME.fullmatch(name) or name in RESERVED_NAMES:
+    is_reserved = name in RESERVED_NAMES or owner_role(name).startswith("pg_")  # which PostgreSQL keeps for itself
+    if is_reserved or not DATABASE_NAME.fullmatch(name):
         raise InvalidName(f"{name!r} cannot be the name of an embedded database")
 
 

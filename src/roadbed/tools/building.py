@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from roadbed.sources.health import SourceHealth
 from roadbed.sources.manifest import SourceConfig
 from roadbed.sources.registry import Sources
 from roadbed.tools.errors import ToolMisdeclared
@@ -21,15 +22,18 @@ def build_tools(
     connections: Sources,
     key: bytes,
     others: Iterable[Tool] = (),
+    *,
+    states: Callable[[], Sequence[SourceHealth]] | None = None,
 ) -> list[Tool]:
     """The tools of a manifest. `ToolMisdeclared`, also when two have one name. ``key`` makes tokens of values.
 
-    ``others`` were made of sources that are no databases, by those who hold their connections.
+    ``others`` were made of sources that are no databases, by those who hold their connections;
+    ``states`` are those of all of them.
     """
     made = [
         *declared_sql_tools(sources, tools, connections),
         *explore_tools(sources, connections, key),
-        *platform_tools(connections.states),
+        *platform_tools(states or connections.states),
         *others,
     ]
     by_name: dict[str, Tool] = {}

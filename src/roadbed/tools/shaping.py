@@ -56,7 +56,9 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int) -> Shaped:
         body = msgspec.json.encode(ok.data)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJson(type(error).__name__) from None
-    ok = replace(ok, label=ok.label.join(label))
+    joined = ok.label.join(label)
+    if joined != ok.label:
+        ok = replace(ok, label=joined)
     masked = 0
     if guard.scan_bytes(body):
         walk = _Walk(guard, ok.label)

@@ -51,7 +51,10 @@ class _Served:
 
 
 class ToolBox:
-    """The tools of one deployment. ``guard`` is asked for at each call, as it changes with the manifest."""
+    """The tools of one deployment. ``guard`` is asked for at each call, as it changes with the manifest.
+
+    ``permits`` says whether policies let a caller see and call a tool that its label and teams let them see.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,13 @@ class ToolBox:
         metrics: Metrics,
         key: bytes,
         approvals: Approvals | None = None,
+        permits: Callable[[Principal, Tool], bool] | None = None,
     ) -> None:
         self._guard = guard
         self._metrics = metrics
         self._cursors = Cursors(key)
         self._approvals = approvals
+        self._permits = permits
         self._served: dict[str, _Served] = {}
         self._rates: CallRates[tuple[str, str]] = CallRates()
         self._last: LastResults[CallKey] = LastResults()
@@ -97,8 +102,11 @@ class ToolBox:
         return [
             entry.tool
             for entry in self._served.values()
-            if _is_visible(entry.tool, principal) and (names is None or is_named(entry.tool, names))
+            if self._is_visible(entry.tool, principal) and (names is None or is_named(entry.tool, names))
         ]
+
+    def _is_visible(self, tool: Tool, principal: Principal) -> bool:
+        return _is_visible(tool, principal) and (self._permits is None or self._permits(principal, tool))
 
     async def call(
         self,
@@ -114,7 +122,7 @@ class ToolBox:
         """Call a tool. Raises nothing but a cancellation."""
         started_s = time.perf_counter()
         entry = self._served.get(name)
-        if entry is None or not _is_visible(entry.tool, principal):
+        if entry is None or not self._is_visible(entry.tool, principal):
             return Refused("tools.unknown", f"there is no tool {name[:64]!r}", hint=UNKNOWN_HINT)
         tool = entry.tool
         span = trace.open_span(f"tool {tool.name}", "tool") if trace is not None else None
@@ -176,7 +184,7 @@ class ToolBox:
         if tool.stale_max_s and not cursor:
             self._last.keep((tool.name, digest, principal.groups), shaped.ok, shaped.size_bytes)
         sealed = self._cursors.sealed(_cursor_of(tool, shaped, inner), tool.name, digest, principal.id)
-        return replace(shaped.ok, cursor=sealed), shaped
+        return (shaped.ok if sealed == shaped.ok.cursor else replace(shaped.ok, cursor=sealed)), shaped
 
     async def _run(self, tool: Tool, request: ToolRequest) -> Outcome | Shaped:
         """The provider's outcome, an `Ok` guarded and cut. Holds a place of the source meanwhile."""
@@ -187,7 +195,8 @@ class ToolBox:
         try:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
-            outcome = await self._provide(tool, replace(request, deadline=share))
+            within = ToolRequest(request.arguments, request.principal, share, request.cursor)
+            outcome = await self._provide(tool, within)
         finally:
             bulkhead.leave()
         if not isinstance(outcome, Ok):
@@ -286,14 +295,17 @@ UNKNOWN_HINT = "list the tools that you may call: roadbed tools list, or GET /ap
 def outcome_of(error: RoadbedError, tool: Tool) -> Refused | Failed:
     """An error as the outcome of a call: what a caller can mend is refused, all else has failed."""
     if isinstance(error, InvalidRequest | RefusedError | SourceMisdeclared):
-        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "")
+        return Refused(error.code, error.message, error.hint, getattr(error, "param", None) or "", error.retry_after_s)
     is_retryable = error.retryable and tool.effect == "read"
     return Failed(error.code, error.message, tool.source, is_retryable, error.hint, error.retry_after_s)
 
 
 def _limited(tool: Tool, wait_s: float) -> Refused:
     return Refused(
-        "limits.rate_limited", f"{tool.name} takes {tool.rate} of one caller", hint=f"ask again in {wait_s:.1f} s"
+        "limits.rate_limited",
+        f"{tool.name} takes {tool.rate} of one caller",
+        hint=f"ask again in {wait_s:.1f} s",
+        retry_after_s=wait_s,
     )
 
 

@@ -62,12 +62,16 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The call was not made, or its result is not given: the caller or the model can mend it. ``param`` names where."""
+    """The call was not made, or its result is not given: the caller or the model can mend it. ``param`` names where.
+
+    ``retry_after_s`` says when the same call may be made, where waiting is what mends it.
+    """
 
     code: str
     message: str
     hint: str = ""
     param: str = ""
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

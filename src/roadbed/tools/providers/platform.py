@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from roadbed.sources.registry import SourceHealth
+from roadbed.sources.health import SourceHealth
 from roadbed.tools.types import Ok, Outcome, Provenance, Tool, ToolRequest
 
 NAME = "platform_status"
@@ -25,9 +25,12 @@ def platform_tools(states: Callable[[], Sequence[SourceHealth]]) -> list[Tool]:
                     "source": found.name,
                     "type": found.type,
                     "is_well": found.is_well,
+                    "breaker": pool.phase if pool is not None else "closed",
+                    "asked_again_in_s": round(pool.retry_after_s, 1) if pool is not None else 0.0,
                     "last_failure": pool.last_failure if pool is not None else "",
                     "last_failure_at": failed_at.isoformat() if failed_at is not None else None,
                     "waiting": pool.waiting if pool is not None else 0,
+                    "notes": list(found.notes),
                 }
             )
         return Ok({"sources": sources}, (Provenance(SOURCE, NAME, time.time()),))

@@ -1,4 +1,4 @@
-"""Declared SQL tools of PostgreSQL and SQLite sources: the ``sql`` of the manifest with typed parameters.
+"""Declared SQL tools of databases: the ``sql`` of the manifest with typed parameters.
 
 Names and schemas need no reachable source. A reading tool runs in the source's read-only connection, behind its role or
 an authorizer; a changing one needs the source's ``write_dsn`` and an approval, and its preview is a dry run that is
@@ -14,7 +14,7 @@ from typing import Any
 
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.label import parse_label
-from roadbed.sources.manifest import PostgresSource, SourceConfig, SqliteSource
+from roadbed.sources.manifest import DatabaseSource, DuckdbSource, MysqlSource, PostgresSource, SourceConfig
 from roadbed.sources.registry import Sources
 from roadbed.sources.result import QueryResult, ResultBounds, ResultBuilder
 from roadbed.sources.sqlite_rules import reading_authorizer
@@ -35,12 +35,12 @@ def declared_sql_tools(
     made = []
     for name, config in tools.items():
         source = sources.get(config.source)
-        if isinstance(source, PostgresSource | SqliteSource):
+        if isinstance(source, DatabaseSource):
             made.append(_declared(name, config, source, connections))
     return made
 
 
-def check_declared(name: str, config: ToolConfig, source: PostgresSource | SqliteSource) -> None:
+def check_declared(name: str, config: ToolConfig, source: DatabaseSource) -> None:
     """`ToolMisdeclared` when a declared tool cannot work on its source, as far as is known without asking it."""
     if not config.sql:
         raise ToolMisdeclared(f"tools.{name} has no sql", hint=f"{config.source} is a database: write one statement")
@@ -49,17 +49,26 @@ def check_declared(name: str, config: ToolConfig, source: PostgresSource | Sqlit
             f"tools.{name} changes {config.source}, which has no write_dsn",
             hint="give the PostgreSQL source a write_dsn with a role that may do this and nothing more",
         )
-    parse_statement(name, config.sql, config.parameters, _style(source))
+    parse_statement(name, config.sql, config.parameters, style_of(source))
 
 
-def _style(source: PostgresSource | SqliteSource) -> Style:
-    return "postgres" if isinstance(source, PostgresSource) else "sqlite"
+def style_of(source: DatabaseSource) -> Style:
+    """Whose SQL a source speaks."""
+    match source:
+        case PostgresSource():
+            return "postgres"
+        case MysqlSource():
+            return "mysql"
+        case DuckdbSource():
+            return "duckdb"
+        case _:
+            return "sqlite"
 
 
-def _declared(name: str, config: ToolConfig, source: PostgresSource | SqliteSource, connections: Sources) -> Tool:
+def _declared(name: str, config: ToolConfig, source: DatabaseSource, connections: Sources) -> Tool:
     check_declared(name, config, source)
-    statement = parse_statement(name, config.sql, config.parameters, _style(source))
-    runner = _Runner(name, config, statement, _style(source), connections)
+    statement = parse_statement(name, config.sql, config.parameters, style_of(source))
+    runner = _Runner(name, config, statement, style_of(source), connections)
     visible = [frozenset(teams) for teams in (source.visible_to, config.visible_to) if teams is not None]
     changes = config.effect != "read"
     description = config.description + (f"\nReturns: {config.returns}" if config.returns else "")
@@ -96,8 +105,7 @@ class _Runner:
         source, rows_max = self.config.source, self.config.rows_max
         args = self._args(request)
         sql = paged(self.statement.text, request.cursor, self.style)
-        if self.style == "postgres":
-            await self.sources.require_reader(source, request.deadline)
+        await self.sources.require_reader(source, request.deadline)
         result = await self.sources.query(
             source,
             sql,
@@ -141,7 +149,9 @@ def paged(sql: str, cursor: str, style: Style) -> str:
     start = int(cursor or 0)
     if not start:
         return sql
-    limit = "" if style == "postgres" else "LIMIT -1 "
+    if style == "mysql":  # which forgets the order of a subquery, but not of a query in parentheses
+        return f"({sql}\n) LIMIT {2**63 - 1} OFFSET {start}"
+    limit = "LIMIT -1 " if style == "sqlite" else ""
     return f"SELECT * FROM ({sql}\n) AS page {limit}OFFSET {start}"  # noqa: S608
 
 

@@ -14,10 +14,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from roadbed.sources.errors import QueryRefused
+from roadbed.sources.mysql_text import placed
 from roadbed.tools.errors import ArgumentsInvalid, ToolMisdeclared
 from roadbed.tools.manifest import ParameterConfig
 
-Style = Literal["postgres", "sqlite"]
+Style = Literal["postgres", "sqlite", "mysql", "duckdb"]
 
 _PARTS = re.compile(
     r"""
@@ -35,15 +37,39 @@ _PARTS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_CASTS = {
-    "string": "text", "integer": "bigint", "number": "numeric", "boolean": "boolean", "date": "date",
-    "timestamp": "timestamptz", "uuid": "uuid",
+# Quotes and comments as `sources.mysql_text` reads them, which puts the values at the places.
+_MYSQL_PARTS = re.compile(
+    r"""
+      '(?:[^'\\]|\\.|'')*+'
+    | "(?:[^"\\]|\\.|"")*+"
+    | `(?:[^`]|``)*+`
+    | /\*.*?\*/
+    | --(?=[\s\x00-\x1f]|\Z)[^\n]*+
+    | \#[^\n]*+
+    | (?P<numbered>\?)
+    | (?<![\w:]):(?P<name>[A-Za-z_]\w*)
+    | (?P<end>;)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CASTS: dict[Style, dict[str, str]] = {
+    "postgres": {
+        "string": "text", "integer": "bigint", "number": "numeric", "boolean": "boolean", "date": "date",
+        "timestamp": "timestamptz", "uuid": "uuid",
+    },
+    "duckdb": {
+        "string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "date": "DATE",
+        "timestamp": "TIMESTAMPTZ", "uuid": "UUID",
+    },
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement with numbered parameters. ``names`` are those of its places in the order of the numbers."""
+    """A statement with numbered parameters. ``names`` are those of its places in the order of the numbers.
+
+    MySQL's places have no numbers: a name stands as often as it has places.
+    """
 
     text: str
     names: tuple[str, ...]
@@ -68,7 +94,7 @@ def parse_statement(tool: str, sql: str, parameters: Mapping[str, ParameterConfi
     def place(match: re.Match[str]) -> str:
         if match["end"]:
             raise ToolMisdeclared(f"tools.{tool}.sql holds more than one statement", hint="declare a tool for each")
-        if match["numbered"] and style in ("postgres", "sqlite"):
+        if match["numbered"]:
             raise ToolMisdeclared(
                 f"tools.{tool}.sql has the place {match['numbered']}", hint="write :name, and declare it"
             )
@@ -78,12 +104,19 @@ def parse_statement(tool: str, sql: str, parameters: Mapping[str, ParameterConfi
         if name not in parameters:
             known = ", ".join(parameters) or "none"
             raise ToolMisdeclared(f"tools.{tool}.sql has the place :{name}", hint=f"declared parameters: {known}")
-        if name not in names:
+        if name not in names or style == "mysql":
             names.append(name)
         number = names.index(name) + 1
-        return f"${number}::{_CASTS[parameters[name].type]}" if style == "postgres" else f"?{number}"
+        if style in _CASTS:
+            return f"${number}::{_CASTS[style][parameters[name].type]}"
+        return "?" if style == "mysql" else f"?{number}"
 
-    text = _PARTS.sub(place, body)
+    text = (_MYSQL_PARTS if style == "mysql" else _PARTS).sub(place, body)
+    if style == "mysql":
+        try:
+            placed(text, ["NULL"] * len(names))
+        except QueryRefused as error:
+            raise ToolMisdeclared(f"tools.{tool}.sql: {error.message}", hint=error.hint) from None
     unused = [name for name in parameters if name not in names]
     if unused:
         raise ToolMisdeclared(
@@ -126,7 +159,7 @@ _FORMATS = {"date": "date", "timestamp": "date-time", "uuid": "uuid"}
 def _value(name: str, given: Any, kind: str, style: Style) -> Any:
     if given is None:
         return None
-    convert = (_POSTGRES if style == "postgres" else _SQLITE)[kind]
+    convert = _VALUES[style][kind]
     try:
         return convert(given)
     except (ValueError, TypeError, ArithmeticError):
@@ -173,3 +206,16 @@ _SQLITE: dict[str, Callable[[Any], Any]] = {
     "timestamp": lambda given: _timestamp(given).isoformat(),
     "uuid": lambda given: str(uuid.UUID(str(given))),
 }
+_MYSQL: dict[str, Callable[[Any], Any]] = {
+    "string": str,
+    "integer": _integer,
+    "number": lambda given: Decimal(str(given)),
+    "boolean": int,
+    "date": _date,
+    "timestamp": lambda given: _timestamp(given).astimezone(UTC).replace(tzinfo=None),  # the session's zone is UTC
+    "uuid": lambda given: str(uuid.UUID(str(given))),
+}
+_DUCKDB: dict[str, Callable[[Any], Any]] = {**_SQLITE, "boolean": bool}
+_VALUES: dict[Style, dict[str, Callable[[Any], Any]]] = {
+    "postgres": _POSTGRES, "sqlite": _SQLITE, "mysql": _MYSQL, "duckdb": _DUCKDB,
+}  # fmt: skip

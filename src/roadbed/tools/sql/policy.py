@@ -26,13 +26,14 @@ class GatePolicy:
     """Rules of one call. ``masks``: table -> column -> kind. ``row_filters``: table -> predicate over its columns.
 
     A table is named as in the catalogue; without a schema it means that table in every schema. A masked column that the
-    catalogue does not hold cannot be read anyway.
+    catalogue does not hold cannot be read anyway. ``skip`` are rows that were given before, of the same statement.
     """
 
     masks: Mapping[str, Mapping[str, MaskKind]] = field(default_factory=dict)
     row_filters: Mapping[str, str] = field(default_factory=dict)
     rows_max: int = ROWS_MAX
     group_k: int = GROUP_ROWS_MIN
+    skip: int = 0
 
     def __post_init__(self) -> None:
         """Take the mappings as they are now: a later change of theirs is not a change of the policy."""
@@ -44,7 +45,7 @@ class GatePolicy:
     def digest(self) -> bytes:
         """Equal for equal policies."""
         masks = sorted((table, sorted(columns.items())) for table, columns in self.masks.items())
-        parts = (masks, sorted(self.row_filters.items()), self.rows_max, self.group_k)
+        parts = (masks, sorted(self.row_filters.items()), self.rows_max, self.group_k, self.skip)
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 

@@ -80,8 +80,8 @@ def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect:
     return exp.Subquery(this=select, alias=exp.TableAlias(this=same(alias)))
 
 
-def bound_rows(root: exp.Query, rows_max: int) -> None:
-    """At most one row over the bound, which shows that there are more.
+def bound_rows(root: exp.Query, rows_max: int, skip: int = 0) -> None:
+    """At most one row over the bound, which shows that there are more, after the ``skip`` rows that were given before.
 
     On the statement itself and not around it: an engine may forget the order of a subquery, and MySQL refuses two
     columns of one name in one.
@@ -92,7 +92,13 @@ def bound_rows(root: exp.Query, rows_max: int) -> None:
     if isinstance(limit, exp.Fetch) and number is None:
         wanted = min(wanted, 1)
     if isinstance(number, exp.Literal) and number.is_int:
-        wanted = min(wanted, int(number.name))
+        wanted = min(wanted, max(0, int(number.name) - skip))
+    if skip:
+        offset = root.args.get("offset")
+        before = offset.expression if offset is not None else exp.Literal.number(0)
+        if not (isinstance(before, exp.Literal) and before.is_int):
+            raise SqlRefused("the rest of a statement with this OFFSET cannot be given", hint="write it as a number")
+        root.set("offset", exp.Offset(expression=exp.Literal.number(int(before.name) + skip)))
     root.set("limit", exp.Limit(expression=exp.Literal.number(wanted)))
 
 

@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
+from roadbed.sources.health import SourceHealth
 from roadbed.sources.manifest import McpSource, SourceConfig
+from roadbed.sources.pool import PoolState
 from roadbed.tools.types import Outcome, Refused, Tool, ToolRequest
 from roadbed.tools.upstreams.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from roadbed.tools.upstreams.http_peer import HttpPeer
@@ -51,17 +54,21 @@ class _Server:
     locked: LockedSource | None = None
     breaker: breakers.Breaker = breakers.CLOSED
     last_failure: str = ""
+    last_failure_at: datetime | None = None
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamState:
-    """What is known of a server just now. ``drift`` says which tools changed since they were approved."""
-
-    name: str
-    phase: breakers.Phase
-    last_failure: str
-    drift: Drift
+def _health(name: str, server: _Server) -> SourceHealth:
+    notes = [f"{tool} was changed since it was approved; it is held back" for tool in sorted(server.drift.changed)]
+    notes += [f"{tool} is no longer offered" for tool in server.drift.missing]
+    notes += [f"{tool} is new and not approved" for tool in server.drift.added]
+    if server.locked is None:
+        notes.append(f"none of its tools is approved: roadbed tools lock --accept {name}")
+    if not server.is_known_until_s and not server.last_failure:
+        return SourceHealth(name, "mcp", None, (), tuple(notes))
+    retry_after_s = server.breaker.retry_after_s(time.monotonic())
+    pool = PoolState(0, 0, 0, 0, server.breaker.phase, retry_after_s, server.last_failure, server.last_failure_at)
+    return SourceHealth(name, "mcp", pool, (), tuple(notes))
 
 
 class Upstreams:
@@ -88,12 +95,13 @@ class Upstreams:
             if server.locked != locked:
                 server.locked, server.drift, server.is_known_until_s = locked, Drift(), 0.0
 
-    def states(self) -> list[UpstreamState]:
-        """The servers by name, as far as is known. Asks nobody."""
-        return [
-            UpstreamState(name, server.breaker.phase, server.last_failure, server.drift)
-            for name, server in sorted(self._servers.items())
-        ]
+    def states(self) -> list[SourceHealth]:
+        """The servers by name, as far as is known, with what differs from what was approved. Asks nobody."""
+        return [_health(name, server) for name, server in sorted(self._servers.items())]
+
+    def drift(self, source: str) -> Drift:
+        """What a server is known to offer otherwise than it was approved."""
+        return self._server(source).drift
 
     def is_hidden(self, source: str, tool: str) -> bool:
         """Whether a server's tool is known to differ from what was approved."""
@@ -187,7 +195,7 @@ class Upstreams:
                 raise
             raise UpstreamMisbehaved(f"{source} refused {method} (error {error.code})") from None
         except (UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved) as error:
-            result, server.last_failure = "failure", error.message
+            result, server.last_failure, server.last_failure_at = "failure", error.message, datetime.now(UTC)
             raise
         finally:
             server.breaker = breakers.record(server.breaker, result, time.monotonic(), random.random(), BREAKER)
