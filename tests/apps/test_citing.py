@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from roadbed.apps.citing import Citer, best_span, leading_markers, without_markers
+from roadbed.knowledge.search import Hit
 
 from .conftest import MakeHit
 
@@ -37,6 +38,7 @@ def test_each_quoted_span_has_its_own_number(make_hit: MakeHit) -> None:
     assert text.endswith("[2].")
     assert fresh[0].quote == "| Detached | 6,900 |"
     hit = citer.hits[0]
+    assert isinstance(hit, Hit)
     assert hit.text[fresh[0].start - hit.start : fresh[0].end - hit.start] == fresh[0].quote
 
 

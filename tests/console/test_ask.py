@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from starlette.testclient import TestClient
 
-from roadbed.apps.types import Answered, AnswerEvent, Delta
+from roadbed.apps.types import Answered, AnswerEvent, Citation, Delta, Progress, RowOrigin
 from roadbed.console.ask import in_words
 from roadbed.kernel.errors import Unavailable
 
@@ -224,3 +224,24 @@ async def test_a_reader_who_leaves_ends_the_turn(deployment: Deployment) -> None
     scope = {"type": "http", "method": "POST", "path": "/console/ask/stream", "query_string": b"", "headers": headers}
     await asyncio.wait_for(deployment.app({**scope, "scheme": "http", "server": ("testserver", 80)}, receive, send), 5)
     assert ended.is_set()
+
+
+def test_a_cited_row_shows_its_statement_and_what_is_asked_is_told(deployment: Deployment, admin: TestClient) -> None:
+    origin = RowOrigin("sales_in", "sales", "SELECT <all> FROM sales", "id 17", (("price", "410000"),), age_s=30.0)
+    row = Citation(
+        *(1, "", "", "register: sales", "", "register", "", 0, 0, "price 410000"), location="id 17", row=origin
+    )
+    deployment.ask.events = (
+        Progress("asking register …"),
+        Delta("It was sold for 410,000 [1]."),
+        Answered("It was sold for 410,000 [1].", (row,), "full"),
+    )
+    events = events_of(ask(admin, "/console/ask/stream").text)
+    assert events[0] == ("progress", {"text": "asking register …"})
+    fragment = events[-1][1]["turn"]
+    assert '<a class="cite" href="/console/tools/sales_in"' in fragment
+    assert "SELECT &lt;all&gt; FROM sales" in fragment
+    assert "tool sales_in · id 17 · from 30 s before" in fragment
+    assert "<mark>price 410000</mark>" in fragment
+    follow_up = ask(admin, history=history_of(ask(admin).text))
+    assert "SELECT &lt;all&gt; FROM sales" in follow_up.text

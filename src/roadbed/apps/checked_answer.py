@@ -7,15 +7,14 @@ leaves it that names no shown passage, and ``text`` is exactly what the deltas s
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from roadbed.apps.citing import Citer, evidence_of
+from roadbed.apps.citing import Citer, Evidence, evidence_of
 from roadbed.apps.grounding import Verdict, best_support, check_sentence
 from roadbed.apps.prompting import NOT_FOUND
 from roadbed.apps.types import AnswerEvent, Cited, Delta
 from roadbed.gateway.types import FinishReason
-from roadbed.knowledge.search import Hit
 
 ABSTENTION = "This is not in the documents that I can see."
 _NOT_FOUND = re.compile(rf"[*_`\"']*\b{NOT_FOUND.replace('_', '[ _]')}\b[*_`\"']*\.?")
@@ -29,9 +28,13 @@ _DECLINES = re.compile(
 
 @dataclass(slots=True)
 class CheckedAnswer:
-    """What has been said so far. ``unsupported`` are the spans of ``text`` that no passage bears out."""
+    """What has been said so far. ``unsupported`` are the spans of ``text`` that no passage or row bears out.
 
-    hits: Sequence[Hit]
+    ``plain`` makes words of what may not be a link.
+    """
+
+    hits: Sequence[Evidence]
+    plain: Callable[[str], str] = str
     text: str = ""
     sentences: int = 0
     supported: int = 0
@@ -46,6 +49,15 @@ class CheckedAnswer:
         self.citer = Citer(self.hits)
         self._evidence = [evidence_of(hit) for hit in self.hits]
 
+    def add_evidence(self, more: Sequence[Evidence]) -> None:
+        """More that sentences may rest on, numbered behind what there is. Before the first sentence alone."""
+        self.hits = self.citer.hits = [*self.hits, *more]
+        self._evidence += [evidence_of(hit) for hit in more]
+
+    def evidence(self) -> Sequence[str]:
+        """The texts that sentences are checked by."""
+        return self._evidence
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing was said yet."""
@@ -58,6 +70,7 @@ class CheckedAnswer:
         """
         if self.abstained or not sentence:
             return []
+        sentence = self.plain(sentence)
         bare, count = _NOT_FOUND.subn("", sentence)
         if count:
             self._is_declined = True
@@ -88,6 +101,10 @@ class CheckedAnswer:
             if _DECLINES.search(self.text) is None:
                 return self._say(ABSTENTION if self.is_empty else f" {ABSTENTION}")
         return []
+
+    def note(self, text: str) -> list[AnswerEvent]:
+        """Words of our own at the end, which claim nothing that could be checked."""
+        return self._say(f"\n\n{text}" if self.text.strip() else text) if text else []
 
     def _count(self, verdict: Verdict, text: str) -> None:
         if verdict is Verdict.EXEMPT:

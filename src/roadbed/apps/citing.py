@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from roadbed.apps.numbers import are_equal, quantities
 from roadbed.apps.passage_units import units
+from roadbed.apps.tool_rows import ToolRow
 from roadbed.apps.types import Citation
 from roadbed.knowledge.analysis import word_terms
 from roadbed.knowledge.search import Hit
@@ -26,14 +28,18 @@ _NUMBERS = re.compile(r"(\d{1,3})(?:\s*[–-]\s*(\d{1,3}))?")
 RANGE_MAX = 10
 
 
+Evidence = Hit | ToolRow
+"""What a sentence may rest on: a passage of a document, or a row of a tool's result."""
+
+
 @dataclass(slots=True)
 class Citer:
-    """Numbers the citations of one answer, one number for each quoted span.
+    """Numbers the citations of one answer, one number for each quoted span or row.
 
     ``stripped`` counts markers that named no passage.
     """
 
-    hits: Sequence[Hit]
+    hits: Sequence[Evidence]
     citations: list[Citation] = field(default_factory=list)
     stripped: int = 0
     _numbers: dict[tuple[str, int, int], int] = field(default_factory=dict)
@@ -63,6 +69,8 @@ class Citer:
     def number_of(self, place: int, sentence: str) -> tuple[int, Citation | None]:
         """The reader's number of what a passage says about a sentence, and its citation when this is its first use."""
         hit = self.hits[place]
+        if isinstance(hit, ToolRow):
+            return self._number_of_row(hit, place, sentence)
         start, end = best_span(hit.text, without_markers(sentence), hit.heading_path)
         key = (hit.chunk_id, start, end)
         number = self._numbers.get(key)
@@ -70,6 +78,16 @@ class Citer:
             return number, None
         number = self._numbers[key] = len(self._numbers) + 1
         citation = cite(hit, number, start, end)
+        self.citations.append(citation)
+        return number, citation
+
+    def _number_of_row(self, row: ToolRow, place: int, sentence: str) -> tuple[int, Citation | None]:
+        key = ("row", place, 0)
+        number = self._numbers.get(key)
+        if number is not None:
+            return number, None
+        number = self._numbers[key] = len(self._numbers) + 1
+        citation = cite_row(row, number, sentence)
         self.citations.append(citation)
         return number, citation
 
@@ -83,8 +101,10 @@ def _places(marker: str) -> list[int]:
     return places
 
 
-def evidence_of(hit: Hit) -> str:
-    """What a passage says to a reader: its title and headings belong to it."""
+def evidence_of(hit: Evidence) -> str:
+    """What a passage or a row says to a reader: titles, headings and the names of columns belong to it."""
+    if isinstance(hit, ToolRow):
+        return hit.evidence
     return "\n\n".join((hit.title, *hit.heading_path, hit.text))
 
 
@@ -138,3 +158,39 @@ def cite(hit: Hit, number: int, start: int, end: int) -> Citation:
         before=hit.text[max(0, start - CONTEXT_CHARACTERS) : start],
         after=hit.text[end : end + CONTEXT_CHARACTERS],
     )
+
+
+def cite_row(row: ToolRow, number: int, sentence: str) -> Citation:
+    """The citation of a row, with those of its cells that a sentence speaks of."""
+    wanted = set(word_terms(sentence))
+    told = tuple(cell for cell in row.cells if wanted & set(word_terms(cell[1])) or _says(sentence, cell[1]))
+    cells: list[tuple[str, str]] = []
+    used = 0
+    for name, value in told or row.cells:
+        value = value if len(value) <= QUOTE_CHARACTERS_MAX else value[:QUOTE_CHARACTERS_MAX] + " …"
+        used += len(name) + len(value)
+        if cells and used > QUOTE_CHARACTERS_MAX:
+            break
+        cells.append((name, value))
+    origin = replace(row.origin, cells=tuple(cells))
+    resource = origin.resource or row.tool
+    return Citation(
+        number=number,
+        document_id="",
+        chunk_id="",
+        title=f"{row.source}: {resource}",
+        uri="",
+        source=row.source,
+        collection="",
+        start=0,
+        end=0,
+        quote=" · ".join(f"{name} {value}" for name, value in cells),
+        location=origin.key,
+        row=origin,
+    )
+
+
+def _says(sentence: str, value: str) -> bool:
+    """Whether a sentence holds a number of a cell, however either writes it."""
+    claimed = quantities(sentence)
+    return any(are_equal(one.value, other.value) for one in claimed for other in quantities(value[:200]))

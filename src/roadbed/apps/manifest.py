@@ -13,6 +13,8 @@ from roadbed.kernel.config import DURATION_PATTERN
 
 Duration = Annotated[str, Meta(pattern=DURATION_PATTERN)]
 Slots = Annotated[int, Meta(ge=1, le=100_000)]
+ToolsEntry = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+LinkHost = Annotated[str, Meta(pattern=r"^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -30,6 +32,16 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: Annotated[str, Meta(description="file with its instructions to the model, relative to the workspace")] = ""
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     passages: Annotated[int, Meta(ge=1, le=50, description="passages shown to the model")] = 8
+    tools: Annotated[
+        list[ToolsEntry],
+        Meta(max_length=64, description="tools that its model may ask for: a source, a tool, or how names begin"),
+    ] = []
+    tool_rounds: Annotated[int, Meta(ge=1, le=16, description="most times that its model may ask for tools")] = 4
+    tool_calls_max: Annotated[int, Meta(ge=1, le=64, description="most calls of tools for one answer")] = 16
+    links: Annotated[
+        list[LinkHost],
+        Meta(max_length=64, description="hosts that links in its answers may lead to, such as `*.office.example`"),
+    ] = []
     abstain_below: Annotated[
         Share | None, Meta(description="confidence under which it says `not in these documents`")
     ] = None

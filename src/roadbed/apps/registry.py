@@ -20,6 +20,7 @@ from roadbed.apps.copilot import Copilot
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import Searcher
 from roadbed.apps.search import SearchApp
+from roadbed.apps.tool_offer import AppTools, ToolCaller
 from roadbed.apps.types import App
 from roadbed.gateway.cache import cache_rule
 from roadbed.gateway.gateway import Gateway
@@ -82,7 +83,9 @@ class AppRegistry:
         guard: Callable[[], Guard],
         prices: PriceTable,
         folder: Path,
+        tools: Callable[[], ToolCaller] | None = None,
     ) -> None:
+        self._tools = tools
         self._searcher = searcher
         self._gateway = gateway
         self._guard = guard
@@ -176,6 +179,7 @@ class AppRegistry:
                 gateway=self._gateway,
                 guard=self._guard,
                 route=find,
+                tools=AppTools(self._tools, release.document.get("tools", {})) if self._tools is not None else None,
             )
 
         def over(other: Route) -> App:

@@ -26,8 +26,28 @@ def lowest_rung(*rungs: Rung) -> Rung:
 
 
 @dataclass(frozen=True, slots=True)
+class RowOrigin:
+    """Where a cited row came from: the tool, what it asked of its source, which row, and the quoted cells.
+
+    ``as_of`` counts seconds from 1970; ``age_s`` is how old a result was that was given again.
+    """
+
+    tool: str
+    resource: str
+    statement: str
+    key: str
+    cells: tuple[tuple[str, str], ...]
+    as_of: float = 0.0
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
-    """One passage that an answer rests on. ``start`` and ``end`` are codepoint offsets into the document's text."""
+    """One passage or row that an answer rests on.
+
+    ``start`` and ``end`` are codepoint offsets into the document's text. A row of a tool's result has ``row`` and no
+    document.
+    """
 
     number: int
     document_id: str
@@ -44,6 +64,7 @@ class Citation:
     location: str = ""
     before: str = ""
     after: str = ""
+    row: RowOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +94,18 @@ class Cited:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """What is being done before the answer begins, in a short line for a person who waits. No part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The end of a turn: the whole answer and how it came about. Always the last event.
 
-    ``extra["unsupported"]`` holds the ``(start, end)`` in ``text`` of sentences that no passage bears out.
+    ``extra["unsupported"]`` holds the ``(start, end)`` in ``text`` of sentences that no passage bears out;
+    ``extra["approvals"]`` the calls that wait for a person.
     """
 
     text: str
@@ -92,7 +121,7 @@ class Answered:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-AnswerEvent = Delta | Cited | Answered
+AnswerEvent = Delta | Cited | Progress | Answered
 
 
 class App(Protocol):

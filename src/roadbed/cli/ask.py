@@ -59,8 +59,11 @@ def print_facts(facts: dict[str, Any]) -> None:
     for citation in facts.get("citations", ()):
         place = f" · {citation['location']}" if citation.get("location") else ""
         quote = " ".join(citation["quote"].split())
-        print(f"[{citation['number']}] {citation['title']}{place}  ({citation['uri']})")
+        origin = citation["uri"] or f"tool {citation.get('tool', '')}"
+        print(f"[{citation['number']}] {citation['title']}{place}  ({origin})")
         print(f"    “{quote[:200]}{'…' if len(quote) > 200 else ''}”")
+    for approval in facts.get("approvals", ()):
+        print(f"waits for a person: {approval['tool']}, approval {approval['id']}")
     missing = f"; missing: {', '.join(facts['degraded'])}" if facts.get("degraded") else ""
     print(
         f"\nrung {facts['rung']}{missing} · release {facts['release'][:12]} · trace {facts['trace']}", file=sys.stderr

@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from roadbed.apps.registry import ServedApp
-from roadbed.apps.types import Answered, Delta
+from roadbed.apps.types import Answered, Delta, Progress
 from roadbed.console.conversation import (
     QUESTION_CHARACTERS_MAX,
     PastTurn,
@@ -115,6 +115,8 @@ def ask_routes(console: Console) -> list[Route]:
                 async for step in steps:
                     if isinstance(step, str):
                         yield encode_event(msgspec.json.encode({"text": step}), b"text")
+                    elif isinstance(step, Progress):
+                        yield encode_event(msgspec.json.encode({"text": step.text}), b"progress")
                     else:
                         context = {"turn": step.view, "is_auditor": visit.is_auditor}
                         html = console.templates.render("answer.html", context)
@@ -155,8 +157,8 @@ class _Finished:
     past: tuple[PastTurn, ...]
 
 
-async def _turn(visit: Visit, asked: _Asked) -> AsyncGenerator[str | _Finished, None]:
-    """The text as it comes, then how the turn ended; an error is an ending too."""
+async def _turn(visit: Visit, asked: _Asked) -> AsyncGenerator[str | Progress | _Finished, None]:
+    """What is being done and the text as it comes, then how the turn ended; an error is an ending too."""
     started = time.perf_counter()
     turn: AskedTurn | None = None
     answered: Answered | None = None
@@ -167,6 +169,8 @@ async def _turn(visit: Visit, asked: _Asked) -> AsyncGenerator[str | _Finished, 
             async for event in events:
                 if isinstance(event, Delta):
                     yield event.text
+                elif isinstance(event, Progress):
+                    yield event
                 elif isinstance(event, Answered):
                     answered = event
     except RoadbedError as raised:

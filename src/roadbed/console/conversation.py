@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,7 @@ HISTORY_BYTES_MAX: Final = 256 * 1024
 QUESTION_CHARACTERS_MAX: Final = 4_000
 QUOTE_CHARACTERS_MAX: Final = 600
 CONTEXT_CHARACTERS_MAX: Final = 160
+STATEMENT_CHARACTERS_MAX: Final = 1_200
 
 Short = Annotated[str, Meta(max_length=1_000)]
 
@@ -34,7 +36,7 @@ class HistoryRefused(InvalidRequest):
 
 
 class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cited passage as the page shows it."""
+    """A cited passage or row as the page shows it. ``tool`` and ``statement`` are those of a row."""
 
     number: Annotated[int, Meta(ge=1, le=999)]
     document_id: Short
@@ -45,10 +47,14 @@ class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quote: Annotated[str, Meta(max_length=QUOTE_CHARACTERS_MAX + 10)]
     before: Short = ""
     after: Short = ""
+    tool: Short = ""
+    statement: Annotated[str, Meta(max_length=STATEMENT_CHARACTERS_MAX + 10)] = ""
 
     @property
     def address(self) -> str:
-        """The document at this passage; rows of a database have none, and lead to the page Analytics."""
+        """The document at this passage, the tool that gave this row, or the page Analytics."""
+        if self.tool:
+            return link("/console/tools/" + quote(self.tool, safe=""))
         if not self.document_id:
             return "/console/analytics"
         return link(f"/console/documents/{self.document_id}", start=str(self.start), end=str(self.end)) + "#passage"
@@ -68,10 +74,16 @@ _decoder = msgspec.json.Decoder(tuple[PastTurn, ...])
 def source_of(citation: Citation) -> SourceView:
     """A citation as the page shows it."""
     place = citation.location or (f"page {citation.page}" if citation.page is not None else "")
-    where = " · ".join(part for part in (citation.uri or citation.source, place) if part)
-    quote = citation.quote
-    if len(quote) > QUOTE_CHARACTERS_MAX:
-        quote = quote[:QUOTE_CHARACTERS_MAX].rsplit(" ", 1)[0] + " …"
+    row = citation.row
+    origin = citation.uri or (f"tool {row.tool}" if row is not None else citation.source)
+    age = f"from {row.age_s:.0f} s before" if row is not None and row.age_s else ""
+    where = " · ".join(part for part in (origin, place, age) if part)
+    statement = row.statement if row is not None else ""
+    if len(statement) > STATEMENT_CHARACTERS_MAX:
+        statement = statement[:STATEMENT_CHARACTERS_MAX] + " …"
+    quoted = citation.quote
+    if len(quoted) > QUOTE_CHARACTERS_MAX:
+        quoted = quoted[:QUOTE_CHARACTERS_MAX].rsplit(" ", 1)[0] + " …"
     return SourceView(
         citation.number,
         citation.document_id[:1_000],
@@ -79,9 +91,11 @@ def source_of(citation: Citation) -> SourceView:
         where[:1_000],
         citation.start,
         citation.end,
-        quote,
+        quoted,
         last_words(citation.before),
         first_words(citation.after),
+        row.tool if row is not None else "",
+        statement,
     )
 
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import rfc8785
 
+from roadbed.apps.manifest import AppConfig
 from roadbed.kernel.release import Release
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import Workspace
+from roadbed.tools.toolbox import is_named
+from roadbed.tools.types import Tool
 
 RELEASE_SCHEMA = 1
 _LIMITS = frozenset({"budget", "rate", "tokens", "input_tokens", "output_tokens", "concurrency"})
@@ -27,8 +30,13 @@ _ANSWERED_FOR = frozenset({"owner", "purpose", "risk", "runbook", "review_by"})
 ROUTES = "_routes"
 
 
-def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> dict[str, Release]:
-    """A release for each app and one for the routes. ``generations`` maps a collection to the id of its live index."""
+def compile_releases(
+    workspace: Workspace, generations: Mapping[str, str], tools: Sequence[Tool] = ()
+) -> dict[str, Release]:
+    """A release for each app and one for the routes. ``generations`` maps a collection to the id of its live index.
+
+    ``tools`` are those of the manifest, each with its `pin`.
+    """
     manifest = workspace.manifest
     releases = {ROUTES: seal(ROUTES, {"kind": "routes", **_routes(manifest, list(manifest.models))})}
     for name, app in manifest.apps.items():
@@ -39,11 +47,18 @@ def compile_releases(workspace: Workspace, generations: Mapping[str, str]) -> di
             "settings": {**_pinned(app), "model": model},
             "prompt": {"sha256": hashlib.sha256(prompt.encode()).hexdigest(), "text": prompt},
             "retrieval": {collection: generations.get(collection, "") for collection in app.knowledge},
+            **_tools(app, tools),
             "policies": {"guard": msgspec.to_builtins(manifest.guard), "traces": msgspec.to_builtins(manifest.traces)},
             **_routes(manifest, [model] if model else []),
         }
         releases[name] = seal(name, document)
     return releases
+
+
+def _tools(app: AppConfig, tools: Sequence[Tool]) -> dict[str, Any]:
+    """The tools that an app may use with the digests of their definitions; nothing for an app without any."""
+    pins = {tool.name: tool.pin for tool in tools if app.tools and is_named(tool, app.tools)}
+    return {"tools": pins} if app.tools else {}
 
 
 def _routes(manifest: Manifest, names: list[str]) -> dict[str, Any]:

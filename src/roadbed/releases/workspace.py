@@ -20,6 +20,7 @@ from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import is_reference
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.analytics_checks import check_analytics
+from roadbed.releases.app_tool_checks import check_app_tools
 from roadbed.releases.guard_section import check_guard
 from roadbed.releases.limits import check_limits
 from roadbed.releases.manifest import Manifest
@@ -147,6 +148,7 @@ def _check(folder: Path, manifest: Manifest, document: Document, prompts: dict[s
             yield from _unknown(document, app_name, known, ("teams", name, "apps", i), "app or model")
     yield from check_limits(manifest, document)
     yield from check_tools(manifest, document)
+    yield from check_app_tools(manifest, document)
     yield from check_reach(folder, manifest, document)
     yield from _check_lock(folder, manifest, document)
     yield from check_guard(folder, manifest, document)
@@ -282,7 +284,7 @@ def _check_app(
         )
     if app.kind == "analytics":
         yield from check_analytics(name, app, manifest, document)
-    elif not app.knowledge:
+    elif not app.knowledge and not app.tools:
         yield document.error(f"the app `{name}` needs `knowledge`", ("apps", name), hint="a list of collections")
     if app.model:
         path: KeyPath = ("apps", name, "model")

@@ -137,13 +137,14 @@ class CallerAnswers:
             ticket.join(turn.trace)
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
         answered: Answered | None = None
+        dropped = not_taken(incoming)
         try:
             async with asyncio.timeout(deadline.remaining_s()), aclosing(run_turn(self.ledger, served, turn)) as events:
                 async for event in events:
                     if isinstance(event, Answered):
                         answered = event
                     elif isinstance(event, Delta) and event.text:
-                        reply.events((TextDelta(event.text),))
+                        reply.events((TextDelta(event.text),), dropped)
                     if not request.is_writable:
                         await reply.drained()
         except RoadbedError as error:
@@ -157,7 +158,7 @@ class CallerAnswers:
         annotations = annotations_of(answered.text, answered.citations)
         answer = Answer(text=answered.text, usage=_usage_of(turn.trace))
         answer.finish_reason = Finished(answered.finish_reason).reason
-        reply.finished(answer, annotations, facts_of(turn, answered))
+        reply.finished(answer, annotations, facts_of(turn, answered), dropped)
 
     def _route(
         self,
@@ -256,6 +257,18 @@ def run_for(turn: RouteTurn, work: Coroutine[Any, Any, None]) -> None:
     task = turn.request.create_task(work)
     if turn.trace.ticket is not None:
         task.add_done_callback(turn.trace.ticket.task_ended)
+
+
+def not_taken(incoming: CallerRequest) -> tuple[str, ...]:
+    """What a caller asks of a model and an app does not take: it has tools and a form of its own."""
+    request = incoming.request
+    asked = (
+        ("tools", request.tools),
+        ("tool_choice", request.tool_choice),
+        ("parallel_tool_calls", request.parallel_tool_calls),
+        ("response_format", request.response_format),
+    )
+    return tuple(name for name, value in asked if value is not None and value != ())
 
 
 def headers_of(request: HotRequest, route: Route) -> dict[str, str]:

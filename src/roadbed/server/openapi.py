@@ -52,7 +52,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Ask an app or a route. With `stream: true` the answer comes as server-sent events.",
         "a chat completion; an app's `choices[0].message.annotations` holds its citations, and `roadbed` holds "
         "{rung, age_s, labels, degraded, release, trace, app, abstained, confidence, sentences, supported, "
-        "unsupported: [{start, end}], citations, analytics}",
+        "unsupported: [{start, end}], citations, analytics, approvals}",
         request=CHAT_REQUEST,
     ),
     Operation(

@@ -211,7 +211,7 @@ class Services:
         await self.engines.want(not manifest.models)
         self.workspace = workspace
         generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
-        compiled = compile_releases(workspace, generations)
+        compiled = compile_releases(workspace, generations, self.toolbox.all_tools())
         moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
@@ -327,12 +327,12 @@ async def _build(
     stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
-    registry = _make_registry(workspace, knowledge, gateway, teams)
+    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams)
+    registry = _make_registry(workspace, knowledge, gateway, teams, tools)
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)
     releases = Releases(database)
     releases.on_change(registry.take)
-    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams)
     services = Services(
         settings=settings,
         workspace=workspace,
@@ -385,7 +385,9 @@ async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:
     return teams
 
 
-def _make_registry(workspace: Workspace, knowledge: Knowledge, gateway: Gateway, teams: Teams) -> AppRegistry:
+def _make_registry(
+    workspace: Workspace, knowledge: Knowledge, gateway: Gateway, teams: Teams, tools: ServedTools
+) -> AppRegistry:
     """The apps and routes, none yet."""
     return AppRegistry(
         searcher=knowledge,
@@ -393,6 +395,7 @@ def _make_registry(workspace: Workspace, knowledge: Knowledge, gateway: Gateway,
         guard=lambda: teams.guard,
         prices=shipped_prices(),
         folder=workspace.folder,
+        tools=lambda: tools.toolbox,
     )
 
 

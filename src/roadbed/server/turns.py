@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 from roadbed.apps.registry import ServedApp
-from roadbed.apps.types import Answered, AnswerEvent, Citation, Turn
+from roadbed.apps.types import Answered, AnswerEvent, Citation, RowOrigin, Turn
 from roadbed.gateway.types import ChatRequest
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
@@ -83,11 +83,12 @@ def facts_of(turn: Turn, answered: Answered) -> dict[str, Any]:
         "unsupported": [{"start": start, "end": end} for start, end in answered.extra.get("unsupported", ())],
         "citations": [citation_object(citation) for citation in answered.citations],
         **({"analytics": answered.extra["analytics"]} if "analytics" in answered.extra else {}),
+        **({"approvals": list(answered.extra["approvals"])} if answered.extra.get("approvals") else {}),
     }
 
 
 def citation_object(citation: Citation) -> dict[str, Any]:
-    """One citation on the wire. Offsets are codepoints of the document's text."""
+    """One citation on the wire. Offsets are codepoints of the document's text. A row's has what it came from."""
     return {
         "number": citation.number,
         "document_id": citation.document_id,
@@ -102,6 +103,19 @@ def citation_object(citation: Citation) -> dict[str, Any]:
         "quote": citation.quote,
         "page": citation.page,
         "location": citation.location,
+        **(_row_object(citation.row) if citation.row is not None else {}),
+    }
+
+
+def _row_object(row: RowOrigin) -> dict[str, Any]:
+    return {
+        "tool": row.tool,
+        "resource": row.resource,
+        "statement": row.statement,
+        "row": row.key,
+        "cells": [{"name": name, "value": value} for name, value in row.cells],
+        "as_of": row.as_of,
+        "age_s": row.age_s,
     }
 
 
@@ -112,11 +126,12 @@ def annotations_of(text: str, citations: tuple[Citation, ...]) -> list[dict[str,
     for match in _MARKER.finditer(text):
         citation = by_number.get(int(match[1]))
         if citation is not None:
+            row = citation.row
             found.append(
                 {
                     "type": "file_citation",
-                    "file_id": citation.document_id,
-                    "filename": citation.title,
+                    "file_id": citation.document_id if row is None else f"{row.tool}:{row.key}",
+                    "filename": citation.title if row is None else f"{citation.title}, {row.key}",
                     "index": match.start(),
                     "start_index": match.start(),
                     "end_index": match.end(),

@@ -9,6 +9,7 @@ from roadbed.sources.manifest import SourceConfig
 from roadbed.sources.registry import Sources
 from roadbed.tools.errors import ToolMisdeclared
 from roadbed.tools.manifest import ToolConfig
+from roadbed.tools.pinning import pin_all
 from roadbed.tools.providers.explore import explore_tools
 from roadbed.tools.providers.platform import platform_tools
 from roadbed.tools.providers.sql import declared_sql_tools
@@ -43,4 +44,4 @@ def build_tools(
                 f"two tools are called {tool.name}: of {other.source} and of {tool.source}",
                 hint="rename the declared one",
             )
-    return made
+    return pin_all(made, tools, sources)

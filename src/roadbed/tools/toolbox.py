@@ -102,7 +102,7 @@ class ToolBox:
         return [
             entry.tool
             for entry in self._served.values()
-            if self._is_visible(entry.tool, principal) and (names is None or _is_named(entry.tool, names))
+            if self._is_visible(entry.tool, principal) and (names is None or is_named(entry.tool, names))
         ]
 
     def _is_visible(self, tool: Tool, principal: Principal) -> bool:
@@ -329,8 +329,9 @@ def _is_visible(tool: Tool, principal: Principal) -> bool:
     return tool.visible_to is None or principal.team in tool.visible_to
 
 
-def _is_named(tool: Tool, names: Collection[str]) -> bool:
+def is_named(tool: Tool, names: Collection[str]) -> bool:
+    """Whether some name is the tool's, its source's, or how its name begins."""
     return any(name in (tool.name, tool.source) or tool.name.startswith(name) for name in names)
 
 
-__all__ = ["NeedsApproval", "ToolBox", "outcome_of"]
+__all__ = ["NeedsApproval", "ToolBox", "is_named", "outcome_of"]

@@ -112,6 +112,8 @@ class Tool:
     ``input_schema`` is JSON Schema 2020-12 of an object. ``visible_to`` are the teams that may see and call it,
     everyone when None. ``is_trusted`` says that what it returns may be taken for the workspace's own words.
     ``counts_rows`` says that its cursor is the number of rows that came before, so that rows which are cut can follow.
+    ``is_outside`` says that others run its source: they wrote its description, and a call's arguments reach them.
+    ``pin`` is the digest of all that defines it, with the source's rules; a release names it.
     """
 
     name: str
@@ -131,3 +133,5 @@ class Tool:
     preview: Preview | None = None
     stale_max_s: float = 0.0
     counts_rows: bool = False
+    is_outside: bool = False
+    pin: str = ""

@@ -58,6 +58,8 @@ async function ask(body, question, control) {
       if (name === "text") {
         shown.state.textContent = "Answering …";
         shown.answer.append(value.text);
+      } else if (name === "progress") {
+        shown.state.textContent = value.text[0].toUpperCase() + value.text.slice(1);
       } else if (name === "done") {
         isDone = true;
         const page = new DOMParser().parseFromString(value.turn, "text/html");

@@ -138,6 +138,7 @@ def _tool(
         visible_to=frozenset.intersection(*seen) if seen else None,
         timeout_s=min(timeout_s, parse_duration_s(declared.timeout)) if declared is not None else timeout_s,
         rate=declared.rate if declared is not None else "",
+        is_outside=True,
     )
     return replace(tool, run=_Caller(tool, operation, reach).run)
 

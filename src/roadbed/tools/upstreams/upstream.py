@@ -281,4 +281,5 @@ def _tool(source: str, config: McpSource, tool: LockedTool, upstreams: Upstreams
         label=parse_label(config.labels),
         visible_to=frozenset(config.visible_to) if config.visible_to is not None else None,
         timeout_s=parse_duration_s(config.timeout),
+        is_outside=True,
     )
