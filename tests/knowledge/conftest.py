@@ -136,7 +136,7 @@ def make_bench(database: Database, tmp_path: Path, guard: Guard) -> MakeBench:
     @asynccontextmanager
     async def make(**options: Any) -> AsyncIterator[Bench]:
         (tmp_path / "docs").mkdir(exist_ok=True)
-        made = Bench(options.pop("database", database), tmp_path, guard=guard, **options)
+        made = Bench(options.pop("database", database), tmp_path, **{"guard": guard, **options})
         await made.start()
         try:
             yield made
