@@ -49,7 +49,7 @@ check: setup-dev ## style, types and structure
 	@$(BIN)/pytest -q tests/test_tidy.py -p no:cacheprovider
 
 test: setup-dev ## everything that needs no more than Python
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not services"
+	@$(BIN)/pytest -n 3 --dist loadfile -m "not services"
 
 test-services: setup-dev ## what also needs Debian packages (headless Chromium, llama.cpp)
 	@for script in tests/services/install*.sh; do bash $$script || exit 1; done

@@ -25,6 +25,9 @@ ISOLATED = "into a worker process of ours on this machine, which stores nothing"
 
 FILES = {
     "cli/ask.py": TERMINAL, "cli/audit.py": TERMINAL, "cli/import_config.py": TERMINAL, "cli/init.py": TERMINAL,
+    "cli/analytics.py": TERMINAL, "cli/cards.py": TERMINAL, "cli/controls.py": TERMINAL,
+    "controls/loopback.py": "what a control's own endpoint answers", "gateway/shared_answers.py": GUARDED,
+    "server/controls.py": "a planted value, into a file of the control's own that it takes away again",
     "cli/mcp.py": TERMINAL, "cli/output.py": TERMINAL, "cli/docs.py": OWN, "cli/models.py": OWN,
     "cli/data.py": "made-up rows and documents, by `guard.personas` and `sources.synthetic`",
     "console/markdown.py": CALLER, "guard/engine.py": FACTS, "knowledge/embedding_model.py": FACTS,
@@ -41,6 +44,11 @@ FILES = {
     "testing/flaky_endpoint.py": "a fake", "testing/scripted_model.py": "a fake",
 }  # fmt: skip
 TABLES = {
+    "apps/analytics_saved.py": "statements without secrets (`Analytics.save`), and results that passed `shape`",
+    "controls/evidence.py": FACTS, "controls/sinks.py": "a planted value, taken away again",
+    "gateway/shared_answers.py": "answers in which the guard found nothing", "server/governance.py": OWN,
+    "guard/directory.py": "people and groups as their directory sends them", "sources/catalogue_sql.py": SOURCE_ONLY,
+    "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes alone",
     "guard/deployment_secrets.py": OWN, "guard/identity.py": OWN, "guard/sessions.py": OWN,
     "knowledge/catalog.py": "names, versions and states of documents; a name is part of its stored text",
     "knowledge/connectors/uploads.py": "names and digests; the bytes pass `upload_guard`",
@@ -65,7 +73,10 @@ LOG_CALLS = {"debug", "info", "warning", "error", "exception", "critical"}
 TEXT_NAMES = re.compile(
     r"\b(prompt|text|question|body|content|arguments|rows?|query|answer|data|result|payload|headers?)\b"
 )
-LOGGED = {"releases/aliases.py: row['app']": "the app's name"}
+LOGGED = {
+    "releases/aliases.py: row['app']": "the app's name",
+    "controls/register.py: (control.id, result.outcome)": "pass, fail or invalid",
+}
 
 
 @cache

@@ -37,11 +37,7 @@ NAMES = frozenset(
 READY_S, RUN_S = 60.0, 120.0
 # Places that are no sink of text -> why. Whatever is not listed here must be killed.
 NO_SINK = {
-    "server/tries.py:try_route:for_index": "reads the label alone; the text goes on to the gateway's own masking",
-    "server/answers.py:label_of:for_index": "reads the label alone; the control of labels looks at it",
-    "server/vectors.py:_label_of:for_index": "reads the label alone",
     "server/vectors.py:_label_of:scan_bytes": "decides whether the label is read at all",
-    "apps/copilot.py:_label:for_index": "reads the label alone",
     "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` called clean; that one is mutated",
 }
 MANIFEST = """\

@@ -229,7 +229,8 @@ def test_no_described_address_answers_with_a_500(server: Server, model: ModelThr
             where, query, headers, body = request
             answer = client.request(method, where, params=query, headers=headers, content=body)
             assert answer.status_code not in (500, 501), (method, where, query, body, answer.text)
-            if answer.status_code >= 400 and answer.status_code != 405:
+            # MCP and SCIM have errors of their own, which their own tests look at.
+            if answer.status_code >= 400 and answer.status_code != 405 and not path.startswith(("/mcp", "/scim/")):
                 shown = answer.json()
                 assert "error" in shown or "code" in shown
 

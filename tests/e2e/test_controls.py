@@ -35,7 +35,7 @@ apps:
 audit: {webhook: env:ALARMS}
 """
 FILES = {"roadbed.yaml": MANIFEST, "notes/fees.md": "# Fees\n\nThe rush fee is 35 %.\n"}
-MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "knowledge/ingest.py:prepare:for_index_with_map")
+MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "tools/toolbox.py:call:guarded_words")
 
 
 @contextmanager

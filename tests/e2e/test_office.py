@@ -184,7 +184,7 @@ async def test_the_sdk_is_async_too(office: Server) -> None:
 
 
 def test_models_vector_stores_and_embeddings(sdk: openai.OpenAI) -> None:
-    assert [model.id for model in sdk.models.list()] == ["docs", "helpdesk", "search"]
+    assert [model.id for model in sdk.models.list()] == ["docs", "figures", "helpdesk", "search"]
     assert sdk.models.retrieve("helpdesk").owned_by == "roadbed"
     page = sdk.vector_stores.search("company", query="retention of reports", max_num_results=3)
     hits = list(page.data)

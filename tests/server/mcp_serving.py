@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx2
@@ -46,7 +47,7 @@ class PlainGuard:
         return frozenset()
 
     def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Any:
-        raise AssertionError("nothing was found to guard")
+        return SimpleNamespace(text=text, label=label, masked_count=0)
 
 
 @dataclass

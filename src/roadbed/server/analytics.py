@@ -14,6 +14,8 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import msgspec
+
 from roadbed.apps.analytics import AnalyticsApp
 from roadbed.apps.analytics_desk import Desk, Prepared
 from roadbed.apps.analytics_saved import Saved, SavedQuestion
@@ -21,6 +23,7 @@ from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import AppRegistry, ServedApp
 from roadbed.apps.types import Answered, AnswerEvent, App, Turn
 from roadbed.gateway.types import ChatRequest, Message
+from roadbed.guard.finding import SECRET
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest, RoadbedError
 from roadbed.kernel.principal import Principal
@@ -48,6 +51,13 @@ class SealInvalid(Forbidden):
 
     code = "apps.seal_invalid"
     hint = "send `prepared` and `seal` as they came with the answer, or ask again"
+
+
+class SecretInQuestion(InvalidRequest):
+    """The statements that were to be saved hold a secret; what is saved is read by the whole team."""
+
+    code = "apps.secret_in_question"
+    hint = "ask without it, and save that"
 
 
 class _Fixed:
@@ -115,9 +125,11 @@ class Analytics:
     async def save(
         self, app: str, name: str, prepared: Prepared, seal: str, principal: Principal, every: str = ""
     ) -> None:
-        """Save what the app answered with, for the caller's team. `SealInvalid`, `NameTaken`."""
+        """Save what the app answered with, for the caller's team. `SealInvalid`, `SecretInQuestion`."""
         served, _ = self.served(app, principal)
         self._check_seal(app, prepared, seal, principal)
+        if SECRET in self.desk.guard().scan_bytes(msgspec.json.encode((name, prepared))):
+            raise SecretInQuestion("the question holds a secret", param="prepared")
         if name in served.config.questions:
             raise InvalidRequest(f"{name} is a declared question", hint="choose another name", param="name")
         await self.saved.save(app, name, prepared, principal, every)

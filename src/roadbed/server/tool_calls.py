@@ -203,7 +203,8 @@ def answer_of(outcome: Outcome) -> Response:
             return Json(body, 202)
         case Refused():
             status = _STATUS.get(outcome.code, 429 if outcome.retry_after_s is not None else 400)
-            return _problem("refused", outcome, status, {"param": outcome.param} if outcome.param else {})
+            again = {"retryable": outcome.retry_after_s is not None}
+            return _problem("refused", outcome, status, {**again, "param": outcome.param} if outcome.param else again)
         case Failed():
             more = {"source": outcome.source, "retryable": outcome.is_retryable}
             return _problem("failed", outcome, 504 if outcome.code in _LATE else 503, more)
