@@ -35,7 +35,7 @@ apps:
 audit: {webhook: env:ALARMS}
 """
 FILES = {"roadbed.yaml": MANIFEST, "notes/fees.md": "# Fees\n\nThe rush fee is 35 %.\n"}
-MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "tools/toolbox.py:call:guarded_words")
+MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "server/chat.py:_route:scan_bytes")
 
 
 @contextmanager
