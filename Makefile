@@ -51,7 +51,7 @@ check: setup-dev ## style, types and structure
 test: setup-dev ## everything that needs no more than Python
 	@$(BIN)/pytest -n 3 --dist loadfile -m "not services"
 
-test-services: setup-dev ## what also needs Debian packages (headless Chromium, llama.cpp)
+test-services: setup-dev ## what also needs Debian packages (headless Chromium, llama.cpp, MariaDB), and what takes long
 	@for script in tests/services/install*.sh; do bash $$script || exit 1; done
 	@$(BIN)/pytest -m services
 

@@ -19,6 +19,8 @@ import pytest
 
 from .serving import ROOT, Server, eventually, serving, write_files
 
+pytestmark = pytest.mark.services  # whole servers, stopped and killed: too long for `make test`
+
 MANIFEST = """\
 name: office
 endpoints:

@@ -14,6 +14,8 @@ from roadbed.store.database import Database
 
 from .audit_log import export, open_audit, open_checkpointer, verify
 
+pytestmark = pytest.mark.services  # whole servers, stopped and killed: too long for `make test`
+
 WRITER = Path(__file__).with_name("audit_writer.py")
 WITHIN_S = 60.0
 

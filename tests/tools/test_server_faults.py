@@ -23,6 +23,8 @@ from roadbed.tools.types import Failed, Ok, Outcome
 
 from .conftest import ID, Box
 
+pytestmark = pytest.mark.services  # whole servers, stopped and killed: too long for `make test`
+
 BACK_S = 5.0
 STREET = "SELECT street FROM parcels WHERE id = :id"
 FAST = {"fsync": "off", "full_page_writes": "off"}

@@ -31,6 +31,8 @@ from roadbed.store.embedded import EmbeddedPostgres
 from . import attacks
 from .conftest import TABLES
 
+pytestmark = pytest.mark.services  # whole servers, stopped and killed: too long for `make test`
+
 PLANTED = "PLANTED-VALUE"
 STATEMENT_S = 0.25
 TEXTS_MIN = 250
