@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import roadbed.ledger.audit_verify as verifier
 
 from .serving import eventually, serving, write_files
+
+pytestmark = pytest.mark.services  # a server of its own, and long
 
 FILES = {
     "roadbed.yaml": "name: office\nsources: {notes: {type: files, path: notes}}\n"

@@ -13,6 +13,8 @@ from roadbed.guard.scim import PATCH, USER
 
 from .serving import Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 MANIFEST = """
 name: directory
 sources:

@@ -7,11 +7,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from roadbed.ledger.audit_verify import PublicKey
 
 from .serving import Server, eventually, serving, write_files
+
+pytestmark = pytest.mark.services  # a server of its own, and long
 
 SUBJECT = "Wilhelmina Quistgaard"
 MAIL = "w.quistgaard@hjem.example"

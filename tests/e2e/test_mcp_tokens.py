@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.guard.test_tokens import RSA, Issuer
 
 from .serving import eventually, serving, write_files
+
+pytestmark = pytest.mark.services  # a server of its own, and long
 
 MANIFEST = """\
 name: tokens

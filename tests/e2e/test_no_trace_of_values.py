@@ -13,10 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from roadbed.testing.scripted_model import Rule
 from roadbed.testing.scripted_reply import Prompt, Reply, failing
 
 from .serving import ModelThread, Server, eventually, serving, write_files
+
+pytestmark = pytest.mark.services  # a server of its own, and long
 
 PLACES = (
     "prompt", "streamed", "nickname", "arguments", "result", "messages", "responses", "app", "searched", "tool",

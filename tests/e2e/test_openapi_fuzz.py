@@ -28,6 +28,8 @@ from roadbed.server.operations import ANYONE
 
 from .serving import ADMIN_KEY, ModelThread, Server, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 SEED = int(os.environ.get("ROADBED_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 EXAMPLES = int(os.environ.get("ROADBED_FUZZ_EXAMPLES") or 4)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

@@ -11,6 +11,8 @@ import pytest
 
 from .serving import Server, eventually, run_cli, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 MANIFEST = """
 name: policed
 endpoints:

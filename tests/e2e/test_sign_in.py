@@ -11,6 +11,8 @@ import pytest
 from .issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from .serving import Server, eventually, launch, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 MANIFEST = """
 name: people
 sources:

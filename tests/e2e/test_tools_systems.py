@@ -17,6 +17,8 @@ import pytest
 
 from .serving import Server, eventually, launch, run_cli, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 CANCELLED_S = 1.0
 LONG_ROWS = "SELECT count(*) FROM n a, n b, n c, n d, n e WHERE a.i + b.i + c.i + d.i + e.i = -1"
 LONG_SUM = "SELECT sum(sin(a.i) * cos(b.i) + c.i) FROM n a, n b, n c"
