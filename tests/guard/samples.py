@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import html
 import random
-import re
 import urllib.parse
+from importlib import import_module
 from typing import Any
 
 from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
 
-_parser: Any = re._parser  # type: ignore[attr-defined]
+_parser: Any = import_module("re._parser")
 
 
 def matching(expression: str, dice: random.Random) -> str:

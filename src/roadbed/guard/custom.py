@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ TERM_CHARACTERS_MAX: Final = 100
 TERMS_MAX: Final = 200_000
 DICTIONARY_BYTES_MAX: Final = 20_000_000
 _WORD = re.compile(r"[A-Za-z0-9]+")
-_parser: Any = re._parser  # type: ignore[attr-defined]
+_parser: Any = import_module("re._parser")
 
 
 def refusal_of(pattern: str) -> str:
