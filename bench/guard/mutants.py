@@ -31,7 +31,7 @@ KEY = "rb-mutants-4c9d1e7a2f60b835"
 NAMES = frozenset(
     {
         "for_index", "for_index_with_map", "for_embedder", "for_model", "for_record", "for_record_of_clean", "for_log",
-        "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool",
+        "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool", "for_export",
     }
 )  # fmt: skip
 READY_S, RUN_S = 60.0, 120.0

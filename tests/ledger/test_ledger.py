@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ import asyncpg
 
 from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import Principal
-from roadbed.ledger.ledger import Ledger
+from roadbed.ledger.ledger import TURN_S, Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.rows import decode_batch, encode_batch, lines_of
@@ -161,6 +163,40 @@ async def test_a_trace_whose_facts_cannot_be_told_is_lost_alone(database: Databa
         await ledger.flush()
         assert "roadbed_ledger_lost_total 1" in ledger.metrics.render()
     assert [trace.id for trace in await reader.traces()] == [beside.id]
+
+
+class Slow:
+    """Facts that take two turns of the writer to tell."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self._seen = seen
+
+    def record(self, trace: Trace) -> None:
+        until_s = time.perf_counter() + 2 * TURN_S
+        while time.perf_counter() < until_s:
+            pass
+        self._seen.append("told")
+
+
+async def test_texts_that_take_long_to_look_at_hold_up_nobody(database: Database, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def others() -> None:
+        while True:
+            seen.append("others")
+            await asyncio.sleep(0)
+
+    async with running(database, tmp_path) as ledger:
+        for _ in range(20):
+            trace = a_trace(ledger)
+            trace.add_late(Slow(seen))
+            ledger.finish(trace)
+        waiting = asyncio.create_task(others())
+        await ledger.flush()
+        waiting.cancel()
+    told = [place for place, what in enumerate(seen) if what == "told"]
+    assert len(told) == 20
+    assert all("others" in seen[before:after] for before, after in itertools.pairwise(told))
 
 
 class BusyDatabase(AwayDatabase):

@@ -22,7 +22,7 @@ import msgspec
 
 from roadbed.guard.people import Claims, People
 from roadbed.guard.token_manifest import SECURE_OR_LOCAL, IdentityConfig, IssuerConfig, SignInConfig
-from roadbed.guard.tokens import FETCH_S, KEYS_BYTES_MAX, Fetch, TokenRefused, Tokens
+from roadbed.guard.tokens import KEYS_BYTES_MAX, Fetch, TokenRefused, Tokens, small_body
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import ConfigError, RoadbedError, Unauthorized, Unavailable
 from roadbed.kernel.secrets import resolve_secret
@@ -268,12 +268,7 @@ def poster(client: UpstreamClient) -> Post:
             b"POST", parse_url(address), tuple(headers), form, credential_class="sign-in",
             response_bytes_max=KEYS_BYTES_MAX,
         )  # fmt: skip
-        response = await client.request(request, head_s=FETCH_S, complete_s=FETCH_S)
-        async with response:
-            body = await response.read(KEYS_BYTES_MAX)
-        if response.status != 200:
-            raise ValueError(f"status {response.status}")
-        return body
+        return await small_body(client, request)
 
     return post
 

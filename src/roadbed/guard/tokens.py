@@ -336,14 +336,19 @@ def fetcher(client: UpstreamClient) -> Fetch:
             b"GET", parse_url(address), ((b"accept", b"application/json"),), credential_class="issuers",
             response_bytes_max=KEYS_BYTES_MAX,
         )  # fmt: skip
-        response = await client.request(request, head_s=FETCH_S, complete_s=FETCH_S)
-        async with response:
-            body = await response.read(KEYS_BYTES_MAX)
-        if response.status != 200:
-            raise ValueError(f"status {response.status}")
-        return body
+        return await small_body(client, request)
 
     return fetch
+
+
+async def small_body(client: UpstreamClient, request: UpstreamRequest) -> bytes:
+    """The body of an issuer's answer, at most `KEYS_BYTES_MAX` of it. `ValueError` for any status but 200."""
+    response = await client.request(request, head_s=FETCH_S, complete_s=FETCH_S)
+    async with response:
+        body = await response.read(KEYS_BYTES_MAX)
+    if response.status != 200:
+        raise ValueError(f"status {response.status}")
+    return body
 
 
 def _unverified(presented: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

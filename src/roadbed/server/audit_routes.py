@@ -105,9 +105,9 @@ async def download(services: Services, form: str, filters: dict[str, Any]) -> As
     while left > 0:
         rows, following = await reader.page(**filters, before=place, limit=min(left, PAGE_RECORDS_MAX))
         for row in rows:
-            row["resource"] = services.teams.guard.for_record(row["resource"]).text
+            row["resource"] = services.teams.guard.for_export(row["resource"]).text
             row["detail"] = {
-                name: services.teams.guard.for_record(value).text if isinstance(value, str) else value
+                name: services.teams.guard.for_export(value).text if isinstance(value, str) else value
                 for name, value in row["detail"].items()
             }
         yield b"".join(csv_line(row) if form == "csv" else msgspec.json.encode(row) + b"\n" for row in rows)

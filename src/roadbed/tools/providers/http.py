@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
-from roadbed.kernel.label import parse_label
+from roadbed.kernel.label import Label, parse_label
 from roadbed.sources.egress import EgressResponse
 from roadbed.sources.http import auth_way, base_url
 from roadbed.sources.manifest import HttpSource, SourceConfig
@@ -28,7 +28,7 @@ from roadbed.tools.openapi.answer import query_of_cursor, read_answer, refusal_m
 from roadbed.tools.openapi.document import read_document
 from roadbed.tools.openapi.operations import Operation, read_operations
 from roadbed.tools.openapi.request import build_request
-from roadbed.tools.types import Effect, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
+from roadbed.tools.types import RESULT_BYTES_MAX, Effect, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
 
 NAME_CHARACTERS_MAX = 64
 _DIGEST_CHARACTERS = 8
@@ -126,38 +126,36 @@ def _tool(
     visible_to = declared.visible_to if declared is not None else None
     seen = [frozenset(teams) for teams in (config.visible_to, visible_to) if teams is not None]
     timeout_s = parse_duration_s(config.timeout)
-    tool = Tool(
+    label = parse_label(labels, where=f"sources.{source}.labels")
+    return Tool(
         name=tool_name,
         title=operation.operation_id[:120],
         description=declared.description if declared is not None else operation.description,
         source=source,
-        run=_no_run,
+        run=_Caller(source, effect, label, operation, reach).run,
         input_schema=operation.input_schema,
         effect=effect,
-        label=parse_label(labels, where=f"sources.{source}.labels"),
+        label=label,
         visible_to=frozenset.intersection(*seen) if seen else None,
         timeout_s=min(timeout_s, parse_duration_s(declared.timeout)) if declared is not None else timeout_s,
         rate=declared.rate if declared is not None else "",
         is_outside=True,
     )
-    return replace(tool, run=_Caller(tool, operation, reach).run)
-
-
-async def _no_run(request: ToolRequest) -> Outcome:
-    raise NotImplementedError
 
 
 class _Caller:
     """Makes the calls of one tool."""
 
-    def __init__(self, tool: Tool, operation: Operation, reach: Reach) -> None:
-        self._tool = tool
+    def __init__(self, source: str, effect: Effect, label: Label, operation: Operation, reach: Reach) -> None:
+        self._source = source
+        self._effect = effect
+        self._label = label
         self._operation = operation
         self._reach = reach
 
     async def run(self, request: ToolRequest) -> Outcome:
         """One call: encoded, sent, read. As `HttpSystem.ask`, and `ArgumentRefused`, `AnswerRefused`."""
-        operation, source = self._operation, self._tool.source
+        operation, source = self._operation, self._source
         built = build_request(operation, request.arguments)
         if request.cursor:
             following = query_of_cursor(operation, request.cursor)
@@ -169,23 +167,23 @@ class _Caller:
             built.headers,
             built.body,
             request.deadline,
-            is_repeatable=self._tool.effect == "read" and operation.method in ("GET", "HEAD"),
+            is_repeatable=self._effect == "read" and operation.method in ("GET", "HEAD"),
         )
         if not 200 <= response.status < 300:
             return self._refused(response)
-        answer = read_answer(operation, response, self._tool.result_bytes_max)
+        answer = read_answer(operation, response, RESULT_BYTES_MAX)
         resource = f"{operation.method} {operation.path}"
         return Ok(
             answer.data,
             (Provenance(source, resource, time.time()),),
-            self._tool.label,
+            self._label,
             is_truncated=answer.is_cut or bool(answer.cursor),
             cursor=answer.cursor,
         )
 
     def _refused(self, response: EgressResponse) -> Refused:
         said = refusal_message(response)
-        message = f"{self._tool.source} refuses the call with status {response.status}"
+        message = f"{self._source} refuses the call with status {response.status}"
         hint = _HINTS.get(response.status, "change the arguments; the API says why")
         return Refused("tools.api_refused", f"{message}: {said}" if said else message, hint)
 
