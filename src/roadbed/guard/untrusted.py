@@ -2,7 +2,8 @@
 
 `cleaned` takes out what a reader cannot see and keeps count of it; `flags_of` names what is suspicious and stays;
 `without_unknown_links` closes the way out by pictures and links. None of it judges meaning: a text that lies in plain
-words passes, and the documentation says so. The invariant: honest text comes out as it went in, and cleaning twice changes nothing.
+words passes, and the documentation says so. The invariant: honest text comes out as it went in, and cleaning twice
+changes nothing.
 """
 
 from __future__ import annotations
