@@ -12,7 +12,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +22,7 @@ from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.embedded_roles import APPLICATION_DATABASE, APPLICATION_ROLE
 from roadbed.store.migrate import migrate
+from roadbed.wire.direct import new_loop
 
 # The same examples each time, so that a change is judged by its own faults; ROADBED_EXPLORE=1 looks for new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -35,7 +36,15 @@ TEMPLATE = "template_migrated"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 LEAVE_S = 1.0
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
 _numbers = itertools.count(1)
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """Tests run on the loop that serves; those of the wire also on the one that is used where ours cannot be."""
+    both = {"direct": new_loop, "asyncio": asyncio.new_event_loop}
+    return both if "wire" in item.path.parts else {"direct": new_loop}
 
 
 @pytest.fixture(scope="session")

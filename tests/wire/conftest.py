@@ -12,9 +12,11 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from roadbed.wire.acceptor import Acceptor
 from roadbed.wire.hot import HotTable, Limits
 from roadbed.wire.protocol import HotProtocol, hot_protocol
 from roadbed.wire.request import HotRequest
+from roadbed.wire.server import bind
 
 PATIENCE_S = 5.0
 
@@ -87,7 +89,7 @@ class Site:
         self.state = ServerState()
         self.config = uvicorn.Config(app, http=hot_protocol(table), log_config=None, access_log=False)
         self.config.load()
-        self.server: asyncio.Server | None = None
+        self.acceptor: Acceptor | None = None
         self.port = 0
         self.clients: list[RawClient] = []
 
@@ -97,8 +99,9 @@ class Site:
                 config=self.config, server_state=self.state, app_state={}
             )
 
-        self.server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
+        listener = bind("127.0.0.1", 0)
+        self.port = listener.getsockname()[1]
+        self.acceptor = Acceptor(listener, make, lambda: len(self.state.connections))
 
     @property
     def connection(self) -> HotProtocol:
@@ -113,8 +116,8 @@ class Site:
         return client
 
     async def close(self) -> None:
-        assert self.server is not None
-        self.server.close()
+        assert self.acceptor is not None
+        await self.acceptor.close(PATIENCE_S)
         for connection in list(self.state.connections):
             connection.transport.abort()
         for client in self.clients:
@@ -123,7 +126,6 @@ class Site:
             task.cancel()
         while self.state.connections or self.state.tasks:  # noqa: ASYNC110
             await asyncio.sleep(0)
-        await self.server.wait_closed()
 
 
 Receive = Callable[[], Awaitable[Any]]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadbed.wire.acceptor import AWAY, Seats, SharedAcceptor, is_our_turn
+from roadbed.wire.acceptor import AWAY, Acceptor, Seat, Seats, is_our_turn
 from roadbed.wire.server import bind
 
 from .conftest import PATIENCE_S
@@ -41,7 +41,7 @@ class Server:
 
     def __init__(self, listener: socket.socket, seats: Seats, index: int) -> None:
         self.kept: set[asyncio.BaseTransport] = set()
-        self.acceptor = SharedAcceptor(listener.dup(), lambda: Kept(self.kept), lambda: len(self.kept), seats, index)
+        self.acceptor = Acceptor(listener.dup(), lambda: Kept(self.kept), lambda: len(self.kept), Seat(seats, index))
 
 
 @pytest.fixture

@@ -35,12 +35,14 @@ def main() -> int:
         return EXIT_FAILED
     configure_logging(arguments.log_level)
     from roadbed.server.worker import serve_worker
+    from roadbed.wire.direct import new_loop
 
     async def run() -> bool:
         asyncio.get_running_loop().set_exception_handler(report_loop_failure)
         return await serve_worker(arguments.link, arguments.listener, arguments.seats)
 
-    return EXIT_OK if asyncio.run(run()) else EXIT_FAILED
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return EXIT_OK if runner.run(run()) else EXIT_FAILED
 
 
 if __name__ == "__main__":

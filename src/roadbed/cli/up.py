@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Returns when it was stopped."""
     from roadbed.server.up import up
+    from roadbed.wire.direct import new_loop
 
     async def run_up() -> None:
         asyncio.get_running_loop().set_exception_handler(report_loop_failure)
@@ -47,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         await up(settings_of(arguments), lambda line: print(line, flush=True), worker)
 
     configure_logging(arguments.log_level)
-    asyncio.run(run_up())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run_up())
     return EXIT_OK
 
 

@@ -9,7 +9,8 @@ from roadbed.console.pages import console_routes
 from roadbed.server.app import build_app, build_hot_table, contained
 from roadbed.server.console import console_services
 from roadbed.server.services import Services
-from roadbed.wire.server import Drain, HotServer, Seat, ServerTls, make_server
+from roadbed.wire.acceptor import Seat
+from roadbed.wire.server import Drain, HotServer, ServerTls, make_server
 
 DRAIN_S = 30.0
 GC_THRESHOLDS = (10_000, 20, 50)

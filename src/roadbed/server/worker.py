@@ -35,8 +35,8 @@ from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, Serving, open_serving_services
 from roadbed.server.settings import Settings
 from roadbed.sources.registry import SourceHealth
-from roadbed.wire.acceptor import Seats
-from roadbed.wire.server import HotServer, Seat
+from roadbed.wire.acceptor import Seat, Seats
+from roadbed.wire.server import HotServer
 
 log = logging.getLogger("roadbed.server")
 

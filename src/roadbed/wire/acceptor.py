@@ -1,9 +1,9 @@
-"""Accepting connections from one listening socket that several processes share, so that each gets its part.
+"""Accepting connections from a listening socket, which several processes may share, so that each gets its part.
 
-Every process that waits on the socket is woken by a connection, and asyncio takes as many as wait in one go: whoever
-wakes first would take a whole burst. Here a process takes one connection at a time, and leaves it to those who have
-fewer for `PATIENCE_S`. How many each has stands in a page of memory that all of them map (`Seats`). No connection is
-bound to a process before it is accepted, so one that dies loses only what it had taken.
+Every process that waits on a shared socket is woken by a connection, and whoever wakes first would take a whole burst.
+So a process that has a `Seat` takes one connection at a time, and leaves it to those who have fewer for `PATIENCE_S`;
+one that is alone takes up to `BURST_MAX`. How many each has stands in a page of memory that all of them map
+(`Seats`). No connection is bound to a process before it is accepted, so one that dies loses only what it had taken.
 The invariant: a connection that waits is taken by somebody within about `PATIENCE_S`, whatever the others do.
 """
 
@@ -18,9 +18,13 @@ import socket
 import ssl
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from roadbed.wire.direct import DirectLoop, DirectTransport
 
 SEATS_MAX = 256
 PATIENCE_S = 0.002
+BURST_MAX = 64
 EXHAUSTED_PAUSE_S = 1.0
 AWAY = -1
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -71,16 +75,23 @@ class Seats:
         os.close(self.descriptor)
 
 
-class SharedAcceptor:
-    """Accepts from a shared socket for one process, whose place in ``seats`` is ``index``."""
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One process's place among those that share a listening socket."""
+
+    seats: Seats
+    index: int
+
+
+class Acceptor:
+    """Accepts from a socket for one process."""
 
     def __init__(
         self,
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         count: Callable[[], int],
-        seats: Seats,
-        index: int,
+        seat: Seat | None = None,
         *,
         tls: ssl.SSLContext | None = None,
         tls_handshake_s: float | None = None,
@@ -89,8 +100,7 @@ class SharedAcceptor:
         self._listener = listener
         self._make_protocol = make_protocol
         self._count = count
-        self._seats = seats
-        self._index = index
+        self._seat = seat
         self._tls = tls
         self._tls_handshake_s = tls_handshake_s if tls is not None else None
         self._opening: set[asyncio.Task[None]] = set()
@@ -102,15 +112,16 @@ class SharedAcceptor:
 
     def publish(self) -> None:
         """Say how many connections this process has; call it now and then, for connections end without a word."""
-        if not self._is_closed:
-            self._seats.set(self._index, self._count() + len(self._opening))
+        if self._seat is not None and not self._is_closed:
+            self._seat.seats.set(self._seat.index, self._count() + len(self._opening))
 
     async def close(self, wait_s: float) -> None:
         """Accept no more here; other processes go on. What is being opened gets ``wait_s`` to become a connection."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._seats.set(self._index, AWAY)
+        if self._seat is not None:
+            self._seat.seats.set(self._seat.index, AWAY)
         if self._pause is not None:
             self._pause.cancel()
         self._loop.remove_reader(self._listener)
@@ -119,8 +130,14 @@ class SharedAcceptor:
             await asyncio.wait(self._opening, timeout=wait_s)
 
     def _on_readable(self) -> None:
+        seat = self._seat
+        if seat is None:
+            for _ in range(BURST_MAX):
+                if not self._accept():
+                    return
+            return
         self.publish()
-        if is_our_turn(self._count() + len(self._opening), self._seats.counts()):
+        if is_our_turn(self._count() + len(self._opening), seat.seats.counts()):
             self._accept()
         else:
             self._wait(PATIENCE_S)
@@ -135,22 +152,27 @@ class SharedAcceptor:
         self._loop.add_reader(self._listener, self._on_readable)
         self._accept()
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take one connection; false where there is none to be had."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError as error:
             if error.errno not in _EXHAUSTED:
                 raise
             log.error("connections wait: %s", error.strerror)
             self._wait(EXHAUSTED_PAUSE_S)
-            return
+            return False
         connection.setblocking(False)
-        task = self._loop.create_task(self._open(connection))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        if self._tls is None and isinstance(self._loop, DirectLoop):
+            DirectTransport(self._loop, connection, self._make_protocol())
+        else:
+            task = self._loop.create_task(self._open(connection))
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
         self.publish()
+        return True
 
     async def _open(self, connection: socket.socket) -> None:
         try:

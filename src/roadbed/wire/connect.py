@@ -8,10 +8,12 @@ request of the caller's.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 
 from roadbed.wire import errors
 from roadbed.wire.address import Origin
+from roadbed.wire.direct import DirectLoop, DirectTransport
 from roadbed.wire.proxy import Proxy
 from roadbed.wire.resolver import Resolver
 
@@ -41,9 +43,14 @@ class Connector:
         self, origin: Origin, proxy: Proxy | None, context: ssl.SSLContext | None, protocol: asyncio.Protocol
     ) -> None:
         if proxy is None:
-            transport = await self._dial(origin.host, origin.port, origin.authority)
+            connection = await self._dial(origin.host, origin.port, origin.authority)
         else:
-            transport = await self._dial(proxy.host, proxy.port, f"the proxy {proxy.host}:{proxy.port}")
+            connection = await self._dial(proxy.host, proxy.port, f"the proxy {proxy.host}:{proxy.port}")
+        loop = asyncio.get_running_loop()
+        if context is None and isinstance(loop, DirectLoop):
+            DirectTransport(loop, connection, protocol)
+            return
+        transport, _ = await loop.create_connection(_Dialed, sock=connection)
         is_ready = False
         try:
             if context is not None and proxy is not None:
@@ -59,7 +66,7 @@ class Connector:
         if context is None:
             transport.resume_reading()
 
-    async def _dial(self, host: str, port: int, name: str) -> asyncio.Transport:
+    async def _dial(self, host: str, port: int, name: str) -> socket.socket:
         addresses = (await self._resolver.resolve(host, port))[:ADDRESSES_MAX]
         try:
             return await _race(addresses, port)
@@ -79,16 +86,16 @@ class _Dialed(asyncio.Protocol):
         transport.pause_reading()
 
 
-async def _race(addresses: list[str], port: int) -> asyncio.Transport:
+async def _race(addresses: list[str], port: int) -> socket.socket:
     """The first of ``addresses`` to connect. Raises the last attempt's ``OSError``."""
     loop = asyncio.get_running_loop()
-    pending: set[asyncio.Task[tuple[asyncio.Transport, _Dialed]]] = set()
+    pending: set[asyncio.Task[socket.socket]] = set()
     waiting = list(addresses)
     failure: OSError = OSError("no address")
     try:
         while waiting or pending:
             if waiting:
-                pending.add(loop.create_task(loop.create_connection(_Dialed, waiting.pop(0), port)))
+                pending.add(loop.create_task(_connect(loop, waiting.pop(0), port)))
             done, pending = await asyncio.wait(
                 pending, timeout=ATTEMPT_SPACING_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -97,7 +104,7 @@ async def _race(addresses: list[str], port: int) -> asyncio.Transport:
                 if error is None:
                     done.discard(task)
                     pending |= done
-                    return task.result()[0]
+                    return task.result()
                 if not isinstance(error, OSError):
                     raise error
                 failure = error
@@ -107,12 +114,23 @@ async def _race(addresses: list[str], port: int) -> asyncio.Transport:
             _let_go(task)
 
 
-def _let_go(task: asyncio.Task[tuple[asyncio.Transport, _Dialed]]) -> None:
+async def _connect(loop: asyncio.AbstractEventLoop, address: str, port: int) -> socket.socket:
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await loop.sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _let_go(task: asyncio.Task[socket.socket]) -> None:
     """Cancel an attempt that lost the race, and close its connection if it has one."""
 
-    def close(finished: asyncio.Task[tuple[asyncio.Transport, _Dialed]]) -> None:
+    def close(finished: asyncio.Task[socket.socket]) -> None:
         if not finished.cancelled() and finished.exception() is None:
-            finished.result()[0].abort()
+            finished.result().close()
 
     task.cancel()
     task.add_done_callback(close)

@@ -26,7 +26,7 @@ from typing import Any
 import uvicorn
 
 from roadbed.kernel.errors import RoadbedError
-from roadbed.wire.acceptor import Seats, SharedAcceptor
+from roadbed.wire.acceptor import Acceptor, Seat
 from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
 from roadbed.wire.hot import HotTable
 from roadbed.wire.protocol import HotProtocol, hot_protocol
@@ -82,14 +82,6 @@ class ServerTls:
         return context
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One process's place among those that share a listening socket."""
-
-    seats: Seats
-    index: int
-
-
 def bind(host: str, port: int) -> socket.socket:
     """A socket bound to ``host:port`` (port 0: a free one) that processes may share. Raises ``PortInUse`` or
     ``BindFailed``.
@@ -129,7 +121,7 @@ class HotServer(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._seat = seat
-        self._acceptor: SharedAcceptor | None = None
+        self._acceptor: Acceptor | None = None
         self._listener = listener
         self._tls = tls
         self._tls_context = tls.make_context() if tls is not None else None
@@ -158,26 +150,15 @@ class HotServer(uvicorn.Server):
                 config=config, server_state=self.server_state, app_state=self.lifespan.state
             )
 
-        if self._seat is not None:
-            self._acceptor = SharedAcceptor(
-                self._listener,
-                make_protocol,
-                lambda: len(self.server_state.connections),
-                self._seat.seats,
-                self._seat.index,
-                tls=self._tls_context,
-                tls_handshake_s=TLS_HANDSHAKE_S,
-            )
-            self.servers = []
-        else:
-            server = await asyncio.get_running_loop().create_server(
-                make_protocol,
-                sock=self._listener,
-                ssl=self._tls_context,
-                ssl_handshake_timeout=TLS_HANDSHAKE_S if self._tls_context is not None else None,
-                backlog=BACKLOG,
-            )
-            self.servers = [server]
+        self._acceptor = Acceptor(
+            self._listener,
+            make_protocol,
+            lambda: len(self.server_state.connections),
+            self._seat,
+            tls=self._tls_context,
+            tls_handshake_s=TLS_HANDSHAKE_S,
+        )
+        self.servers = []
         self.started = True
         self.ready.set()
 
@@ -200,8 +181,6 @@ class HotServer(uvicorn.Server):
         if drain.on_begin is not None:
             drain.on_begin()
         await self._wait(drain.lead_s, lambda: False)
-        for server in self.servers:
-            server.close()
         if self._acceptor is not None:
             await self._acceptor.close(TLS_HANDSHAKE_S)
         for connection in list(state.connections):

@@ -1,0 +1,389 @@
+"""An event loop that calls the connections it reads from by itself, and plain TCP transports for it.
+
+asyncio makes a handle of every event, queues it and runs it in the next step: about 130 of the 200 bytecodes that it
+spends on a read. Here the selector, which asyncio lets its caller choose, calls our transports while it looks for
+events, and returns only those of others. Where the selector is another one (macOS, tests with their own loops, TLS)
+asyncio's own transports are used.
+The invariant: a transport is called once at most for each time that the kernel says it is ready, and never after its
+socket was closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import select
+import selectors
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+READ_BYTES_MAX = 64 * 1024
+HIGH_WATER_BYTES = 64 * 1024
+LOW_WATER_BYTES = 16 * 1024
+EVENTS_MAX = 1024
+
+OnReady = Callable[[int], None]
+
+
+class DirectSelector(selectors.BaseSelector):
+    """epoll for asyncio's loop, with a second table of descriptors whose callbacks it runs in place."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._keys: dict[int, selectors.SelectorKey] = {}
+        self._direct: dict[int, OnReady] = {}
+
+    # Ours.
+
+    def watch(self, descriptor: int, on_ready: OnReady) -> None:
+        """Call ``on_ready`` with epoll's event mask while ``descriptor`` is readable. It must not raise."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+        self._direct[descriptor] = on_ready
+
+    def change(self, descriptor: int, events: int, on_ready: OnReady) -> None:
+        """Wait for other events (0: none but errors) of a watched descriptor."""
+        self._epoll.modify(descriptor, events)
+        self._direct[descriptor] = on_ready
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a descriptor, before it is closed."""
+        if self._direct.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    # asyncio's.
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Wait for ``events`` of a file object. Raises ``KeyError`` when it is registered already."""
+        key = selectors.SelectorKey(fileobj, _descriptor(fileobj), events, data)
+        if key.fd in self._keys or key.fd in self._direct:
+            raise KeyError(f"{fileobj!r} (descriptor {key.fd}) is already registered")
+        self._epoll.register(key.fd, _mask(events))
+        self._keys[key.fd] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Forget a file object. Raises ``KeyError`` when it is not registered."""
+        key = self._keys.pop(_descriptor(fileobj))
+        with contextlib.suppress(OSError):  # it was closed before: epoll forgot it by itself
+            self._epoll.unregister(key.fd)
+        return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Wait for other events of a registered file object."""
+        before = self._keys[_descriptor(fileobj)]
+        if events != before.events:
+            self._epoll.modify(before.fd, _mask(events))
+        key = self._keys[before.fd] = before._replace(events=events, data=data)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait, call those who are watched, and return the ready keys of others."""
+        if timeout is None:
+            wait_s = -1.0
+        elif timeout <= 0:
+            wait_s = 0.0
+        else:
+            wait_s = math.ceil(timeout * 1e3) * 1e-3  # epoll counts milliseconds and would round down to a busy loop
+        ready: list[tuple[selectors.SelectorKey, int]] = []
+        direct = self._direct
+        for descriptor, event in self._epoll.poll(wait_s, EVENTS_MAX):
+            on_ready = direct.get(descriptor)
+            if on_ready is not None:
+                on_ready(event)
+                continue
+            key = self._keys.get(descriptor)
+            if key is not None:
+                events = (selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0) | (
+                    selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
+                )
+                ready.append((key, events & key.events))
+        return ready
+
+    def close(self) -> None:
+        """Let go of epoll."""
+        self._epoll.close()
+        self._keys.clear()
+        self._direct.clear()
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        """The key of a registered file object. Raises ``KeyError``."""
+        return self._keys[_descriptor(fileobj)]
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        """The registered keys by descriptor."""
+        return self._keys
+
+
+def _descriptor(fileobj: Any) -> int:
+    descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+    if descriptor < 0:
+        raise ValueError(f"invalid file descriptor: {descriptor}")
+    return int(descriptor)
+
+
+def _mask(events: int) -> int:
+    return (select.EPOLLIN if events & selectors.EVENT_READ else 0) | (
+        select.EPOLLOUT if events & selectors.EVENT_WRITE else 0
+    )
+
+
+class DirectLoop(asyncio.SelectorEventLoop):
+    """asyncio's loop on a `DirectSelector`."""
+
+    def __init__(self) -> None:
+        self.selector = DirectSelector()
+        super().__init__(self.selector)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """The loop to serve with: a `DirectLoop` where there is epoll."""
+    return DirectLoop() if hasattr(select, "epoll") else asyncio.new_event_loop()
+
+
+class DirectTransport(asyncio.Transport):
+    """A connected TCP socket on a `DirectLoop`. It behaves as asyncio's own socket transport does."""
+
+    def __init__(self, loop: DirectLoop, connection: socket.socket, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop = loop
+        self._selector = loop.selector
+        self._socket = connection
+        self._descriptor = connection.fileno()
+        self._receive = connection.recv
+        self._send = connection.send
+        self._buffer = bytearray()
+        self._high, self._low = HIGH_WATER_BYTES, LOW_WATER_BYTES
+        self._is_direct = True
+        self._is_closing = self._is_lost = self._is_paused = self._is_eof = self._is_held_back = False
+        self._names: dict[str, Any] = {"socket": connection}
+        for name, ask in (("sockname", connection.getsockname), ("peername", connection.getpeername)):
+            try:
+                self._names[name] = ask()
+            except OSError:
+                self._names[name] = None
+        self.set_protocol(protocol)
+        self._selector.watch(self._descriptor, self._read)
+        protocol.connection_made(self)
+
+    # Reading.
+
+    def _read(self, event: int) -> None:
+        try:
+            data = self._receive(READ_BYTES_MAX)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        try:
+            if data:
+                self._data_received(data)
+            else:
+                self._end_of_input()
+        except Exception as error:
+            self._fail(error)
+
+    def _ready(self, event: int) -> None:
+        """What the selector calls while there is something to write, or nothing to read."""
+        if event & (select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP) and self._buffer:
+            self._flush()
+        if event & ~select.EPOLLOUT and not self._is_lost:
+            if not self._is_paused and not self._is_closing:
+                self._read(event)
+            elif event & (select.EPOLLERR | select.EPOLLHUP):
+                number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                self._lose(OSError(number, "the connection failed") if number else None)
+
+    def _end_of_input(self) -> None:
+        if self._protocol.eof_received():
+            self._is_paused = True
+            self._watch()
+        else:
+            self.close()
+
+    def is_reading(self) -> bool:
+        """Whether the protocol gets what comes."""
+        return not self._is_paused and not self._is_closing
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the kernel's buffer."""
+        if not self._is_paused and not self._is_closing:
+            self._is_paused = True
+            self._watch()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._is_paused and not self._is_closing:
+            self._is_paused = False
+            self._watch()
+
+    def _watch(self) -> None:
+        """Tell the selector what this connection waits for."""
+        if self._is_lost:
+            return
+        is_reading = not self._is_paused and not self._is_closing
+        events = (select.EPOLLIN if is_reading else 0) | (select.EPOLLOUT if self._buffer else 0)
+        self._selector.change(self._descriptor, events, self._read if events == select.EPOLLIN else self._ready)
+
+    # Writing.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send now what the kernel takes; the rest when it takes more."""
+        if not self._is_direct:
+            self._hold(data)
+            return
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if sent != len(data):
+            self._hold(data[sent:])
+
+    def _hold(self, data: bytes | bytearray | memoryview) -> None:
+        if self._is_eof:
+            raise RuntimeError("cannot write after write_eof()")
+        if self._is_lost or not data:
+            return
+        self._buffer += data
+        if self._is_direct:
+            self._is_direct = False
+            self._watch()
+        if len(self._buffer) > self._high and not self._is_held_back:
+            self._is_held_back = True
+            self._tell(self._protocol.pause_writing)
+
+    def _flush(self) -> None:
+        try:
+            sent = self._send(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        del self._buffer[:sent]
+        if not self._buffer:
+            if self._is_closing:
+                self._lose(None)
+                return
+            self._is_direct = not self._is_eof
+            if self._is_eof:
+                self._shut_down()
+            self._watch()
+        if self._is_held_back and len(self._buffer) <= self._low:
+            self._is_held_back = False
+            self._tell(self._protocol.resume_writing)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._report(error)
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Write pieces as one."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """TCP can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Close the writing side once all is out."""
+        if not self._is_eof and not self._is_closing:
+            self._is_eof, self._is_direct = True, False
+            if not self._buffer:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._lose(error)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return len(self._buffer)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Low and high mark, in bytes."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks at which the protocol is told to pause and to go on."""
+        self._high = high if high is not None else 4 * low if low is not None else HIGH_WATER_BYTES
+        self._low = low if low is not None else self._high // 4
+        if not 0 <= self._low <= self._high:
+            raise ValueError("the low mark must be between 0 and the high mark")
+
+    # The end.
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closing or closed."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        if self._is_closing:
+            return
+        self._is_closing, self._is_direct = True, False
+        if self._buffer:
+            self._watch()
+        else:
+            self._lose(None)
+
+    def abort(self) -> None:
+        """Close now; what is held is lost."""
+        self._lose(None)
+
+    def _lose(self, error: OSError | Exception | None) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = self._is_closing = True
+        self._is_direct = False
+        self._buffer.clear()
+        self._selector.unwatch(self._descriptor)
+        self._loop.call_soon(self._finish, error)
+
+    def _finish(self, error: Exception | None) -> None:
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self._socket.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._report(error)
+        self._lose(error)
+
+    def _report(self, error: Exception) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "a protocol's callback failed",
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+    # Who is connected.
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Give what comes from now on to ``protocol``."""
+        if not isinstance(protocol, asyncio.Protocol):
+            raise TypeError("a direct transport needs a streaming protocol")
+        self._protocol = protocol
+        self._data_received = protocol.data_received
+
+    def get_protocol(self) -> asyncio.Protocol:
+        """Who gets what comes."""
+        return self._protocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``socket``, ``sockname`` or ``peername``."""
+        return self._names.get(name, default)
