@@ -58,6 +58,7 @@ BROAD_EXCEPT_ALLOWED: dict[str, str] = {
     "guard/recognizer.py": "around a plug-in: whatever it raises is its failure, and it is named as missing",
     "gateway/relay.py": "around a relay's callbacks: one request fails, the upstream connection does not",
     "wire/protocol.py": "around a hot path's handler: one request fails, the connection does not",
+    "wire/direct.py": "around a protocol's callbacks, as asyncio does: its connection fails, the loop does not",
 }
 
 # Files over the limit -> why they read better whole.

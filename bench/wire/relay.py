@@ -24,6 +24,7 @@ from pathlib import Path
 
 from roadbed.wire.address import Url, parse_url
 from roadbed.wire.client import UpstreamClient
+from roadbed.wire.direct import new_loop
 from roadbed.wire.errors import UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.hot import HotTable
@@ -282,7 +283,9 @@ def main() -> None:
     if options.role:
         role, *ports = options.role
         numbers = [int(port) for port in ports]
-        asyncio.run(run_upstream(*numbers) if role == "upstream" else run_relay(*numbers))
+        factory = asyncio.new_event_loop if role == "relay-asyncio" else new_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(run_upstream(*numbers) if role == "upstream" else run_relay(*numbers))
         return
     if shutil.which("wrk") is None or shutil.which("taskset") is None:
         raise SystemExit("the bench needs wrk and taskset (Debian: apt-get install wrk util-linux)")
@@ -295,8 +298,10 @@ def main() -> None:
         )
         upstream = start([*own, "upstream", str(upstream_port)], LOAD_CORE, upstream_port)
         try:
-            port = free_port()
-            candidates = [("roadbed wire", [*own, "relay", str(port), str(upstream_port)], port)]
+            candidates = []
+            for name, role in (("roadbed wire", "relay"), ("on asyncio's", "relay-asyncio")):
+                port = free_port()
+                candidates.append((name, [*own, role, str(port), str(upstream_port)], port))
             if options.nginx:
                 port = free_port()
                 command = nginx_command(options.nginx, Path(folder), port, upstream_port)

@@ -124,8 +124,10 @@ async def status_and_code(app: Starlette, operation: Operation) -> tuple[int, st
     """What the application answers; (0, "") when the handler was reached and failed on its stand-ins."""
     sent: list[dict[str, Any]] = []
 
+    coming: list[dict[str, Any]] = [{"type": "http.request", "body": b"{}", "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"{}", "more_body": False}
+        return coming.pop() if coming else {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
         sent.append(dict(message))

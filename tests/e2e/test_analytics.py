@@ -18,6 +18,8 @@ from roadbed.testing.scripted_reply import Reply
 
 from .serving import ModelThread, eventually, launch, write_files
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 MANIFEST = """\
 name: shop
 endpoints:

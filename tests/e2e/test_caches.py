@@ -13,6 +13,8 @@ from roadbed.testing.scripted_reply import Reply
 
 from .serving import ModelThread, Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 MANIFEST = """
 name: caches
 endpoints:

@@ -12,9 +12,12 @@ from typing import Any
 
 import asyncpg
 import httpx2
+import pytest
 
 from .conftest import Desk
 from .serving import ADMIN_KEY, Server, eventually, launch, write_files
+
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 DOCUMENTS = 80
 CLIENTS = 4

@@ -406,7 +406,7 @@ def refusal(site: Site, case: int, path: str) -> httpx2.Response:
         case 413:
             return site.post(path, b" " * (33 * 1024 * 1024))
         case 429:
-            site.model.script(Rule(".", throttled(30.0)))
+            site.model.script(Rule(".", throttled(300.0)))
             return site.post(path, asked | {"model": "by-anthropic"})
         case 405:
             with site.server.client() as client:
@@ -474,6 +474,6 @@ def test_throttling_comes_last_because_the_endpoint_rests_afterwards(
     response = refusal(site, 429, MESSAGES)
     assert (response.status_code, response.json()["error"]["type"]) == (429, "rate_limit_error")
     assert int(response.headers["retry-after"]) >= 1
-    site.model.script(Rule(".", throttled(30.0)))
+    site.model.script(Rule(".", throttled(300.0)))
     with pytest.raises(openai.RateLimitError):
         gpt.responses.create(model="by-openai", input="Say something")

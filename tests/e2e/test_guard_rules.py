@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .serving import ModelThread, Server, eventually, serving, write_files
+
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 CARD = "4111 1111 1111 1111"
 MAIL = "bob@example.com"

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from .serving import Server, serving, write_files
+
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 MANIFEST = """\
 name: reach

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from roadbed.testing.flaky_endpoint import refused_port
 
 from .serving import Server, eventually, launch, write_files
+
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 MANIFEST = """\
 name: systems

@@ -12,6 +12,8 @@ import pytest
 
 from .serving import eventually, launch, write_files
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 MANIFEST = """\
 name: shop
 sources:

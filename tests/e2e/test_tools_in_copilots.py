@@ -24,6 +24,8 @@ from roadbed.testing.scripted_reply import Prompt, Reply, ScriptedCall, find_pas
 
 from .serving import EXAMPLE, ModelThread, Server, eventually, launch, temporary_folder
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 QUESTION = "How is a comparable sale chosen, what was sold last in {}, and how many people have profiles there?"
 TOOLS = ("sales_in", "clients_in")
 _ROW = re.compile(r'<row number="(\d+)">(\{.*?\})</row>')

@@ -34,6 +34,8 @@ from .serving import (
 )
 from .test_lifecycle import processes_naming
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 FILES = {
     "docs/fees.md": "# Fees\n\nA rush order costs 35 % extra.\n",
     "docs/kept.md": "# Keeping\n\nReports are kept for seven years.\n",

@@ -75,7 +75,7 @@ def made(texts: dict[str, str]) -> Access:
 OWN_ACCESS = made(TEXTS)
 
 
-@settings(max_examples=2_000)
+@settings(max_examples=400)
 @given(callers, acts)
 def test_what_is_remembered_is_what_is_decided(principal: Principal, act: tuple[str, Resource]) -> None:
     decided = OWN_ACCESS.decide(principal, *act)

@@ -25,9 +25,8 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of the machine."""
 
-    def monotonic_s(self) -> float:
-        """Seconds since an arbitrary start."""
-        return time.monotonic()
+    monotonic_s = staticmethod(time.monotonic)  # asked several times a request: without a frame of its own
+    """Seconds since an arbitrary start."""
 
     def wall(self) -> datetime:
         """The machine's time of day in UTC."""
