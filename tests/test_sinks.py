@@ -40,7 +40,8 @@ FILES = {
     "tools/sql/gate.py": "a buffer in memory", "tools/upstreams/lock.py": OWN,
     "tools/upstreams/stdio_launch.py": OWN,
     "tools/upstreams/stdio_peer.py": "arguments that `toolbox` guarded for the tool",
-    "wire/connect.py": WIRE, "wire/connection.py": WIRE, "wire/direct.py": WIRE, "wire/protocol.py": WIRE, "wire/request.py": WIRE,
+    "wire/connect.py": WIRE, "wire/connection.py": WIRE, "wire/direct.py": WIRE, "wire/protocol.py": WIRE,
+    "wire/request.py": WIRE,
     "testing/flaky_endpoint.py": "a fake", "testing/scripted_model.py": "a fake",
 }  # fmt: skip
 TABLES = {
