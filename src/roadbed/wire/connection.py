@@ -15,10 +15,13 @@ import httptools
 
 from roadbed.wire import errors
 from roadbed.wire.exchange import Exchange, ResponseHead
+from roadbed.wire.known_head import KnownResponse, remember_response
 from roadbed.wire.tuning import bound_reads
 
 HEAD_BYTES_MAX = 64 * 1024
 JOINED_WRITE_BYTES_MAX = 64 * 1024
+GUESSES_MAX = 8
+GUESSES_REST = 1000
 _FRAMING_FACTOR = 16
 _FRAMING_BYTES_MIN = 2 * HEAD_BYTES_MAX
 
@@ -29,6 +32,10 @@ class ConnectionOwner(Protocol):
     name: str
     target_prefix: bytes
     fixed_lines: bytes
+    known: KnownResponse | None
+    """The head of the last whole response that came, if it is to be looked for."""
+    guesses_left: int
+    """How many heads may be kept without one that came again; below zero, responses until the next try."""
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection is free for another request."""
@@ -69,7 +76,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Send the request of ``exchange``."""
         transport = self.transport
         assert transport is not None
-        self._reset()
         self.exchange = exchange
         exchange.carrier = self
         exchange.is_sent = True
@@ -150,6 +156,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.close()
             return
+        if not self._wire_bytes and exchange.on_response is not None and self._take_known(exchange, data):
+            return
         self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -165,10 +173,46 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_complete and not self._ends_here(data):
             self._has_extra = True
         if self._is_complete and exchange.on_response is not None and self._is_small(exchange):
+            self._remember(data)
             self._finish(exchange)
             return
         if self._deliver(exchange) and self._is_complete:
             self._finish(exchange)
+
+    def _take_known(self, exchange: Exchange, data: bytes) -> bool:
+        """Hand over a whole response whose head has come before, unparsed; false where it has not."""
+        owner, on_response = self._owner, exchange.on_response
+        known = owner.known
+        if known is None or on_response is None or len(data) > HEAD_BYTES_MAX or self._is_paused:
+            return False
+        body = known.match(data)
+        if body is None:
+            return False
+        owner.guesses_left = GUESSES_MAX
+        head = ResponseHead(known.status, known.headers)
+        self.exchange = None
+        exchange.complete()
+        self._let_go()
+        on_response(head, body)
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of a whole response; where each is another, only now and then."""
+        owner, head = self._owner, self._head
+        owner.guesses_left -= 1
+        if owner.guesses_left < -GUESSES_REST:
+            owner.guesses_left = GUESSES_MAX
+        is_good = owner.guesses_left > 0 and self._is_kept and not self._has_extra and head is not None
+        owner.known = remember_response(data, head.status, head.headers) if is_good and head is not None else None
+
+    def _let_go(self) -> None:
+        """Give the connection back after a whole response that keeps it."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and transport.get_write_buffer_size() == 0:
+            self.is_reused = True
+            self._owner.released(self)
+        else:
+            self.close()
 
     def _deliver(self, exchange: Exchange) -> bool:
         """Hand over what the last read brought; false where that ended the exchange."""
@@ -221,21 +265,15 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def _finish(self, exchange: Exchange) -> None:
-        transport = self.transport
         self.exchange = None
         on_response, head, pieces = exchange.on_response, self._head, self._pieces
         handler = exchange.complete()
         if self._is_paused:
             self.resume_reading()
-        if (
-            self._is_kept
-            and not self._has_extra
-            and transport is not None
-            and not transport.is_closing()
-            and transport.get_write_buffer_size() == 0
-        ):
-            self.is_reused = True
-            self._owner.released(self)
+        is_kept = self._is_kept and not self._has_extra
+        self._reset()
+        if is_kept:
+            self._let_go()
         else:
             self.close()
         if on_response is not None and head is not None and not exchange.has_head:

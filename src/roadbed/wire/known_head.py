@@ -1,9 +1,10 @@
-"""A request's head that a connection has seen before: clients send the same one with each request, but for its length.
+"""Heads that were seen before: clients send the same one with each request, and a server with each response, but for
+the length.
 
-`remember` keeps a head that was parsed and found good; `KnownHead.match` tells whether bytes begin with that head, with
-whatever number its Content-Length holds. A head that differs in nothing but this number is parsed alike, so the parser
-and the rules need not see it again. Pure. The invariant: what `match` accepts, the parser and the rules accept, with
-the same fields and the number as the length.
+`remember` and `remember_response` keep a head that was parsed and found good; ``match`` tells whether bytes begin with
+that head, with whatever number its Content-Length holds. A head that differs in nothing but this number is parsed
+alike, so the parser and the rules need not see it again. Pure. The invariant: what ``match`` accepts, the parser and
+the rules accept, with the same fields and the number as the length.
 """
 
 from __future__ import annotations
@@ -14,6 +15,55 @@ from roadbed.wire.rules import BODILESS
 
 LENGTH_DIGITS_MAX = 10
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % LENGTH_DIGITS_MAX, re.IGNORECASE)
+
+
+class KnownResponse:
+    """A good response head: its bytes around the length's digits, its status and its fields."""
+
+    __slots__ = ("_after", "_before", "_digits", "_place", "headers", "status")
+
+    def __init__(
+        self, before: bytes, after: bytes, status: int, headers: list[tuple[bytes, bytes]], place: int
+    ) -> None:
+        self._before = before
+        self._after = after
+        self._place = place
+        self.status = status
+        self.headers = headers
+        self._digits = headers[place][1]
+
+    def match(self, data: bytes) -> bytes | None:
+        """The body, where ``data`` is a whole response with this head; ``headers`` are then its own."""
+        before = self._before
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        stop = data.find(b"\r", start, start + LENGTH_DIGITS_MAX + 1)
+        if stop < 0 or not data.startswith(self._after, stop):
+            return None
+        digits, end = data[start:stop], stop + len(self._after)
+        if digits != self._digits:
+            if not digits.isdigit():
+                return None
+            self._digits = digits
+            self.headers = [*self.headers]
+            self.headers[self._place] = (b"content-length", digits)
+        return data[end:] if len(data) - end == int(digits) else None
+
+
+def remember_response(data: bytes, status: int, headers: list[tuple[bytes, bytes]]) -> KnownResponse | None:
+    """The head of a whole response that the parser found good and that keeps its connection; None where its bytes do
+    not show the one length that the parser saw.
+    """
+    names = [name for name, _ in headers]
+    end = data.find(b"\r\n\r\n") + 4
+    if end < 4 or b"transfer-encoding" in names or names.count(b"content-length") != 1:
+        return None
+    place = names.index(b"content-length")
+    found, length = _LENGTH_LINE.search(data, 0, end), headers[place][1]
+    if found is None or found[1] != length or len(data) - end != int(length) or not data.startswith(b"HTTP/1.1 2"):
+        return None
+    return KnownResponse(data[: found.start(1)], data[found.end(1) : end], status, headers, place)
 
 
 class KnownHead:

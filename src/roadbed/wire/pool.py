@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from roadbed.wire import errors
 from roadbed.wire.address import Origin
 from roadbed.wire.connect import Connector
-from roadbed.wire.connection import UpstreamConnection
+from roadbed.wire.connection import GUESSES_MAX, UpstreamConnection
 from roadbed.wire.exchange import Exchange
+from roadbed.wire.known_head import KnownResponse
 from roadbed.wire.proxy import Proxy
 from roadbed.wire.sweep import Sweep
 
@@ -54,6 +55,8 @@ class Pool:
             self.target_prefix = b"http://" + origin.host_header
             if proxy.authorization is not None:
                 self.fixed_lines += b"proxy-authorization: %b\r\n" % proxy.authorization
+        self.known: KnownResponse | None = None
+        self.guesses_left = GUESSES_MAX
         self._origin = origin
         self._proxy = proxy
         self._context = context
