@@ -17,7 +17,7 @@ from roadbed.kernel.principal import ADMIN, Principal
 from roadbed.knowledge.documents import DocumentNotFound, document_id_of
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.service import Knowledge
-from roadbed.knowledge.sync import loss_is_plausible
+from roadbed.knowledge.sync import DOCUMENT_CONCURRENCY, FEW_DOCUMENTS, loss_is_plausible
 from roadbed.sources.manifest import FilesSource, PostgresSource, SourceConfig, TableConfig, UploadsSource
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
@@ -257,6 +257,30 @@ async def test_uploads_are_added_replaced_and_deleted(bench: Any) -> None:
     assert await bench.database.fetchval("SELECT count(*) FROM vector_cache") == 0
     with pytest.raises(InvalidRequest):
         await bench.knowledge.add_document("inbox", "..", b"x", ADMINISTRATOR)
+
+
+async def test_an_upload_does_not_wait_behind_a_large_folder(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.configure({"inbox": UploadsSource(), "docs": FilesSource(path="docs")})
+    for number in range(FEW_DOCUMENTS + 20):
+        bench.write(f"{number}.txt", f"Lamp {number} shines.")
+    order: list[str] = []
+    goes, parse = asyncio.Event(), bench.parser.parse
+
+    async def slow(content: bytes, *args: Any, **options: Any) -> Any:
+        order.append(content.decode())
+        await goes.wait()
+        return await parse(content, *args, **options)
+
+    monkeypatch.setattr(bench.parser, "parse", slow)
+    await bench.knowledge.sync_now("docs")
+    document_id = await bench.knowledge.add_document("inbox", "note.txt", b"Kettles whistle.", ADMINISTRATOR)
+    async with asyncio.timeout(20):
+        while not await bench.database.fetchval("SELECT 1 FROM job WHERE dedupe_key = $1", document_id):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    goes.set()
+    await bench.settle()
+    assert order.index("Kettles whistle.") <= DOCUMENT_CONCURRENCY
+    assert len(order) == FEW_DOCUMENTS + 21
 
 
 async def test_a_change_in_the_folder_is_noticed(bench: Any) -> None:

@@ -47,6 +47,7 @@ HELD_LOSS_SHARE = 0.1
 SMALL_SOURCE_DOCUMENTS = 20
 NOT_TAKEN_KEPT_MAX = 200
 PAGE_DOCUMENTS = 1_000
+FEW_DOCUMENTS = 16
 LISTED_WAIT_S = 30.0
 LISTED_LOOK_S = 0.05
 
@@ -71,8 +72,10 @@ class Queue(Protocol):
     async def enqueue(self, connection: Any, name: str, payload: dict[str, Any], dedupe_key: str | None = None) -> bool:
         """Queue a job, unless one with the same key waits."""
 
-    async def enqueue_many(self, connection: Any, name: str, items: Sequence[tuple[dict[str, Any], str | None]]) -> int:
-        """Queue many jobs."""
+    async def enqueue_many(
+        self, connection: Any, name: str, items: Sequence[tuple[dict[str, Any], str | None]], *, priority: int = 0
+    ) -> int:
+        """Queue many jobs; those of a higher priority are taken first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +204,16 @@ class Sync:
             changed = await self._compare(spec, items, listing)
             inline = [version for version in changed if items[version.document_id].content is not None]
             if inline:
-                await self._record(spec.name, inline, enqueue=False)
+                await self._record(spec.name, inline)
                 await self._read_inline(spec, inline, items)
             waiting += [version for version in changed if items[version.document_id].content is None]
         listing.not_taken = len(not_taken)
         listing.listed = len(seen)
         await self._sweep(spec, seen, listing, delete_held)
+        # A few changed documents, or an upload, are not to wait behind another source's first thousand.
+        priority = 1 if len(waiting) <= FEW_DOCUMENTS else 0
         for start in range(0, len(waiting), PAGE_DOCUMENTS):
-            await self._record(spec.name, waiting[start : start + PAGE_DOCUMENTS], enqueue=True)
+            await self._record(spec.name, waiting[start : start + PAGE_DOCUMENTS], priority)
         await self._finish_listing(listing, not_taken, began)
         return listing
 
@@ -241,12 +246,13 @@ class Sync:
                 await set_acls(self._database, connection, spec.name, moved)
         return changed
 
-    async def _record(self, source: str, versions: Sequence[NewVersion], *, enqueue: bool) -> None:
+    async def _record(self, source: str, versions: Sequence[NewVersion], priority: int | None = None) -> None:
+        """Write new versions down, with a job for each where a priority is given."""
         async with self._database.transaction() as connection:
             await record_versions(connection, source, versions)
-            if enqueue:
+            if priority is not None:
                 jobs = [({"document": version.document_id}, version.document_id) for version in versions]
-                await self._queue.enqueue_many(connection, DOCUMENT_JOB, jobs)
+                await self._queue.enqueue_many(connection, DOCUMENT_JOB, jobs, priority=priority)
 
     async def _read_inline(self, spec: SourceSpec, versions: Sequence[NewVersion], items: Mapping[str, Listed]) -> None:
         free = asyncio.Semaphore(DOCUMENT_CONCURRENCY)
