@@ -24,6 +24,7 @@ from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
+from roadbed.sources.caller_errors import NOT_TAKEN
 from roadbed.tools.approvals import Approval
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool
 
@@ -207,7 +208,8 @@ def answer_of(outcome: Outcome) -> Response:
             return _problem("refused", outcome, status, {**again, "param": outcome.param} if outcome.param else again)
         case Failed():
             more = {"source": outcome.source, "retryable": outcome.is_retryable}
-            return _problem("failed", outcome, 504 if outcome.code in _LATE else 503, more)
+            status = 403 if outcome.code in NOT_TAKEN else 504 if outcome.code in _LATE else 503
+            return _problem("failed", outcome, status, more)
     raise InvalidRequest("the call ended in no known way")
 
 
