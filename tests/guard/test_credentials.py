@@ -23,7 +23,7 @@ from roadbed.guard.credentials import (
 from roadbed.guard.erased import WordFinder
 from roadbed.guard.identity import Identity
 from roadbed.guard.people import Claims, token_caller_id
-from roadbed.guard.sealing import Sealer, SealBroken
+from roadbed.guard.sealing import SealBroken, Sealer
 from roadbed.guard.token_manifest import SignInConfig
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.principal import Principal

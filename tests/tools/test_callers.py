@@ -1,4 +1,4 @@
-"""Sources that know their callers: what an API and an MCP server are shown of whom, and of whom they are shown nothing."""
+"""Sources that know their callers: what an API and an MCP server are shown of whom, and of whom nothing."""
 
 from __future__ import annotations
 
