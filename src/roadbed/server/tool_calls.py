@@ -26,11 +26,18 @@ from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
 from roadbed.sources.caller_errors import NOT_TAKEN
 from roadbed.tools.approvals import Approval
+from roadbed.tools.regions import REGION_CODE
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool
 
 CALL_DEADLINE_S = 60.0
 TRACE_APP = "_tools"
-_STATUS = {"tools.unknown": 404, "limits.rate_limited": 429, "tools.result_too_large": 413, "tools.denied": 403}
+_STATUS = {
+    "tools.unknown": 404,
+    "limits.rate_limited": 429,
+    "tools.result_too_large": 413,
+    "tools.denied": 403,
+    REGION_CODE: 403,
+}
 _LATE = ("sources.deadline_exceeded", "deadline_exceeded")
 
 
