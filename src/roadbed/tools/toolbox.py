@@ -1,8 +1,8 @@
 """`ToolBox`: the tools that serve, and the rules of a call, the same for apps, the API, the CLI and MCP clients.
 
-A call goes: known and visible → region → arguments → taint and approval → rate → bulkhead of the source → share of the deadline
-→ the provider → guard and size → trace and metrics. Providers know none of it. The invariants: a call ends as an
-outcome, and raises only when its caller leaves; nothing that changes a system runs without an approval; one source's
+A call goes: known and visible → region → arguments → taint and approval → rate → bulkhead of the source → share of the
+deadline → the provider → guard and size → trace and metrics. Providers know none of it. The invariants: a call ends as
+an outcome, and raises only when its caller leaves; nothing that changes a system runs without an approval; one source's
 trouble fills that source's places alone.
 """
 
