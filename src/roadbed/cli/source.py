@@ -24,7 +24,7 @@ EXAMPLE = (
     "  roadbed source add                                  asks for everything\n"
     "  roadbed source add --type postgres --name crm --dsn env:CRM_DSN --explore\n"
     "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes\n"
-    "  roadbed source credential set crm < token.txt       your own credential for a source that asks for it"
+    "  roadbed source credential set crm                   stores your own credential, from standard input"
 )
 KINDS = ("postgres", "mysql", "sqlite", "duckdb")
 PROBE_S = 10.0
