@@ -154,7 +154,8 @@ def test_what_goes_by_itself_is_all_in_the_last_message(
     arguments: dict[str, Any], typed: list[str], label: Label
 ) -> None:
     data = TurnData((*typed, "Hello")).reading(label)
-    judged = judge(a_tool("send", **{name: {} for name in arguments}), arguments, data)
+    properties: dict[str, Any] = {name: {} for name in arguments}
+    judged = judge(a_tool("send", **properties), arguments, data)
     assert judged.is_tainted or all(text in "Hello" for text in leaves(arguments) if text.strip())
 
 

@@ -131,6 +131,12 @@ async def test_a_person_is_one_owner_by_key_session_and_token(place: Place) -> N
     assert await place.database.fetchval("SELECT count(*) FROM caller_credential") == 1
 
 
+async def test_a_token_may_name_its_caller_as_it_likes(place: Place) -> None:
+    odd = Principal("token-x", "staff", name="An\0na \ud800 Larsen")
+    await place.vault.store(odd, "crm", "value", actor=odd)
+    assert await place.vault.erase(WordFinder("Anna"), is_dry_run=False) == {"caller_credential": 1}
+
+
 async def test_nothing_readable_is_in_the_table_and_a_row_that_is_moved_opens_nothing(place: Place) -> None:
     anna, bert = await a_key(place), await a_key(place)
     await place.vault.store(anna, "crm", "PLANTED-7731", actor=anna)

@@ -237,6 +237,30 @@ async def test_calls_of_an_mcp_server_show_who_calls_and_its_list_shows_us(town:
         assert "came.with" not in str([asked.headers for asked in server.asked])
 
 
+async def test_an_mcp_server_that_refuses_one_caller_is_asked_for_the_others(town: Town) -> None:
+    async with little_server() as server:
+        auth = CallerAuth(stored="header", name="X-Key")
+        source, lock = McpSource(url=server.url, caller_auth=auth), lock_of([ECHO, ADD])
+        upstreams = Upstreams(town.folder, callers=town.callers)
+        upstreams.use({"crm": source}, lock)
+        echo = {tool.name: tool for tool in upstream_tools({"crm": source}, lock, upstreams)}["crm_echo"]
+        town.vault.stored = {("token-anna", "crm"): "hei-from-anna", ("token-bert", "crm"): "of-bert"}
+        try:
+            told = await echo.run(request(ANNA, text="she said hei-from-anna"))
+            assert isinstance(told, Ok)
+            assert told.data == {"said": "she said ***"}  # what a server repeats of it is taken out
+            for server.status in (401, 403, 401, 403, 401):
+                with pytest.raises(CallerCredentialRefused):
+                    await echo.run(request(ANNA, text="hei"))
+            server.status = 200
+            assert isinstance(await echo.run(request(BERT, text="hei")), Ok)
+        finally:
+            await upstreams.close()
+        assert [asked.headers.get("x-key") for asked in server.asked if asked.method == "tools/call"][:1] == [
+            "hei-from-anna"
+        ]
+
+
 def test_a_program_of_this_machine_is_told_nobody(tmp_path: Path) -> None:
     source = McpSource(command=["x"], caller_auth=CallerAuth(stored="bearer"))
     with pytest.raises(ConfigError):

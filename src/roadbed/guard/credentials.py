@@ -141,6 +141,8 @@ class Credentials:
             raise CredentialInvalid("this is a key or token of this deployment, which goes to no source")
         owners = self._identity.owners_of(owner)
         sealed = self._sealer.seal(value, _STORED, owners[0], source)
+        # An issuer's token may name its caller with characters that no table takes.
+        names = "\n".join(self._identity.names_of(owner)).encode("utf-8", "replace").decode().replace("\0", "")
         async with self._database.transaction() as connection:
             counts = await connection.fetchrow(
                 "SELECT count(*) AS all, count(*) FILTER (WHERE owner = $1) AS own FROM caller_credential"
@@ -154,7 +156,7 @@ class Credentials:
             )
             await connection.execute(
                 "INSERT INTO caller_credential (owner, source, sealed, name, actor) VALUES ($1, $2, $3, $4, $5)",
-                *(owners[0], source, sealed, "\n".join(self._identity.names_of(owner)), actor.id),
+                *(owners[0], source, sealed, names, actor.id),
             )
 
     async def remove(self, owner: Principal, source: str) -> bool:

@@ -147,7 +147,9 @@ async def store_credential(services: Services, owner: Principal, source: str, va
 
 
 async def remove_credential(services: Services, owner: Principal, source: str, *, actor: Principal) -> bool:
-    """Remove a credential, audited; whether there was one. `AuditUnavailable`."""
+    """Remove a credential, audited; whether there was one. `SourceTakesNone`, `AuditUnavailable`."""
+    if source not in [one["source"] for one in await credentials_of(services, owner)]:
+        raise SourceTakesNone(f"no source {source[:64]!r} has or takes a credential of this caller")
     credentials = services.tools.credentials
     return await services.trail.doing(
         "credentials.remove",

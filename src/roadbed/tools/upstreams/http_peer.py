@@ -118,7 +118,7 @@ class HttpPeer:
         except TimeoutError:
             raise UpstreamTimeout(f"{self._name} did not answer in time") from None
         except StatusAnswered as error:
-            if shown is not None and error.status == 401:
+            if shown is not None and error.status in (401, 403):
                 raise CredentialNotTaken from None
             raise self._refused(error.status) from None
         except (ResponseTooLarge, EventTooLarge):
