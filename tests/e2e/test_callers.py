@@ -203,6 +203,14 @@ def test_a_key_shows_nobody_and_is_told_what_to_do(place: Place) -> None:
     missing = place.call("desk_listTickets", ADMIN_KEY)
     assert (missing.status_code, missing.json()["code"]) == (403, "sources.caller_credential_missing")
     assert "roadbed source credential set desk" in missing.json()["hint"]
+    with place.server.client() as client:
+        for name in ("nowhere", "orders", "a%00b", "%ED%A0%80"):
+            path = f"/api/tools/credentials/{name}"
+            assert client.put(path, json={"credential": "value"}).status_code == 404
+            assert client.delete(path).status_code == 404
+        assert client.put("/api/tools/credentials/desk", json={"credential": "bl\u00e5"}).status_code == 400
+        assert client.get("/api/tools/credentials", params={"for": "team:staff"}).status_code == 400
+        assert client.get("/api/tools/credentials", params={"for": "nobody"}).status_code == 404
 
 
 def test_a_write_runs_as_its_asker_when_an_admin_approves_it(place: Place) -> None:
