@@ -49,6 +49,7 @@ TABLES = {
     "controls/evidence.py": FACTS, "controls/sinks.py": "a planted value, taken away again",
     "gateway/shared_answers.py": "answers in which the guard found nothing", "server/governance.py": OWN,
     "guard/directory.py": "people and groups as their directory sends them", "sources/catalogue_sql.py": SOURCE_ONLY,
+    "guard/credentials.py": "credentials of callers, sealed, and names of their owners",
     "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes alone",
     "guard/deployment_secrets.py": OWN, "guard/identity.py": OWN, "guard/sessions.py": OWN,
     "knowledge/catalog.py": "names, versions and states of documents; a name is part of its stored text",

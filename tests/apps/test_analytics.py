@@ -22,6 +22,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import ChatRequest, Message
 from roadbed.guard.gate import Guard
+from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.kernel.principal import Principal
 from roadbed.sources.manifest import SourceConfig, SqliteSource
 from roadbed.sources.registry import Sources
@@ -353,3 +354,13 @@ async def test_a_hidden_source_does_not_exist(
     configs["crm"] = SqliteSource(path="crm.sqlite", visible_to=["board"])
     with pytest.raises(SourceHidden):
         await last_of(make_app(has_model=False).run(make_turn("x"), "both", {}))
+
+
+def test_a_database_in_another_region_is_not_there_for_a_team_elsewhere(guard: Guard, tmp_path: Path) -> None:
+    kept: dict[str, SourceConfig] = {"shop": SqliteSource(path="shop.sqlite", labels=["region:eu"])}
+    teams = {"board": TeamConfig(region="eu"), "support": TeamConfig(region="us")}
+    placed = guard.with_config(GuardConfig(), teams)
+    desk = Desk(Sources(tmp_path, None), lambda: kept, lambda: placed, b"k" * 32)
+    assert desk.visible(["shop"], Principal("a", "board")) == ["shop"]
+    assert desk.visible(["shop"], Principal("b", "field")) == ["shop"]  # of whom no region is said
+    assert desk.visible(["shop"], Principal("c", "support")) == []

@@ -19,6 +19,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
 from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import Unavailable
+from roadbed.kernel.label import PUBLIC, Label, parse_label
 from roadbed.ledger.metrics import Metrics
 from roadbed.testing.injected_office import WaitingApprovals
 from roadbed.testing.scripted_model import Rule, ScriptedModel
@@ -51,16 +52,18 @@ class Box:
         self.add("remove", Ok({"rows_changed": 1}), effect="write")
         self.serve()
 
-    def add(self, name: str, outcome: Outcome, *, source: str = "register", effect: Effect = "read") -> None:
+    def add(
+        self, name: str, outcome: Outcome, *, source: str = "register", effect: Effect = "read", label: Label = PUBLIC
+    ) -> None:
         """One more tool."""
         self.outcomes[name] = outcome
         self.pins[name] = f"pin {name}"
-        self._sources = {**getattr(self, "_sources", {}), name: (source, effect)}
+        self._sources = {**getattr(self, "_sources", {}), name: (source, effect, label)}
 
     def serve(self, pin: str = "pin") -> None:
         """Serve the tools, with these beginnings of their pins."""
         tools = []
-        for name, (source, effect) in self._sources.items():
+        for name, (source, effect, label) in self._sources.items():
 
             async def run(request: ToolRequest, name: str = name) -> Outcome:
                 self.calls.append((name, dict(request.arguments)))
@@ -68,7 +71,8 @@ class Box:
                 return made(request) if callable(made) else made
 
             schema = {"type": "object", "properties": {"place": {"type": "string", "maxLength": 20}}}
-            tools.append(Tool(name, f"About {name}.", source, run, schema, effect=effect, pin=f"{pin} {name}"))
+            made = Tool(name, f"About {name}.", source, run, schema, effect=effect, label=label, pin=f"{pin} {name}")
+            tools.append(made)
         self.toolbox.take(tools)
 
 
@@ -93,11 +97,18 @@ def make_copilot(
     gateway = Gateway(client, guard)
 
     def make(
-        *, dialect: DialectName = "openai", ladder: tuple[str, ...] = (), has_model: bool = True, **settings: Any
+        *,
+        dialect: DialectName = "openai",
+        ladder: tuple[str, ...] = (),
+        labels: tuple[list[str], ...] = (),
+        has_model: bool = True,
+        **settings: Any,
     ) -> Copilot:
         urls = ladder or (model.url if dialect == "openai" else model.root,)
         endpoints = tuple(
-            Endpoint(f"e{n}", url, "m", dialect, is_local=True, sink=sink_of(f"e{n}", True, []))
+            Endpoint(
+                f"e{n}", url, "m", dialect, is_local=True, sink=sink_of(f"e{n}", True, labels[n] if labels else [])
+            )
             for n, url in enumerate(urls)
         )
         config = AppConfig(kind="copilot", **{"knowledge": ["handbook"], "abstain_below": 0.0, **settings})
@@ -346,3 +357,39 @@ async def test_links_to_hosts_that_are_not_listed_leave_as_words(
     model.rules = [Rule(".", after((SALES,), say=say))]
     _, answered = await events_of(make_copilot(), make_turn(QUESTION))
     assert "evil" not in answered.text
+
+
+# -- regions -----------------------------------------------------------------------------------------------------------
+
+EU = parse_label(["region:eu"])
+REGIONS = (["region:us"], ["region:eu"])
+
+
+async def test_results_that_must_stay_in_a_region_are_shown_to_no_endpoint_outside(
+    make_copilot: Callable[..., Copilot], make_turn: MakeTurn, model: ScriptedModel, box: Box
+) -> None:
+    box.add("sales_in", _table(ROW), label=EU)
+    box.serve()
+    async with ScriptedModel() as inside:
+        for one in (model, inside):
+            one.script(Rule(".", after((SALES,))))
+        copilot = make_copilot(ladder=(model.url, inside.url), labels=REGIONS)
+        _, answered = await events_of(copilot, make_turn(QUESTION))
+        assert answered.text == SAID
+        assert [name for name, _ in box.calls] == ["sales_in"]
+        outside = [request.body.decode() for request in model.chats]
+        assert outside  # the question and the tools may be shown there
+        assert "Elvegata" not in "".join(outside)
+        assert "Elvegata" in inside.chats[-1].body.decode()
+
+
+async def test_without_an_endpoint_in_the_region_no_model_is_shown_the_result(
+    make_copilot: Callable[..., Copilot], make_turn: MakeTurn, model: ScriptedModel, box: Box
+) -> None:
+    box.add("sales_in", _table(ROW), label=EU)
+    box.serve()
+    model.script(Rule(".", after((SALES,))))
+    _, answered = await events_of(make_copilot(labels=(["region:us"],)), make_turn(QUESTION))
+    assert "Elvegata" not in "".join(request.body.decode() for request in model.chats)
+    assert answered.rung == "extractive"
+    assert any(line.startswith("model fast:") for line in answered.degraded)

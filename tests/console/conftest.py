@@ -489,6 +489,8 @@ class FakeTools:
         self.approvals: list[Approval] = []
         self.called: list[tuple[str, dict[str, Any], str]] = []
         self.decided: list[tuple[str, str]] = []
+        self.stored: dict[str, str | None] = {}
+        self.kept: list[tuple[str, str | None, str]] = []
 
     def tools_for(self, principal: Principal) -> list[Tool]:
         return [tool for tool in self.tools if tool.visible_to is None or principal.team in tool.visible_to]
@@ -511,6 +513,15 @@ class FakeTools:
 
     async def deny(self, approval_id: str, principal: Principal, reason: str) -> None:
         self.decided.append((approval_id, "deny"))
+
+    async def credentials(self, principal: Principal) -> list[dict[str, Any]]:
+        return [{"source": name, "stored": stored, "by_owner": True} for name, stored in self.stored.items()]
+
+    async def store_credential(self, source: str, value: str, principal: Principal) -> None:
+        self.kept.append((source, value, principal.id))
+
+    async def remove_credential(self, source: str, principal: Principal) -> None:
+        self.kept.append((source, None, principal.id))
 
 
 class NoAnalytics:

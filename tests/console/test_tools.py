@@ -113,3 +113,21 @@ def test_approvals_are_shown_to_admins_and_decided_by_them(
         form = {"approval": "01APPROVAL", "order": order, "form_token": form_token(admin, "/console/tools")}
         assert admin.post("/console/tools/approvals", data=form).status_code == 303
     assert deployment.tools.decided == [("01APPROVAL", "approve"), ("01APPROVAL", "deny")]
+
+
+def test_everybody_stores_and_removes_their_own_credential(deployment: Deployment, member: TestClient) -> None:
+    assert "Your credentials" not in member.get("/console/tools").text
+    deployment.tools.stored = {"crm": None, "erp": "2026-11-27T09:00:00+00:00"}
+    page = member.get("/console/tools").text
+    for text in ("Your credentials", 'type="password"', "2026-11-27", "Remove the credential for erp"):
+        assert text in page, text
+    assert "Remove the credential for crm" not in page
+    token = form_token(member, "/console/tools")
+    form = {"source": "crm", "credential": "annas-own-key", "order": "store"}
+    assert member.post("/console/tools/credentials", data=form).status_code == 403  # a form of another page
+    told = member.post("/console/tools/credentials", data={**form, "form_token": token})
+    assert told.status_code == 303
+    assert "annas-own-key" not in told.headers["location"]
+    member.post("/console/tools/credentials", data={"source": "erp", "order": "remove", "form_token": token})
+    assert [kept[:2] for kept in deployment.tools.kept] == [("crm", "annas-own-key"), ("erp", None)]
+    assert len({kept[2] for kept in deployment.tools.kept}) == 1

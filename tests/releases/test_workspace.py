@@ -130,6 +130,9 @@ sources:
 """
 
 
+EXCHANGE = "{url: 'https://i.example/t', audience: crm, client_secret: the-secret-itself}"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -144,6 +147,12 @@ sources:
         ("s3://bucket/acme/", "s3://bucket/acme", "url"),
         ("key: env:SHELF_KEY, ", "", "belong together"),
         ("env:SHELF_SECRET", "abcdef", "must be a reference"),
+        ("auth: {", "caller_auth: {stored: bearer}, auth: {", "has auth and caller_auth"),
+        ("auth: {bearer: env:CRM}", "caller_auth: {stored: header}", "name goes with stored"),
+        ("auth: {bearer: env:CRM}", "caller_auth: {exchange: {url: 'https://i.example/t'}}", "audience or resource"),
+        ("auth: {bearer: env:CRM}", f"caller_auth: {{exchange: {EXCHANGE}}}", "client_secret` must be a reference"),
+        ("auth: {bearer: env:CRM}", f"caller_auth: {{exchange: {EXCHANGE.replace('https', 'http')}}}", "https://"),
+        ("  shelf:", "  pdf: {type: mcp, command: [x], caller_auth: {stored: bearer}}\n  shelf:", "needs a url"),
     ],
 )
 def test_sources_that_tools_reach_are_checked(tmp_path: Path, old: str, new: str, message: str) -> None:

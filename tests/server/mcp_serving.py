@@ -49,6 +49,9 @@ class PlainGuard:
     def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Any:
         return SimpleNamespace(text=text, label=label, masked_count=0)
 
+    def region_of(self, team: str) -> str:
+        return ""
+
 
 @dataclass
 class Calls:

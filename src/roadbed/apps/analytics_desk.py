@@ -35,6 +35,7 @@ from roadbed.sources.manifest import (
 from roadbed.sources.registry import Sources
 from roadbed.sources.result import QueryResult
 from roadbed.tools.providers.explore import Explorer
+from roadbed.tools.regions import is_across
 from roadbed.tools.shaping import NotJson, ResultGuard, shape
 from roadbed.tools.tables import table_of
 from roadbed.tools.types import Ok
@@ -129,7 +130,7 @@ class Desk:
     def explorer(self, name: str, principal: Principal) -> Explorer:
         """How a source is asked as this caller. `SourceHidden`."""
         config = self.configs().get(name)
-        if not isinstance(config, DatabaseSource) or not _may_see(config, principal):
+        if not isinstance(config, DatabaseSource) or not self._may_see(config, principal):
             raise SourceHidden(f"there is no database named {name[:64]!r} that you may ask")
         return Explorer(name, config, self.dialect(name), self.sources, self.key)
 
@@ -147,7 +148,7 @@ class Desk:
         return [
             name
             for name in names
-            if isinstance(config := configs.get(name), DatabaseSource) and _may_see(config, principal)
+            if isinstance(config := configs.get(name), DatabaseSource) and self._may_see(config, principal)
         ]
 
     def label(self, names: Sequence[str]) -> Label:
@@ -253,6 +254,12 @@ class Desk:
             raise ResultTooLarge("one row of the result is over the bound of the whole result") from None
         return table_from(shaped.ok.data, is_truncated=shaped.ok.is_truncated), shaped.masked_count
 
+    def _may_see(self, config: DatabaseSource, principal: Principal) -> bool:
+        label = parse_label(config.labels)
+        if label.level > principal.clearance or is_across(label, self.guard().region_of(principal.team)):
+            return False
+        return config.visible_to is None or principal.team in config.visible_to
+
     # -- what was answered can be asked for again ---------------------------------------------------------------------
 
     def seal(self, app: str, principal: Principal, prepared: Prepared) -> str:
@@ -263,9 +270,3 @@ class Desk:
     def is_sealed(self, app: str, principal: Principal, prepared: Prepared, seal: str) -> bool:
         """Whether the statements are those that the app answered with."""
         return hmac.compare_digest(self.seal(app, principal, prepared).encode(), seal.encode())
-
-
-def _may_see(config: DatabaseSource, principal: Principal) -> bool:
-    if parse_label(config.labels).level > principal.clearance:
-        return False
-    return config.visible_to is None or principal.team in config.visible_to

@@ -2,8 +2,9 @@
 
 A model that read a document, a row, an error or another system's description of its tools may be following it, so
 what it asks for is judged by where the values come from and never by what a text says. The rules: what changes or
-sends waits for a person; where something is sent is what the user typed; confidential data, others' text and a way out
-never meet in one turn. Nothing here believes a model. The invariant: reading more never allows more.
+sends waits for a person, unless it is the user's own words to where the user said; where something is sent is what the
+user typed; confidential data, others' text and a way out never meet in one turn. Nothing here believes a model. The
+invariant: reading more never allows more.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from roadbed.apps.own_words import plain, quotations
 from roadbed.kernel.label import PERSONAL, PUBLIC, Label, Level
 from roadbed.tools.types import Refused, Tool
 
 TRUSTED_VALUES_MAX = 2_000
 DEPTH_MAX = 32
+_NUMBER = re.compile(r"-?\d+(?:[.,]\d+)?")
 _PLACE_NAMES = re.compile(
     r"(?i)(?:^|_)(?:to|cc|bcc|recipients?|receivers?|address(?:es)?|e?mails?|urls?|uri|links?|hosts?|domain|webhook|"
     r"callback|endpoint|channel|phone|number|account|iban|path|file(?:name)?|folder|destination|target)(?:$|_)"
@@ -73,8 +76,7 @@ class Judged:
 def judge(tool: Tool, arguments: Mapping[str, Any], data: TurnData) -> Judged:
     """Whether a call that a model asked for may be made, with what was read so far.
 
-    That all arguments are the user's own does not lift the need for a person: an injected text may choose the tool
-    and pick its arguments from the question. A turn that has read nothing of others is free.
+    What is sent needs a person, unless every argument `is_users_own`. A turn that has read nothing of others is free.
     """
     if not data.has_untrusted:
         return Judged()
@@ -88,7 +90,43 @@ def judge(tool: Tool, arguments: Mapping[str, Any], data: TurnData) -> Judged:
         for name, value in _named(tool, arguments):
             if is_place(name, value) and not _is_own(tool, name, value, data):
                 return Judged(True, _refused(tool, f"{name} says where to send, and the user did not type it"))
+        return Judged(is_tainted=not is_users_own(tool, arguments, data))
     return Judged(is_tainted=True)
+
+
+def is_users_own(tool: Tool, arguments: Mapping[str, Any], data: TurnData) -> bool:
+    """Whether a call says nothing but what the user said in this request, our own constants and trusted values, to
+    where the user said.
+
+    An injected text may choose the tool, and pick its arguments from the question. So words count only as a whole that
+    the user set apart (`own_words.quotations`), places and numbers as they stand in the last message; and a tool that
+    is told no place, so that another one could take its place, always needs a person.
+    """
+    said = data.typed[-1:]
+    apart = quotations(said[0]) if said else frozenset[str]()
+    last = replace(data, typed=said, trusted=frozenset())
+    has_place = False
+    for name, value in (*_named(tool, arguments), *_flags("", arguments, 0)):
+        if not value.strip() or value in data.trusted or value in _constants(tool, name):
+            continue
+        is_where = is_place(name, value)
+        is_token = (is_where or _NUMBER.fullmatch(value) is not None) and not any(map(str.isspace, value))
+        if plain(value) not in apart and not (is_token and is_typed(value, last)):
+            return False
+        has_place |= is_where
+    return has_place
+
+
+def _flags(name: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
+    """Each truth value inside some arguments, which nobody types; deep ones are refused by their other leaves."""
+    if isinstance(value, bool):
+        yield name, str(value)
+    elif depth <= DEPTH_MAX and isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flags(f"{name}.{key}" if name else str(key), inner, depth + 1)
+    elif depth <= DEPTH_MAX and isinstance(value, list | tuple):
+        for inner in value:
+            yield from _flags(name, inner, depth + 1)
 
 
 def _refused(tool: Tool, why: str) -> Refused:

@@ -1,4 +1,6 @@
-"""``roadbed source add``: a database becomes a source of the manifest: asked for, tried, and written."""
+"""``roadbed source``: a database becomes a source of the manifest: asked for, tried, and written; with what callers
+store for sources of their own (``source_credential.py``).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from roadbed.cli import source_credential
+from roadbed.cli.connection import connect
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.models import replace_file
 from roadbed.cli.output import print_json
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError, RoadbedError
 
-SUMMARY = "Add a database to roadbed.yaml: it is tried first, and the grants of a role that only reads are printed."
+SUMMARY = "Add a database to roadbed.yaml, tried first, with the grants of a role that only reads; store credentials."
 EXAMPLE = (
     "  roadbed source add                                  asks for everything\n"
     "  roadbed source add --type postgres --name crm --dsn env:CRM_DSN --explore\n"
-    "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes"
+    "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes\n"
+    "  roadbed source credential set crm                   stores your own credential, from standard input"
 )
 KINDS = ("postgres", "mysql", "sqlite", "duckdb")
 PROBE_S = 10.0
@@ -28,7 +33,8 @@ TABLES_SHOWN = 20
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments; what is left out is asked for."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="add")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="add|credential")
+    source_credential.configure(actions.add_parser("credential", help="your own credential for a source"))
     add = actions.add_parser("add", help="add a database, and show the change")
     add.add_argument("--type", choices=KINDS, help="which kind of database")
     add.add_argument("--name", help="what it is called here")
@@ -47,7 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Changes the file, which a running server follows."""
+    """`add` changes the file, which a running server follows; the rest is asked of the server."""
+    if arguments.action == "credential":
+        return source_credential.run(connect(arguments), arguments)
     from roadbed.releases.edit_source import add_source
     from roadbed.releases.workspace import MANIFEST_NAME, infer_manifest, load_workspace
 

@@ -299,6 +299,18 @@ class ToolsView(Protocol):
         """Decide against a call. `ApprovalInvalid`."""
         ...
 
+    async def credentials(self, principal: Principal) -> list[dict[str, Any]]:
+        """The sources that are asked with the caller's own credential: ``source``, ``stored``. `StoreUnavailable`."""
+        ...
+
+    async def store_credential(self, source: str, value: str, principal: Principal) -> None:
+        """Store one. `CredentialInvalid`, `SourceTakesNone`."""
+        ...
+
+    async def remove_credential(self, source: str, principal: Principal) -> None:
+        """Remove one."""
+        ...
+
 
 class ControlsView(Protocol):
     """What the page needs of `controls.register.Controls`."""

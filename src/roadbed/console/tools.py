@@ -77,6 +77,7 @@ def tool_routes(console: Console) -> list[Route]:
     return [
         *console.page("/console/tools", tools),
         *console.action("/console/tools/approvals", decide, role=ADMIN),
+        *console.action("/console/tools/credentials", keep_credential, role=MEMBER),
         *console.page("/console/tools/{name}", one),
         *console.action("/console/tools/{name}", try_it, role=MEMBER),
     ]
@@ -99,7 +100,19 @@ async def tools(visit: Visit) -> Page:
             waiting = await view.waiting()
         except (Unavailable, DeadlineExceeded):
             waiting = None
-    context = {"groups": groups, "waiting": waiting, "told": visit.query("told"), "summary": _summary(groups, waiting)}
+    own: list[dict[str, Any]] | None = []
+    if view is not None:
+        try:
+            own = await view.credentials(visit.principal)
+        except (Unavailable, DeadlineExceeded):
+            own = None
+    context = {
+        "groups": groups,
+        "waiting": waiting,
+        "own": own,
+        "told": visit.query("told"),
+        "summary": _summary(groups, waiting),
+    }
     data = {
         "tools": [
             {
@@ -114,6 +127,7 @@ async def tools(visit: Visit) -> Page:
             for line in lines
         ],
         "waiting": len(waiting) if waiting is not None else None,
+        "credentials": own,
     }
     return Page("tools.html", "Tools", context, data)
 
@@ -203,6 +217,20 @@ async def decide(visit: Visit) -> Response:
     else:
         await view.deny(approval_id, visit.principal, visit.text("reason"))
         told = "It was denied."
+    return seen("/console/tools", told=told[:200])
+
+
+async def keep_credential(visit: Visit) -> Response:
+    """Store or remove the caller's own credential for a source. It is audited where it is done."""
+    view = visit.services.tools
+    assert view is not None
+    source = visit.text("source")
+    if visit.text("order") == "remove":
+        await view.remove_credential(source, visit.principal)
+        told = f"Your credential for {source} was removed."
+    else:
+        await view.store_credential(source, visit.text("credential"), visit.principal)
+        told = f"Your credential for {source} is stored."
     return seen("/console/tools", told=told[:200])
 
 

@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 class _Entry:
     """A live key as `authenticate` needs it."""
 
-    __slots__ = ("digest", "expires", "may_change", "principal")
+    __slots__ = ("digest", "expires", "may_change", "person", "principal")
 
     def __init__(self, digest: bytes, record: KeyRecord, principal: Principal, until: datetime | None) -> None:
         self.digest = digest
@@ -63,6 +63,7 @@ class _Entry:
         # Which of its two values a caller showed is not kept, so both are taken for one that ends.
         self.may_change = record.expires is not None or record.previous_until is not None
         self.principal = principal
+        self.person = record.person
 
 
 class Identity:
@@ -161,6 +162,19 @@ class Identity:
     def principals(self) -> list[Principal]:
         """Everyone who is live, for whoever explains access."""
         return [*(entry.principal for entry in self._by_id.values()), *self.people.principals()]
+
+    def owners_of(self, principal: Principal) -> tuple[str, ...]:
+        """The ids under which things may belong to whoever calls, the first one best: a person's, by whichever key,
+        session or token they come; else the caller's own.
+        """
+        entry = self._by_id.get(principal.id)
+        return self.people.owners_of(entry.person if entry is not None and entry.person else principal.id)
+
+    def names_of(self, principal: Principal) -> tuple[str, ...]:
+        """What a caller is called, for whoever looks for what is kept of a person."""
+        entry = self._by_id.get(principal.id)
+        names = self.people.names_of(entry.person if entry is not None and entry.person else principal.id)
+        return tuple(dict.fromkeys(name for name in (principal.name, *names) if name))
 
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""

@@ -15,7 +15,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -77,6 +77,18 @@ class _Provider(msgspec.Struct, frozen=True):
     authorization_response_iss_parameter_supported: bool = False
 
 
+class SignInKeeper(Protocol):
+    """Keeps the ID token of a person's last sign-in, for systems that want to know who asks (`credentials`)."""
+
+    async def keep_sign_in(self, person: str, token: str, expires: float) -> None:
+        """Keep it until it ends, in seconds from 1970."""
+        ...
+
+    async def forget_sign_in(self, issuer: str, subject: str) -> None:
+        """Forget it."""
+        ...
+
+
 class Oidc:
     """Signing in through one issuer. ``address`` gives the deployment's own public address."""
 
@@ -100,6 +112,12 @@ class Oidc:
         self._config: SignInConfig | None = None
         self._folder: Path | None = None
         self._provider: _Provider | None = None
+        self._kept: SignInKeeper | None = None
+        self._keeps: Callable[[], bool] = lambda: False
+
+    def keep_in(self, keeper: SignInKeeper, keeps: Callable[[], bool]) -> None:
+        """Keep the ID tokens of people who sign in, while ``keeps`` says that some source has them exchanged."""
+        self._kept, self._keeps = keeper, keeps
 
     def take(self, identity: IdentityConfig, folder: Path) -> None:
         """Go by this manifest from now on. Raises `ConfigError`."""
@@ -166,9 +184,11 @@ class Oidc:
         code = query.get("code", "")
         if not code or "error" in query or len(code) > CODE_CHARACTERS_MAX:
             raise SignInRefused("the issuer did not let you in")
-        claims = await self._exchange(config, provider, code, attempt)
+        claims, token = await self._exchange(config, provider, code, attempt)
         person = await self._people.sign_in(_claims(claims, config), provisioned_only=config.provisioned_only)
         await self._people.read()
+        if self._kept is not None and self._keeps():
+            await self._kept.keep_sign_in(person, token, float(claims["exp"]))
         return person, attempt.destination
 
     async def log_out(self, presented: str) -> str:
@@ -184,6 +204,8 @@ class Oidc:
         if not is_logout or not is_fresh or not isinstance(subject, str):
             raise TokenRefused
         await self._people.end_sessions(self._config.issuer, subject)
+        if self._kept is not None:
+            await self._kept.forget_sign_in(self._config.issuer, subject)
         return subject
 
     # -- the issuer ---------------------------------------------------------------------------------------------------
@@ -206,8 +228,8 @@ class Oidc:
 
     async def _exchange(
         self, config: SignInConfig, provider: _Provider, code: str, attempt: _Attempt
-    ) -> Mapping[str, Any]:
-        """The verified claims of the ID token that a code stands for."""
+    ) -> tuple[Mapping[str, Any], str]:
+        """The verified claims of the ID token that a code stands for, and the token."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -240,7 +262,7 @@ class Oidc:
         nonce = claims.get("nonce")
         if not isinstance(nonce, str) or not hmac.compare_digest(nonce.encode(), attempt.nonce.encode()) or not is_ours:
             raise SignInRefused("the issuer's ID token was made for another sign-in")
-        return claims
+        return claims, token
 
     # -- the cookie ---------------------------------------------------------------------------------------------------
 

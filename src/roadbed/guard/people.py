@@ -108,6 +108,22 @@ class People:
             raise KeyRefused
         return principal
 
+    def owners_of(self, caller_id: str) -> tuple[str, ...]:
+        """The ids under which things may belong to a caller: for a person who has signed in first the one that the
+        issuer's tokens have, so that it is one owner whichever way they come.
+        """
+        person = self._by_id.get(caller_id)
+        if person is None or not person.issuer:
+            return (caller_id,)
+        return token_caller_id(person.issuer, person.subject), caller_id
+
+    def names_of(self, person_id: str) -> tuple[str, ...]:
+        """What the issuer and the directory call a person."""
+        person = self._by_id.get(person_id)
+        if person is None:
+            return ()
+        return person.display_name, person.user_name, person.external_id, person.subject
+
     def refuses_token(self, principal_id: str) -> bool:
         """Whether a token's caller is a person whom a directory switched off."""
         return principal_id in self._refused

@@ -17,6 +17,7 @@ import logging
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -27,6 +28,7 @@ from roadbed.guard.token_manifest import SECURE_OR_LOCAL, IdentityConfig, Issuer
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import ConfigError, Forbidden, InvalidRequest, RoadbedError, Unauthorized, Unavailable
 from roadbed.kernel.principal import MEMBER, Principal
+from roadbed.kernel.secrets import Secret
 from roadbed.wire.address import parse_url
 from roadbed.wire.client import UpstreamClient
 from roadbed.wire.errors import UpstreamFailed
@@ -230,13 +232,13 @@ class Tokens:
         now = self._clock.wall().timestamp()
         known = self._remembered.get(digest)
         if known is not None and now < known[0]:
-            return known[1]
+            return _showing(known[1], presented)
         claims, issuer, expires = self._judged(presented, TYPES)
         principal = _principal(claims, issuer.config)
         if len(self._remembered) >= REMEMBERED_MAX:
             self._remembered.clear()
         self._remembered[digest] = (min(expires + SKEW_S, now + REMEMBERED_S), principal)
-        return principal
+        return _showing(principal, presented)
 
     def verified(self, presented: bytes, types: frozenset[str] = TYPES) -> Mapping[str, Any]:
         """The claims of a token that is good here. Raises as `authenticate`."""
@@ -415,6 +417,11 @@ def _principal(claims: Mapping[str, Any], config: IssuerConfig) -> Principal:
     roles = frozenset({MEMBER, *(role for value, role in config.roles.items() if value in held)})
     name = next((claims[n] for n in ("preferred_username", "email") if isinstance(claims.get(n), str)), subject)
     return Principal(id=token_caller_id(config.issuer, subject), team=team, roles=roles, name=str(name)[:200])
+
+
+def _showing(principal: Principal, presented: bytes) -> Principal:
+    """The caller with the token that they came with, which is remembered for nobody."""
+    return replace(principal, shown=Secret(presented.decode("ascii", "replace")))
 
 
 def _words(claims: Mapping[str, Any], name: str) -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from roadbed.kernel.label import Level
+from roadbed.kernel.secrets import Secret
 
 ADMIN = "admin"
 MEMBER = "member"
@@ -22,7 +23,8 @@ class Principal:
     ``scopes`` are the uses that its key was made for; None means all that the roles allow.
     ``networks`` are the addresses that its key may be used from; none means all of them. ``budget`` is a spending cap
     of the key alone. ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``,
-    ``key:ID``, and ``group:NAME`` for each group of the directory that a person is a ``member_of``.
+    ``key:ID``, and ``group:NAME`` for each group of the directory that a person is a ``member_of``. ``shown`` is the
+    access token that the caller came with: it is exchanged for others (RFC 8693) and goes to no source itself.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Principal:
     budget: str = ""
     member_of: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
+    shown: Secret | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_admin(self) -> bool:

@@ -13,12 +13,13 @@ from roadbed.kernel.config import Document, KeyPath
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import is_reference
 from roadbed.releases.manifest import Manifest
-from roadbed.sources.http import auth_way, base_url
-from roadbed.sources.manifest import FilesSource, HttpSource, ObjectsSource
+from roadbed.sources.http import auth_way, base_url, check_http_auth
+from roadbed.sources.manifest import FilesSource, HttpSource, McpSource, ObjectsSource
 from roadbed.sources.objects import prefix_of
 from roadbed.sources.reach import Reach
 from roadbed.tools.openapi.document import read_document
 from roadbed.tools.providers.http import http_tools
+from roadbed.tools.upstreams.upstream import check_mcp_auth
 
 _REFERENCE_HINT = "env:NAME or file:PATH"
 _VERBS = {FilesSource: ("list", "read", "search"), ObjectsSource: ("list", "read")}
@@ -27,6 +28,8 @@ _VERBS = {FilesSource: ("list", "read", "search"), ObjectsSource: ("list", "read
 def check_reach(folder: Path, manifest: Manifest, document: Document) -> Iterator[ConfigError]:
     """The faults of all such sources, and of the tools that are declared on HTTP ones."""
     for name, source in manifest.sources.items():
+        if isinstance(source, McpSource):
+            yield from _check_caller_auth(name, source, document)
         if isinstance(source, FilesSource) and not source.explore:
             continue
         for verb in _VERBS.get(type(source), ()):
@@ -36,7 +39,7 @@ def check_reach(folder: Path, manifest: Manifest, document: Document) -> Iterato
         if isinstance(source, ObjectsSource):
             yield from _check_objects(name, source, document)
         elif isinstance(source, HttpSource):
-            faults = list(_check_http(folder, name, source, document))
+            faults = [*_check_caller_auth(name, source, document), *_check_http(folder, name, source, document)]
             yield from faults or _check_operations(folder, name, manifest, document)
 
 
@@ -70,6 +73,23 @@ def _check_http(folder: Path, name: str, source: HttpSource, document: Document)
         else:
             if not is_reference(reference):
                 yield document.error("`auth` must hold a reference", (*path, "auth"), hint=_REFERENCE_HINT)
+
+
+def _check_caller_auth(name: str, source: HttpSource | McpSource, document: Document) -> Iterator[ConfigError]:
+    auth = source.caller_auth
+    if auth is None:
+        return
+    path: KeyPath = ("sources", name, "caller_auth")
+    try:
+        if isinstance(source, McpSource):
+            check_mcp_auth(name, source)
+        else:
+            check_http_auth(name, source)
+    except ConfigError as error:
+        yield document.error(error.message, path, hint=error.hint)
+    if auth.exchange is not None and auth.exchange.client_secret and not is_reference(auth.exchange.client_secret):
+        message = "`client_secret` must be a reference"
+        yield document.error(message, (*path, "exchange", "client_secret"), hint=_REFERENCE_HINT)
 
 
 def _check_operations(folder: Path, name: str, manifest: Manifest, document: Document) -> Iterator[ConfigError]:

@@ -20,6 +20,7 @@ from roadbed.server.admission import Admission
 from roadbed.server.http import endpoint
 from roadbed.server.services import Services
 from roadbed.server.teams import tool_resource
+from roadbed.tools.regions import is_across
 from roadbed.tools.types import Tool
 
 WHO_CHARACTERS_MAX: Final = 200
@@ -97,7 +98,7 @@ def _checks(services: Services, principal: Principal, what: str, on: str) -> tup
         tool = next((tool for tool in services.toolbox.all_tools() if tool.name == on), None)
         if tool is None:
             raise InvalidRequest(f"there is no tool {on!r}", param="on", hint="`roadbed tools list` shows them")
-        return _tool_checks(tool, principal), tool_resource(tool)
+        return _tool_checks(tool, principal, teams.region_of(principal.team)), tool_resource(tool)
     if ACTIONS[what][0] != "use":
         return [], resource_of(teams, what, on)
     if not on:
@@ -117,13 +118,18 @@ def _checks(services: Services, principal: Principal, what: str, on: str) -> tup
     return checks, resource
 
 
-def _tool_checks(tool: Tool, principal: Principal) -> list[dict[str, Any]]:
+def _tool_checks(tool: Tool, principal: Principal, region: str) -> list[dict[str, Any]]:
     is_cleared = tool.label.level <= principal.clearance
     is_shown = tool.visible_to is None or principal.team in tool.visible_to
     return [
         _check("clearance", principal.id, is_cleared, f"clearance {tool.label.level.name.lower()}"),
         _check("team", principal.team, is_shown, f"a team of {', '.join(sorted(tool.visible_to or ()))}"),
+        _check("region", principal.team, not is_across(tool.label, region), f"a team in {_regions(tool)}"),
     ]
+
+
+def _regions(tool: Tool) -> str:
+    return " or ".join(sorted(tool.label.regions or ())) or "any region"
 
 
 def _check(kind: str, name: str, allows: bool, needed: str) -> dict[str, Any]:

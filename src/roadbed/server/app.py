@@ -28,6 +28,7 @@ from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.control_routes import control_routes
+from roadbed.server.credential_routes import credential_routes
 from roadbed.server.documents import document_routes
 from roadbed.server.erasure_routes import erasure_routes
 from roadbed.server.guard_scan import ENVELOPE_BYTES_MAX, guard_routes
@@ -120,6 +121,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *control_routes(services),
         *mcp_routes(),
         *metadata_routes(services.mcp.tokens),
+        *credential_routes(services),
         *tool_routes(services),
         *analytics_routes(services),
         *guard_routes(services),

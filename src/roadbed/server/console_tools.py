@@ -7,6 +7,7 @@ from typing import Any
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
+from roadbed.server.credential_routes import credentials_of, remove_credential, store_credential
 from roadbed.server.services import Services
 from roadbed.server.tool_calls import CALL_DEADLINE_S, traced_call
 from roadbed.tools.approvals import Approval
@@ -43,3 +44,15 @@ class ConsoleTools:
     async def deny(self, approval_id: str, principal: Principal, reason: str) -> None:
         """Decide against a call."""
         await self._services.tools.approvals.deny(approval_id, principal, reason)
+
+    async def credentials(self, principal: Principal) -> list[dict[str, Any]]:
+        """The sources that are asked with the caller's own credential."""
+        return await credentials_of(self._services, principal)
+
+    async def store_credential(self, source: str, value: str, principal: Principal) -> None:
+        """Store one."""
+        await store_credential(self._services, principal, source, value, actor=principal)
+
+    async def remove_credential(self, source: str, principal: Principal) -> None:
+        """Remove one."""
+        await remove_credential(self._services, principal, source, actor=principal)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from roadbed.gateway.gateway import Gateway
+from roadbed.guard.credentials import Credentials
 from roadbed.guard.deployment_secrets import load_deployment_secret
 from roadbed.guard.erased import ErasedValues, WordFinder, checked_words, digest_of_words
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
@@ -56,6 +57,7 @@ class Stores(NamedTuple):
     ledger: Ledger
     knowledge: Knowledge
     trail: AuditTrail
+    credentials: Credentials
 
 
 class Erasures:
@@ -119,12 +121,13 @@ class Erasures:
             await self._learn()
         await parts.ledger.flush()
         documents = await parts.knowledge.erase(finder, is_dry_run=is_dry_run)
+        credentials = await parts.credentials.erase(finder, is_dry_run=is_dry_run)
         rows, touched, left = await sweep_tables(parts.database, finder, is_dry_run=is_dry_run)
         files = await asyncio.to_thread(count_in_files, parts.state, subject.strip(), is_dry_run=is_dry_run)
-        stores = {**documents.rows, **rows, **files}
+        stores = {**documents.rows, **rows, **files, **credentials}
         unreachable = [*documents.unreachable, *left, *NOT_HERE]
         if compacts and not is_dry_run:
-            unreachable += await self._compact(touched)
+            unreachable += await self._compact([*touched, *(name for name in credentials if name not in touched)])
         elif not is_dry_run:
             unreachable.append("dead rows and write-ahead log of PostgreSQL, until it is compacted (`--compact`)")
         salt = secrets.token_hex(16)

@@ -20,6 +20,7 @@ from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder,
 from roadbed.server.analytics_operations import ANALYTICS_OPERATIONS
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.control_operations import CONTROL_OPERATIONS
+from roadbed.server.credential_routes import CREDENTIAL_OPERATIONS
 from roadbed.server.documents import TextDocument
 from roadbed.server.guard_scan import ScanOrder
 from roadbed.server.openai import VectorStoreQuery
@@ -271,6 +272,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *ACCESS_OPERATIONS,
     *CONTROL_OPERATIONS,
     *ANALYTICS_OPERATIONS,
+    *CREDENTIAL_OPERATIONS,
     Operation(
         "GET",
         "/api/tools",

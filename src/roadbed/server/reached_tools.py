@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from roadbed.knowledge.parse.pool import ParserPool
+from roadbed.sources.caller_auth import CallerAuths
 from roadbed.sources.health import SourceHealth
 from roadbed.sources.manifest import SourceConfig
 from roadbed.sources.reach import Reach
@@ -29,11 +30,13 @@ log = logging.getLogger("roadbed.tools")
 class ReachedTools:
     """``folder`` is the workspace's; ``passed_over`` are folders that no tool may see, such as the state."""
 
-    def __init__(self, folder: Path, extractor: TextExtractor, passed_over: Sequence[Path]) -> None:
+    def __init__(
+        self, folder: Path, extractor: TextExtractor, passed_over: Sequence[Path], callers: CallerAuths | None = None
+    ) -> None:
         self._folder = folder
         self._extractor = extractor
         self._passed_over = passed_over
-        self._reach = Reach(folder)
+        self._reach = Reach(folder, callers=callers)
         self.skipped: tuple[SkippedTool, ...] = ()
 
     def tools(self, sources: Mapping[str, SourceConfig], declared: Mapping[str, ToolConfig]) -> list[Tool]:
@@ -65,10 +68,10 @@ class ReachedTools:
         await self._reach.close()
 
 
-def open_reached(stack: AsyncExitStack, folder: Path, state: Path) -> ReachedTools:
+def open_reached(stack: AsyncExitStack, folder: Path, state: Path, callers: CallerAuths) -> ReachedTools:
     """With parsers of its own, so that a tool call does not queue behind documents that are read in."""
     parsers = ParserPool()
     stack.push_async_callback(parsers.close)
-    reached = ReachedTools(folder, parsers, (state,))
+    reached = ReachedTools(folder, parsers, (state,), callers)
     stack.push_async_callback(reached.close)
     return reached

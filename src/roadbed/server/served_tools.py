@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from roadbed.guard.credentials import Credentials
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
 from roadbed.server.canary_objects import canary_tool
 from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
+from roadbed.sources.caller_auth import CallerAuths
+from roadbed.sources.caller_manifest import CallerAuth
 from roadbed.sources.health import SourceHealth
+from roadbed.sources.manifest import HttpSource, McpSource, SourceConfig
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
 from roadbed.tools.approvals import Approvals
@@ -33,6 +37,8 @@ class ServedTools:
     reached: ReachedTools
     folder: Path
     upstreams: Upstreams
+    callers: CallerAuths
+    credentials: Credentials
     manifest: Manifest | None = None
 
     @classmethod
@@ -44,12 +50,15 @@ class ServedTools:
         teams: Teams,
         reached: ReachedTools,
         folder: Path,
+        callers: CallerAuths,
+        credentials: Credentials,
     ) -> ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
         toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals, teams.may_call_tool)
-        served = cls(toolbox, approvals, sources, key, reached, folder, Upstreams(folder))
+        upstreams = Upstreams(folder, callers=callers)
+        served = cls(toolbox, approvals, sources, key, reached, folder, upstreams, callers, credentials)
         served.upstreams.on_drift = served.hide_changed
         return served
 
@@ -60,8 +69,14 @@ class ServedTools:
         tools = self._built(manifest, lock)
         await self.sources.use(manifest.sources)
         await self.reached.use(manifest.sources)
+        await self.callers.use({name: caller_auth_of(source) for name, source in manifest.sources.items()})
         self.toolbox.take(tools)
         self.manifest = manifest
+
+    def exchanges(self) -> bool:
+        """Whether some source takes tokens that are exchanged for its callers'."""
+        auths = (caller_auth_of(source) for source in (self.manifest.sources if self.manifest else {}).values())
+        return any(auth is not None and auth.exchange is not None for auth in auths)
 
     def hide_changed(self, source: str) -> None:
         """Take the tools that a server changed since their approval out of every list, or let them in again."""
@@ -85,3 +100,8 @@ class ServedTools:
     async def close(self) -> None:
         """Close the connections to other servers and end their programs."""
         await self.upstreams.close()
+
+
+def caller_auth_of(source: SourceConfig) -> CallerAuth | None:
+    """How a source knows its callers; None for one that is asked as this deployment."""
+    return source.caller_auth if isinstance(source, HttpSource | McpSource) else None

@@ -24,6 +24,7 @@ from roadbed.controls.register import Controls
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.orders import EndpointOrder, OrderName
 from roadbed.gateway.prices import shipped_prices
+from roadbed.guard.credentials import Credentials
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.guard.sessions import Sessions
@@ -65,6 +66,7 @@ from roadbed.server.retention import Retention
 from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
+from roadbed.sources.caller_auth import CallerAuths
 from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
@@ -324,10 +326,12 @@ async def _build(
     stack.push_async_callback(sources.close)
     knows = stack, settings, workspace, database, teams, sources
     embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
-    stores = Stores(manifest.name, settings.state, database, embedded, teams, gateway, ledger, knowledge, trail)
+    credentials = await asyncio.to_thread(Credentials.open, settings.state, database, identity)
+    held = teams, gateway, ledger, knowledge, trail, credentials
+    stores = Stores(manifest.name, settings.state, database, embedded, *held)
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
-    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams)
+    tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams, credentials)
     registry = _make_registry(workspace, knowledge, gateway, teams, tools)
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)
@@ -371,6 +375,7 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
     services.mcp = await open_mcp(
         stack, services.database, services.identity, client, offered, lambda: services.workspace
     )
+    services.mcp.oidc.keep_in(services.tools.credentials, services.tools.exchanges)
     services.controls = open_controls(services)
     services.releases.before_promote = partial(require_approval, services)
 
@@ -407,10 +412,13 @@ async def _open_tools(
     sources: Sources,
     metrics: Metrics,
     teams: Teams,
+    credentials: Credentials,
 ) -> ServedTools:
     """The toolbox, and the connections to what is no database."""
-    reached = open_reached(stack, workspace.folder, settings.state)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder)
+    callers = CallerAuths(workspace.folder, credentials)
+    stack.push_async_callback(callers.close)
+    reached = open_reached(stack, workspace.folder, settings.state, callers)
+    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder, callers, credentials)
     stack.push_async_callback(tools.close)
     return tools
 

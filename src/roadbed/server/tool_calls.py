@@ -24,12 +24,20 @@ from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
+from roadbed.sources.caller_errors import NOT_TAKEN
 from roadbed.tools.approvals import Approval
+from roadbed.tools.regions import REGION_CODE
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool
 
 CALL_DEADLINE_S = 60.0
 TRACE_APP = "_tools"
-_STATUS = {"tools.unknown": 404, "limits.rate_limited": 429, "tools.result_too_large": 413, "tools.denied": 403}
+_STATUS = {
+    "tools.unknown": 404,
+    "limits.rate_limited": 429,
+    "tools.result_too_large": 413,
+    "tools.denied": 403,
+    REGION_CODE: 403,
+}
 _LATE = ("sources.deadline_exceeded", "deadline_exceeded")
 
 
@@ -207,7 +215,8 @@ def answer_of(outcome: Outcome) -> Response:
             return _problem("refused", outcome, status, {**again, "param": outcome.param} if outcome.param else again)
         case Failed():
             more = {"source": outcome.source, "retryable": outcome.is_retryable}
-            return _problem("failed", outcome, 504 if outcome.code in _LATE else 503, more)
+            status = 403 if outcome.code in NOT_TAKEN else 504 if outcome.code in _LATE else 503
+            return _problem("failed", outcome, status, more)
     raise InvalidRequest("the call ended in no known way")
 
 

@@ -21,9 +21,13 @@ from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError, DeadlineExceeded, RateLimited
 from roadbed.kernel.limits import parse_rate
+from roadbed.kernel.principal import Principal
 from roadbed.kernel.retry import full_jitter_s
 from roadbed.kernel.secrets import resolve_secret
 from roadbed.kernel.token_bucket import Rate, take
+from roadbed.sources.caller_auth import CallerAuths, Shown, shown_as
+from roadbed.sources.caller_errors import CallerNotExchangeable
+from roadbed.sources.caller_manifest import check_caller_auth
 from roadbed.sources.circuit import Circuit
 from roadbed.sources.egress import EgressClient, EgressPolicy, EgressRequest, EgressResponse
 from roadbed.sources.errors import CredentialsRefused, EgressRefused, EndUnknown, SourceTimeout, SourceUnavailable
@@ -58,11 +62,14 @@ class HttpSystem:
         trust: TrustDomain = DEFAULT_TRUST,
         clock: Clock = SYSTEM_CLOCK,
         chance: Callable[[], float] = random.random,
+        callers: CallerAuths | None = None,
     ) -> None:
+        self._callers = callers
         self._name = name
         self._config = config
         self._folder = folder
         self._base = base_url(name, config)
+        check_http_auth(name, config)
         host = self._base.origin.host
         policy = EgressPolicy(
             frozenset({host}),
@@ -78,15 +85,25 @@ class HttpSystem:
         self._chance = chance
 
     async def ask(
-        self, method: str, target: str, headers: Headers, body: bytes, deadline: Deadline, *, is_repeatable: bool
+        self,
+        method: str,
+        target: str,
+        headers: Headers,
+        body: bytes,
+        deadline: Deadline,
+        *,
+        is_repeatable: bool,
+        principal: Principal | None = None,
     ) -> EgressResponse:
         """The answer to one request below the base address; ``target`` is an encoded path and query.
 
         `SourceUnavailable` (`CredentialsRefused` for 401), `SourceTimeout`, `SourceBusy`, `RateLimited`,
-        `EgressRefused`, `AnswerRefused`, `ConfigError`.
+        `EgressRefused`, `AnswerRefused`, `ConfigError`; for a source that knows its callers also `CallerNotTaken`.
         """
         deadline = deadline.share(1.0, at_most_s=self._timeout_s)
-        credentials, secret_query, secrets = self._credentials()
+        shown = await self._shown(principal, deadline)
+        credentials, secret_query = shown.headers, shown.query
+        secrets = _spelled(shown.secret) if shown.secret else []
         path = self._base.target.decode("ascii").partition("?")[0].rstrip("/") + target
         if secret_query:
             path += ("&" if "?" in path else "?") + secret_query
@@ -94,14 +111,27 @@ class HttpSystem:
         request = EgressRequest(method, url, headers, credentials, body)
         first = await self._try(request, deadline, is_last=not is_repeatable)
         if isinstance(first, EgressResponse):
-            return _without(first, secrets)
+            return _without(self._taken(first, shown), secrets)
         wait_s = first.retry_after_s or full_jitter_s(1, self._chance(), base_s=RETRY_BASE_S)
         if wait_s > RETRY_AFTER_S_MAX or wait_s >= deadline.remaining_s():
             raise first
         await asyncio.sleep(wait_s + RETRY_BASE_S * self._chance())
         answer = await self._try(request, deadline, is_last=True)
         assert isinstance(answer, EgressResponse)
-        return _without(answer, secrets)
+        return _without(self._taken(answer, shown), secrets)
+
+    async def hold(self, principal: Principal, deadline: Deadline) -> None:
+        """Make sure that a call of this caller could be made, and keep what a later run of it shows. As `ask`."""
+        auth = self._config.caller_auth
+        if auth is not None:
+            await self._known_callers().hold(self._name, auth, principal, deadline)
+
+    def _taken(self, answer: EgressResponse, shown: Shown) -> EgressResponse:
+        """An answer, unless it refuses a caller's own credential, which says nothing of how the API is."""
+        auth = self._config.caller_auth
+        if auth is not None and answer.status == 401:
+            raise self._known_callers().refused(self._name, auth, shown)
+        return answer
 
     async def close(self) -> None:
         """Close every connection."""
@@ -134,7 +164,7 @@ class HttpSystem:
             raise _Away(f"{self._name} cannot be asked: {error.message}", hint=_HINT) from None
 
     def _judged(self, answer: EgressResponse) -> EgressResponse:
-        if answer.status == 401:
+        if answer.status == 401 and self._config.caller_auth is None:
             raise CredentialsRefused(
                 f"{self._name} refuses our credentials (status 401)",
                 hint=f"set the value that sources.{self._name}.auth refers to; it is read again at the next try",
@@ -157,25 +187,26 @@ class HttpSystem:
             )
         self._arrival_s = decision.tat_s
 
-    def _credentials(self) -> tuple[Headers, str, list[bytes]]:
-        """Headers and query that show who we are, and what no answer may repeat. Looked up anew at each call."""
+    def _known_callers(self) -> CallerAuths:
+        if self._callers is None:
+            raise ConfigError(f"sources.{self._name}.caller_auth: callers are known to a running server alone")
+        return self._callers
+
+    async def _shown(self, principal: Principal | None, deadline: Deadline) -> Shown:
+        """What shows who asks: the caller, or this deployment. Looked up anew at each call."""
+        caller_auth = self._config.caller_auth
+        if caller_auth is not None:
+            if principal is None:
+                raise CallerNotExchangeable(f"{self._name} is asked with the caller's own identity, and nobody calls")
+            return await self._known_callers().shown(self._name, caller_auth, principal, deadline)
         auth = self._config.auth
         if auth is None:
-            return (), "", []
+            return Shown()
         way, reference = auth_way(self._name, auth)
         value = resolve_secret(reference, base=self._folder, where=f"sources.{self._name}.auth").reveal()
         if not value.isascii() or not value.isprintable():
             raise ConfigError(f"sources.{self._name}.auth: the secret holds characters that no request can carry")
-        secrets = _spelled(value)
-        match way:
-            case "bearer":
-                return ((b"authorization", f"Bearer {value}".encode()),), "", secrets
-            case "basic":
-                return ((b"authorization", b"Basic " + base64.b64encode(value.encode())),), "", secrets
-            case "header":
-                return ((auth.header.lower().encode(), value.encode()),), "", secrets
-            case _:
-                return (), f"{quote(auth.query, safe='')}={quote(value, safe='')}", secrets
+        return shown_as(way, auth.header or auth.query, value)
 
 
 class _Away(SourceUnavailable):
@@ -197,6 +228,16 @@ def base_url(name: str, config: HttpSource) -> Url:
         return parse_outbound(config.url, ports=(port,))
     except EgressRefused as error:
         raise ConfigError(f"sources.{name}.url: {error.message}") from None
+
+
+def check_http_auth(name: str, config: HttpSource) -> None:
+    """Refuse a source that says in no way, or in two, how its requests show who asks. Raises `ConfigError`."""
+    if config.auth is not None:
+        auth_way(name, config.auth)
+        if config.caller_auth is not None:
+            raise ConfigError(f"sources.{name} has auth and caller_auth", hint="requests show one of the two")
+    if config.caller_auth is not None:
+        check_caller_auth(name, config.caller_auth, ways=_AUTH_WAYS)
 
 
 def auth_way(name: str, auth: HttpAuth) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from roadbed.kernel.config import DURATION_PATTERN
 from roadbed.kernel.limits import RATE_PATTERN
+from roadbed.sources.caller_manifest import CallerAuth
 
 CONNECTIONS_MAX = 4
 TOOL_BYTES_MAX = 16 * 1024 * 1024
@@ -118,6 +119,9 @@ class McpSource(_Source, frozen=True, tag="mcp"):
     url: Annotated[str, Meta(description="address of its streamable HTTP endpoint")] = ""
     command: Annotated[list[str], Meta(max_length=64, description="program and arguments of a stdio server")] = []
     key: Annotated[str, Meta(description="reference to a bearer token for ``url``: env:NAME or file:PATH")] = ""
+    caller_auth: Annotated[
+        CallerAuth | None, Meta(description="how calls show who calls; ``key`` then lists the tools alone")
+    ] = None
     environment: Annotated[
         dict[str, str], Meta(max_length=64, description="all of its environment: a name to env:NAME or file:PATH")
     ] = {}
@@ -152,6 +156,7 @@ class HttpSource(_Source, frozen=True, tag="http"):
         list[str], Meta(max_length=200, description="operationIds that change nothing though they are no GET")
     ] = []
     auth: Annotated[HttpAuth | None, Meta(description="how requests show who we are")] = None
+    caller_auth: Annotated[CallerAuth | None, Meta(description="how requests show who calls, in place of auth")] = None
     private: Annotated[bool, Meta(description="whether its host may have addresses of private networks")] = False
     connections_max: ConnectionsMax = CONNECTIONS_MAX
     rate: Annotated[

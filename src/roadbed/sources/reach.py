@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from roadbed.kernel.errors import ConfigError
+from roadbed.sources.caller_auth import CallerAuths
 from roadbed.sources.health import SourceHealth
 from roadbed.sources.http import HttpSystem
 from roadbed.sources.manifest import HttpSource, ObjectsSource, SourceConfig
@@ -22,8 +23,16 @@ from roadbed.wire.tls import DEFAULT_TRUST, TrustDomain
 class Reach:
     """Systems by source name, for one workspace. Each has its own connections, breaker and queue."""
 
-    def __init__(self, folder: Path, *, lookup: Lookup = system_lookup, trust: TrustDomain = DEFAULT_TRUST) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lookup: Lookup = system_lookup,
+        trust: TrustDomain = DEFAULT_TRUST,
+        callers: CallerAuths | None = None,
+    ) -> None:
         self._folder = folder
+        self._callers = callers
         self._lookup = lookup
         self._trust = trust
         self._declared: Mapping[str, SourceConfig] = {}
@@ -47,7 +56,10 @@ class Reach:
         if not isinstance(config, HttpSource):
             raise ConfigError(f"no HTTP source is called {name}")
         if name not in self._http:
-            self._http[name] = (config, HttpSystem(name, config, self._folder, lookup=self._lookup, trust=self._trust))
+            system = HttpSystem(
+                name, config, self._folder, lookup=self._lookup, trust=self._trust, callers=self._callers
+            )
+            self._http[name] = (config, system)
         return self._http[name][1]
 
     def objects(self, name: str) -> ObjectsSystem:

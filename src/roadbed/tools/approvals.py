@@ -21,6 +21,7 @@ import msgspec
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
+from roadbed.sources.caller_errors import NOTHING_DONE
 from roadbed.store.database import Database, Row
 from roadbed.tools.canonical import canonical_json
 from roadbed.tools.errors import ApprovalInvalid
@@ -203,7 +204,7 @@ class Approvals:
 
 
 # Failures of which it is known that nothing was changed.
-_NEVER_ACTED = frozenset({"sources.busy", "sources.credentials_refused", "sources.rolled_back"})
+_NEVER_ACTED = NOTHING_DONE | {"sources.busy", "sources.credentials_refused", "sources.rolled_back"}
 
 
 def effect_key(waiting: Approval) -> str:

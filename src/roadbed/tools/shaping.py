@@ -33,6 +33,10 @@ class ResultGuard(Protocol):
         """A text of the arguments (``is_sent``), or of the result or error, as the rules let it go, and its label."""
         ...
 
+    def region_of(self, team: str) -> str:
+        """The region that a team's callers are in; empty when that was not said."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Shaped:

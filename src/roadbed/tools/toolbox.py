@@ -1,8 +1,8 @@
 """`ToolBox`: the tools that serve, and the rules of a call, the same for apps, the API, the CLI and MCP clients.
 
-A call goes: known and visible → arguments → taint and approval → rate → bulkhead of the source → share of the deadline
-→ the provider → guard and size → trace and metrics. Providers know none of it. The invariants: a call ends as an
-outcome, and raises only when its caller leaves; nothing that changes a system runs without an approval; one source's
+A call goes: known and visible → region → arguments → taint and approval → rate → bulkhead of the source → share of the
+deadline → the provider → guard and size → trace and metrics. Providers know none of it. The invariants: a call ends as
+an outcome, and raises only when its caller leaves; nothing that changes a system runs without an approval; one source's
 trouble fills that source's places alone.
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError
 from roadbed.kernel.errors import Refused as RefusedError
+from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import FAILED, OK, REFUSED, Trace
@@ -26,6 +27,7 @@ from roadbed.sources.errors import SourceMisdeclared
 from roadbed.tools.approvals import Approvals
 from roadbed.tools.arguments import Checker, checker_of, digest_of
 from roadbed.tools.cursors import Cursors
+from roadbed.tools.regions import region_refusal
 from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, guarded_arguments, guarded_words, shape
 from roadbed.tools.standing import CallRates, LastResults, ToolCounts
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool, ToolRequest
@@ -161,6 +163,9 @@ class ToolBox:
         is_tainted: bool,
     ) -> tuple[Outcome, Shaped | None]:
         tool = entry.tool
+        crossing = self._crossing(f"what {tool.source} holds", tool.label, principal)
+        if crossing is not None:
+            return crossing, None
         try:
             digest = digest_of(arguments)
             entry.check(arguments)
@@ -204,12 +209,17 @@ class ToolBox:
         if not isinstance(outcome, Ok):
             return outcome
         try:
-            return shape(outcome, self._guard(), tool.label, tool.result_bytes_max, request.principal.team)
+            shaped = shape(outcome, self._guard(), tool.label, tool.result_bytes_max, request.principal.team)
+            return self._crossing("the result", shaped.ok.label, request.principal) or shaped
         except OverflowError as error:
             return Refused("tools.result_too_large", str(error), hint="ask for less: fewer rows or columns")
         except NotJson as error:
             log.error("the tool %s returned what is not JSON: %s", tool.name, error)
             return Failed("tools.broken", f"{tool.name} returned what cannot be given on", tool.source, False)
+
+    def _crossing(self, what: str, label: Label, principal: Principal) -> Refused | None:
+        """Why a caller may not have what has this label, for where they are; None when they may."""
+        return region_refusal(what, label, self._guard().region_of(principal.team), principal.team)
 
     async def _provide(self, tool: Tool, request: ToolRequest) -> Outcome:
         try:
@@ -270,6 +280,8 @@ class ToolBox:
             if outcome is not None:
                 outcome = guarded_words(outcome, self._guard(), waiting.principal().team)
             await asyncio.shield(self._approvals.end(waiting, outcome))
+        if isinstance(outcome, Ok) and self._crossing("the result", outcome.label, approver) is not None:
+            return replace(outcome, data=None)  # it is done; the asker may see what came of it
         return outcome
 
     # -- what is remembered -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import Label, parse_label
 from roadbed.sources.egress import EgressResponse
-from roadbed.sources.http import auth_way, base_url
+from roadbed.sources.http import base_url, check_http_auth
 from roadbed.sources.manifest import HttpSource, SourceConfig
 from roadbed.sources.reach import Reach
 from roadbed.tools.manifest import ToolConfig
@@ -80,9 +80,11 @@ def _tools_of(
             raise ConfigError(f"tools.{tool_name}: parameters come from the document of {name}")
         by_operation.setdefault(tool.operation, []).append((tool_name, tool))
     hidden: list[str] = []
+    check_http_auth(name, config)
     if config.auth is not None:
-        auth_way(name, config.auth)
         hidden = [part for part in (config.auth.header, config.auth.query) if part]
+    elif config.caller_auth is not None and config.caller_auth.name:
+        hidden = [config.caller_auth.name]
     operations, left_out = read_operations(document, [*config.operations, *by_operation], hidden)
     skipped = [SkippedTool(name, part.operation_id, part.reason) for part in left_out]
     tools: dict[str, Tool] = {}
@@ -127,12 +129,14 @@ def _tool(
     seen = [frozenset(teams) for teams in (config.visible_to, visible_to) if teams is not None]
     timeout_s = parse_duration_s(config.timeout)
     label = parse_label(labels, where=f"sources.{source}.labels")
+    caller = _Caller(source, effect, label, operation, reach)
     return Tool(
         name=tool_name,
         title=operation.operation_id[:120],
         description=declared.description if declared is not None else operation.description,
         source=source,
-        run=_Caller(source, effect, label, operation, reach).run,
+        run=caller.run,
+        preview=caller.preview if config.caller_auth is not None and effect != "read" else None,
         input_schema=operation.input_schema,
         effect=effect,
         label=label,
@@ -168,6 +172,7 @@ class _Caller:
             built.body,
             request.deadline,
             is_repeatable=self._effect == "read" and operation.method in ("GET", "HEAD"),
+            principal=request.principal,
         )
         if not 200 <= response.status < 300:
             return self._refused(response)
@@ -180,6 +185,11 @@ class _Caller:
             is_truncated=answer.is_cut or bool(answer.cursor),
             cursor=answer.cursor,
         )
+
+    async def preview(self, request: ToolRequest) -> Mapping[str, Any]:
+        """Nothing to show; an API that knows its callers must know this one before a person is asked."""
+        await self._reach.http(self._source).hold(request.principal, request.deadline)
+        return {}
 
     def _refused(self, response: EgressResponse) -> Refused:
         said = refusal_message(response)

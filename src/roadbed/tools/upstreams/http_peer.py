@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
+from roadbed.sources.caller_auth import Headers, Shown
 from roadbed.tools.upstreams.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from roadbed.tools.upstreams.messages import (
     BODY_BYTES_MAX,
@@ -41,6 +42,7 @@ from roadbed.wire.sse import SseParser
 CONNECT_S = 5.0
 SESSIONS_MAX = 64
 EVENTS_MAX = 1_000
+SECRET_BYTES_MIN = 6
 _FIXED = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
 _NOTHING: Mapping[str, Any] = {}
 
@@ -61,6 +63,23 @@ class StatusAnswered(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+class CredentialNotTaken(Exception):
+    """A server refused the credential of a caller, which says nothing of how it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What all messages of one request have in common; ``shown`` is the caller's own credential."""
+
+    deadline: Deadline
+    shown: Shown | None
+
+    def without_secret(self, answer: bytes) -> bytes:
+        """An answer in which the caller's credential, which some servers repeat in errors, does not stand."""
+        secret = self.shown.secret if self.shown is not None else ""
+        return answer.replace(secret.encode(), b"***") if len(secret) >= SECRET_BYTES_MIN else answer
 
 
 class HttpPeer:
@@ -85,17 +104,22 @@ class HttpPeer:
         caller: str,
         may_repeat: bool,
         schema: Mapping[str, Any] = _NOTHING,
+        shown: Shown | None = None,
     ) -> dict[str, Any]:
-        """The result of one request. `ErrorAnswered`, `UpstreamUnavailable`, `UpstreamMisbehaved`, `UpstreamTimeout`.
+        """The result of one request. `ErrorAnswered`, `UpstreamUnavailable`, `UpstreamMisbehaved`, `UpstreamTimeout`;
+        `CredentialNotTaken` when ``shown``, which is the caller's own, was refused.
 
         ``schema`` is that of a tool's arguments, some of which go into headers.
         """
+        asking = _Asking(deadline, shown)
         try:
             async with asyncio.timeout(deadline.remaining_s()):
-                return await self._request(method, params, deadline, caller, schema, may_repeat=may_repeat)
+                return await self._request(method, params, asking, caller, schema, may_repeat=may_repeat)
         except TimeoutError:
             raise UpstreamTimeout(f"{self._name} did not answer in time") from None
         except StatusAnswered as error:
+            if shown is not None and error.status in (401, 403):
+                raise CredentialNotTaken from None
             raise self._refused(error.status) from None
         except (ResponseTooLarge, EventTooLarge):
             raise UpstreamMisbehaved(f"{self._name} sent more than {BODY_BYTES_MAX} bytes") from None
@@ -108,22 +132,22 @@ class HttpPeer:
         self,
         method: str,
         params: Mapping[str, Any],
-        deadline: Deadline,
+        asking: _Asking,
         caller: str,
         schema: Mapping[str, Any],
         *,
         may_repeat: bool,
     ) -> dict[str, Any]:
-        if await self._found_era(deadline) == "modern":
+        if await self._found_era(asking) == "modern":
             try:
-                return await self._modern(method, params, deadline, schema)
+                return await self._modern(method, params, asking, schema)
             except ErrorAnswered as error:
                 if error.code != UNSUPPORTED_VERSION:
                     raise
                 self.era = "legacy"  # it was replaced by an older one; the request was refused unread
-        session = self._sessions.get(caller) or await self._open(deadline, caller)
+        session = self._sessions.get(caller) or await self._open(asking, caller)
         try:
-            return await self._legacy(session, method, params, deadline)
+            return await self._legacy(session, method, params, asking)
         except StatusAnswered as error:
             if error.status not in (400, 404):
                 raise
@@ -131,21 +155,21 @@ class HttpPeer:
             self.era = None
             if not may_repeat:
                 raise
-        if await self._found_era(deadline) == "modern":
-            return await self._modern(method, params, deadline, schema)
-        return await self._legacy(await self._open(deadline, caller), method, params, deadline)
+        if await self._found_era(asking) == "modern":
+            return await self._modern(method, params, asking, schema)
+        return await self._legacy(await self._open(asking, caller), method, params, asking)
 
-    async def _found_era(self, deadline: Deadline) -> Era:
+    async def _found_era(self, asking: _Asking) -> Era:
         if self.era is not None:
             return self.era
         async with self._probing:
             if self.era is None:
-                self.era = await self._probe(deadline)
+                self.era = await self._probe(asking)
             return self.era
 
-    async def _probe(self, deadline: Deadline) -> Era:
+    async def _probe(self, asking: _Asking) -> Era:
         try:
-            found = await self._modern("server/discover", {}, deadline, _NOTHING)
+            found = await self._modern("server/discover", {}, asking, _NOTHING)
         except ErrorAnswered:
             return "legacy"
         except StatusAnswered as error:
@@ -155,42 +179,40 @@ class HttpPeer:
         return "modern" if MODERN in (found.get("supportedVersions") or [MODERN]) else "legacy"
 
     async def _modern(
-        self, method: str, params: Mapping[str, Any], deadline: Deadline, schema: Mapping[str, Any]
+        self, method: str, params: Mapping[str, Any], asking: _Asking, schema: Mapping[str, Any]
     ) -> dict[str, Any]:
         self._number += 1
         body = request_body(self._number, method, params, is_modern=True)
-        message, _ = await self._send(body, self._number, modern_headers(method, params, schema), deadline)
+        message, _ = await self._send(body, self._number, modern_headers(method, params, schema), asking)
         return result_of(self._name, message)
 
     async def _legacy(
-        self, session: Session, method: str, params: Mapping[str, Any], deadline: Deadline
+        self, session: Session, method: str, params: Mapping[str, Any], asking: _Asking
     ) -> dict[str, Any]:
         self._number += 1
         body = request_body(self._number, method, params, is_modern=False)
-        message, _ = await self._send(body, self._number, _session_headers(session), deadline)
+        message, _ = await self._send(body, self._number, _session_headers(session), asking)
         return result_of(self._name, message)
 
-    async def _open(self, deadline: Deadline, caller: str) -> Session:
+    async def _open(self, asking: _Asking, caller: str) -> Session:
         self._number += 1
         body = request_body(self._number, "initialize", INITIALIZE, is_modern=False)
-        message, response = await self._send(body, self._number, [], deadline)
+        message, response = await self._send(body, self._number, [], asking)
         version = result_of(self._name, message).get("protocolVersion")
         if version not in LEGACY:
             raise UpstreamMisbehaved(f"{self._name} speaks no version of MCP that is known here")
         session = Session(version, response.get(b"mcp-session-id") or b"")
-        await self._send(notification_body("notifications/initialized"), None, _session_headers(session), deadline)
+        await self._send(notification_body("notifications/initialized"), None, _session_headers(session), asking)
         while len(self._sessions) >= SESSIONS_MAX:
             self._sessions.popitem(last=False)
         self._sessions[caller] = session
         return session
 
     async def _send(
-        self, body: bytes, number: int | None, headers: list[tuple[bytes, bytes]], deadline: Deadline
+        self, body: bytes, number: int | None, headers: list[tuple[bytes, bytes]], asking: _Asking
     ) -> tuple[Message, UpstreamResponse]:
         """Send one message; the answer to it, or an empty one to a notification."""
-        credential = self._credential()
-        if credential is not None:
-            headers = [*headers, (b"authorization", b"Bearer " + credential.reveal().encode("utf-8"))]
+        headers = [*headers, *self._shown(asking)]
         request = UpstreamRequest(
             b"POST",
             self._url,
@@ -199,7 +221,7 @@ class HttpPeer:
             credential_class=f"mcp:{self._name}",
             response_bytes_max=BODY_BYTES_MAX,
         )
-        left_s = deadline.remaining_s()
+        left_s = asking.deadline.remaining_s()
         response = await self._client.request(
             request, connect_s=min(CONNECT_S, left_s), head_s=left_s, complete_s=left_s
         )
@@ -209,9 +231,9 @@ class HttpPeer:
                 return Message(), response
             kind = (response.get(b"content-type") or b"").partition(b";")[0].strip().lower()
             if kind == b"text/event-stream" and response.status == 200:
-                return await self._event(response, number), response
+                return await self._event(response, number, asking), response
             if kind == b"application/json" and (response.status == 200 or 400 <= response.status < 500):
-                message = parse_message(self._name, await response.read(BODY_BYTES_MAX))
+                message = parse_message(self._name, asking.without_secret(await response.read(BODY_BYTES_MAX)))
                 if response.status != 200 and message.error is None:
                     raise StatusAnswered(response.status)
                 if response.status in (401, 403):
@@ -225,7 +247,16 @@ class HttpPeer:
                 raise UpstreamMisbehaved(f"{self._name} answered with neither JSON nor events")
             raise StatusAnswered(response.status)
 
-    async def _event(self, response: UpstreamResponse, number: int | None) -> Message:
+    def _shown(self, asking: _Asking) -> Headers:
+        """What shows who asks: the caller, where there is one of whom the server wants to know, or this deployment."""
+        if asking.shown is not None:
+            return asking.shown.headers
+        credential = self._credential()
+        if credential is None:
+            return ()
+        return ((b"authorization", b"Bearer " + credential.reveal().encode("utf-8")),)
+
+    async def _event(self, response: UpstreamResponse, number: int | None, asking: _Asking) -> Message:
         """The answer among the events of a stream; what else is in it was not asked for."""
         parser = SseParser(BODY_BYTES_MAX)
         seen = size = 0
@@ -239,7 +270,7 @@ class HttpPeer:
                     raise UpstreamMisbehaved(f"{self._name} sent more than {EVENTS_MAX} events")
                 if not event.data:
                     continue
-                message = parse_message(self._name, event.data)
+                message = parse_message(self._name, asking.without_secret(event.data))
                 if message.id == number and not message.method:
                     return message
         raise UpstreamMisbehaved(f"{self._name} ended its answer without a result")

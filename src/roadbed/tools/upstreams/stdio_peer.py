@@ -19,6 +19,7 @@ from typing import Any
 
 import roadbed
 from roadbed.kernel.deadline import Deadline
+from roadbed.sources.caller_auth import Shown
 from roadbed.tools.upstreams.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from roadbed.tools.upstreams.messages import (
     BODY_BYTES_MAX,
@@ -82,8 +83,9 @@ class StdioPeer:
         caller: str,
         may_repeat: bool,
         schema: Mapping[str, Any] = _NOTHING,
+        shown: Shown | None = None,
     ) -> dict[str, Any]:
-        """The result of one request. As `HttpPeer.request`; ``caller`` and ``schema`` make no difference here."""
+        """The result of one request. As `HttpPeer.request`; ``caller``, ``schema`` and ``shown`` make no difference."""
         is_answered = False
         try:
             async with asyncio.timeout(deadline.remaining_s()), self._turn:

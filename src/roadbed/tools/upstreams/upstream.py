@@ -20,14 +20,17 @@ from typing import Any
 from roadbed.kernel import breaker as breakers
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.secrets import Secret, resolve_secret
+from roadbed.sources.caller_auth import CallerAuths, Shown
+from roadbed.sources.caller_manifest import CallerAuth, check_caller_auth
 from roadbed.sources.health import SourceHealth
 from roadbed.sources.manifest import McpSource, SourceConfig
 from roadbed.sources.pool import PoolState
 from roadbed.tools.types import Outcome, Refused, Tool, ToolRequest
 from roadbed.tools.upstreams.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
-from roadbed.tools.upstreams.http_peer import HttpPeer
+from roadbed.tools.upstreams.http_peer import CredentialNotTaken, HttpPeer
 from roadbed.tools.upstreams.lock import Drift, LockedSource, LockedTool, ToolsLock, drift_of
 from roadbed.tools.upstreams.messages import ErrorAnswered
 from roadbed.tools.upstreams.results import Fits, fits_of, outcome_of
@@ -74,8 +77,11 @@ def _health(name: str, server: _Server) -> SourceHealth:
 class Upstreams:
     """The servers by source name. Made inside a running loop."""
 
-    def __init__(self, folder: Path, on_drift: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, folder: Path, on_drift: Callable[[str], None] | None = None, callers: CallerAuths | None = None
+    ) -> None:
         self._folder = folder
+        self._callers = callers
         self.on_drift = on_drift
         self._client: UpstreamClient | None = None
         self._servers: dict[str, _Server] = {}
@@ -84,6 +90,8 @@ class Upstreams:
     def use(self, sources: Mapping[str, SourceConfig], lock: ToolsLock) -> None:
         """Take over a manifest's servers and the lock. What changed is reached anew."""
         wanted = {name: config for name, config in sources.items() if isinstance(config, McpSource)}
+        for name, config in wanted.items():
+            check_mcp_auth(name, config)
         for name in list(self._servers):
             if wanted.get(name) != self._servers[name].config:
                 self._retire(self._servers.pop(name))
@@ -153,6 +161,8 @@ class Upstreams:
             )
         params = {"name": name, "arguments": dict(request.arguments)}
         schema = tool.definition.get("inputSchema", {})
+        auth = server.config.caller_auth
+        shown = await self._shown(source, auth, request) if auth is not None else None
         try:
             result = await self._ask(
                 source,
@@ -162,7 +172,12 @@ class Upstreams:
                 caller=request.principal.id,
                 may_repeat=tool.effect == "read",
                 schema=schema,
+                shown=shown,
             )
+        except CredentialNotTaken:
+            if auth is None or shown is None:
+                raise
+            raise self._known_callers(source).refused(source, auth, shown) from None
         except ErrorAnswered as error:
             server.is_known_until_s = 0.0  # it may have changed; the next call looks
             return Refused(
@@ -171,6 +186,23 @@ class Upstreams:
                 hint="check the arguments against the tool's schema",
             )
         return outcome_of(source, name, result, fits, parse_label(server.config.labels))
+
+    async def hold(self, source: str, request: ToolRequest) -> None:
+        """Make sure that a server which knows its callers can be asked for this one, and keep what a later run shows.
+
+        `CallerNotTaken`, `ExchangeAway`, `StoreUnavailable`.
+        """
+        auth = self._server(source).config.caller_auth
+        if auth is not None:
+            await self._known_callers(source).hold(source, auth, request.principal, request.deadline)
+
+    async def _shown(self, source: str, auth: CallerAuth, request: ToolRequest) -> Shown:
+        return await self._known_callers(source).shown(source, auth, request.principal, request.deadline)
+
+    def _known_callers(self, source: str) -> CallerAuths:
+        if self._callers is None:
+            raise ConfigError(f"sources.{source}.caller_auth: callers are known to a running server alone")
+        return self._callers
 
     async def _ask(
         self, source: str, method: str, params: Mapping[str, Any], deadline: Deadline, **how: Any
@@ -242,6 +274,16 @@ class Upstreams:
             self._client = None
 
 
+def check_mcp_auth(name: str, config: McpSource) -> None:
+    """Refuse a ``caller_auth`` that cannot be. Raises `ConfigError`."""
+    if config.caller_auth is not None:
+        if not config.url:
+            raise ConfigError(
+                f"sources.{name}.caller_auth needs a url", hint="a program of this machine is told nobody"
+            )
+        check_caller_auth(name, config.caller_auth)
+
+
 def upstream_tools(sources: Mapping[str, SourceConfig], lock: ToolsLock, upstreams: Upstreams) -> list[Tool]:
     """The approved tools of a manifest's servers, but for those known to have changed. Reaches no server."""
     return list(_tools(sources, lock, upstreams))
@@ -266,6 +308,7 @@ def _tool(source: str, config: McpSource, tool: LockedTool, upstreams: Upstreams
         return await upstreams.call(source, tool, fits, request)
 
     async def preview(request: ToolRequest) -> Mapping[str, Any]:
+        await upstreams.hold(source, request)
         return {"server": source, "tool": definition["name"], "arguments": dict(request.arguments)}
 
     return Tool(
