@@ -212,11 +212,14 @@ class KeyStore(Protocol):
         name: str = "",
         expires: datetime | None = None,
         budget: str = "",
+        maker: Principal | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
         ...
 
-    async def rotate_key(self, key_id: str, overlap: timedelta = ...) -> tuple[KeyRecord, str]:
+    async def rotate_key(
+        self, key_id: str, overlap: timedelta = ..., *, maker: Principal | None = None
+    ) -> tuple[KeyRecord, str]:
         """Give a key a new value."""
         ...
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from roadbed.kernel.principal import AUDITOR, MEMBER
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.operations import Operation, Query
+from roadbed.server.second_person_routes import DeclineOrder
 
 _PAGE: Final = (
     Query("filter", "`ATTRIBUTE eq VALUE`: userName, externalId, id, displayName, active"),
@@ -18,6 +19,10 @@ _RESOURCE: Final = {
     "required": ["schemas"],
     "properties": {"schemas": {"type": "array", "items": {"type": "string"}}},
 }
+_REQUEST_OBJECT: Final = (
+    "{id, duty: promotions|models|duties, what, subject, digest, asker, asker_name, reason, asked, expires, "
+    "state: waiting|approved|declined|replaced|expired, decided_by, decided, note}"
+)
 _SCIM: Final = (
     ("GET", "/ServiceProviderConfig", "What is served of SCIM.", "a ServiceProviderConfig", 200),
     ("GET", "/ResourceTypes", "The kinds of resources.", "a ListResponse", 200),
@@ -49,6 +54,34 @@ ACCESS_OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("what", "an action such as app.use", is_required=True),
             Query("on", "the app, route, tool or endpoint"),
         ),
+    ),
+    Operation(
+        "GET",
+        "/api/approvals",
+        AUDITOR,
+        "Access",
+        "What waits for a second person: promotions, approvals of models, and dropping such a rule. The calls of tools "
+        "that wait are at `/api/tools/approvals`.",
+        f"{{two_persons, persons_only, approvals: [{_REQUEST_OBJECT}]}}",
+        query=(Query("all", "1 for those of any state"),),
+    ),
+    Operation(
+        "POST",
+        "/api/approvals/{id}/approve",
+        ADMIN,
+        "Access",
+        "Agree to what another person asked for: it is done. A saved change that nobody asked for yet is asked for by "
+        "this, and waits for another person (202).",
+        f"{{state: approved, duty, subject, digest}}, or {_REQUEST_OBJECT}",
+    ),
+    Operation(
+        "POST",
+        "/api/approvals/{id}/decline",
+        ADMIN,
+        "Access",
+        "Decide against it.",
+        _REQUEST_OBJECT,
+        request=DeclineOrder,
     ),
     *(
         Operation(

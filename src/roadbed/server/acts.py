@@ -34,6 +34,7 @@ ACTS: Final = (
     ("audit", "audit.read", "deployment.change"),
     ("erasures", "audit.read", "erase"),
     ("traces", "trace.read", "deployment.change"),
+    ("approvals", "deployment.read", "approval.decide"),
     ("tools/approvals", "deployment.read", "approval.decide"),
     ("models", "deployment.read", "endpoint.order"),
     ("documents", "deployment.read", "document.change"),

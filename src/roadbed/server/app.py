@@ -49,6 +49,7 @@ from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.scim import scim_routes
+from roadbed.server.second_person_routes import second_person_routes
 from roadbed.server.services import Services
 from roadbed.server.tool_calls import tool_routes
 from roadbed.server.usage import usage_routes
@@ -115,6 +116,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *usage_routes(services),
         *audit_routes(services),
         *access_routes(services),
+        *second_person_routes(services),
         *scim_routes(services),
         *erasure_routes(services),
         *control_routes(services),

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 
 import msgspec
 
@@ -53,7 +52,6 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
-from roadbed.server.governance import require_approval
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
@@ -62,6 +60,7 @@ from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
 from roadbed.server.retention import Retention
+from roadbed.server.second_person import SecondPerson
 from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -134,6 +133,7 @@ class Services:
     own_calls: HttpCaller = field(init=False)
     canary: str = ""
     analytics: Analytics = field(init=False)
+    second: SecondPerson = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -154,7 +154,8 @@ class Services:
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
-        declared = False if self.manifest.governance.require_approval else self.manifest.auto_promote
+        needs_two = self.second.known.needs_two("promotions")
+        declared = False if self.manifest.governance.require_approval or needs_two else self.manifest.auto_promote
         return self.settings.is_embedded if declared is None else declared
 
     def problem(self) -> str | None:
@@ -212,7 +213,9 @@ class Services:
         self.workspace = workspace
         generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
         compiled = compile_releases(workspace, generations, self.toolbox.all_tools())
-        moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
+        needs_two = await self.second.take(manifest)
+        moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR, needs_two=needs_two)
+        await self.second.saved(moves)
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
@@ -372,7 +375,10 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
         stack, services.database, services.identity, client, offered, lambda: services.workspace
     )
     services.controls = open_controls(services)
-    services.releases.before_promote = partial(require_approval, services)
+    services.second = SecondPerson(services, services.releases)
+    services.releases.before_promote = services.second.before_promote
+    services.releases.before_rollback = services.second.before_rollback
+    services.tools.approvals.before_approve = services.second.require_second_for
 
 
 async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:
