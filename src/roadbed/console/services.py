@@ -16,6 +16,7 @@ from roadbed.apps.analytics_saved import SavedQuestion
 from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
+from roadbed.console.access_view import AccessView
 from roadbed.controls.evidence import Evidence
 from roadbed.controls.register import Stands
 from roadbed.gateway.orders import OrderName
@@ -406,3 +407,4 @@ class ConsoleServices:
     oidc: Oidc | None = None
     controls: ControlsView | None = None
     analytics: AnalyticsView | None = None
+    access: AccessView | None = None

@@ -116,6 +116,12 @@ def require_second_for_call(rules: Rules, actor: Actor, asker: Actor, what: str,
         raise NotAPerson(f"{what} is approved by people, and this key belongs to none")
 
 
+def require_other(actor: Actor, other: Actor, what: str) -> None:
+    """Refuse who may be the same person, under any rules. `OwnRequest`."""
+    if is_same_person(actor, other):
+        raise OwnRequest(f"{what} by who did it")
+
+
 def line_of(
     principal_id: str, keys: Mapping[str, tuple[str, str, tuple[str, ...]]], person: str = ""
 ) -> tuple[frozenset[str], frozenset[str]]:

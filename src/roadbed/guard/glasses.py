@@ -102,6 +102,11 @@ class Glasses:
         found = self._broken.get(principal_id)
         return found if found is not None and self._clock.wall() < found.ends else None
 
+    def id_of(self, principal_id: str) -> str:
+        """Its id, or nothing."""
+        found = self.of(principal_id) if self._broken else None
+        return found.id if found is not None else ""
+
     def active(self) -> list[Glass]:
         """All that are in force, the oldest first."""
         now = self._clock.wall()

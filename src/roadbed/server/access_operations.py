@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
+from roadbed.server.break_glass_routes import GlassOrder, ReviewOrder
 from roadbed.server.operations import Operation, Query
 from roadbed.server.second_person_routes import DeclineOrder
 
@@ -23,6 +24,7 @@ _REQUEST_OBJECT: Final = (
     "{id, duty: promotions|models|duties, what, subject, digest, asker, asker_name, reason, asked, expires, "
     "state: waiting|approved|declined|replaced|expired, decided_by, decided, note}"
 )
+_GLASS: Final = "{id, principal, name, reason, started, ends, ended, ended_by, reviewed, reviewed_by, review_note}"
 _SCIM: Final = (
     ("GET", "/ServiceProviderConfig", "What is served of SCIM.", "a ServiceProviderConfig", 200),
     ("GET", "/ResourceTypes", "The kinds of resources.", "a ListResponse", 200),
@@ -82,6 +84,42 @@ ACCESS_OPERATIONS: Final[tuple[Operation, ...]] = (
         "Decide against it.",
         _REQUEST_OBJECT,
         request=DeclineOrder,
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass",
+        MEMBER,
+        "Access",
+        "Take an admin's rights for a bounded time, where the policies permit `breakglass`. Everybody is told.",
+        _GLASS,
+        request=GlassOrder,
+        status=201,
+    ),
+    Operation(
+        "GET",
+        "/api/access/break-glass",
+        AUDITOR,
+        "Access",
+        "The uses that nobody else has looked at.",
+        f"{{break_glass: [{_GLASS}]}}",
+        query=(Query("all", "1 for those that were reviewed, too"),),
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass/{id}/end",
+        MEMBER,
+        "Access",
+        "End a use at once, in every process: one's own, or as an admin or auditor anybody's.",
+        _GLASS,
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass/{id}/review",
+        AUDITOR,
+        "Access",
+        "Note that you looked at another person's use, and what you found.",
+        _GLASS,
+        request=ReviewOrder,
     ),
     *(
         Operation(

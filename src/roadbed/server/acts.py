@@ -34,6 +34,8 @@ ACTS: Final = (
     ("audit", "audit.read", "deployment.change"),
     ("erasures", "audit.read", "erase"),
     ("traces", "trace.read", "deployment.change"),
+    ("access/approvals", "deployment.read", "approval.decide"),
+    ("access/break-glass", "audit.read", "audit.read"),
     ("approvals", "deployment.read", "approval.decide"),
     ("tools/approvals", "deployment.read", "approval.decide"),
     ("models", "deployment.read", "endpoint.order"),

@@ -26,6 +26,7 @@ from roadbed.server.admin import admin_routes
 from roadbed.server.analytics_routes import analytics_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
+from roadbed.server.break_glass_routes import break_glass_routes
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.control_routes import control_routes
 from roadbed.server.documents import document_routes
@@ -117,6 +118,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *audit_routes(services),
         *access_routes(services),
         *second_person_routes(services),
+        *break_glass_routes(services),
         *scim_routes(services),
         *erasure_routes(services),
         *control_routes(services),

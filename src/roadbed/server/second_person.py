@@ -31,6 +31,7 @@ from roadbed.guard.duties import (
     require_second_for_call,
     rules_of,
 )
+from roadbed.guard.duty_requests import DutyRequest, request_of
 from roadbed.kernel.errors import Conflict, Forbidden, NotFound, RoadbedError
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
@@ -39,7 +40,6 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.moves import CANDIDATE, RETIRE, SAVE
 from roadbed.server.control_parts import DeploymentParts
 from roadbed.server.governance import approve, check_model, require_approval
-from roadbed.store.database import Row
 from roadbed.tools.approvals import Approval
 
 log = logging.getLogger("roadbed.server")
@@ -67,47 +67,6 @@ class UnknownRequest(NotFound):
 
     code = "access.request_unknown"
     hint = "`roadbed approvals list` shows what waits"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What waits, or waited, for a second person. ``asker`` is None for a saved change that nobody asked for yet."""
-
-    id: str
-    duty: str
-    subject: str
-    digest: str
-    asker: str | None
-    asker_name: str
-    asker_names: frozenset[str]
-    asker_lineage: frozenset[str]
-    asker_is_person: bool
-    said_by: str
-    reason: str
-    asked: datetime
-    expires: datetime
-    state: str
-    decider: str | None
-    decider_name: str
-    decided: datetime | None
-    note: str
-
-    def actor(self) -> Actor | None:
-        """Who asked."""
-        if self.asker is None:
-            return None
-        return Actor(self.asker, self.asker_name, self.asker_names, self.asker_lineage, self.asker_is_person)
-
-    @property
-    def what(self) -> str:
-        """In words."""
-        match self.duty:
-            case "promotions":
-                return f"promote {self.subject} to {self.digest[:12]}"
-            case "models":
-                return f"approve the model {self.subject} as it is ({self.digest[:12]})"
-            case _:
-                return f"no longer ask two persons: {self.subject}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +125,13 @@ class SecondPerson:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    async def promote(self, app: str, digest: str | None, principal: Principal, reason: str) -> Done | Request:
+    async def promote(self, app: str, digest: str | None, principal: Principal, reason: str) -> Done | DutyRequest:
         """Promote, or ask for it, or agree to what another asked for. `NoSuchRelease`, `NotAPerson`."""
         chosen = await self._releases.wanted(app, digest)
         await require_approval(self._services, app)
         return await self._wish(PROMOTIONS, app, chosen, principal, reason)
 
-    async def approve_model(self, model: str, principal: Principal, by: str, note: str) -> Done | Request:
+    async def approve_model(self, model: str, principal: Principal, by: str, note: str) -> Done | DutyRequest:
         """Approve a model as it is, or ask for it, or agree to it. `UnknownRegistered`, `NotAPerson`."""
         check_model(self._services, model)
         digest = model_digest(model, self._services.manifest)
@@ -180,7 +139,7 @@ class SecondPerson:
 
     async def _wish(
         self, duty: Duty, subject: str, digest: str, principal: Principal, reason: str, by: str = ""
-    ) -> Done | Request:
+    ) -> Done | DutyRequest:
         actor = await self._services.identity.actor_of(principal)
         waiting = await self._waiting_for(duty, subject)
         if waiting is not None and waiting.digest != digest:
@@ -197,7 +156,7 @@ class SecondPerson:
 
     # -- deciding -----------------------------------------------------------------------------------------------------
 
-    async def approve(self, request_id: str, principal: Principal) -> Done | Request:
+    async def approve(self, request_id: str, principal: Principal) -> Done | DutyRequest:
         """Agree to a request. One that nobody asked for yet is asked for by that. `OwnRequest`, `RequestGone`."""
         found = await self._find(request_id)
         actor = await self._services.identity.actor_of(principal)
@@ -212,7 +171,7 @@ class SecondPerson:
             case _:
                 return await self._file(duty, found.subject, found.digest, actor, found.reason, found.said_by)
 
-    async def decline(self, request_id: str, principal: Principal, note: str) -> Request:
+    async def decline(self, request_id: str, principal: Principal, note: str) -> DutyRequest:
         """Decide against a request, one's own too. `RequestGone`."""
         await self._find(request_id)
         actor = await self._services.identity.actor_of(principal)
@@ -240,7 +199,7 @@ class SecondPerson:
             raise SecondPersonNeeded(f"{app} has never served that release, so to go to it is a promotion")
 
     async def _carry_out(
-        self, found: Request | None, duty: Duty, subject: str, digest: str, actor: Actor, reason: str, by: str
+        self, found: DutyRequest | None, duty: Duty, subject: str, digest: str, actor: Actor, reason: str, by: str
     ) -> Done:
         """Do it; a request whose act fails goes on waiting."""
         if found is not None:
@@ -260,7 +219,7 @@ class SecondPerson:
         return done
 
     async def _do(
-        self, found: Request | None, duty: Duty, subject: str, digest: str, actor: Actor, reason: str, by: str
+        self, found: DutyRequest | None, duty: Duty, subject: str, digest: str, actor: Actor, reason: str, by: str
     ) -> Done:
         asker = found.asker_name if found is not None and found.asker is not None else ""
         who = f"{asker}, approved by {actor.name}" if asker else actor.name
@@ -282,40 +241,40 @@ class SecondPerson:
 
     # -- the rows -----------------------------------------------------------------------------------------------------
 
-    async def waiting(self) -> list[Request]:
+    async def waiting(self) -> list[DutyRequest]:
         """What waits, the newest first. `StoreUnavailable`."""
         return await self._rows("state = 'waiting' AND expires > now()")
 
-    async def listed(self) -> list[Request]:
+    async def listed(self) -> list[DutyRequest]:
         """The newest of any state."""
         return await self._rows("true")
 
-    async def _rows(self, where: str) -> list[Request]:
+    async def _rows(self, where: str) -> list[DutyRequest]:
         rows = await self._database.fetch(
             f"SELECT * FROM two_person_request WHERE {where} ORDER BY asked DESC LIMIT {LISTED_MAX}"  # noqa: S608
         )
-        return [_request(row) for row in rows]
+        return [request_of(row) for row in rows]
 
-    async def _find(self, request_id: str) -> Request:
+    async def _find(self, request_id: str) -> DutyRequest:
         row = await self._database.fetchrow("SELECT * FROM two_person_request WHERE id = $1", request_id)
         if row is None:
             raise UnknownRequest(f"nothing with the id {request_id[:40]!r} waits")
-        found = _request(row)
+        found = request_of(row)
         if found.state != "waiting" or found.expires <= datetime.now(UTC):
             raise RequestGone("the request was decided before, or has expired")
         return found
 
-    async def _waiting_for(self, duty: str, subject: str) -> Request | None:
+    async def _waiting_for(self, duty: str, subject: str) -> DutyRequest | None:
         row = await self._database.fetchrow(
             "SELECT * FROM two_person_request WHERE duty = $1 AND subject = $2 AND state = 'waiting'"
             " AND expires > now()",
             *(duty, subject),
         )
-        return _request(row) if row is not None else None
+        return request_of(row) if row is not None else None
 
     async def _file(
         self, duty: Duty, subject: str, digest: str, actor: Actor | None, reason: str, by: str = ""
-    ) -> Request:
+    ) -> DutyRequest:
         """Let it wait, in place of what waited for the same before."""
         name = actor.name if actor is not None else ""
         async with self._database.transaction() as connection:
@@ -332,11 +291,11 @@ class SecondPerson:
                 *(sorted(actor.names) if actor is not None else [], sorted(actor.line) if actor is not None else []),
                 *(actor is not None and actor.is_person, self._clean(by), self._clean(reason), WAITS),
             )
-        found = _request(row)
+        found = request_of(row)
         self._note("asked", found, actor.id if actor is not None else "workspace")
         return found
 
-    async def _decide(self, request_id: str, state: str, actor: Actor, note: str) -> Request:
+    async def _decide(self, request_id: str, state: str, actor: Actor, note: str) -> DutyRequest:
         """Claim a waiting request, once. `RequestGone`."""
         row = await self._database.fetchrow(
             "UPDATE two_person_request SET state = $2, decider = $3, decider_name = $4, decided = now(), note = $5"
@@ -345,7 +304,7 @@ class SecondPerson:
         )
         if row is None:
             raise RequestGone("the request was decided before, or has expired")
-        return _request(row)
+        return request_of(row)
 
     async def _close(self, duty: str, subjects: Iterable[str], *, digest: str | None = None) -> None:
         """What waited for these is overtaken."""
@@ -358,14 +317,14 @@ class SecondPerson:
     def _clean(self, text: str) -> str:
         return self._services.teams.guard.for_record(text).text
 
-    def _note(self, how: str, found: Request, principal_id: str) -> None:
+    def _note(self, how: str, found: DutyRequest, principal_id: str) -> None:
         trail = self._services.trail
         asker = trail.pseudonym(found.asker) if found.asker is not None else "workspace"
         detail = {"duty": found.duty, "digest": found.digest, "asker": asker, "request": found.id}
         trail.note(f"two_persons.{how}", principal_id, found.subject, **detail)
 
 
-def request_object(found: Request) -> dict[str, Any]:
+def request_object(found: DutyRequest) -> dict[str, Any]:
     """One request on the wire."""
     return {
         "id": found.id,
@@ -387,9 +346,3 @@ def request_object(found: Request) -> dict[str, Any]:
 
 def _digest_of(name: str) -> str:
     return hashlib.sha256(f"two persons no longer: {name}".encode()).hexdigest()
-
-
-def _request(row: Row) -> Request:
-    values = {name: row[name] for name in Request.__dataclass_fields__}
-    names, line = frozenset(row["asker_names"]), frozenset(row["asker_lineage"])
-    return Request(**{**values, "asker_names": names, "asker_lineage": line})

@@ -9,11 +9,11 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.routing import Route
 
+from roadbed.guard.duty_requests import DutyRequest
 from roadbed.kernel.principal import ADMIN, AUDITOR
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.second_person import Done, request_object
-from roadbed.server.second_person import Request as Waiting
 from roadbed.server.services import Services
 
 
@@ -51,14 +51,14 @@ def second_person_routes(services: Services) -> list[Route]:
     ]
 
 
-def answer_of(found: Done | Waiting) -> Any:
+def answer_of(found: Done | DutyRequest) -> Any:
     """What was done, or 202 with the request that waits now, and how a second person approves it."""
     if isinstance(found, Done):
         return {"state": "approved", "duty": found.duty, "subject": found.subject, "digest": found.digest}
     return waiting_answer(found)
 
 
-def waiting_answer(found: Waiting) -> Json:
+def waiting_answer(found: DutyRequest) -> Json:
     """202: it waits."""
     hint = f"it waits for another person: roadbed approvals approve {found.id}, or the console's page Access"
     return Json({**request_object(found), "hint": hint}, 202)

@@ -45,6 +45,7 @@ from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.analytics import Analytics, open_analytics
 from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
+from roadbed.server.break_glass import BreakGlass
 from roadbed.server.canary_ground import HttpCaller
 from roadbed.server.canary_objects import canary_releases, with_own
 from roadbed.server.controls import open_controls
@@ -134,6 +135,7 @@ class Services:
     canary: str = ""
     analytics: Analytics = field(init=False)
     second: SecondPerson = field(init=False)
+    emergency: BreakGlass = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -277,6 +279,7 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
         stack.push_async_callback(services.controls.close)
+        services.emergency.start_watch()
         services.follower = WorkspaceFollower(workspace, services.take)
         services.follower.start()
         stack.push_async_callback(services.follower.close)
@@ -375,6 +378,8 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
         stack, services.database, services.identity, client, offered, lambda: services.workspace
     )
     services.controls = open_controls(services)
+    services.emergency = BreakGlass(services)
+    stack.push_async_callback(services.emergency.close)
     services.second = SecondPerson(services, services.releases)
     services.releases.before_promote = services.second.before_promote
     services.releases.before_rollback = services.second.before_rollback
