@@ -94,9 +94,9 @@ def is_same_person(one: Actor, other: Actor) -> bool:
 
 def judge(duty: Duty, rules: Rules, actor: Actor, asker: Actor | None) -> Verdict:
     """Whether ``actor`` may do what ``asker`` asked for; without an asker, or with one who does not count, it waits in
-    the actor's name.
+    the actor's name. An emergency is for acts, not for dropping the rule.
     """
-    if not rules.needs_two(duty) or actor.breaks_glass:
+    if not rules.needs_two(duty) or (actor.breaks_glass and duty != DUTIES):
         return Verdict.GO
     if rules.persons_only and not actor.is_person:
         return Verdict.NOT_A_PERSON

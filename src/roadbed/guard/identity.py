@@ -23,6 +23,7 @@ from roadbed.guard.glasses import Glasses
 from roadbed.guard.keys import (
     ADMIN_KEY_ID,
     KEY_BYTES_MAX,
+    SCIM_SCOPE,
     IdentityNotReady,
     KeyMissing,
     KeyNotFound,
@@ -42,7 +43,7 @@ from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
-from roadbed.kernel.principal import ADMIN, MEMBER, Principal
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
 POLL_S: Final = 5.0
@@ -237,6 +238,7 @@ class Identity:
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
             raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
         key_id, plaintext = new_key()
+        self._check_emergency(maker, granted, uses)
         glass = self.glasses.of(maker.id) if maker is not None else None
         if glass is not None:
             expires = min(expires, glass.ends) if expires is not None else glass.ends
@@ -254,6 +256,14 @@ class Identity:
         await self.refresh()
         logger.info("key %s was created for team %s", key_id, team)
         return _record(row), plaintext
+
+    def _check_emergency(self, maker: Principal | None, roles: frozenset[str], scopes: frozenset[str] | None) -> None:
+        """`KeyRequestInvalid` for a key by which rights that an emergency gives would outlast it."""
+        if maker is None or self.glasses.of(maker.id) is None or self.glasses.base(maker).is_admin:
+            return
+        if roles & {ADMIN, AUDITOR} or SCIM_SCOPE in (scopes or ()):
+            hint = "a member's key without the scope scim can be made; it ends with the break-glass"
+            raise KeyRequestInvalid("rights that a break-glass gives are not made to last by a key", hint=hint)
 
     async def _names_of(self, maker: Principal | None) -> list[str]:
         return sorted((await self.actor_of(maker)).names) if maker is not None else []
@@ -283,6 +293,7 @@ class Identity:
             )
             if row is None:
                 raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
+            self._check_emergency(maker, frozenset(row["roles"]), frozenset(row["scopes"] or ()))
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
         logger.info("key %s was rotated", key_id)

@@ -209,8 +209,10 @@ class SecondPerson:
         except RoadbedError:
             if found is not None:
                 await self._database.execute(
-                    "UPDATE two_person_request SET state = 'waiting', decider = NULL, decided = NULL WHERE id = $1",
-                    found.id,
+                    "UPDATE two_person_request SET state = 'waiting', decider = NULL, decided = NULL WHERE id = $1"
+                    " AND NOT EXISTS (SELECT FROM two_person_request WHERE duty = $2 AND subject = $3"
+                    " AND state = 'waiting')",
+                    *(found.id, duty, subject),
                 )
             raise
         if found is not None:
@@ -278,6 +280,7 @@ class SecondPerson:
         """Let it wait, in place of what waited for the same before."""
         name = actor.name if actor is not None else ""
         async with self._database.transaction() as connection:
+            await connection.execute("LOCK TABLE two_person_request IN SHARE ROW EXCLUSIVE MODE")
             await connection.execute(
                 "UPDATE two_person_request SET state = 'replaced', decided = now()"
                 " WHERE duty = $1 AND subject = $2 AND state = 'waiting'",
