@@ -157,6 +157,31 @@ def test_models_and_calls_of_tools_take_two(server: Server, people: dict[str, st
     assert server.post(approve, {}, key=people["bob2"]).json()["data"] == {"rows_changed": 1}
 
 
+def test_settings_of_no_app_wait_too_and_come_back(server: Server, people: dict[str, str]) -> None:
+    def scanned() -> set[str]:
+        found = server.post("/api/guard/scan", {"text": "zebra-7 and 4111 1111 1111 1111"}).json()
+        return {one["type"] for one in found["findings"]}
+
+    before = scanned()
+    assert "custom" not in before
+    loosened = MANIFEST + 'guard: {patterns: {zebra: {pattern: "zebra-[0-9]"}}, off: [card]}\n'
+    (server.workspace / "roadbed.yaml").write_text(loosened)
+    (server.workspace / "policies").mkdir(exist_ok=True)
+    [asked] = eventually(
+        lambda: [one for one in waiting(server, "promotions") if one["subject"] == "_settings"], what="the settings"
+    )
+    assert asked["reason"] == "a saved change of guard"
+    assert scanned() == before
+    assert server.post(f"/api/approvals/{asked['id']}/approve", {}, key=people["ada1"]).status_code == 202
+    [mine] = [one for one in waiting(server, "promotions") if one["subject"] == "_settings"]
+    assert server.post(f"/api/approvals/{mine['id']}/approve", {}, key=people["ada2"]).status_code == 403
+    assert scanned() == before
+    assert server.post(f"/api/approvals/{mine['id']}/approve", {}, key=people["bob1"]).status_code == 200
+    eventually(lambda: scanned() == (before - {"card"}) | {"custom"}, what="the settings")
+    assert server.post("/api/releases/_settings/rollback", {}, key=people["ada1"]).status_code == 200
+    eventually(lambda: scanned() == before, what="the settings before")
+
+
 def test_a_saved_file_does_not_drop_the_rule(server: Server, people: dict[str, str]) -> None:
     (server.workspace / "roadbed.yaml").write_text(MANIFEST.replace("promotions, approvals, models", "approvals"))
     dropped = eventually(lambda: len(found := waiting(server, "duties")) == 2 and found, what="the requests")

@@ -8,6 +8,8 @@ from datetime import datetime
 from roadbed.guard.duties import Actor
 from roadbed.store.database import Row
 
+SETTINGS = "_settings"
+
 
 @dataclass(frozen=True, slots=True)
 class DutyRequest:
@@ -42,6 +44,8 @@ class DutyRequest:
     def what(self) -> str:
         """In words."""
         match self.duty:
+            case "promotions" if self.subject == SETTINGS:
+                return f"let the saved settings serve ({self.digest[:12]})"
             case "promotions":
                 return f"promote {self.subject} to {self.digest[:12]}"
             case "models":

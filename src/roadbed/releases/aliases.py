@@ -134,10 +134,17 @@ class Releases:
                 listener(fresh)
 
     async def save(
-        self, compiled: Mapping[str, Release], *, auto_promote: bool, actor: str, needs_two: bool = False
+        self,
+        compiled: Mapping[str, Release],
+        *,
+        auto_promote: bool,
+        actor: str,
+        needs_two: bool = False,
+        goes_first: str = "",
     ) -> list[AliasMove]:
         """Store what a workspace compiled to and move the aliases that `plan_save` says; returns the moves. With
-        ``needs_two`` nothing goes live by itself, but for the first releases that a deployment ever has.
+        ``needs_two`` nothing goes live by itself, but for the first releases that a deployment ever has, and
+        ``goes_first`` while it serves none.
         """
         async with self._database.transaction() as connection:
             generation = await self._next_generation(connection)
@@ -148,7 +155,13 @@ class Releases:
             )
             digests = {app: release.digest for app, release in compiled.items()}
             holds_new = needs_two and await connection.fetchval("SELECT EXISTS (SELECT FROM alias_history)")
-            steps = plan_save(aliases, digests, auto_promote=auto_promote and not needs_two, holds_new=holds_new)
+            steps = plan_save(
+                aliases,
+                digests,
+                auto_promote=auto_promote and not needs_two,
+                holds_new=holds_new,
+                goes_first=goes_first,
+            )
             moves = await self._apply(connection, generation, aliases, steps, actor, "")
         await self.refresh()
         return moves
@@ -311,6 +324,14 @@ class Releases:
             min(limit, HISTORY_MAX),
         )
         return [AliasMove(*row.values()) for row in rows]
+
+    async def serving(self, app: str) -> Release | None:
+        """What an app serves by the database, for whoever asks before `start`; None when nothing, or damaged."""
+        row = await self._database.fetchrow(
+            "SELECT digest, manifest FROM alias JOIN release USING (digest) WHERE alias.app = $1 AND name = $2",
+            *(app, LIVE),
+        )
+        return unseal(app, row["digest"], bytes(row["manifest"])) if row is not None else None
 
     async def release(self, app: str, digest: str) -> Release:
         """A stored release by its digest or the beginning of it. Raises `NoSuchRelease`."""

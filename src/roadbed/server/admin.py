@@ -279,7 +279,7 @@ class AdminCalls:
         """Make a release live; where that takes two persons, ask for it, or agree to what another asked for."""
         order = await json_of(request, AliasOrder)
         app = request.path_params["app"]
-        found = await self._services.second.promote(app, order.digest, admission.principal, order.reason)
+        found = await self._services.duties.second.promote(app, order.digest, admission.principal, order.reason)
         return found.move if isinstance(found, Done) else waiting_answer(found)
 
     async def rollback(self, request: Request, admission: Admission) -> Any:

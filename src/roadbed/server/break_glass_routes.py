@@ -32,7 +32,7 @@ class ReviewOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def break_glass_routes(services: Services) -> list[Route]:
     """The addresses."""
-    emergency, glasses = services.emergency, services.identity.glasses
+    emergency, glasses = services.duties.emergency, services.identity.glasses
 
     async def start(request: Request, admission: Admission) -> Any:
         order = await json_of(request, GlassOrder)

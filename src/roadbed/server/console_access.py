@@ -33,7 +33,7 @@ class ConsoleAccess:
 
     def may_break(self, principal: Principal) -> bool:
         """Whether the caller may break the glass."""
-        return self._services.emergency.may_break(principal)
+        return self._services.duties.emergency.may_break(principal)
 
     def people(self) -> Sequence[Person]:
         """Everyone who is known."""
@@ -54,25 +54,25 @@ class ConsoleAccess:
 
     async def rules(self) -> Rules:
         """What needs two persons."""
-        return await self._services.second.rules()
+        return await self._services.duties.second.rules()
 
     async def waiting(self) -> Sequence[DutyRequest]:
         """What waits for a second person."""
-        return await self._services.second.waiting()
+        return await self._services.duties.second.waiting()
 
     async def promote(self, app: str, digest: str | None, principal: Principal, reason: str) -> DutyRequest | None:
         """Promote; what waits instead where that takes two."""
-        found = await self._services.second.promote(app, digest, principal, reason)
+        found = await self._services.duties.second.promote(app, digest, principal, reason)
         return None if isinstance(found, Done) else found
 
     async def approve(self, request_id: str, principal: Principal) -> DutyRequest | None:
         """Agree to a request."""
-        found = await self._services.second.approve(request_id, principal)
+        found = await self._services.duties.second.approve(request_id, principal)
         return None if isinstance(found, Done) else found
 
     async def decline(self, request_id: str, principal: Principal, note: str) -> DutyRequest:
         """Decide against a request."""
-        return await self._services.second.decline(request_id, principal, note)
+        return await self._services.duties.second.decline(request_id, principal, note)
 
     async def uses(self) -> Sequence[Glass]:
         """The newest uses of break-glass."""
@@ -80,12 +80,12 @@ class ConsoleAccess:
 
     async def break_glass(self, principal: Principal, reason: str, minutes: int) -> Glass:
         """Raise the caller's rights."""
-        return await self._services.emergency.start(principal, reason, minutes)
+        return await self._services.duties.emergency.start(principal, reason, minutes)
 
     async def end_glass(self, glass_id: str, principal: Principal) -> Glass:
         """End a use."""
-        return await self._services.emergency.end(glass_id, principal)
+        return await self._services.duties.emergency.end(glass_id, principal)
 
     async def review_glass(self, glass_id: str, principal: Principal, note: str) -> Glass:
         """Note that the caller looked at another's."""
-        return await self._services.emergency.review(glass_id, principal, note)
+        return await self._services.duties.emergency.review(glass_id, principal, note)

@@ -74,7 +74,7 @@ def control_routes(services: Services) -> list[Route]:
     async def approved(request: Request, admission: Admission) -> Any:
         order = await json_of(request, ApprovalOrder)
         name = request.path_params["name"]
-        found = await services.second.approve_model(name, admission.principal, order.by, order.note)
+        found = await services.duties.second.approve_model(name, admission.principal, order.by, order.note)
         if not isinstance(found, Done):
             return waiting_answer(found)
         return Json({"model": name, "digest": found.digest, "by": order.by}, status_code=201)

@@ -31,7 +31,7 @@ from roadbed.guard.duties import (
     require_second_for_call,
     rules_of,
 )
-from roadbed.guard.duty_requests import DutyRequest, request_of
+from roadbed.guard.duty_requests import SETTINGS, DutyRequest, request_of
 from roadbed.kernel.errors import Conflict, Forbidden, NotFound, RoadbedError
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
@@ -113,13 +113,16 @@ class SecondPerson:
         self.known = rules_of(manifest.access, kept)
         return self.known.needs_two(PROMOTIONS)
 
-    async def saved(self, moves: Iterable[AliasMove]) -> None:
-        """Let saved releases wait that did not go live, and forget those that are no candidates any more."""
+    async def saved(self, moves: Iterable[AliasMove], settings: str) -> None:
+        """Let saved releases wait that did not go live, and forget those that are no candidates any more. ``settings``
+        names the sections in which the saved settings differ.
+        """
         for move in moves:
             if move.name != CANDIDATE:
                 continue
             if move.action == SAVE and move.digest is not None and self.known.needs_two(PROMOTIONS):
-                await self._file(PROMOTIONS, move.app, move.digest, None, "a saved change")
+                reason = f"a saved change of {settings}" if move.app == SETTINGS else "a saved change"
+                await self._file(PROMOTIONS, move.app, move.digest, None, reason)
             elif move.action == RETIRE:
                 await self._close(PROMOTIONS, {move.app}, digest=move.previous)
 

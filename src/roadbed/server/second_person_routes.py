@@ -25,7 +25,7 @@ class DeclineOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def second_person_routes(services: Services) -> list[Route]:
     """The addresses."""
-    second = services.second
+    second = services.duties.second
 
     async def listed(request: Request, admission: Admission) -> Any:
         everything = request.query_params.get("all") in ("1", "true")

@@ -45,10 +45,10 @@ from roadbed.releases.workspace import MANIFEST_NAME, Workspace
 from roadbed.server.analytics import Analytics, open_analytics
 from roadbed.server.answer_caches import configure_answer_caches, open_answer_caches
 from roadbed.server.audit import AuditTrail, open_trail
-from roadbed.server.break_glass import BreakGlass
 from roadbed.server.canary_ground import HttpCaller
 from roadbed.server.canary_objects import canary_releases, with_own
 from roadbed.server.controls import open_controls
+from roadbed.server.duties import Duties, open_duties
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
@@ -61,7 +61,6 @@ from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
 from roadbed.server.retention import Retention
-from roadbed.server.second_person import SecondPerson
 from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -134,8 +133,7 @@ class Services:
     own_calls: HttpCaller = field(init=False)
     canary: str = ""
     analytics: Analytics = field(init=False)
-    second: SecondPerson = field(init=False)
-    emergency: BreakGlass = field(init=False)
+    duties: Duties = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -156,7 +154,7 @@ class Services:
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
-        needs_two = self.second.known.needs_two("promotions")
+        needs_two = self.duties.second.known.needs_two("promotions")
         declared = False if self.manifest.governance.require_approval or needs_two else self.manifest.auto_promote
         return self.settings.is_embedded if declared is None else declared
 
@@ -183,15 +181,19 @@ class Services:
         else:
             self.gateway.obey(order)
 
-    async def take(self, workspace: Workspace) -> None:
-        """Make a valid workspace what serves: guard and teams, sources, releases."""
-        manifest = workspace.manifest
+    async def take(self, saved: Workspace) -> None:
+        """Make a valid workspace what serves: guard and teams, sources, releases. Where two persons promote, all of it
+        waits as releases.
+        """
+        manifest = saved.manifest
         if manifest.name != self.manifest.name:
             raise ConfigError(
                 f"the workspace was renamed to {manifest.name}",
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
+        workspace = await self.duties.effective(saved)
+        manifest = workspace.manifest
         digest = hashlib.sha256(msgspec.msgpack.encode((manifest, workspace.policies))).hexdigest()
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
         self.teams.access.take(workspace.policies)
@@ -214,10 +216,8 @@ class Services:
         await self.engines.want(not manifest.models)
         self.workspace = workspace
         generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
-        compiled = compile_releases(workspace, generations, self.toolbox.all_tools())
-        needs_two = await self.second.take(manifest)
-        moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR, needs_two=needs_two)
-        await self.second.saved(moves)
+        compiled = compile_releases(saved, generations, self.toolbox.all_tools())
+        moves = await self.duties.save(compiled, saved, workspace, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
@@ -279,8 +279,9 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
         stack.push_async_callback(services.controls.close)
-        services.emergency.start_watch()
+        services.duties.emergency.start_watch()
         services.follower = WorkspaceFollower(workspace, services.take)
+        services.duties.on_overtaken = services.follower.ask
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
@@ -378,12 +379,7 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
         stack, services.database, services.identity, client, offered, lambda: services.workspace
     )
     services.controls = open_controls(services)
-    services.emergency = BreakGlass(services)
-    stack.push_async_callback(services.emergency.close)
-    services.second = SecondPerson(services, services.releases)
-    services.releases.before_promote = services.second.before_promote
-    services.releases.before_rollback = services.second.before_rollback
-    services.tools.approvals.before_approve = services.second.require_second_for
+    services.duties = open_duties(stack, services)
 
 
 async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:
