@@ -21,12 +21,41 @@ from .conftest import DIGEST, Deployment, form_token
 NOW = datetime.now(UTC)
 PERSON = Person("u_ada", "", "", "ada", "", "Ada <b>", "", frozenset({"ops"}), True, None)
 REQUEST = DutyRequest(
-    *("r1", "promotions", "helpdesk", DIGEST, "k-auditor", "the auditor", frozenset({"k-auditor"}), frozenset()),
-    *(False, "", "evaluated", NOW, NOW + timedelta(days=7), "waiting", None, "", None, ""),
+    id="r1",
+    duty="promotions",
+    subject="helpdesk",
+    digest=DIGEST,
+    asker="k-auditor",
+    asker_name="the auditor",
+    asker_names=frozenset({"k-auditor"}),
+    asker_lineage=frozenset({"k-auditor"}),
+    asker_is_person=False,
+    said_by="",
+    reason="evaluated",
+    asked=NOW,
+    expires=NOW + timedelta(days=7),
+    state="waiting",
+    decider=None,
+    decider_name="",
+    decided=None,
+    note="",
 )
 GLASS = Glass(
-    *("g1", "k-auditor", "the auditor", frozenset({"k-auditor"}), frozenset({"k-auditor"}), False, "wrong fees <i>"),
-    *(NOW, NOW + timedelta(minutes=30), None, "", None, "", "", ""),
+    id="g1",
+    principal="k-auditor",
+    name="the auditor",
+    names=frozenset({"k-auditor"}),
+    lineage=frozenset({"k-auditor"}),
+    is_person=False,
+    reason="wrong fees <i>",
+    started=NOW,
+    ends=NOW + timedelta(minutes=30),
+    ended=None,
+    ended_by="",
+    reviewed=None,
+    reviewed_by="",
+    reviewer_name="",
+    review_note="",
 )
 
 

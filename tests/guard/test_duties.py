@@ -108,7 +108,7 @@ def test_a_persons_keys_are_one_person() -> None:
 
 
 def test_keys_that_made_each_other_end_the_walk() -> None:
-    keys = {"a": ("", "", ("b",)), "b": ("", "", ("a",))}
+    keys: dict[str, tuple[str, str, tuple[str, ...]]] = {"a": ("", "", ("b",)), "b": ("", "", ("a",))}
     assert is_same_person(actor("a", keys), actor("b", keys))
 
 

@@ -17,8 +17,8 @@ class AccessConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[TwoPersonDuty, ...],
         Meta(
             max_length=3,
-            description="what a second person has to approve: `promotions` of releases, `approvals` of tool calls, "
-            "`models`",
+            description="what a second person has to approve: `promotions` of releases and of all other settings, "
+            "`approvals` of tool calls, `models`",
         ),
     ] = ()
     persons_only: Annotated[
