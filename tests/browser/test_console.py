@@ -30,6 +30,7 @@ PAGES = {
     "release": "/console/releases/helpdesk",
     "move": "/console/releases/helpdesk/move?move=rollback",
     "keys": "/console/keys",
+    "access": "/console/access?who=team%3Asales&what=keys.manage",
     "error": "/console/nothing",
 }
 CONTRAST = """

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import Answered, AnswerEvent, Citation, Cited, Delta
+from roadbed.console.access_view import AccessView
 from roadbed.console.pages import console_routes
 from roadbed.console.services import AskedTurn, ConsoleServices, TriedRoute
 from roadbed.gateway.orders import OrderName
@@ -123,7 +124,9 @@ class FakeKeys:
         )
         return record, "rbk_k-new_PLAINTEXT"
 
-    async def rotate_key(self, key_id: str, overlap: timedelta = timedelta()) -> tuple[KeyRecord, str]:
+    async def rotate_key(
+        self, key_id: str, overlap: timedelta = timedelta(), *, maker: Principal | None = None
+    ) -> tuple[KeyRecord, str]:
         self.rotated.append((key_id, overlap))
         return next(record for record in await self.list_keys() if record.id == key_id), "rbk_rotated_PLAINTEXT"
 
@@ -539,7 +542,7 @@ class NoAnalytics:
 class Deployment:
     """The scripted services, their console, and clients of it."""
 
-    def __init__(self, url: str = "http://testserver") -> None:
+    def __init__(self, url: str = "http://testserver", access: AccessView | None = None) -> None:
         self.keys = FakeKeys()
         self.audit = FakeAudit()
         self.tokens = FakeTokens()
@@ -585,6 +588,7 @@ class Deployment:
             audit=self.audit,
             tools=self.tools,
             analytics=self.analytics,
+            access=access,
         )
         self.app = Starlette(routes=console_routes(services))
 

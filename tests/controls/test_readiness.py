@@ -32,6 +32,7 @@ FULL: dict[str, Any] = {
     "teams": {"staff": {"apps": ["helpdesk"], "alerts": {"webhook": "env:X"}}},
     "retention": {"usage": "100d"},
     "audit": {"ship_to": ["copies"], "webhook": "env:Y"},
+    "access": {"two_persons": ["promotions", "approvals", "models"]},
 }  # fmt: skip
 AROUND = Surroundings(is_embedded=False, is_encrypted=True, is_open=True, restored_days=4, today=date(2026, 11, 27))
 
@@ -78,6 +79,7 @@ def test_a_full_manifest_is_ready_and_says_what_nobody_measures() -> None:
         ("retention", None, "retention"),
         ("audit__ship_to", None, "audit copies"),
         ("audit__webhook", None, "alarms"),
+        ("access__two_persons", ["promotions"], "two persons"),
     ],
 )
 def test_each_required_thing(path: str, value: Any, name: str) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from roadbed.controls.canary import CanaryControl
+from roadbed.controls.emergency import BreakGlassReviewed
 from roadbed.controls.probes import CollectionAccess, Erased, Labels, Lockout
 from roadbed.controls.sampling import ConnectedSourcesControl, Drawn, StoredTextControl
 from roadbed.controls.standing_checks import (
@@ -31,7 +32,7 @@ ALL_IDS = {
     kind.id
     for kind in (
         CanaryControl, Lockout, Labels, CollectionAccess, Configuration, StoredTextControl, ConnectedSourcesControl,
-        AccessReview, KeyAge, AuditHolds, Restored, Certificates, Erased,
+        AccessReview, BreakGlassReviewed, KeyAge, AuditHolds, Restored, Certificates, Erased,
     )
 }  # fmt: skip
 KEY = KeyRecord("k1", "", "staff", frozenset({"member"}), None, NOW - timedelta(days=5), None, None, NOW)

@@ -35,6 +35,7 @@ from roadbed.kernel.release import Release
 log = logging.getLogger("roadbed.apps")
 
 ROUTES = "_routes"
+INNER = "_"  # begins the names of releases that are no apps
 NAMES_LISTED_MAX = 20
 
 
@@ -102,7 +103,7 @@ class AppRegistry:
         """Serve these releases from now on. A release that cannot be built keeps the one before it serving."""
         apps: dict[str, ServedApp] = {}
         for name, release in live.items():
-            if name == ROUTES:
+            if name.startswith(INNER):
                 continue
             known = self.served.apps.get(name)
             if known is not None and known.release.digest == release.digest:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from roadbed.cli.approvals import say_waiting
 from roadbed.cli.connection import add_arguments, connect, escape
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json, print_table
@@ -50,7 +51,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _approve(arguments: argparse.Namespace) -> int:
     order = {"by": arguments.by, "note": arguments.note}
     done = connect(arguments).call("POST", f"/api/governance/models/{escape(arguments.name)}/approve", order)
-    print_json(done) if arguments.json else print(f"{done['model']} is approved as it is ({done['digest'][:12]})")
+    if arguments.json:
+        print_json(done)
+    elif "asker" in done:
+        say_waiting(done)
+    else:
+        print(f"{done['model']} is approved as it is ({done['digest'][:12]})")
     return EXIT_OK
 
 

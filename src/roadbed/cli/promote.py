@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from roadbed.cli.approvals import say_waiting
 from roadbed.cli.connection import add_arguments, connect, escape
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json
 
-SUMMARY = "Make a release live: the candidate, or the one named. Ends the hold that a rollback left."
+SUMMARY = (
+    "Make a release live: the candidate, or the one named. Ends the hold that a rollback left. Where access.two_persons"
+    " names promotions, it waits until another person agrees: with the same command, or `roadbed approvals approve`."
+)
 EXAMPLE = "  roadbed promote helpdesk\n  roadbed promote helpdesk 9f3a2c --reason 'evaluated'"
 
 
@@ -21,12 +25,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the move that was made."""
+    """Print the move that was made, or that it waits for a second person."""
     server = connect(arguments)
     body = {"digest": arguments.digest, "reason": arguments.reason}
     move = server.call("POST", f"/api/releases/{escape(arguments.app)}/promote", body)
     if arguments.json:
         print_json(move)
+    elif "asker" in move:
+        say_waiting(move)
     else:
         print(f"{arguments.app} now serves {move['digest'][:12]} (before: {(move['previous'] or 'none')[:12]})")
     return EXIT_OK

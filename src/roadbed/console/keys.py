@@ -73,6 +73,7 @@ async def create(visit: Visit) -> Page:
             networks=visit.text("ip").replace(",", " ").split(),
             name=visit.text("name").strip(),
             expires=expires,
+            maker=visit.principal,
         )
     except KeyRequestInvalid as error:
         return await _page(visit, error=error)
@@ -97,7 +98,7 @@ async def rotate(visit: Visit) -> Page:
     hours = visit.text("overlap", "0")
     overlap = timedelta(hours=int(hours)) if hours in OVERLAPS else timedelta()
     try:
-        made = await visit.services.identity.rotate_key(visit.request.path_params["id"], overlap)
+        made = await visit.services.identity.rotate_key(visit.request.path_params["id"], overlap, maker=visit.principal)
     except KeyRequestInvalid as error:
         return await _page(visit, error=error)
     return await _page(visit, made)

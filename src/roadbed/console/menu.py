@@ -37,6 +37,7 @@ RELEASES = Entry("Releases", "/console/releases", "r", "Build")
 TRACES = Entry("Traces", "/console/traces", "t", "Watch")
 COSTS = Entry("Costs", "/console/costs", "c", "Watch")
 KEYS = Entry("Keys", "/console/keys", "k", "Watch")
+ACCESS = Entry("Access", "/console/access", "x", "Watch")
 COMPLIANCE = Entry("Compliance", "/console/compliance", "e", "Watch")
 AUDIT = Entry("Audit", "/console/audit", "u", "Watch")
 
@@ -77,7 +78,7 @@ class Menu:
                 shown += [TRACES, COSTS]
             if services.controls is not None:
                 shown.append(COMPLIANCE)
-            shown += [KEYS, AUDIT]
+            shown += [KEYS, *([ACCESS] if services.access is not None else []), AUDIT]
         return shown
 
     async def _documents(self) -> bool:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from roadbed.console.access import access_routes
 from roadbed.console.analytics import analytics_routes
 from roadbed.console.ask import ask_routes
 from roadbed.console.audit import audit_routes
@@ -70,6 +71,7 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
         *trace_routes(console),
         *cost_routes(console),
         *key_routes(console),
+        *access_routes(console),
         *audit_routes(console),
         *compliance_routes(console),
         Route("/console/{rest:path}", no_page),

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed.console.visits import Console, Page, Visit, seen
+from roadbed.guard.duties import PROMOTIONS
 from roadbed.kernel.errors import InvalidRequest, NotFound
 from roadbed.kernel.principal import ADMIN, AUDITOR
 from roadbed.releases.aliases import AppReleases
@@ -50,7 +51,10 @@ async def releases(visit: Visit) -> Page:
         history = await visit.services.releases.history(app.app, HISTORY_SHOWN)
         if _earlier(app, [move.digest for move in history]):
             movable.add(app.app)
-    return Page("releases.html", "Releases", {"apps": apps, "with_earlier": movable}, found)
+    view = visit.services.access
+    waiting = [one for one in await view.waiting() if one.duty == PROMOTIONS] if view is not None else []
+    context = {"apps": apps, "with_earlier": movable, "waiting": waiting, "told": visit.query("told")}
+    return Page("releases.html", "Releases", context, found)
 
 
 def _is_inner(app: AppReleases) -> bool:
@@ -82,9 +86,14 @@ async def move(visit: Visit) -> Response:
     """Do it."""
     app, digest = visit.request.path_params["app"], visit.text("digest") or None
     reason = visit.text("reason").strip()[:REASON_CHARACTERS_MAX]
-    store = visit.services.releases
-    act = store.promote if _move(visit.text("move")) == "promote" else store.rollback
-    await act(app, digest, actor=visit.actor, reason=reason)
+    store, view = visit.services.releases, visit.services.access
+    wanted = _move(visit.text("move"))
+    if wanted == "promote" and view is not None:
+        if await view.promote(app, digest, visit.principal, reason) is not None:
+            return seen("/console/releases", told=f"{app} waits for a second person, who approves it here.")
+    else:
+        act = store.promote if wanted == "promote" else store.rollback
+        await act(app, digest, actor=visit.actor, reason=reason)
     return seen(f"/console/releases/{app}")
 
 

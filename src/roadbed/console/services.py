@@ -16,6 +16,7 @@ from roadbed.apps.analytics_saved import SavedQuestion
 from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.registry import ServedApp
 from roadbed.apps.types import AnswerEvent
+from roadbed.console.access_view import AccessView
 from roadbed.controls.evidence import Evidence
 from roadbed.controls.register import Stands
 from roadbed.gateway.orders import OrderName
@@ -212,11 +213,14 @@ class KeyStore(Protocol):
         name: str = "",
         expires: datetime | None = None,
         budget: str = "",
+        maker: Principal | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key."""
         ...
 
-    async def rotate_key(self, key_id: str, overlap: timedelta = ...) -> tuple[KeyRecord, str]:
+    async def rotate_key(
+        self, key_id: str, overlap: timedelta = ..., *, maker: Principal | None = None
+    ) -> tuple[KeyRecord, str]:
         """Give a key a new value."""
         ...
 
@@ -415,3 +419,4 @@ class ConsoleServices:
     oidc: Oidc | None = None
     controls: ControlsView | None = None
     analytics: AnalyticsView | None = None
+    access: AccessView | None = None

@@ -124,7 +124,9 @@ class Console:
 
         async def twin(request: Request) -> Response:
             try:
-                answer = await handler(self.visit(request, role))
+                visit = self.visit(request, role)
+                self._note_emergency(visit)
+                answer = await handler(visit)
             except RoadbedError as error:
                 return protect(_json(error.problem(), error.http_status))
             return protect(_json(answer.data, answer.status) if isinstance(answer, Page) else answer)
@@ -191,7 +193,15 @@ class Console:
                 raise PageForbidden(f"this page needs a key with the role {role}", hint=error.hint) from None
         return Visit(request, self.services, principal, cookie)
 
+    def _note_emergency(self, visit: Visit) -> None:
+        """Record what somebody sees and does whose rights an emergency raises."""
+        access, path = self.services.access, visit.request.url.path
+        if access is not None and access.is_raised(visit.principal):
+            call = f"console.{visit.request.method.lower()}"
+            self.services.audit.note("breakglass.use", visit.principal.id, path, call=call)
+
     async def _answer(self, visit: Visit, handler: Handler) -> Response:
+        self._note_emergency(visit)
         try:
             answer = await handler(visit)
         except RoadbedError as error:
@@ -213,6 +223,7 @@ class Console:
             "is_admin": visit is not None and visit.principal.is_admin,
             "is_auditor": visit is not None and visit.is_auditor,
             "failed_controls": await self._failed_controls(visit),
+            "glasses": self.services.access.glasses() if visit is not None and self.services.access is not None else (),
         }
         body = self.templates.render(page.template, {**frame, **page.context})
         return Response(body, status_code=page.status, media_type="text/html")

@@ -63,6 +63,7 @@ def readiness(app: str, manifest: Manifest, around: Surroundings) -> list[Item]:
         *_model(app, config, manifest),
         *_callers(app, config, manifest),
         *_records(manifest),
+        *_two_persons(manifest),
         *_deployment(around),
     ]
 
@@ -167,6 +168,13 @@ def _records(manifest: Manifest) -> Iterator[Item]:
     yield _item("audit copies", copies, f"{len(copies)} places", "audit.ship_to: [s3://BUCKET/audit]")
     webhook = "a webhook" if manifest.audit.webhook else "nobody is told when a control fails"
     yield _item("alarms", manifest.audit.webhook, webhook, "audit.webhook: env:ALARMS")
+
+
+def _two_persons(manifest: Manifest) -> Iterator[Item]:
+    duties = manifest.access.two_persons
+    missing = [duty for duty in ("promotions", "approvals", "models") if duty not in duties]
+    found = f"one person alone decides on {', '.join(missing)}" if missing else "promotions, approvals and models"
+    yield _item("two persons", not missing, found, "access.two_persons: [promotions, approvals, models]")
 
 
 def _deployment(around: Surroundings) -> Iterator[Item]:

@@ -80,6 +80,11 @@ class Access:
         """Whether the workspace has policies of its own, so that they must be asked."""
         return bool(self._texts)
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The workspace's own policies by file name."""
+        return self._texts
+
     def take(self, texts: Mapping[str, str]) -> None:
         """Decide by these, which `check_policies` let pass, from now on."""
         if self._set is not None and dict(texts) == self._texts:

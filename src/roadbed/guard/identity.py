@@ -18,9 +18,12 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
+from roadbed.guard.duties import AS_TEAM_MARK, Actor, line_of
+from roadbed.guard.glasses import Glasses
 from roadbed.guard.keys import (
     ADMIN_KEY_ID,
     KEY_BYTES_MAX,
+    SCIM_SCOPE,
     IdentityNotReady,
     KeyMissing,
     KeyNotFound,
@@ -40,7 +43,7 @@ from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
-from roadbed.kernel.principal import ADMIN, MEMBER, Principal
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.store.database import Connection, Database
 
 POLL_S: Final = 5.0
@@ -72,6 +75,7 @@ class Identity:
     def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
         self.tokens: TokenReader | None = None
         self.people = People(database, clock)
+        self.glasses = Glasses(database, clock)
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -130,7 +134,7 @@ class Identity:
             caller = self.tokens.authenticate(presented)
             if self.people.refuses_token(caller.id):
                 raise TokenRefused
-            return caller
+            return self.glasses.raised(caller) if self.glasses.is_any_broken else caller
         entries = self._by_digest
         if entries is None:
             raise IdentityNotReady("the keys have not been read yet")
@@ -152,7 +156,7 @@ class Identity:
     def may_expire(self, principal: Principal) -> bool:
         """Whether the caller's key has a time at which it ends, or is no longer known."""
         entry = self._by_id.get(principal.id)
-        return entry is None or entry.may_change
+        return entry is None or entry.may_change or self.glasses.is_any_broken
 
     @property
     def has_budgets(self) -> bool:
@@ -185,17 +189,34 @@ class Identity:
         if self._by_digest is None:
             raise IdentityNotReady("the keys have not been read yet")
         if key_id.startswith(PERSON_PREFIX):
-            return self.people.principal_of(key_id, since)
+            return self.glasses.raised(self.people.principal_of(key_id, since))
         entry = self._by_id.get(key_id)
         if entry is None:
             raise KeyRefused
         return self._admit(entry)
 
+    async def actor_of(self, principal: Principal) -> Actor:
+        """Who a caller may be: its person, and everyone who has seen its key's value, up the line; ended keys too.
+        `StoreUnavailable`.
+        """
+        rows = await self._database.fetch(
+            "WITH RECURSIVE line AS (SELECT id, person, acts_as, made_by FROM api_key WHERE id = $1 UNION"
+            " SELECT k.id, k.person, k.acts_as, k.made_by FROM line JOIN api_key k"
+            " ON k.id = ANY(line.made_by) OR k.id = line.acts_as) SELECT * FROM line LIMIT $2",
+            *(principal.id.partition(AS_TEAM_MARK)[0], KEYS_LISTED_MAX),
+        )
+        keys = {row["id"]: (row["person"] or "", row["acts_as"] or "", tuple(row["made_by"])) for row in rows}
+        person = principal.id if principal.id.startswith(PERSON_PREFIX) else self.people.person_of_token(principal.id)
+        names, line = line_of(principal.id, keys, person)
+        is_person = any(name.startswith(PERSON_PREFIX) for name in names)
+        breaks_glass = self.glasses.of(principal.id) is not None
+        return Actor(principal.id, principal.name or principal.id, names, line, is_person, breaks_glass)
+
     def _admit(self, entry: _Entry) -> Principal:
         if entry.expires is not None and self._clock.wall() >= entry.expires:
             raise KeyRefused
         self._used.add(entry.principal.id)
-        return entry.principal
+        return self.glasses.raised(entry.principal) if self.glasses.is_any_broken else entry.principal
 
     # -- administration -----------------------------------------------------------------------------------------------
 
@@ -212,8 +233,11 @@ class Identity:
         budget: str = "",
         scopes: Iterable[str] | None = None,
         person: str = "",
+        maker: Principal | None = None,
+        acts_as: str = "",
     ) -> tuple[KeyRecord, str]:
-        """Make a key: its record and, this once, its plaintext. With ``person``, it ends with that person's account.
+        """Make a key: its record and, this once, its plaintext. With ``person``, it ends with that person's account;
+        one that is made in an emergency ends with that. ``acts_as`` is the key whose holder it stands for.
         `KeyRequestInvalid`, `ConfigError` for its budget.
         """
         if budget:
@@ -228,21 +252,40 @@ class Identity:
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
             raise KeyRequestInvalid("a key expires at a time in the future, with its time zone", param="expires")
         key_id, plaintext = new_key()
+        self._check_emergency(maker, granted, uses)
+        glass = self.glasses.of(maker.id) if maker is not None else None
+        if glass is not None:
+            expires = min(expires, glass.ends) if expires is not None else glass.ends
+        made_by = await self._names_of(maker)
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
                 "INSERT INTO api_key (id, digest, name, team, roles, apps, expires, models, networks, budget, scopes,"
-                " person) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *",
+                " person, made_by, acts_as) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+                " RETURNING *",
                 *(key_id, digest_of(plaintext.encode()), name, team, sorted(granted)),
                 *(called_apps, expires, called_models, ranges, budget),
-                *(sorted(uses) if uses is not None else None, person or None),
+                *(sorted(uses) if uses is not None else None, person or None, made_by, acts_as or None),
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
         logger.info("key %s was created for team %s", key_id, team)
         return _record(row), plaintext
 
-    async def rotate_key(self, key_id: str, overlap: timedelta = timedelta()) -> tuple[KeyRecord, str]:
-        """Give a key a new value, shown this once; the one before it stays good for ``overlap``.
+    def _check_emergency(self, maker: Principal | None, roles: frozenset[str], scopes: frozenset[str] | None) -> None:
+        """`KeyRequestInvalid` for a key by which rights that an emergency gives would outlast it."""
+        if maker is None or self.glasses.of(maker.id) is None or self.glasses.base(maker).is_admin:
+            return
+        if roles & {ADMIN, AUDITOR} or SCIM_SCOPE in (scopes or ()):
+            hint = "a member's key without the scope scim can be made; it ends with the break-glass"
+            raise KeyRequestInvalid("rights that a break-glass gives are not made to last by a key", hint=hint)
+
+    async def _names_of(self, maker: Principal | None) -> list[str]:
+        return sorted((await self.actor_of(maker)).names) if maker is not None else []
+
+    async def rotate_key(
+        self, key_id: str, overlap: timedelta = timedelta(), *, maker: Principal | None = None
+    ) -> tuple[KeyRecord, str]:
+        """Give a key a new value, shown this once to ``maker``; the one before it stays good for ``overlap``.
 
         Everything else stays: its id, and with it budgets, permissions and sessions. A key that expires lives on as
         long as it did at first. `KeyNotFound`, `KeyRequestInvalid`.
@@ -253,16 +296,18 @@ class Identity:
         if not timedelta() <= overlap <= OVERLAP_MAX:
             raise KeyRequestInvalid(f"an overlap is at most {OVERLAP_MAX.days} days", param="overlap")
         now, plaintext = self._clock.wall(), new_value(key_id)
+        made_by = await self._names_of(maker)
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(
                 "UPDATE api_key SET digest = $2, previous_digest = CASE WHEN $4 THEN digest END, previous_until ="
                 " CASE WHEN $4 THEN least($5, expires) END, expires = $3 + (expires - coalesce(rotated, created)),"
-                " rotated = $3"
+                " rotated = $3, made_by = array(SELECT DISTINCT unnest(made_by || $6::text[]))"
                 " WHERE id = $1 AND revoked IS NULL AND (expires IS NULL OR expires > $3) RETURNING *",
-                *(key_id, digest_of(plaintext.encode()), now, overlap > timedelta(), now + overlap),
+                *(key_id, digest_of(plaintext.encode()), now, overlap > timedelta(), now + overlap, made_by),
             )
             if row is None:
                 raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
+            self._check_emergency(maker, frozenset(row["roles"]), frozenset(row["scopes"] or ()))
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
         logger.info("key %s was rotated", key_id)
@@ -331,6 +376,7 @@ class Identity:
                 " AND (api_key.person IS NULL OR person.active)"
             )
             await self.people.read()
+            await self.glasses.read()
             entries: dict[bytes, _Entry] = {}
             by_id: dict[str, _Entry] = {}
             for row in rows:

@@ -24,6 +24,7 @@ from roadbed.store.database import Database
 
 CHANNEL: Final = "roadbed_key"
 PERSON_PREFIX: Final = "u_"
+TOKEN_PREFIX: Final = "token-"  # noqa: S105 - the visible beginning of a caller's id
 PEOPLE_MAX: Final = 200_000
 GROUPS_MAX: Final = 1_000
 _TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -128,20 +129,34 @@ class People:
         """Whether a token's caller is a person whom a directory switched off."""
         return principal_id in self._refused
 
+    def person_of_token(self, principal_id: str) -> str:
+        """The person whose token's caller this is; empty when it is none."""
+        if not principal_id.startswith(TOKEN_PREFIX):
+            return ""
+        return next((person.id for person in self._by_id.values() if principal_id in self._token_ids(person)), "")
+
+    def all(self) -> list[Person]:
+        """Everyone who is known, by name; who is switched off too."""
+        return sorted(self._by_id.values(), key=lambda person: (person.display_name or person.user_name, person.id))
+
     def principals(self) -> list[Principal]:
         """Everyone who may come in."""
         active = (person_principal(person, self._config) for person in self._by_id.values() if person.is_active)
         return [principal for principal in active if principal is not None]
 
     def _refused_tokens(self) -> frozenset[str]:
-        refused = set()
+        refused: set[str] = set()
         for person in self._by_id.values():
             if not person.is_active:
-                if person.issuer:
-                    refused.add(token_caller_id(person.issuer, person.subject))
-                if person.external_id:
-                    refused.update(token_caller_id(issuer, person.external_id) for issuer in self._issuers)
+                refused |= self._token_ids(person)
         return frozenset(refused)
+
+    def _token_ids(self, person: Person) -> set[str]:
+        """The callers that tokens of a person are."""
+        found = {token_caller_id(person.issuer, person.subject)} if person.issuer else set()
+        if person.external_id:
+            found.update(token_caller_id(issuer, person.external_id) for issuer in self._issuers)
+        return found
 
     # -- signing in ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +223,7 @@ def person_principal(person: Person, config: SignInConfig | None) -> Principal |
 def token_caller_id(issuer: str, subject: str) -> str:
     """The id of a token's caller: one that cannot be mistaken for a key's, and that no issuer can choose."""
     digest = hashlib.sha256(f"{issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()
-    return f"token-{digest[:24]}"
+    return f"{TOKEN_PREFIX}{digest[:24]}"
 
 
 def new_id(prefix: str) -> str:

@@ -76,7 +76,8 @@ class Releases:
         self._refreshing = asyncio.Lock()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.before_promote: Callable[[str], Awaitable[None]] | None = None
+        self.before_promote: Callable[[str, str], Awaitable[None]] | None = None
+        self.before_rollback: Callable[[str, bool], Awaitable[None]] | None = None
 
     @property
     def live(self) -> Mapping[str, Release]:
@@ -132,8 +133,19 @@ class Releases:
             for listener in self._listeners:
                 listener(fresh)
 
-    async def save(self, compiled: Mapping[str, Release], *, auto_promote: bool, actor: str) -> list[AliasMove]:
-        """Store what a workspace compiled to and move the aliases that `plan_save` says; returns the moves."""
+    async def save(
+        self,
+        compiled: Mapping[str, Release],
+        *,
+        auto_promote: bool,
+        actor: str,
+        needs_two: bool = False,
+        goes_first: str = "",
+    ) -> list[AliasMove]:
+        """Store what a workspace compiled to and move the aliases that `plan_save` says; returns the moves. With
+        ``needs_two`` nothing goes live by itself, but for the first releases that a deployment ever has, and
+        ``goes_first`` while it serves none.
+        """
         async with self._database.transaction() as connection:
             generation = await self._next_generation(connection)
             aliases = await self._aliases(connection)
@@ -142,17 +154,36 @@ class Releases:
                 [(release.digest, app, release.manifest) for app, release in compiled.items()],
             )
             digests = {app: release.digest for app, release in compiled.items()}
-            steps = plan_save(aliases, digests, auto_promote=auto_promote)
+            holds_new = needs_two and await connection.fetchval("SELECT EXISTS (SELECT FROM alias_history)")
+            steps = plan_save(
+                aliases,
+                digests,
+                auto_promote=auto_promote and not needs_two,
+                holds_new=holds_new,
+                goes_first=goes_first,
+            )
             moves = await self._apply(connection, generation, aliases, steps, actor, "")
         await self.refresh()
         return moves
 
-    async def promote(self, app: str, digest: str | None, *, actor: str, reason: str = "") -> AliasMove:
-        """Make a release live (the candidate when no digest is given) and end a hold. Raises `NoSuchRelease`, and
-        whatever ``before_promote`` refuses it with.
+    async def wanted(self, app: str, digest: str | None) -> str:
+        """The whole digest of a release that a promotion names; the candidate's without one. `NoSuchRelease`."""
+        async with self._database.transaction() as connection:
+            if digest is not None:
+                return await self._full_digest(connection, app, digest)
+            candidate = (await self._aliases(connection)).get((app, CANDIDATE))
+        if candidate is None:
+            raise NoSuchRelease(f"{app} has no candidate to promote")
+        return candidate.digest
+
+    async def promote(
+        self, app: str, digest: str | None, *, actor: str, reason: str = "", agreed: str = ""
+    ) -> AliasMove:
+        """Make a release live (the candidate when no digest is given) and end a hold; ``agreed`` is who agreed to it
+        where that takes a second person. Raises `NoSuchRelease`, and whatever ``before_promote`` refuses it with.
         """
         if self.before_promote is not None:
-            await self.before_promote(app)
+            await self.before_promote(app, agreed)
         async with self._database.transaction() as connection:
             generation = await self._next_generation(connection)
             aliases = await self._aliases(connection)
@@ -181,6 +212,8 @@ class Releases:
                 raise NoSuchRelease(f"{app} serves no release")
             if digest is not None:
                 chosen: str | None = await self._full_digest(connection, app, digest)
+                if self.before_rollback is not None:
+                    await self.before_rollback(app, await self._was_live(connection, app, str(chosen)))
             else:
                 chosen = await self._release_before(connection, app, live.digest)
             if chosen is None:
@@ -200,6 +233,16 @@ class Releases:
             digest,
         )
         return cast("str | None", previous)
+
+    @staticmethod
+    async def _was_live(connection: Any, app: str, digest: str) -> bool:
+        return cast(
+            bool,
+            await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM alias_history WHERE app = $1 AND name = $2 AND digest = $3)",
+                *(app, LIVE, digest),
+            ),
+        )
 
     @staticmethod
     async def _next_generation(connection: Any) -> int:
@@ -281,6 +324,14 @@ class Releases:
             min(limit, HISTORY_MAX),
         )
         return [AliasMove(*row.values()) for row in rows]
+
+    async def serving(self, app: str) -> Release | None:
+        """What an app serves by the database, for whoever asks before `start`; None when nothing, or damaged."""
+        row = await self._database.fetchrow(
+            "SELECT digest, manifest FROM alias JOIN release USING (digest) WHERE alias.app = $1 AND name = $2",
+            *(app, LIVE),
+        )
+        return unseal(app, row["digest"], bytes(row["manifest"])) if row is not None else None
 
     async def release(self, app: str, digest: str) -> Release:
         """A stored release by its digest or the beginning of it. Raises `NoSuchRelease`."""

@@ -30,11 +30,16 @@ class WorkspaceFollower:
         self.problem: RoadbedError | None = None
         self._on_workspace = on_workspace
         self._stop = asyncio.Event()
+        self._is_asked = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to watch."""
         self._task = asyncio.create_task(self._follow(), name="workspace-follow")
+
+    def ask(self) -> None:
+        """Have the workspace taken again soon, though no file changed."""
+        self._is_asked = True
 
     async def close(self) -> None:
         """Stop watching."""
@@ -54,8 +59,13 @@ class WorkspaceFollower:
             yield_on_timeout=True, rust_timeout=int(RETRY_INTERVAL_S * 1000),
         ):  # fmt: skip
             stamp = self._stamp()
-            if stamp != seen and await self.reload():
+            if stamp == seen and not self._is_asked:
+                continue
+            self._is_asked = False
+            if await self.reload():
                 seen = stamp
+            else:
+                self._is_asked = True
 
     def _stamp(self) -> Stamp:
         stamp: Stamp = {}

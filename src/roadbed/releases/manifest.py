@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from roadbed.apps.manifest import AppConfig
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig, PriceConfig
+from roadbed.guard.access_manifest import AccessConfig
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.token_manifest import IdentityConfig
 from roadbed.knowledge.manifest import CollectionConfig
@@ -47,6 +48,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     apps: Annotated[dict[Name, AppConfig], Meta(description="AI features")] = {}
     teams: Annotated[dict[Name, TeamConfig], Meta(description="who calls")] = {}
     identity: Annotated[IdentityConfig, Meta(description="whose tokens are taken beside keys")] = IdentityConfig()
+    access: Annotated[AccessConfig, Meta(description="what one person alone may not do")] = AccessConfig()
     guard: Annotated[GuardConfig, Meta(description="what detectors allow and look for")] = GuardConfig()
     traces: Annotated[TracesConfig, Meta(description="what is kept of requests")] = TracesConfig()
     audit: Annotated[AuditConfig, Meta(description="the tamper-evident record")] = AuditConfig()

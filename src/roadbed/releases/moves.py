@@ -40,15 +40,27 @@ class Step:
 Aliases = Mapping[tuple[str, str], Alias]
 
 
-def plan_save(aliases: Aliases, compiled: Mapping[str, str], *, auto_promote: bool) -> list[Step]:
-    """The steps after a workspace compiled to ``compiled`` (app -> digest)."""
+def plan_save(
+    aliases: Aliases,
+    compiled: Mapping[str, str],
+    *,
+    auto_promote: bool,
+    holds_new: bool = False,
+    goes_first: str = "",
+) -> list[Step]:
+    """The steps after a workspace compiled to ``compiled`` (app -> digest). With ``holds_new`` an app that serves
+    nothing yet waits as well, but for ``goes_first``: taking an app out and in again must be no way round a second
+    person.
+    """
     steps: list[Step] = []
     for app, digest in compiled.items():
         live, candidate = aliases.get((app, LIVE)), aliases.get((app, CANDIDATE))
         stays_candidate = False
-        if live is None or (live.digest != digest and auto_promote and not live.is_held):
+        if (live is None and (not holds_new or app == goes_first)) or (
+            live is not None and live.digest != digest and auto_promote and not live.is_held
+        ):
             steps.append(Step(app, LIVE, digest, SAVE))
-        elif live.digest != digest:
+        elif live is None or live.digest != digest:
             stays_candidate = True
             if candidate is None or candidate.digest != digest:
                 steps.append(Step(app, CANDIDATE, digest, SAVE))

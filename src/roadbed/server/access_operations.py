@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from roadbed.kernel.principal import AUDITOR, MEMBER
+from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
+from roadbed.server.break_glass_routes import GlassOrder, ReviewOrder
 from roadbed.server.operations import Operation, Query
+from roadbed.server.second_person_routes import DeclineOrder
 
 _PAGE: Final = (
     Query("filter", "`ATTRIBUTE eq VALUE`: userName, externalId, id, displayName, active"),
@@ -18,6 +20,11 @@ _RESOURCE: Final = {
     "required": ["schemas"],
     "properties": {"schemas": {"type": "array", "items": {"type": "string"}}},
 }
+_REQUEST_OBJECT: Final = (
+    "{id, duty: promotions|models|duties, what, subject, digest, asker, asker_name, reason, asked, expires, "
+    "state: waiting|approved|declined|replaced|expired, decided_by, decided, note}"
+)
+_GLASS: Final = "{id, principal, name, reason, started, ends, ended, ended_by, reviewed, reviewed_by, review_note}"
 _SCIM: Final = (
     ("GET", "/ServiceProviderConfig", "What is served of SCIM.", "a ServiceProviderConfig", 200),
     ("GET", "/ResourceTypes", "The kinds of resources.", "a ListResponse", 200),
@@ -49,6 +56,70 @@ ACCESS_OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("what", "an action such as app.use", is_required=True),
             Query("on", "the app, route, tool or endpoint"),
         ),
+    ),
+    Operation(
+        "GET",
+        "/api/approvals",
+        AUDITOR,
+        "Access",
+        "What waits for a second person: promotions, approvals of models, and dropping such a rule. The calls of tools "
+        "that wait are at `/api/tools/approvals`.",
+        f"{{two_persons, persons_only, approvals: [{_REQUEST_OBJECT}]}}",
+        query=(Query("all", "1 for those of any state"),),
+    ),
+    Operation(
+        "POST",
+        "/api/approvals/{id}/approve",
+        ADMIN,
+        "Access",
+        "Agree to what another person asked for: it is done. A saved change that nobody asked for yet is asked for by "
+        "this, and waits for another person (202).",
+        f"{{state: approved, duty, subject, digest}}, or {_REQUEST_OBJECT}",
+    ),
+    Operation(
+        "POST",
+        "/api/approvals/{id}/decline",
+        ADMIN,
+        "Access",
+        "Decide against it.",
+        _REQUEST_OBJECT,
+        request=DeclineOrder,
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass",
+        MEMBER,
+        "Access",
+        "Take an admin's rights for a bounded time, where the policies permit `breakglass`. Everybody is told.",
+        _GLASS,
+        request=GlassOrder,
+        status=201,
+    ),
+    Operation(
+        "GET",
+        "/api/access/break-glass",
+        AUDITOR,
+        "Access",
+        "The uses that nobody else has looked at.",
+        f"{{break_glass: [{_GLASS}]}}",
+        query=(Query("all", "1 for those that were reviewed, too"),),
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass/{id}/end",
+        MEMBER,
+        "Access",
+        "End a use at once, in every process: one's own, or as an admin or auditor anybody's.",
+        _GLASS,
+    ),
+    Operation(
+        "POST",
+        "/api/access/break-glass/{id}/review",
+        AUDITOR,
+        "Access",
+        "Note that you looked at another person's use, and what you found.",
+        _GLASS,
+        request=ReviewOrder,
     ),
     *(
         Operation(

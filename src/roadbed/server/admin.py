@@ -33,6 +33,8 @@ from roadbed.server.admission import Admission
 from roadbed.server.health import is_ready, parts
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.openai import SEARCH_DEADLINE_S
+from roadbed.server.second_person import Done
+from roadbed.server.second_person_routes import waiting_answer
 from roadbed.server.services import Services
 from roadbed.server.source_objects import connection_object, source_object, tools_only_object
 from roadbed.sources.registry import SourceHealth
@@ -234,6 +236,7 @@ class AdminCalls:
             budget=order.budget,
             scopes=order.scopes,
             person=order.person,
+            maker=admission.principal,
         )
         self._services.trail.note("keys.made", admission.principal.id, record.id, roles="+".join(sorted(record.roles)))
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
@@ -242,7 +245,9 @@ class AdminCalls:
         """Give a key a new value and show it once."""
         order = await json_of(request, RotateOrder)
         overlap = timedelta(seconds=_duration(order.overlap, "overlap")) if order.overlap else timedelta()
-        record, plaintext = await self._services.identity.rotate_key(request.path_params["id"], overlap)
+        record, plaintext = await self._services.identity.rotate_key(
+            request.path_params["id"], overlap, maker=admission.principal
+        )
         return Json({**key_object(record, datetime.now(UTC)), "key": plaintext})
 
     async def revoke_key(self, request: Request, admission: Admission) -> Any:
@@ -271,12 +276,11 @@ class AdminCalls:
         raise NotFound(f"there is no app named {name[:100]!r}")
 
     async def promote(self, request: Request, admission: Admission) -> Any:
-        """Make a release live."""
+        """Make a release live; where that takes two persons, ask for it, or agree to what another asked for."""
         order = await json_of(request, AliasOrder)
-        actor = admission.principal.name or admission.principal.id
-        return await self._services.releases.promote(
-            request.path_params["app"], order.digest, actor=actor, reason=order.reason
-        )
+        app = request.path_params["app"]
+        found = await self._services.duties.second.promote(app, order.digest, admission.principal, order.reason)
+        return found.move if isinstance(found, Done) else waiting_answer(found)
 
     async def rollback(self, request: Request, admission: Admission) -> Any:
         """Go back, and hold."""

@@ -26,6 +26,7 @@ from roadbed.server.admin import admin_routes
 from roadbed.server.analytics_routes import analytics_routes
 from roadbed.server.answers import CallerAnswers
 from roadbed.server.audit_routes import audit_routes
+from roadbed.server.break_glass_routes import break_glass_routes
 from roadbed.server.chat import ChatCompletions
 from roadbed.server.control_routes import control_routes
 from roadbed.server.credential_routes import credential_routes
@@ -50,6 +51,7 @@ from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.scim import scim_routes
+from roadbed.server.second_person_routes import second_person_routes
 from roadbed.server.services import Services
 from roadbed.server.tool_calls import tool_routes
 from roadbed.server.usage import usage_routes
@@ -116,6 +118,8 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *usage_routes(services),
         *audit_routes(services),
         *access_routes(services),
+        *second_person_routes(services),
+        *break_glass_routes(services),
         *scim_routes(services),
         *erasure_routes(services),
         *control_routes(services),

@@ -66,6 +66,8 @@ class AuditTrail:
         self._every_s = 60.0
         self._config = AuditConfig()
         self._loop: asyncio.Task[None] | None = None
+        # The emergency under which a caller acts, so that each of its records names it; set when identity is open.
+        self.emergency_of: Callable[[str], str] = lambda principal_id: ""
 
     @property
     def origin(self) -> str:
@@ -111,12 +113,18 @@ class AuditTrail:
     async def act(self, action: str, principal_id: str, resource: str = "", **detail: Any) -> None:
         """Record an act before it is done. `AuditUnavailable`."""
         actor = self.pseudonym(principal_id)
-        await self.audit.act(event_of(action, actor=actor, resource=resource, outcome="begun", **detail))
+        told = {**self._emergency(principal_id), **detail}
+        await self.audit.act(event_of(action, actor=actor, resource=resource, outcome="begun", **told))
 
     def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Any) -> None:
         """Record what has happened, without waiting."""
         actor = self.pseudonym(principal_id)
-        self.audit.note(event_of(action, actor=actor, resource=resource, outcome=outcome, **detail))
+        told = {**self._emergency(principal_id), **detail}
+        self.audit.note(event_of(action, actor=actor, resource=resource, outcome=outcome, **told))
+
+    def _emergency(self, principal_id: str) -> dict[str, str]:
+        found = self.emergency_of(principal_id)
+        return {"break_glass": found} if found else {}
 
     async def doing(
         self, action: str, principal_id: str, resource: str, do: Callable[[], Awaitable[T]], **detail: Any

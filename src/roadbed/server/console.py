@@ -16,6 +16,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.usage_report import UsageRange, UsageReport, report
 from roadbed.server.acts import require_act
+from roadbed.server.console_access import ConsoleAccess
 from roadbed.server.console_tools import ConsoleTools
 from roadbed.server.health import parts
 from roadbed.server.services import Services
@@ -99,4 +100,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         tools=ConsoleTools(services),
         controls=services.controls,
         analytics=services.analytics,
+        access=ConsoleAccess(services),
     )

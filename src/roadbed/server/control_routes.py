@@ -18,8 +18,10 @@ from roadbed.kernel.principal import ADMIN, AUDITOR
 from roadbed.server.admission import Admission
 from roadbed.server.audit_routes import time_of
 from roadbed.server.canary_ground import keep_note
-from roadbed.server.governance import approve, register, surroundings_of
+from roadbed.server.governance import register, surroundings_of
 from roadbed.server.http import Json, endpoint, json_of
+from roadbed.server.second_person import Done
+from roadbed.server.second_person_routes import waiting_answer
 from roadbed.server.services import Services
 
 
@@ -72,8 +74,10 @@ def control_routes(services: Services) -> list[Route]:
     async def approved(request: Request, admission: Admission) -> Any:
         order = await json_of(request, ApprovalOrder)
         name = request.path_params["name"]
-        digest = await approve(services, name, order.by, order.note, admission.principal.id)
-        return Json({"model": name, "digest": digest, "by": order.by}, status_code=201)
+        found = await services.duties.second.approve_model(name, admission.principal, order.by, order.note)
+        if not isinstance(found, Done):
+            return waiting_answer(found)
+        return Json({"model": name, "digest": found.digest, "by": order.by}, status_code=201)
 
     return [
         Route("/api/governance", endpoint(services, governed, role=AUDITOR)),

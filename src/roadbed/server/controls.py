@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import msgspec
 from roadbed import __version__
 from roadbed.controls.canary import CanaryControl
 from roadbed.controls.control import Control
+from roadbed.controls.emergency import BreakGlassReviewed
 from roadbed.controls.evidence import EvidenceStore, Stamp
 from roadbed.controls.frameworks import control_map
 from roadbed.controls.probes import CollectionAccess, Erased, Labels, Lockout
@@ -76,6 +78,7 @@ def open_controls(services: DeploymentParts) -> Controls:
         ConnectedSourcesControl(looks, guard),
         AccessReview(services.identity.list_keys),
         KeyAge(services.identity.list_keys),
+        BreakGlassReviewed(partial(services.identity.glasses.listed, only_unreviewed=True)),
         AuditHolds(looks.verified, trail.head),
         Restored(lambda: store.last_note("restore"), store.first),
         Certificates(looks.certificates),

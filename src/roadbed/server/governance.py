@@ -37,11 +37,16 @@ async def register(services: DeploymentParts) -> Register:
     return register_of(services.manifest, approvals)
 
 
-async def approve(services: DeploymentParts, model: str, who: str, note: str, actor: str) -> str:
-    """Approve a model as it is now; the digest that the approval is bound to."""
+def check_model(services: DeploymentParts, model: str) -> None:
+    """`UnknownRegistered` for a model that the register does not have."""
     if model not in services.manifest.models:
         known = ", ".join(sorted(services.manifest.models)) or "none"
         raise UnknownRegistered(f"there is no model {model[:100]!r}", hint=f"models: {known}")
+
+
+async def approve(services: DeploymentParts, model: str, who: str, note: str, actor: str) -> str:
+    """Approve a model as it is now; the digest that the approval is bound to."""
+    check_model(services, model)
     digest = model_digest(model, services.manifest)
     guard = services.teams.guard
     await services.database.execute(

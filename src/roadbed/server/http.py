@@ -109,6 +109,9 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 act = partial(handler, request, admission)
                 answer = await services.trail.doing(name, admission.principal.id, resource, act)
             else:
+                if services.identity.glasses.id_of(admission.principal.id):
+                    name, resource = audited_action(request)
+                    services.trail.note("breakglass.use", admission.principal.id, resource, call=name)
                 answer = await handler(request, admission)
         except RoadbedError as error:
             return error_response(error, request)

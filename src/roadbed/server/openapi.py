@@ -389,8 +389,9 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "/api/releases/{app}/promote",
         ADMIN,
         "Releases",
-        "Make a release live: the candidate, or the one named. Ends the hold that a rollback left.",
-        "the move",
+        "Make a release live: the candidate, or the one named. Ends the hold that a rollback left. Where "
+        "`access.two_persons` names promotions it waits for a second person (202).",
+        "the move, or what waits",
         request=AliasOrder,
     ),
     Operation(

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 
 import msgspec
 
@@ -50,11 +49,11 @@ from roadbed.server.audit import AuditTrail, open_trail
 from roadbed.server.canary_ground import HttpCaller
 from roadbed.server.canary_objects import canary_releases, with_own
 from roadbed.server.controls import open_controls
+from roadbed.server.duties import Duties, open_duties
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
-from roadbed.server.governance import require_approval
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
@@ -136,6 +135,7 @@ class Services:
     own_calls: HttpCaller = field(init=False)
     canary: str = ""
     analytics: Analytics = field(init=False)
+    duties: Duties = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -156,7 +156,8 @@ class Services:
     @property
     def auto_promote(self) -> bool:
         """Whether a saved change goes live by itself."""
-        declared = False if self.manifest.governance.require_approval else self.manifest.auto_promote
+        needs_two = self.duties.second.known.needs_two("promotions")
+        declared = False if self.manifest.governance.require_approval or needs_two else self.manifest.auto_promote
         return self.settings.is_embedded if declared is None else declared
 
     def problem(self) -> str | None:
@@ -182,15 +183,19 @@ class Services:
         else:
             self.gateway.obey(order)
 
-    async def take(self, workspace: Workspace) -> None:
-        """Make a valid workspace what serves: guard and teams, sources, releases."""
-        manifest = workspace.manifest
+    async def take(self, saved: Workspace) -> None:
+        """Make a valid workspace what serves: guard and teams, sources, releases. Where two persons promote, all of it
+        waits as releases.
+        """
+        manifest = saved.manifest
         if manifest.name != self.manifest.name:
             raise ConfigError(
                 f"the workspace was renamed to {manifest.name}",
                 hint="stop and start to serve it by that name",
                 file=MANIFEST_NAME,
             )
+        workspace = await self.duties.effective(saved)
+        manifest = workspace.manifest
         digest = hashlib.sha256(msgspec.msgpack.encode((manifest, workspace.policies))).hexdigest()
         await self.trail.act("manifest.take", ACTOR, manifest.name, digest=digest)
         self.teams.access.take(workspace.policies)
@@ -213,8 +218,8 @@ class Services:
         await self.engines.want(not manifest.models)
         self.workspace = workspace
         generations = {stats.name: str(stats.generation or "") for stats in await self.knowledge.collection_stats()}
-        compiled = compile_releases(workspace, generations, self.toolbox.all_tools())
-        moves = await self.releases.save(compiled, auto_promote=self.auto_promote, actor=ACTOR)
+        compiled = compile_releases(saved, generations, self.toolbox.all_tools())
+        moves = await self.duties.save(compiled, saved, workspace, auto_promote=self.auto_promote, actor=ACTOR)
         for move in moves:
             self.trail.note(f"releases.{move.name}", ACTOR, move.app, digest=move.digest or "")
             log.info("%s: %s %s", move.app, move.name, move.digest[:12] if move.digest else "retired")
@@ -276,7 +281,9 @@ async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterat
         await services.releases.start()
         stack.push_async_callback(services.releases.close)
         stack.push_async_callback(services.controls.close)
+        services.duties.emergency.start_watch()
         services.follower = WorkspaceFollower(workspace, services.take)
+        services.duties.on_overtaken = services.follower.ask
         services.follower.start()
         stack.push_async_callback(services.follower.close)
         yield services
@@ -377,7 +384,7 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
     )
     services.mcp.oidc.keep_in(services.tools.credentials, services.tools.exchanges)
     services.controls = open_controls(services)
-    services.releases.before_promote = partial(require_approval, services)
+    services.duties = open_duties(stack, services)
 
 
 async def _open_guard(settings: Settings, workspace: Workspace) -> Teams:

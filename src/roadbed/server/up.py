@@ -141,7 +141,9 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
     for old in await services.identity.list_keys():
         if old.name == CLI_KEY_NAME and old.revoked is None:
             await services.identity.revoke_key(old.id)
-    record, key = await services.identity.create_key(team=CLI_TEAM, roles=("admin", "member"), name=CLI_KEY_NAME)
+    record, key = await services.identity.create_key(
+        team=CLI_TEAM, roles=("admin", "member"), name=CLI_KEY_NAME, acts_as=ADMIN_KEY_ID
+    )
     body = {"url": address.url, "api": address.api, "key": key, "pid": os.getpid(), "version": __version__}
     write_private_file(services.settings.state / "run" / "cli.json", json.dumps(body).encode())
     return record

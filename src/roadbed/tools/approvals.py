@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -82,6 +82,7 @@ class Approvals:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.before_approve: Callable[[Approval, Principal], Awaitable[None]] | None = None
 
     async def ask(self, tool: Tool, request: ToolRequest, preview: Mapping[str, Any]) -> Outcome:
         """Write a waiting approval. `StoreUnavailable`."""
@@ -153,6 +154,8 @@ class Approvals:
         if _digest(waiting.tool, request, waiting.nonce) != waiting.digest or tool.effect != waiting.effect:
             raise ApprovalInvalid("the call is not the one that was asked for")
         self._check_approver(waiting, approver)
+        if self.before_approve is not None:
+            await self.before_approve(waiting, approver)
         async with self._database.transaction() as connection:
             done = await connection.fetchval(
                 """
