@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
@@ -55,10 +55,19 @@ logger = logging.getLogger(__name__)
 class _Entry:
     """A live key as `authenticate` needs it."""
 
-    __slots__ = ("digest", "expires", "may_change", "principal")
+    __slots__ = ("digest", "expires", "is_newest", "may_change", "principal")
 
-    def __init__(self, digest: bytes, record: KeyRecord, principal: Principal, until: datetime | None) -> None:
+    def __init__(
+        self,
+        digest: bytes,
+        record: KeyRecord,
+        principal: Principal,
+        until: datetime | None,
+        *,
+        is_newest: bool = False,
+    ) -> None:
         self.digest = digest
+        self.is_newest = is_newest
         self.expires = until
         # Which of its two values a caller showed is not kept, so both are taken for one that ends.
         self.may_change = record.expires is not None or record.previous_until is not None
@@ -80,6 +89,8 @@ class Identity:
         self._used_written_s = clock.monotonic_s()
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
+        self._withheld: set[bytes] = set()
+        self._on_change: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -157,6 +168,22 @@ class Identity:
     def has_budgets(self) -> bool:
         """Whether some live key has a budget of its own."""
         return any(entry.principal.budget for entry in self._by_id.values())
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever a key or a person may have ended, in the loop's thread."""
+        self._on_change.append(callback)
+
+    def withhold(self, value: bytes) -> str | None:
+        """Refuse a key's value from now on in this process, as it is known to more than its owner: the key's id, None
+        where it opens nothing. `revoke_exposed` ends it everywhere.
+        """
+        digest, entries = digest_of(value), self._by_digest or {}
+        entry = entries.get(digest)
+        if entry is None or not hmac.compare_digest(entry.digest, digest):
+            return None
+        self._withheld.add(digest)
+        self._put({known: one for known, one in entries.items() if known != digest})
+        return entry.principal.id
 
     def principals(self) -> list[Principal]:
         """Everyone who is live, for whoever explains access."""
@@ -276,13 +303,39 @@ class Identity:
         logger.info("key %s was revoked", key_id)
         return _record(row)
 
+    async def revoke_exposed(self, value: bytes) -> bool:
+        """End for good what a value opens: its key, or, where it is the one before a rotation, that value alone. Even
+        the last admin key. Whether it opened anything. `StoreUnavailable`.
+        """
+        digest = digest_of(value)
+        async with self._database.transaction() as connection:
+            await _lock_admin_keys(connection)
+            key_id = await connection.fetchval(
+                "UPDATE api_key SET revoked = now() WHERE digest = $1 AND revoked IS NULL RETURNING id", digest
+            ) or await connection.fetchval(
+                "UPDATE api_key SET previous_digest = NULL, previous_until = NULL WHERE previous_digest = $1"
+                " RETURNING id",
+                digest,
+            )
+            if key_id is not None:
+                await connection.execute(
+                    "INSERT INTO exposed_key (digest, key_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", digest, key_id
+                )
+                await self._database.notify(CHANNEL, key_id, connection=connection)
+        self._withheld.discard(digest)
+        await self.refresh()
+        return key_id is not None
+
     async def ensure_admin_key(self, value: str | None = None) -> str | None:
         """Make sure that somebody can administer. The plaintext when a key was made here, to be shown once.
 
         ``value`` (from ROADBED_ADMIN_KEY) becomes the first admin key, in place of the value that it had before.
-        Without it a key is made only when no admin key is live. `AdminKeyWeak`.
+        Without it, or where it stood in an address once, a key is made only when no admin key is live. `AdminKeyWeak`.
         """
         chosen = check_admin_key(value) if value is not None else None
+        if chosen is not None and await self._was_exposed(chosen.encode()):
+            logger.critical("ROADBED_ADMIN_KEY stood in an address and was revoked: it opens nothing, choose another")
+            chosen = None
         plaintext = chosen if chosen is not None else new_key()[1]
         digest = digest_of(plaintext.encode())
         async with self._database.transaction() as connection:
@@ -318,15 +371,26 @@ class Identity:
             )
             await self.people.read()
             entries: dict[bytes, _Entry] = {}
-            by_id: dict[str, _Entry] = {}
             for row in rows:
                 record, digest, previous = _record(row), bytes(row["digest"]), row["previous_digest"]
                 principal = record.principal()
-                by_id[record.id] = entries[digest] = _Entry(digest, record, principal, record.expires)
                 if previous is not None:
                     entries[bytes(previous)] = _Entry(bytes(previous), record, principal, record.previous_until)
-            self._by_id = by_id
-            self._by_digest = entries
+                entries[digest] = _Entry(digest, record, principal, record.expires, is_newest=True)
+            self._put({digest: entry for digest, entry in entries.items() if digest not in self._withheld})
+
+    def _put(self, entries: dict[bytes, _Entry]) -> None:
+        """Answer by these from now on. A key lives by its newest value, whatever becomes of the one before."""
+        self._by_id = {entry.principal.id: entry for entry in entries.values() if entry.is_newest}
+        self._by_digest = entries
+        for told in self._on_change:
+            told()
+
+    async def _was_exposed(self, value: bytes) -> bool:
+        found: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT FROM exposed_key WHERE digest = $1)", digest_of(value)
+        )
+        return found
 
     async def _try_refresh(self) -> None:
         try:

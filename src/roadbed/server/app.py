@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roadbed.gateway.dialects.openai_server import error_object
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
+from roadbed.guard.exposed import KeyInAddress
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.access_report import access_routes
@@ -145,7 +146,7 @@ def contained(app: ASGIApp) -> ASGIApp:
 
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
-    table = HotTable(refuse=_refusal, fail=_failure)
+    table = HotTable(refuse=_refusal, fail=_failure, check_target=services.exposed.check)
     entrance = services.money.entrance
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
     behind_proxy = services.settings.behind_proxy
@@ -169,6 +170,9 @@ def build_hot_table(services: Services) -> HotTable:
 
 def _refusal(error: RoadbedError) -> RefusalAnswer:
     """Problem details, with the error object of `/v1` beside them: a refused head or body has no address to go by."""
+    dialect = dialect_of(error.path) if isinstance(error, KeyInAddress) else None
+    if dialect is not None:
+        return ((b"content-type", b"application/json"),), dialect.error_body(error)
     return PROBLEM_HEADERS, msgspec.json.encode({**error.problem(), **error_object(error)})
 
 

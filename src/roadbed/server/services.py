@@ -52,6 +52,7 @@ from roadbed.server.controls import open_controls
 from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
+from roadbed.server.exposed_keys import ExposedKeys
 from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.governance import require_approval
 from roadbed.server.guard_alerts import GuardAlerts
@@ -134,6 +135,7 @@ class Services:
     own_calls: HttpCaller = field(init=False)
     canary: str = ""
     analytics: Analytics = field(init=False)
+    exposed: ExposedKeys = field(init=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -372,6 +374,8 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
         stack, services.database, services.identity, client, offered, lambda: services.workspace
     )
     services.controls = open_controls(services)
+    services.exposed = ExposedKeys(services.identity, services.trail, services.guard_alerts, services.metrics)
+    stack.push_async_callback(services.exposed.close)
     services.releases.before_promote = partial(require_approval, services)
 
 

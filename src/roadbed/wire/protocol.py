@@ -349,12 +349,17 @@ class HotProtocol(HttpToolsProtocol):
         if fault is not None:
             self._refuse(fault)
             return
+        path, _, query = self.url.partition(b"?")
+        route = self._routes.get((method, path))
+        if query or route is None:
+            fault = self.shared.table.check_target(self.url)
+            if fault is not None:
+                self._refuse(fault)
+                return
         self._known_host = index.get(b"host")
         if self._upgraded and self._should_upgrade_to_websocket(index):
             self._hand_to_websocket()
             return
-        path, _, query = self.url.partition(b"?")
-        route = self._routes.get((method, path))
         limit = route.body_bytes_max if route is not None else self.shared.table.asgi_body_bytes_max(path)
         length = index.get(b"content-length")
         self._body_left = int(length) if length is not None else 0
