@@ -35,7 +35,7 @@ from roadbed.guard.keys import (
     new_value,
 )
 from roadbed.guard.networks import check_networks
-from roadbed.guard.people import CHANNEL, PERSON_PREFIX, People
+from roadbed.guard.people import CHANNEL, PERSON_PREFIX, TOKEN_PREFIX, People
 from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
@@ -163,6 +163,17 @@ class Identity:
         """Whether the caller's key has a time at which it ends, or is no longer known."""
         entry = self._by_id.get(principal.id)
         return entry is None or entry.may_change
+
+    def is_live(self, principal_id: str) -> bool:
+        """Whether a caller who was let in before would be let in again. All are while the keys were never read."""
+        if self._by_digest is None:
+            return True
+        if principal_id.startswith(PERSON_PREFIX):
+            return self.people.is_active(principal_id)
+        if principal_id.startswith(TOKEN_PREFIX):
+            return not self.people.refuses_token(principal_id)
+        entry = self._by_id.get(principal_id)
+        return entry is not None and (entry.expires is None or self._clock.wall() < entry.expires)
 
     @property
     def has_budgets(self) -> bool:

@@ -24,6 +24,7 @@ from roadbed.store.database import Database
 
 CHANNEL: Final = "roadbed_key"
 PERSON_PREFIX: Final = "u_"
+TOKEN_PREFIX: Final = "token-"  # noqa: S105 - the beginning of an id
 PEOPLE_MAX: Final = 200_000
 GROUPS_MAX: Final = 1_000
 _TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -107,6 +108,11 @@ class People:
         if principal is None:
             raise KeyRefused
         return principal
+
+    def is_active(self, person_id: str) -> bool:
+        """Whether there is such a person, whom no directory switched off."""
+        person = self._by_id.get(person_id)
+        return person is not None and person.is_active
 
     def refuses_token(self, principal_id: str) -> bool:
         """Whether a token's caller is a person whom a directory switched off."""
@@ -192,7 +198,7 @@ def person_principal(person: Person, config: SignInConfig | None) -> Principal |
 def token_caller_id(issuer: str, subject: str) -> str:
     """The id of a token's caller: one that cannot be mistaken for a key's, and that no issuer can choose."""
     digest = hashlib.sha256(f"{issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()
-    return f"token-{digest[:24]}"
+    return f"{TOKEN_PREFIX}{digest[:24]}"
 
 
 def new_id(prefix: str) -> str:

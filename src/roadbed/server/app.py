@@ -150,14 +150,15 @@ def build_hot_table(services: Services) -> HotTable:
     entrance = services.money.entrance
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
     behind_proxy = services.settings.behind_proxy
-    chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance)
+    running = services.running
+    chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance, running=running)
     table.add("POST", CHAT_PATH, chat, REQUEST_BYTES_MAX)
     # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
-        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
+        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance, running), 2 * REQUEST_BYTES_MAX)
     tokens = services.mcp.tokens
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
-    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens)), MCP_BODY_BYTES_MAX)
+    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens), running), MCP_BODY_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/api/guard/", ENVELOPE_BYTES_MAX)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
