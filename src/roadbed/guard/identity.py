@@ -13,11 +13,13 @@ import contextlib
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
+from roadbed.guard.certificate_manifest import CertificateConfig
+from roadbed.guard.certificates import CERTIFICATE_PREFIX, CertificateDisagrees, Certificates, CertificateUnknown
 from roadbed.guard.keys import (
     ADMIN_KEY_ID,
     KEY_BYTES_MAX,
@@ -42,6 +44,7 @@ from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, MEMBER, Principal
 from roadbed.store.database import Connection, Database
+from roadbed.wire.peer_certificate import PeerCertificate
 
 POLL_S: Final = 5.0
 LAST_USED_EVERY_S: Final = 60.0
@@ -80,6 +83,7 @@ class Identity:
     def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK, poll_s: float = POLL_S) -> None:
         self.tokens: TokenReader | None = None
         self.people = People(database, clock)
+        self.certificates = Certificates()
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -152,6 +156,25 @@ class Identity:
             raise KeyRefused
         return self._admit(entry)
 
+    def vouched_for(self, certificate: PeerCertificate, presented: bytes = b"") -> Principal:
+        """The caller on a connection with this certificate, who may present a key of the same team, too: then that
+        key's caller. As `authenticate`, and `CertificateUnknown`, `CertificateAmbiguous`, `CertificateDisagrees`.
+        """
+        service = self.certificates.of(certificate, self._clock.wall().timestamp())
+        if presented:
+            caller = self.authenticate(presented)
+            if service is not None and service.team != caller.team:
+                raise CertificateDisagrees
+            return caller
+        if service is None:
+            raise CertificateUnknown
+        return service
+
+    def take_certificates(self, config: Mapping[str, CertificateConfig]) -> None:
+        """Know these services by their certificates from now on. Raises `ConfigError`."""
+        if self.certificates.take(config) and self._by_digest is not None:
+            self._put(dict(self._by_digest))
+
     @property
     def keys_version(self) -> object | None:
         """The snapshot that answers now, to be compared by identity: while it is the same, so is each key's fate, but
@@ -172,6 +195,8 @@ class Identity:
             return self.people.is_active(principal_id)
         if principal_id.startswith(TOKEN_PREFIX):
             return not self.people.refuses_token(principal_id)
+        if principal_id.startswith(CERTIFICATE_PREFIX):
+            return self.certificates.of_id(principal_id) is not None
         entry = self._by_id.get(principal_id)
         return entry is not None and (entry.expires is None or self._clock.wall() < entry.expires)
 
@@ -198,7 +223,8 @@ class Identity:
 
     def principals(self) -> list[Principal]:
         """Everyone who is live, for whoever explains access."""
-        return [*(entry.principal for entry in self._by_id.values()), *self.people.principals()]
+        known = [*self.people.principals(), *self.certificates.principals()]
+        return [*(entry.principal for entry in self._by_id.values()), *known]
 
     def note_used(self, principal: Principal) -> None:
         """A key was used again, by a caller whom `authenticate` has let in before."""
@@ -210,6 +236,9 @@ class Identity:
             raise IdentityNotReady("the keys have not been read yet")
         if key_id.startswith(PERSON_PREFIX):
             return self.people.principal_of(key_id, since)
+        service = self.certificates.of_id(key_id)
+        if service is not None:
+            return service
         entry = self._by_id.get(key_id)
         if entry is None:
             raise KeyRefused

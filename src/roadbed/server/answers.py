@@ -44,6 +44,7 @@ from roadbed.server.admission import (
     check_credentials,
 )
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.running import RunningCalls
@@ -115,10 +116,13 @@ class CallerAnswers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
             request.get(TAG_HEADER),
             request.get(LABEL_HEADER),
+            certificate := certificate_of(request),
         )
         if admission.principal.scopes is not None:
             require_scope(admission.principal, CHAT_SCOPE)
-        if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
+        # A certificate may run out on its connection, so it is looked at each time.
+        lasts = certificate is None and not self.identity.may_expire(admission.principal)
+        if known is not None and keys is not None and lasts:
             known.memo = _Admitted(keys, admission)
         return admission
 

@@ -147,6 +147,7 @@ def contained(app: ASGIApp) -> ASGIApp:
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
     table = HotTable(refuse=_refusal, fail=_failure, check_target=services.exposed.check)
+    table.requires_certificate = services.settings.tls_client_required
     entrance = services.money.entrance
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
     behind_proxy = services.settings.behind_proxy

@@ -25,6 +25,7 @@ from roadbed.guard.networks import caller_address
 from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
 from roadbed.server.admission import DEADLINE_HEADER, LABEL_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import Entrance
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_types import PATH, UNSUPPORTED_VERSION, VERSIONS, Caller
@@ -295,6 +296,7 @@ class KnownCallers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
             request.get(TAG_HEADER),
             request.get(LABEL_HEADER),
+            certificate_of(request),
         )
         require_scope(admission.principal, MCP_SCOPE)
         return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)
