@@ -127,7 +127,7 @@ class Shipping:
         if not mark:
             await asyncio.to_thread(_write, (self._folder / place).resolve() / name, body)
         elif scheme in URL_SCHEMES:
-            await ObjectStore.at_url(place).put(name, body)
+            await ObjectStore.at_url(place, is_locked=True).put(name, body)
         else:
             key = self._config.witness_key
             token = resolve_secret(key, base=self._folder, where="audit.witness_key").reveal() if key else ""
