@@ -25,6 +25,7 @@ from roadbed.kernel.ids import new_id
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.audit import AuditTrail
+from roadbed.server.erasure_people import erase_people
 from roadbed.server.erasure_sweep import count_in_files, sweep_tables
 from roadbed.server.teams import Teams
 from roadbed.store.database import Database
@@ -40,6 +41,7 @@ NOT_HERE = (
     "what was sent to model providers before: ask them by their own way",
     "exports, downloads and copies that people made",
     "backups of the database and of the state folder: let them expire",
+    "the directory and the issuer of people who sign in: delete there, or they are sent again",
     "files in the sources themselves: delete there; the guard replaces the value whenever they are read again",
 )
 
@@ -119,9 +121,10 @@ class Erasures:
             await self._learn()
         await parts.ledger.flush()
         documents = await parts.knowledge.erase(finder, is_dry_run=is_dry_run)
+        people = await erase_people(parts.database, finder, is_dry_run=is_dry_run)
         rows, touched, left = await sweep_tables(parts.database, finder, is_dry_run=is_dry_run)
         files = await asyncio.to_thread(count_in_files, parts.state, subject.strip(), is_dry_run=is_dry_run)
-        stores = {**documents.rows, **rows, **files}
+        stores = {**documents.rows, **({"people": people} if people else {}), **rows, **files}
         unreachable = [*documents.unreachable, *left, *NOT_HERE]
         if compacts and not is_dry_run:
             unreachable += await self._compact(touched)
