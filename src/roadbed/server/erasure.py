@@ -127,7 +127,7 @@ class Erasures:
         stores = {**documents.rows, **({"people": people} if people else {}), **rows, **files}
         unreachable = [*documents.unreachable, *left, *NOT_HERE]
         if compacts and not is_dry_run:
-            unreachable += await self._compact(touched)
+            unreachable += await self._compact([*touched, *(["person"] if people and "person" not in touched else [])])
         elif not is_dry_run:
             unreachable.append("dead rows and write-ahead log of PostgreSQL, until it is compacted (`--compact`)")
         salt = secrets.token_hex(16)

@@ -2,8 +2,8 @@
 
 A row whose name, address or id *is* the value is that person: it is switched off and emptied as when a directory
 deletes it, and their keys, sessions and streams end. A row that merely holds the value somewhere is redacted by the
-sweep of all tables. The invariant: what stays is an id of our own, and the issuer's where it does not hold the value, so
-that tokens of the person are still refused.
+sweep of all tables. The invariant: what stays is an id of our own, and the issuer's where it does not hold the value,
+so that tokens of the person are still refused.
 """
 
 from __future__ import annotations
