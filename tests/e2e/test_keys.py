@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .serving import Server, eventually, serving, temporary_folder, write_files
+from .serving import ADMIN_KEY, Server, eventually, serving, temporary_folder, write_files
 
 MANIFEST = """
 name: keys
@@ -150,3 +150,19 @@ def test_the_sign_in_link_goes_on_working(server: Server) -> None:
         assert token in shown.text
         done = client.post("/console/sign-in", data={"token": token})
         assert (done.status_code, done.headers["location"]) == (303, "/console")
+
+
+def test_after_the_last_admin_key_was_burnt_the_next_start_makes_another() -> None:
+    with temporary_folder() as folder:
+        workspace = write_files(folder / "keys", {"roadbed.yaml": "name: last\n"})
+        with serving(workspace, folder / "state") as first, first.client() as client:
+            assert client.get(f"/api/keys?key={ADMIN_KEY}").status_code == 400
+            assert client.get("/api/keys").status_code == 401
+            eventually(lambda: "keys.exposed" in first.cli("audit", "query", "--acts").stdout, what="the record")
+        assert ADMIN_KEY not in first.output
+        with serving(workspace, folder / "state") as second:  # the environment still holds the old one
+            assert "stood in an address" in second.output
+            made = second.output.partition("admin key ")[2].split()[0]
+            for key, status in ((ADMIN_KEY, 401), (made, 200)):
+                with second.client(key) as client:
+                    assert client.get("/api/keys").status_code == status

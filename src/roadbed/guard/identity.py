@@ -23,6 +23,7 @@ from roadbed.guard.certificates import CERTIFICATE_PREFIX, CertificateDisagrees,
 from roadbed.guard.keys import (
     ADMIN_KEY_ID,
     KEY_BYTES_MAX,
+    OWN_KEY_NAME,
     IdentityNotReady,
     KeyMissing,
     KeyNotFound,
@@ -336,7 +337,8 @@ class Identity:
             )
             if row is None:
                 raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
-            if ADMIN in row["roles"] and not await _has_live_admin(connection, self._clock.wall()):
+            is_admin = ADMIN in row["roles"] and row["name"] != OWN_KEY_NAME
+            if is_admin and not await _has_live_admin(connection, self._clock.wall()):
                 raise LastAdminKey(f"{key_id} is the last live admin key")
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
@@ -479,9 +481,9 @@ async def _lock_admin_keys(connection: Connection) -> None:
 
 async def _has_live_admin(connection: Connection, now: datetime) -> bool:
     found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM api_key WHERE revoked IS NULL AND $1 = ANY(roles)"
+        "SELECT EXISTS (SELECT FROM api_key WHERE revoked IS NULL AND $1 = ANY(roles) AND name <> $3"
         " AND (expires IS NULL OR expires > $2))",
-        *(ADMIN, now),
+        *(ADMIN, now, OWN_KEY_NAME),
     )
     return found
 

@@ -358,9 +358,9 @@ class HotProtocol(HttpToolsProtocol):
         path, _, query = self.url.partition(b"?")
         route = self._routes.get((method, path))
         if query or route is None:
-            fault = self.shared.table.check_target(self.url)
-            if fault is not None:
-                self._refuse(fault)
+            refusal = self.shared.table.check_target(self.url)
+            if refusal is not None:
+                self._refuse(refusal)
                 return
         self._known_host = index.get(b"host")
         if self._upgraded and self._should_upgrade_to_websocket(index):
