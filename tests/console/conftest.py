@@ -38,6 +38,7 @@ from roadbed.sources.registry import SourceHealth
 from roadbed.tools.approvals import Approval
 from roadbed.tools.standing import ToolCounts
 from roadbed.tools.types import Ok, Outcome, Tool
+from roadbed.wire.peer_certificate import PeerCertificate
 
 NOW = datetime.now(UTC)
 TEXT = "# Rates\n\nThe rate is 12 % until June.\n\nAfter that it is 14 %."
@@ -104,6 +105,9 @@ class FakeKeys:
         if key not in KEYS:
             raise KeyRefused
         return KEYS[key]
+
+    def vouched_for(self, certificate: PeerCertificate, presented: bytes = b"") -> Principal:
+        return self.authenticate(presented)
 
     def principal_of(self, key_id: str, since: float | None = None) -> Principal:
         found = [principal for principal in KEYS.values() if principal.id == key_id and key_id not in self.revoked]

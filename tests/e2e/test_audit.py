@@ -67,3 +67,38 @@ def test_acts_and_requests_are_recorded_and_proven(scratch: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["whole"]
+
+
+def test_the_key_changes_while_two_processes_sign_and_a_second_deployment_watches(scratch: Path) -> None:
+    second = write_files(scratch / "second", {"roadbed.yaml": "name: witness\n"})
+    with serving(second, scratch / "second-state") as witness:
+        told = witness.new_key("audit", "auditor")["key"]
+        places = f"[../copies, {witness.url}/api/audit/witness]"
+        manifest = FILES["roadbed.yaml"].replace("[../copies]", f"{places}, witness_key: env:WITNESS_KEY")
+        workspace = write_files(scratch / "workspace", {**FILES, "roadbed.yaml": manifest})
+        arguments = (workspace, scratch / "state", "--workers", "2")
+        with serving(*arguments, variables={"WITNESS_KEY": told}) as server:
+            first = server.get("/api/audit/head")["key"]
+            done = server.cli("audit", "rotate-key", "--json")
+            assert done.returncode == 0, done.stderr
+            changed = json.loads(done.stdout)
+            assert (changed["old"], changed["new"] != first) == (first, True)
+            for _ in range(3):  # acts of both processes, signed by whichever is first
+                server.new_key("staff")
+                assert server.post("/api/audit/checkpoint", {}).status_code == 200
+                assert server.get("/api/audit/head")["key"] == changed["new"]
+
+            def watched() -> bool:
+                (known,) = witness.get("/api/audit/head")["witnessed"]
+                assert known["alarm"] == ""
+                return bool(known["size"] > changed["size"])
+
+            eventually(watched, what="the copies of the second deployment")
+            for key in (first, changed["new"]):
+                verified = server.cli("audit", "verify", "--key", key, "--witness", str(scratch / "copies"), "--json")
+                assert verified.returncode == 0, verified.stdout + verified.stderr
+                assert json.loads(verified.stdout)["rotations"] == 1
+        with serving(*arguments, variables={"WITNESS_KEY": told}) as server:
+            assert server.get("/api/audit/head")["key"] == changed["new"]
+            assert server.cli("audit", "verify", "--key", first).returncode == 0
+    assert [path.name for path in (scratch / "state" / "audit").glob("signing*")] == ["signing.key"]

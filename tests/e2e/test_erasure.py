@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from roadbed.guard.scim import USER
 from roadbed.ledger.audit_verify import PublicKey
 
 from .serving import Server, eventually, serving, write_files
@@ -60,6 +61,9 @@ def test_nothing_of_an_erased_person_is_left_and_nothing_brings_it_back(scratch:
         eventually(lambda: "asks for" in search(server, "mail rush fee") or None, what="the upload")
         server.ask(f"What did {SUBJECT} agree to?")
         assert server.post("/api/keys", {"team": "x", "name": f"for {SUBJECT}"}).status_code == 201
+        directory = json.loads(server.cli("keys", "create", "--scope", "scim", "--json").stdout)["key"]
+        person = {"schemas": [USER], "userName": MAIL, "displayName": SUBJECT, "title": f"PA of {SUBJECT}"}
+        assert server.post("/scim/v2/Users", person, key=directory).status_code == 201
         eventually(lambda: server.get("/api/traces")["traces"] or None, what="the trace")
         assert holding(server.state, SUBJECT)
 
@@ -75,6 +79,7 @@ def test_nothing_of_an_erased_person_is_left_and_nothing_brings_it_back(scratch:
         assert receipt["stores"]["uploads"] == 1
         assert receipt["stores"]["trace"] >= 1
         assert receipt["stores"]["api_key"] == 1
+        assert receipt["stores"]["people"] == 1
         assert server.post("/api/erasures", {"subject": MAIL, "compact": True}).status_code == 201
 
         text = search(server, "rush fee agreed lease mail travel")

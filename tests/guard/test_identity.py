@@ -266,3 +266,27 @@ async def test_the_first_admin_key_is_not_rotated(identity: Identity) -> None:
     await identity.ensure_admin_key("a" * 30)
     with pytest.raises(KeyRequestInvalid):
         await identity.rotate_key("admin")
+
+
+async def test_a_withheld_value_stays_out_until_it_is_revoked_everywhere(database: Database) -> None:
+    async with Identity(database) as here, Identity(database) as there:
+        record, key = await here.create_key(team="sales")
+        await until(lambda: not is_refused(there, key))
+        assert here.withhold(key.encode()) == record.id
+        assert here.withhold(b"rbk_unknown") is None
+        assert is_refused(here, key)
+        await here.refresh()  # the database does not know yet
+        assert is_refused(here, key)
+        assert await here.revoke_exposed(key.encode())
+        await until(lambda: is_refused(there, key))
+        assert not await here.revoke_exposed(key.encode())
+
+
+async def test_an_exposed_admin_key_does_not_come_back_with_the_next_start(identity: Identity) -> None:
+    value = "an admin key of somebody, 1234"
+    await identity.ensure_admin_key(value)
+    assert await identity.revoke_exposed(value.encode())
+    instead = await identity.ensure_admin_key(value)
+    assert instead is not None
+    assert is_refused(identity, value)
+    assert not is_refused(identity, instead)

@@ -25,6 +25,7 @@ from roadbed.server.admission import Admission
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_http import McpAddress, Origins, mcp_routes
 from roadbed.server.mcp_offering import Workspace
+from roadbed.server.running import RunningCalls
 from roadbed.tools.toolbox import ToolBox
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
 from roadbed.wire.hot import HotTable
@@ -201,7 +202,7 @@ def tools_of(calls: Calls) -> list[Tool]:
 
 
 @asynccontextmanager
-async def mcp_serving() -> AsyncIterator[Serving]:
+async def mcp_serving(running: RunningCalls | None = None) -> AsyncIterator[Serving]:
     """A running server with nobody's documents."""
     calls = Calls()
     toolbox = WithApprovals(PlainGuard, Metrics(), b"k" * 32)
@@ -210,7 +211,7 @@ async def mcp_serving() -> AsyncIterator[Serving]:
     offering = Workspace(toolbox, nothing, nothing, nothing, cast(Any, calls), list, console_url="https://x/console")
     mcp = Mcp(offering, b"s" * 32)
     table = HotTable()
-    table.add("POST", "/mcp", McpAddress(mcp, People(), Origins()), 1024 * 1024)
+    table.add("POST", "/mcp", McpAddress(mcp, People(), Origins(), running), 1024 * 1024)
     listener = bind("127.0.0.1", 0)
     server = make_server(Starlette(routes=mcp_routes()), table, listener, handle_signals=False)
     task = asyncio.create_task(server.serve())

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from roadbed.guard.exposed import KeyInAddress
+from roadbed.guard.identity import Identity
 from roadbed.kernel.config import decode, parse_yaml
 from roadbed.kernel.limits import Budget
 from roadbed.ledger.budget_bank import PostgresBank
@@ -17,6 +19,8 @@ from roadbed.ledger.budgets import Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
 from roadbed.server.alerts import POSTS_MAX, Alerts
+from roadbed.server.exposed_keys import ExposedKeys
+from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.store.database import Database
 from roadbed.wire.client import UpstreamClient
 
@@ -123,3 +127,35 @@ async def test_a_refusal_tells_the_end_of_the_budget_and_a_failing_webhook_is_tr
     assert await database.fetchval("SELECT count(*) FROM budget_alert WHERE posted IS NULL") == 0
     await budgets.close()
     await other.close()
+
+
+class Recorded:
+    """Stands for the audit, which has tests of its own: says when it cannot record."""
+
+    def __init__(self) -> None:
+        self.acts: list[tuple[str, str, str]] = []
+
+    async def doing(self, action: str, principal_id: str, resource: str, do: Any) -> Any:
+        self.acts.append((action, principal_id, resource))
+        return await do()
+
+
+async def test_an_exposed_key_is_told_of_once_and_without_its_value(
+    database: Database, client: UpstreamClient, hook: Hook, tmp_path: Path
+) -> None:
+    (tmp_path / "hook").write_text(hook.url)
+    metrics, trail = Metrics(), Recorded()
+    alerts = GuardAlerts(metrics, client, tmp_path)
+    alerts.take(decode(parse_yaml("name: acme\nguard: {alerts: 'file:hook'}\n"), Manifest))
+    async with Identity(database) as identity:
+        record, key = await identity.create_key(team="sales")
+        exposed = ExposedKeys(identity, trail, alerts, metrics)  # type: ignore[arg-type]
+        assert exposed.check(b"/v1/models") is None
+        for _ in range(3):
+            fault = exposed.check(f"/v1/models?key={key}".encode())
+            assert isinstance(fault, KeyInAddress)
+        await asyncio.gather(*exposed._tasks)
+        await exposed.close()
+    await alerts.close()
+    assert hook.bodies == [{"event": "key_exposed", "workspace": "acme", "key": record.id}]
+    assert trail.acts == [("keys.exposed", record.id, record.id)]

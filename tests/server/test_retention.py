@@ -20,7 +20,7 @@ from roadbed.store.database import Database
 async def test_a_log_that_was_cut_is_whole_and_older_records_are_gone(database: Database, tmp_path: Path) -> None:
     audit, checkpointer = open_audit(database, tmp_path), open_checkpointer(database, tmp_path)
     trail = AuditTrail(
-        audit, AuditReader(database), checkpointer, Shipping(database, checkpointer.public), is_owner=False
+        audit, AuditReader(database), checkpointer, Shipping(database, lambda: checkpointer.public), is_owner=False
     )
     await audit.start()
     await record_some(audit, 4)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,6 +174,53 @@ async def test_tls_serves_http_1_1_and_takes_a_changed_certificate(tmp_path: Pat
         await server.on_tick(0)
         assert await fetch(second) == b"hot:"
         await client.close()
+
+
+def own_address() -> str:
+    """An address of this machine that is not its loopback; asking for it sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has the loopback alone")
+        return str(asking.getsockname()[0])
+
+
+async def test_clients_of_other_machines_need_their_certificate(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "both")
+    tls = ServerTls(str(certificate), str(key), client_ca=str(certificate))
+    table = HotTable(requires_certificate=True)
+    handler = Recorder()
+    table.add("GET", "/hot", handler)
+    server = make_server(Lifespan(), table, bind("0.0.0.0", 0), tls=tls, handle_signals=False)
+    task = asyncio.create_task(server.serve())
+    await asyncio.wait_for(server.ready.wait(), PATIENCE_S)
+
+    async def ask(host: str, *, shows: bool) -> bytes:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.load_verify_locations(certificate)
+        if shows:
+            context.load_cert_chain(certificate, key)
+        async with asyncio.timeout(PATIENCE_S):
+            reader, writer = await asyncio.open_connection(host, server.port, ssl=context)
+            writer.write(GET.replace(b"host: a", b"host: a\r\nconnection: close"))
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    elsewhere = own_address()
+    refused = await ask(elsewhere, shows=False)
+    assert refused.startswith(b"HTTP/1.1 401")
+    assert b"wire.certificate_required" in refused
+    assert b"hot:" in await ask(elsewhere, shows=True)
+    assert b"hot:" in await ask("127.0.0.1", shows=False)
+    certified, local = (request.certificate for request in handler.requests)
+    assert certified is not None
+    assert (certified.common_names, certified.dns_names) == (("both",), ("localhost",))
+    assert local is None
+    server.stop()
+    await asyncio.wait_for(task, PATIENCE_S)
 
 
 def test_missing_certificates_are_a_typed_error(tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ SUMMARY = "Verify, export and query the tamper-evident record of acts and decisi
 EXAMPLE = (
     "  roadbed audit head\n  roadbed audit verify --key roadbed.pub --witness /mnt/auditor\n"
     "  roadbed audit export --from 2026-11-01 --to 2026-12-01 --out november\n"
-    "  roadbed audit verify november --key roadbed.pub\n  roadbed audit query --what 'keys.*' --from 2026-11-01"
+    "  roadbed audit verify november --key roadbed.pub\n  roadbed audit query --what 'keys.*' --from 2026-11-01\n"
+    "  roadbed audit rotate-key"
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="verify|export|query|head")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="verify|export|query|head|rotate-key")
     verify = actions.add_parser("verify", help="verify an export, or the log of a running server")
     verify.add_argument("folder", nargs="?", type=Path, help="an export (default: a fresh one of the server's log)")
     verify.add_argument(
@@ -46,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     query.add_argument("--to", dest="end", help="a day or a time (UTC)")
     query.add_argument("--limit", type=int, default=50, help="how many at most (default: 50)")
     add_arguments(query)
+    add_arguments(actions.add_parser("rotate-key", help="go over to another signing key"))
     add_arguments(actions.add_parser("head", help="the last checkpoint, its copies, and the public key"))
 
 
@@ -64,6 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     elif arguments.action == "query":
         _query(server, arguments)
+    elif arguments.action == "rotate-key":
+        done = server.call("POST", "/api/audit/rotate-key")
+        print_json(done) if arguments.json else print(_describe_rotation(done))
     else:
         head = server.call("GET", "/api/audit/head")
         print_json(head) if arguments.json else print(_describe_head(head))
@@ -125,6 +130,13 @@ def _when(at_us: int) -> str:
 
 def _facts(detail: dict[str, Any]) -> str:
     return json.dumps({name: value for name, value in detail.items() if value not in ("", 0)}, ensure_ascii=False)
+
+
+def _describe_rotation(done: dict[str, Any]) -> str:
+    return (
+        f"before   {done['old']}\nnow      {done['new']}\n"
+        f"checkpoint {done['checkpoint']} was signed by both; write the new key down where the old one is"
+    )
 
 
 def _describe_head(head: dict[str, Any]) -> str:

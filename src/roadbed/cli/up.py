@@ -32,6 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="serving processes (default: 1; at most 64)")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
     parser.add_argument("--tls-key", type=Path, help="its key, PEM")
+    parser.add_argument("--tls-client-ca", type=Path, help="authorities of clients' certificates, PEM")
+    parser.add_argument("--tls-client-required", action="store_true", help="refuse clients without a certificate")
     parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front ends TLS")
     parser.add_argument("--ready-file", type=Path, help="written as JSON when the first ingest is done")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="warning")
@@ -72,6 +74,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         workers=arguments.workers,
         tls_cert=arguments.tls_cert,
         tls_key=arguments.tls_key,
+        tls_client_ca=arguments.tls_client_ca,
+        tls_client_required=arguments.tls_client_required,
         behind_proxy=arguments.behind_proxy,
         ready_file=arguments.ready_file,
         admin_key=Secret(admin_key) if admin_key else None,

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from roadbed.console.csp import protect
+from roadbed.console.services import ConsoleServices
 from roadbed.console.visits import (
     COOKIE_PATH,
     Console,
@@ -24,7 +25,8 @@ from roadbed.console.visits import (
 from roadbed.guard.keys import KEY_BYTES_MAX
 from roadbed.guard.sessions import SESSION_S, SessionRefused
 from roadbed.kernel.errors import RoadbedError, Unauthorized
-from roadbed.kernel.principal import MEMBER
+from roadbed.kernel.principal import MEMBER, Principal
+from roadbed.wire.peer_certificate import SCOPE_KEY, PeerCertificate
 
 NEXT_CHARACTERS_MAX = 2_000
 
@@ -54,7 +56,7 @@ def sign_in_routes(console: Console) -> list[Route]:
             if token:
                 cookie = await services.sessions.redeem(token)
             else:
-                cookie = services.sessions.start(services.identity.authenticate(key))
+                cookie = services.sessions.start(_caller(services, request, key))
             await services.audit.act("console.sign_in", services.sessions.principal_of(cookie).id)
         except Unauthorized as error:
             services.audit.note("console.sign_in", "unknown", outcome=error.code)
@@ -109,9 +111,27 @@ async def sign_in_page(
         error = None
     oidc = console.services.oidc
     issuer = oidc.label if oidc is not None and oidc.is_on else ""
-    context = {"token": token, "next": destination, "error": error, "issuer": issuer}
+    service = _service_name(console.services, request)
+    context = {"token": token, "next": destination, "error": error, "issuer": issuer, "service": service}
     status = error.http_status if error is not None else 200
     return protect(await console.rendered(Page("sign_in.html", "Sign in", context, status=status), None, request))
+
+
+def _caller(services: ConsoleServices, request: Request, key: str) -> Principal:
+    """Who signs in: by the key of the form, the connection's certificate, or both. The origin was checked."""
+    certificate: PeerCertificate | None = request.scope.get(SCOPE_KEY)
+    if certificate is None:
+        return services.identity.authenticate(key)
+    return services.identity.vouched_for(certificate, key.encode("utf-8", "surrogateescape"))
+
+
+def _service_name(services: ConsoleServices, request: Request) -> str:
+    """What the service is called that the connection's certificate names; empty where it names none."""
+    certificate: PeerCertificate | None = request.scope.get(SCOPE_KEY)
+    try:
+        return services.identity.vouched_for(certificate).name if certificate is not None else ""
+    except Unauthorized:
+        return ""
 
 
 def safe_next(address: str) -> str:

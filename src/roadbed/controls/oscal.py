@@ -18,7 +18,8 @@ from roadbed.controls.evidence import Evidence
 from roadbed.controls.frameworks import ControlMap
 
 OSCAL_VERSION: Final = "1.2.1"
-NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:roadbed:controls")
+NAMES: Final = "urn:roadbed:controls"
+NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, NAMES)
 _REASONS: Final = {"pass": "pass", "fail": "fail", "invalid": "other"}
 _TOKEN = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -76,6 +77,20 @@ def token(text: str) -> str:
     return _TOKEN.sub("_", text).strip("_")
 
 
+def line(text: str) -> str:
+    """A text as an OSCAL string: one line, no blanks around it."""
+    return " ".join(text.split())
+
+
+def _prop(name: str, value: str) -> dict[str, str]:
+    """A property of ours: without a name space it would be taken for one of OSCAL's own."""
+    return {"name": token(name), "ns": NAMES, "value": value}
+
+
+def _said(record: dict[str, Any], kept: Evidence) -> str:
+    return record["summary"] if line(record["summary"]) else kept.outcome
+
+
 def _selections(mapped: ControlMap, controls: Sequence[str]) -> list[dict[str, Any]]:
     """The clauses that the controls are evidence for, a selection to each framework."""
     found: dict[str, set[str]] = {}
@@ -102,16 +117,16 @@ def _observation(kept: Evidence) -> dict[str, Any]:
         facts["bound"] = record["bound"]
     return {
         "uuid": _uuid("observation", kept.id, kept.digest),
-        "title": record["title"],
-        "description": record["summary"] or kept.outcome,
+        "title": line(record["title"]) or kept.control,
+        "description": _said(record, kept),
         "methods": ["TEST"],
         "types": ["control-objective"],
         "collected": record["ended"],
-        "props": [{"name": token(name), "value": str(value)} for name, value in sorted(facts.items()) if str(value)],
+        "props": [_prop(name, line(str(value))) for name, value in sorted(facts.items()) if line(str(value))],
         "relevant-evidence": [
             {
                 "description": f"record {kept.id}, sha256 {kept.digest}, signed by the audit's key",
-                "props": [{"name": "signature", "value": kept.signature}],
+                "props": [_prop("signature", kept.signature)],
             }
         ],
     }
@@ -122,12 +137,12 @@ def _finding(kept: Evidence, evidence: Sequence[Evidence]) -> dict[str, Any]:
     is_good = kept.outcome == "pass"
     status: dict[str, Any] = {"state": "satisfied" if is_good else "not-satisfied", "reason": _REASONS[kept.outcome]}
     if not is_good:
-        status["remarks"] = record["summary"]
+        status["remarks"] = _said(record, kept)
     related = [other for other in evidence if other.control == kept.control]
     return {
         "uuid": _uuid("finding", kept.id, kept.digest),
-        "title": record["title"],
-        "description": record["summary"] or kept.outcome,
+        "title": line(record["title"]) or kept.control,
+        "description": _said(record, kept),
         "target": {"type": "objective-id", "target-id": token(kept.control), "status": status},
         "related-observations": [
             {"observation-uuid": _uuid("observation", other.id, other.digest)} for other in related

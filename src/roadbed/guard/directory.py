@@ -117,7 +117,7 @@ class Directory:
         async with self._database.transaction() as connection:
             found = await connection.fetchval(
                 "UPDATE person SET provisioned = false, active = false, sessions_from = now(), changed = now(),"
-                " profile = '{}', display_name = '' WHERE id = $1 AND provisioned RETURNING id",
+                " profile = '{}', display_name = '', user_name = id WHERE id = $1 AND provisioned RETURNING id",
                 user_id,
             )
             if found is None:

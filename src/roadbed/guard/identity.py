@@ -13,16 +13,19 @@ import contextlib
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final
 
+from roadbed.guard.certificate_manifest import CertificateConfig
+from roadbed.guard.certificates import CERTIFICATE_PREFIX, CertificateDisagrees, Certificates, CertificateUnknown
 from roadbed.guard.duties import AS_TEAM_MARK, Actor, line_of
 from roadbed.guard.glasses import Glasses
 from roadbed.guard.keys import (
     ADMIN_KEY_ID,
     KEY_BYTES_MAX,
+    OWN_KEY_NAME,
     SCIM_SCOPE,
     IdentityNotReady,
     KeyMissing,
@@ -38,13 +41,14 @@ from roadbed.guard.keys import (
     new_value,
 )
 from roadbed.guard.networks import check_networks
-from roadbed.guard.people import CHANNEL, PERSON_PREFIX, People
+from roadbed.guard.people import CHANNEL, PERSON_PREFIX, TOKEN_PREFIX, People
 from roadbed.guard.tokens import TokenReader, TokenRefused
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.kernel.limits import parse_budget
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
 from roadbed.store.database import Connection, Database
+from roadbed.wire.peer_certificate import PeerCertificate
 
 POLL_S: Final = 5.0
 LAST_USED_EVERY_S: Final = 60.0
@@ -58,10 +62,19 @@ logger = logging.getLogger(__name__)
 class _Entry:
     """A live key as `authenticate` needs it."""
 
-    __slots__ = ("digest", "expires", "may_change", "person", "principal")
+    __slots__ = ("digest", "expires", "is_newest", "may_change", "person", "principal")
 
-    def __init__(self, digest: bytes, record: KeyRecord, principal: Principal, until: datetime | None) -> None:
+    def __init__(
+        self,
+        digest: bytes,
+        record: KeyRecord,
+        principal: Principal,
+        until: datetime | None,
+        *,
+        is_newest: bool = False,
+    ) -> None:
         self.digest = digest
+        self.is_newest = is_newest
         self.expires = until
         # Which of its two values a caller showed is not kept, so both are taken for one that ends.
         self.may_change = record.expires is not None or record.previous_until is not None
@@ -76,6 +89,7 @@ class Identity:
         self.tokens: TokenReader | None = None
         self.people = People(database, clock)
         self.glasses = Glasses(database, clock)
+        self.certificates = Certificates()
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -85,6 +99,8 @@ class Identity:
         self._used_written_s = clock.monotonic_s()
         self._changed = asyncio.Event()
         self._refreshing = asyncio.Lock()
+        self._withheld: set[bytes] = set()
+        self._on_change: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
@@ -146,6 +162,25 @@ class Identity:
             raise KeyRefused
         return self._admit(entry)
 
+    def vouched_for(self, certificate: PeerCertificate, presented: bytes = b"") -> Principal:
+        """The caller on a connection with this certificate, who may present a key of the same team, too: then that
+        key's caller. As `authenticate`, and `CertificateUnknown`, `CertificateAmbiguous`, `CertificateDisagrees`.
+        """
+        service = self.certificates.of(certificate, self._clock.wall().timestamp())
+        if presented:
+            caller = self.authenticate(presented)
+            if service is not None and service.team != caller.team:
+                raise CertificateDisagrees
+            return caller
+        if service is None:
+            raise CertificateUnknown
+        return service
+
+    def take_certificates(self, config: Mapping[str, CertificateConfig]) -> None:
+        """Know these services by their certificates from now on. Raises `ConfigError`."""
+        if self.certificates.take(config) and self._by_digest is not None:
+            self._put(dict(self._by_digest))
+
     @property
     def keys_version(self) -> object | None:
         """The snapshot that answers now, to be compared by identity: while it is the same, so is each key's fate, but
@@ -158,14 +193,44 @@ class Identity:
         entry = self._by_id.get(principal.id)
         return entry is None or entry.may_change or self.glasses.is_any_broken
 
+    def is_live(self, principal_id: str) -> bool:
+        """Whether a caller who was let in before would be let in again. All are while the keys were never read."""
+        if self._by_digest is None:
+            return True
+        if principal_id.startswith(PERSON_PREFIX):
+            return self.people.is_active(principal_id)
+        if principal_id.startswith(TOKEN_PREFIX):
+            return not self.people.refuses_token(principal_id)
+        if principal_id.startswith(CERTIFICATE_PREFIX):
+            return self.certificates.of_id(principal_id) is not None
+        entry = self._by_id.get(principal_id)
+        return entry is not None and (entry.expires is None or self._clock.wall() < entry.expires)
+
     @property
     def has_budgets(self) -> bool:
         """Whether some live key has a budget of its own."""
         return any(entry.principal.budget for entry in self._by_id.values())
 
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` whenever a key or a person may have ended, in the loop's thread."""
+        self._on_change.append(callback)
+
+    def withhold(self, value: bytes) -> str | None:
+        """Refuse a key's value from now on in this process, as it is known to more than its owner: the key's id, None
+        where it opens nothing. `revoke_exposed` ends it everywhere.
+        """
+        digest, entries = digest_of(value), self._by_digest or {}
+        entry = entries.get(digest)
+        if entry is None or not hmac.compare_digest(entry.digest, digest):
+            return None
+        self._withheld.add(digest)
+        self._put({known: one for known, one in entries.items() if known != digest})
+        return entry.principal.id
+
     def principals(self) -> list[Principal]:
         """Everyone who is live, for whoever explains access."""
-        return [*(entry.principal for entry in self._by_id.values()), *self.people.principals()]
+        known = [*self.people.principals(), *self.certificates.principals()]
+        return [*(entry.principal for entry in self._by_id.values()), *known]
 
     def owners_of(self, principal: Principal) -> tuple[str, ...]:
         """The ids under which things may belong to whoever calls, the first one best: a person's, by whichever key,
@@ -190,6 +255,9 @@ class Identity:
             raise IdentityNotReady("the keys have not been read yet")
         if key_id.startswith(PERSON_PREFIX):
             return self.glasses.raised(self.people.principal_of(key_id, since))
+        service = self.certificates.of_id(key_id)
+        if service is not None:
+            return service
         entry = self._by_id.get(key_id)
         if entry is None:
             raise KeyRefused
@@ -328,20 +396,47 @@ class Identity:
             )
             if row is None:
                 raise KeyNotFound(f"there is no live key {key_id[:40]!r}")
-            if ADMIN in row["roles"] and not await _has_live_admin(connection, self._clock.wall()):
+            is_admin = ADMIN in row["roles"] and row["name"] != OWN_KEY_NAME
+            if is_admin and not await _has_live_admin(connection, self._clock.wall()):
                 raise LastAdminKey(f"{key_id} is the last live admin key")
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
         logger.info("key %s was revoked", key_id)
         return _record(row)
 
+    async def revoke_exposed(self, value: bytes) -> bool:
+        """End for good what a value opens: its key, or, where it is the one before a rotation, that value alone. Even
+        the last admin key. Whether it opened anything. `StoreUnavailable`.
+        """
+        digest = digest_of(value)
+        async with self._database.transaction() as connection:
+            await _lock_admin_keys(connection)
+            key_id = await connection.fetchval(
+                "UPDATE api_key SET revoked = now() WHERE digest = $1 AND revoked IS NULL RETURNING id", digest
+            ) or await connection.fetchval(
+                "UPDATE api_key SET previous_digest = NULL, previous_until = NULL WHERE previous_digest = $1"
+                " RETURNING id",
+                digest,
+            )
+            if key_id is not None:
+                await connection.execute(
+                    "INSERT INTO exposed_key (digest, key_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", digest, key_id
+                )
+                await self._database.notify(CHANNEL, key_id, connection=connection)
+        self._withheld.discard(digest)
+        await self.refresh()
+        return key_id is not None
+
     async def ensure_admin_key(self, value: str | None = None) -> str | None:
         """Make sure that somebody can administer. The plaintext when a key was made here, to be shown once.
 
         ``value`` (from ROADBED_ADMIN_KEY) becomes the first admin key, in place of the value that it had before.
-        Without it a key is made only when no admin key is live. `AdminKeyWeak`.
+        Without it, or where it stood in an address once, a key is made only when no admin key is live. `AdminKeyWeak`.
         """
         chosen = check_admin_key(value) if value is not None else None
+        if chosen is not None and await self._was_exposed(chosen.encode()):
+            logger.critical("ROADBED_ADMIN_KEY stood in an address and was revoked: it opens nothing, choose another")
+            chosen = None
         plaintext = chosen if chosen is not None else new_key()[1]
         digest = digest_of(plaintext.encode())
         async with self._database.transaction() as connection:
@@ -378,15 +473,26 @@ class Identity:
             await self.people.read()
             await self.glasses.read()
             entries: dict[bytes, _Entry] = {}
-            by_id: dict[str, _Entry] = {}
             for row in rows:
                 record, digest, previous = _record(row), bytes(row["digest"]), row["previous_digest"]
                 principal = record.principal()
-                by_id[record.id] = entries[digest] = _Entry(digest, record, principal, record.expires)
                 if previous is not None:
                     entries[bytes(previous)] = _Entry(bytes(previous), record, principal, record.previous_until)
-            self._by_id = by_id
-            self._by_digest = entries
+                entries[digest] = _Entry(digest, record, principal, record.expires, is_newest=True)
+            self._put({digest: entry for digest, entry in entries.items() if digest not in self._withheld})
+
+    def _put(self, entries: dict[bytes, _Entry]) -> None:
+        """Answer by these from now on. A key lives by its newest value, whatever becomes of the one before."""
+        self._by_id = {entry.principal.id: entry for entry in entries.values() if entry.is_newest}
+        self._by_digest = entries
+        for told in self._on_change:
+            told()
+
+    async def _was_exposed(self, value: bytes) -> bool:
+        found: bool = await self._database.fetchval(
+            "SELECT EXISTS (SELECT FROM exposed_key WHERE digest = $1)", digest_of(value)
+        )
+        return found
 
     async def _try_refresh(self) -> None:
         try:
@@ -435,9 +541,9 @@ async def _lock_admin_keys(connection: Connection) -> None:
 
 async def _has_live_admin(connection: Connection, now: datetime) -> bool:
     found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM api_key WHERE revoked IS NULL AND $1 = ANY(roles)"
+        "SELECT EXISTS (SELECT FROM api_key WHERE revoked IS NULL AND $1 = ANY(roles) AND name <> $3"
         " AND (expires IS NULL OR expires > $2))",
-        *(ADMIN, now),
+        *(ADMIN, now, OWN_KEY_NAME),
     )
     return found
 

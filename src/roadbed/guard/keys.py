@@ -22,6 +22,9 @@ KEY_BYTES_MAX: Final = 512
 ADMIN_KEY_CHARACTERS_MIN: Final = 24
 ADMIN_KEY_ID: Final = "admin"
 NAME_CHARACTERS_MAX: Final = 200
+OWN_KEY_NAME: Final = "command line of this state folder"
+"""The admin key of a running server for commands on its machine: it ends with the server, so it is nobody's last."""
+
 ROLES: Final = frozenset({ADMIN, MEMBER, AUDITOR})
 CHAT_SCOPE: Final = "chat"
 SEARCH_SCOPE: Final = "search"

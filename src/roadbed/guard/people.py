@@ -125,6 +125,11 @@ class People:
             return ()
         return person.display_name, person.user_name, person.external_id, person.subject
 
+    def is_active(self, person_id: str) -> bool:
+        """Whether there is such a person, whom no directory switched off."""
+        person = self._by_id.get(person_id)
+        return person is not None and person.is_active
+
     def refuses_token(self, principal_id: str) -> bool:
         """Whether a token's caller is a person whom a directory switched off."""
         return principal_id in self._refused

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from roadbed.guard.certificate_manifest import CertificateConfig, CertificateName, Role
 from roadbed.kernel.config import DURATION_PATTERN
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
-Role = Literal["member", "auditor", "admin"]
 Scope = Annotated[str, Meta(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]
 SECURE_OR_LOCAL = r"^(https://|http://(localhost|127\.0\.0\.1|\[::1\])([:/]|$))"
 
@@ -85,3 +85,6 @@ class IdentityConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(pattern=rf"^never$|{DURATION_PATTERN}", description="how long a new key lives where nothing is said"),
     ] = "90d"
     sign_in: Annotated[SignInConfig | None, Meta(description="how people sign in to the console")] = None
+    certificates: Annotated[
+        dict[CertificateName, CertificateConfig], Meta(description="services known by their client certificates")
+    ] = {}

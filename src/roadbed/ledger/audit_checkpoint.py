@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roadbed.kernel.errors import RoadbedError
+from roadbed.kernel.errors import RoadbedError, Unavailable
+from roadbed.ledger.audit_keys import AuditKeySame, KeyChange
 from roadbed.ledger.audit_tree import Signer, consistency_proof
 from roadbed.ledger.audit_verify import (
+    ROTATION_ACTION,
     AuditInvalid,
     Checkpoint,
     Frontier,
@@ -31,6 +33,7 @@ from roadbed.store.state import write_private_file
 log = logging.getLogger("roadbed.audit")
 
 RECORDS_MAX = 50_000
+ROTATION_S = 30.0
 ROUNDS_MAX = 200
 LAST_NOTE = "last.note"
 HASH_BYTES = 32
@@ -42,6 +45,20 @@ class AuditBroken(RoadbedError):
     code = "audit.broken"
     http_status = 500
     hint = "export it, verify it against the copies in the second place, and keep the database as it is"
+
+
+class AuditKeyMissing(AuditBroken):
+    """The log is signed by a key that this process does not have."""
+
+    code = "audit.key_missing"
+    hint = "give the key that signs now under `audit.key`, or bring its file back into the state folder"
+
+
+class AuditKeyLate(Unavailable):
+    """The audit's key could not be changed just now, and is what it was."""
+
+    code = "audit.key_late"
+    hint = "ask again in a minute"
 
 
 class Taken(NamedTuple):
@@ -58,11 +75,16 @@ def nodes_of(data: bytes) -> list[bytes]:
 
 
 class Checkpointer:
-    """Makes checkpoints of one log. ``folder`` keeps the last note: by it, a database that was set back is noticed."""
+    """Makes checkpoints of one log. ``folder`` keeps the last note: by it, a database that was set back is noticed.
+    ``find`` gives the key of a public one, for a log that another process has gone over to it with.
+    """
 
-    def __init__(self, database: Database, signer: Signer, folder: Path) -> None:
+    def __init__(
+        self, database: Database, signer: Signer, folder: Path, find: Callable[[str], Signer | None] | None = None
+    ) -> None:
         self._database = database
         self._signer = signer
+        self._find = find or (lambda public: None)
         self._last = folder / LAST_NOTE
 
     @property
@@ -87,6 +109,46 @@ class Checkpointer:
             made.append(taken)
         return made
 
+    async def follow(self) -> None:
+        """Sign by the key that the log is signed by now. `AuditBroken` where it is not here."""
+        self._go_over(await self._database.fetchval("SELECT key FROM audit_tree"))
+
+    def _go_over(self, public: str) -> None:
+        if not public or public == str(self.public):
+            return
+        found = self._find(public)
+        if found is None:
+            raise AuditKeyMissing(f"the log is signed by {public.partition('+')[2][:8]}, and that key is not here")
+        self._signer = found
+
+    async def rotate(self, new: Signer, record: Callable[[KeyChange], Awaitable[None]]) -> Taken:
+        """Go over to another key: ``record`` writes the statement that both have signed into the log, and both sign the
+        checkpoint that takes it in. `AuditBroken`, `AuditUnavailable`; then the key stays what it was.
+        """
+        for _ in range(ROUNDS_MAX):
+            await self.run()
+            async with self._database.transaction(timeout_s=ROTATION_S) as connection:
+                tree: Any = await connection.fetchrow("SELECT * FROM audit_tree FOR UPDATE")
+                if tree["fault"]:
+                    raise AuditBroken(tree["fault"])
+                self._go_over(tree["key"])
+                _, waiting = await _new_records(connection)
+                if len(waiting) > RECORDS_MAX // 2:
+                    continue  # the statement might not fit in
+                if str(new.public) == str(self.public):
+                    raise AuditKeySame("the next key is the one that signs now")
+                rotation = KeyChange.between(self._signer, new)
+                await record(rotation)
+                ranges, leaves = await _new_records(connection)
+                if not await _holds(connection, ranges, rotation):
+                    raise AuditKeyLate("the change of the key waits in the spool: nothing was changed")
+                await connection.execute("UPDATE audit_checkpoint SET key = $1 WHERE key = ''", rotation.old)
+                taken = await self._extend(connection, tree, ranges, leaves, (new, rotation))
+            self._signer = new
+            write_private_file(self._last, taken.note.encode())
+            return taken
+        raise AuditKeyLate("records come faster than they are taken in: nothing was changed")
+
     async def _one(self) -> Taken | None:
         try:
             async with self._database.transaction() as connection:
@@ -95,6 +157,7 @@ class Checkpointer:
                     return None
                 if tree["fault"]:
                     raise AuditBroken(tree["fault"])
+                self._go_over(tree["key"])
                 self._require_no_setback(tree["size"])
                 ranges, leaves = await _new_records(connection)
                 if not leaves:
@@ -116,7 +179,12 @@ class Checkpointer:
             raise AuditBroken(f"the audit log holds {size} records, and {known.size} were signed: it was set back")
 
     async def _extend(
-        self, connection: Connection, tree: Any, ranges: list[list[Any]], leaves: Sequence[bytes]
+        self,
+        connection: Connection,
+        tree: Any,
+        ranges: list[list[Any]],
+        leaves: Sequence[bytes],
+        goes_over: tuple[Signer, KeyChange] | None = None,
     ) -> Taken:
         frontier = Frontier(tree["size"], nodes_of(bytes(tree["frontier"])))
         if frontier.root() != bytes(tree["root"]):
@@ -124,15 +192,20 @@ class Checkpointer:
         proof = consistency_proof(frontier, leaves)
         frontier.extend(leaves)
         number, root, nodes = tree["number"] + 1, frontier.root(), b"".join(frontier.nodes)
-        note = self._signer.sign(Checkpoint(self.public.name, frontier.size, root, ranges_digest(ranges)))
+        signers = (goes_over[0],) if goes_over is not None else ()
+        checkpoint = Checkpoint(self.public.name, frontier.size, root, ranges_digest(ranges))
+        note = self._signer.sign(checkpoint, *signers)
+        rotation = goes_over[1].json() if goes_over is not None else ""
         await connection.execute(
-            "INSERT INTO audit_checkpoint (number, size, note, ranges, proof, frontier)"
-            " VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO audit_checkpoint (number, size, note, ranges, proof, frontier, key, rotation)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             *(number, frontier.size, note, _json(ranges), _json([node.hex() for node in proof]), nodes),
+            *(str(self.public), rotation),
         )
+        signs_now = goes_over[0].public if goes_over is not None else self.public
         await connection.execute(
-            "UPDATE audit_tree SET number = $1, size = $2, frontier = $3, root = $4",
-            *(number, frontier.size, nodes, root),
+            "UPDATE audit_tree SET number = $1, size = $2, frontier = $3, root = $4, key = $5",
+            *(number, frontier.size, nodes, root, str(signs_now)),
         )
         await connection.executemany(
             "UPDATE audit_shard SET placed_seq = $2, placed_head = $3 WHERE shard = $1",
@@ -168,6 +241,18 @@ async def _new_records(connection: Connection) -> tuple[list[list[Any]], list[by
         leaves.append(leaf)
         ranges[-1][2:] = [seq, head.hex()]
     return [found for found in ranges if found[2] >= found[1]], leaves
+
+
+async def _holds(connection: Connection, ranges: list[list[Any]], rotation: KeyChange) -> bool:
+    """Whether a checkpoint of these ranges takes the statement in."""
+    for shard, first, last, _ in ranges:
+        for row in await connection.fetch(
+            "SELECT record FROM audit_record WHERE shard = $1 AND seq BETWEEN $2 AND $3 AND action = $4",
+            *(shard, first, last, ROTATION_ACTION),
+        ):
+            if json.loads(row["record"])["detail"] == rotation.detail():
+                return True
+    return False
 
 
 def _json(value: Any) -> str:

@@ -83,17 +83,22 @@ class Signer:
         if not path.exists():
             raw = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
             write_private_file(path, base64.b64encode(raw) + b"\n")
+        return cls.read(name, path)
+
+    @classmethod
+    def read(cls, name: str, path: Path) -> Self:
+        """The key in a file. `ConfigError`."""
         return cls(name, _key_of(path.read_text(encoding="ascii"), str(path)))
 
     def sign_text(self, text: str) -> str:
         """The signature of any other text, such as a receipt: base64, as in a note."""
         return base64.b64encode(self.public.hash + self._key.sign(text.encode())).decode()
 
-    def sign(self, checkpoint: Checkpoint) -> str:
-        """The signed note of a checkpoint."""
+    def sign(self, checkpoint: Checkpoint, *others: Signer) -> str:
+        """The signed note of a checkpoint, which ``others`` sign, too."""
         text = note_text(checkpoint)
-        signature = base64.b64encode(self.public.hash + self._key.sign(text.encode())).decode()
-        return f"{text}\n\u2014 {self.public.name} {signature}\n"
+        signatures = [f"\u2014 {one.public.name} {one.sign_text(text)}\n" for one in (self, *others)]
+        return f"{text}\n{''.join(signatures)}"
 
 
 def _key_of(text: str, where: str) -> Ed25519PrivateKey:

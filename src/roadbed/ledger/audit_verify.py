@@ -18,7 +18,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ NOTE_BYTES_MAX = 64 * 1024
 PARALLEL_FROM_FILES = 2
 CHAIN_START = b"\0" * 32
 _HEX = 64
+ROTATION_ACTION = "audit.key"
+ROTATION_MARK = b'"action":"audit.key"'
 
 _TEXT = rb'"[^"\\\x00-\x1f]*+"'
 _COUNT = rb"(?:0|[1-9][0-9]{0,15})"
@@ -231,6 +233,15 @@ def open_note(note: str, keys: Sequence[PublicKey]) -> Checkpoint:
     raise AuditInvalid("no signature of the note is by a key that was given")
 
 
+def is_signed_by(note: str, key: PublicKey) -> bool:
+    """Whether ``key`` is among those that have signed a note."""
+    try:
+        open_note(note, [key])
+    except AuditInvalid:
+        return False
+    return True
+
+
 def _is_signed(body: str, key: PublicKey, text: bytes) -> bool:
     try:
         data = base64.b64decode(body, validate=True)
@@ -240,6 +251,84 @@ def _is_signed(body: str, key: PublicKey, text: bytes) -> bool:
     except (ValueError, InvalidSignature):
         return False
     return True
+
+
+# -- changes of the key -----------------------------------------------------------------------------------------------
+
+
+class Rotation(NamedTuple):
+    """A record that says by which key the log goes on, signed by both. ``position`` is its number in the tree."""
+
+    position: int
+    old: PublicKey
+    new: PublicKey
+
+
+def rotation_text(old: PublicKey, new: PublicKey) -> str:
+    """What both keys sign."""
+    return f"roadbed audit key\n{old.name}\n{old}\n{new}\n"
+
+
+def read_rotation(detail: Mapping[str, Any], origin: str, position: int = -1) -> Rotation:
+    """The rotation that a record's detail holds. `AuditInvalid` when it is not signed by both keys."""
+    old, new = (PublicKey.parse(str(detail.get(name, ""))) for name in ("old", "new"))
+    if old.name != origin or new.name != origin:
+        raise AuditInvalid("it is of another log")
+    text = rotation_text(old, new).encode()
+    for name, key in (("by_old", old), ("by_new", new)):
+        if not _is_signed(str(detail.get(name, "")), key, text):
+            raise AuditInvalid(f"it is not signed by the {name[3:]} key")
+    return Rotation(position, old, new)
+
+
+def find_rotations(report: Report, files: Sequence[Path], position: int) -> list[Rotation]:
+    """The changes of the key in files of records whose first record has this number in the tree."""
+    found: list[Rotation] = []
+    for path in files:
+        data = path.read_bytes()
+        at = data.find(ROTATION_MARK)
+        while at >= 0:
+            start, number = data.rfind(b"\n", 0, at) + 1, position + data.count(b"\n", 0, at)
+            end = data.find(b"\n", at)
+            try:
+                record = parse_record(data[start + _HEX + 1 : end if end >= 0 else len(data)])
+                if record["action"] == ROTATION_ACTION:
+                    found.append(read_rotation(record["detail"], report.origin, number))
+            except AuditInvalid as error:
+                report.add("rotation", f"a change of the key does not hold: {error}", number)
+            at = data.find(ROTATION_MARK, max(end, at + 1))
+        position += data.count(b"\n")
+    return found
+
+
+class _Keys:
+    """The keys that may sign at each place of the log: those that were given, and what rotations make of them.
+
+    A rotation leads from a key that may sign to the one after it; a key that was given leads back to the one before
+    it, for what is older. The invariant: after a rotation its new key alone may sign.
+    """
+
+    def __init__(self, given: Sequence[PublicKey], rotations: Sequence[Rotation], report: Report) -> None:
+        self._report = report
+        self._rotations = list(rotations)
+        self.now = list(given)
+        for rotation in reversed(rotations):
+            if rotation.new in self.now and rotation.old not in self.now:
+                self.now.append(rotation.old)
+        self.ever = list(self.now)
+
+    def took(self, note: str, size: int) -> None:
+        """A checkpoint that was signed as it may be has taken in all up to ``size``."""
+        while self._rotations and self._rotations[0].position < size:
+            rotation = self._rotations.pop(0)
+            if not all(is_signed_by(note, key) for key in (rotation.old, rotation.new)):
+                self._report.notes.append(f"record {rotation.position} began a change of the key that was not made")
+            elif rotation.old not in self.now:
+                self._report.add("rotation", "the key that it leads from may not sign", rotation.position)
+            else:
+                self.now = [rotation.new]
+                self.ever.append(rotation.new)
+                self._report.rotations += 1
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -357,7 +446,7 @@ class Report:
         self.faults: list[Fault] = []
         self.notes: list[str] = []
         self.origin = ""
-        self.first = self.proven = self.tail = self.checkpoints = self.copies = 0
+        self.first = self.proven = self.tail = self.checkpoints = self.copies = self.rotations = 0
         self.root = ""
 
     @property
@@ -375,6 +464,7 @@ class Report:
         return {
             "whole": self.is_whole, "origin": self.origin, "proven_from": self.first, "proven_to": self.proven,
             "unproven": self.tail, "checkpoints": self.checkpoints, "copies": self.copies, "root": self.root,
+            "rotations": self.rotations,
             "faults": [fault._asdict() for fault in self.faults], "notes": self.notes,
         }  # fmt: skip
 
@@ -454,9 +544,10 @@ def verify_export(
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise AuditInvalid(f"the export lacks {missing[0]}")
+    signers = _Keys(keys, find_rotations(report, files, tree.size), report)
     with _scanner(files, processes) as scans:
         lines = _Lines(scans, report, tree.size)
-        roots = _verify_checkpoints(report, tree, heads, lines, checkpoints, keys, base)
+        roots = _verify_checkpoints(report, tree, heads, lines, checkpoints, signers, base)
         for shard, seq, leaf, chain in lines.rest():
             report.add("unsigned", "it stands behind the last checkpoint of the export", lines.position, shard, seq)
             heads[shard] = (seq, chain)
@@ -464,7 +555,7 @@ def verify_export(
     _verify_tail(report, folder / "tail.txt", heads, lines)
     _verify_boots(report, lines.boots, heads)
     if witness is not None:
-        _verify_copies(report, witness, roots, keys)
+        _verify_copies(report, witness, roots, signers.ever)
     return report
 
 
@@ -491,12 +582,12 @@ def _verify_checkpoints(
     heads: dict[str, tuple[int, bytes]],
     lines: _Lines,
     checkpoints: Sequence[dict[str, Any]],
-    keys: Sequence[PublicKey],
+    keys: _Keys,
     base: dict[str, Any],
 ) -> dict[int, bytes]:
     """Walk from checkpoint to checkpoint; the signed root of each size."""
     roots: dict[int, bytes] = {}
-    before, expected = _verify_base(report, tree, base, keys), int(base.get("number", 0))
+    before, expected = _verify_base(report, tree, base, keys.now), int(base.get("number", 0))
     for entry in checkpoints:
         number, ranges = entry["number"], entry["ranges"]
         leaves: list[bytes] = []
@@ -515,7 +606,7 @@ def _verify_checkpoints(
         tree.extend(leaves)
         root = tree.root()
         try:
-            note = open_note(entry["note"], keys)
+            note = open_note(entry["note"], keys.now)
         except AuditInvalid as error:
             report.add("signature", f"checkpoint {number}: {error}")
             before = (tree.size, root)
@@ -529,6 +620,7 @@ def _verify_checkpoints(
         proof = [bytes.fromhex(node) for node in entry["proof"]]
         if not is_consistent(before[0], before[1], note.size, note.root, proof):
             report.add("fork", f"checkpoint {number} does not extend the one before it")
+        keys.took(entry["note"], tree.size)
         before = (note.size, note.root)
         roots[note.size] = note.root
         report.checkpoints += 1
@@ -661,6 +753,8 @@ def describe(report: Report) -> str:
         f"log {report.origin}: records {report.first} to {report.proven} proven by {report.checkpoints} checkpoints"
         f" ({report.copies} copies compared), {report.tail} behind the last one not yet"
     ]
+    if report.rotations:
+        lines.append(f"the signing key was changed {report.rotations} times, each time by a record that both signed")
     lines += [f"note: {note}" for note in report.notes]
     for fault in report.faults:
         where = f" at record {fault.position}" if fault.position >= 0 else ""

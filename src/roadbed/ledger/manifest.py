@@ -32,6 +32,9 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(description="reference to the signing key (32 bytes in base64): env:NAME or file:PATH; else one in STATE"),
     ] = ""
+    next_key: Annotated[
+        str, Meta(description="reference to the key that `roadbed audit rotate-key` goes over to, where `key` is given")
+    ] = ""
     ship_to: Annotated[
         list[str],
         Meta(description="second places for checkpoints: folders, s3://..., or https://HOST/api/audit/witness"),

@@ -177,7 +177,8 @@ class Trace:
     """One request from admission to its last byte. ``started_us`` counts from 1970.
 
     ``purse`` holds the budgets that its calls count against, ``tags`` what its caller books it on, comma-separated.
-    ``label`` is the label of all that went into the answer so far.
+    ``label`` is the label of all that went into the answer so far, ``cut_by`` the code of what cancelled it, where that
+    was not its caller.
     """
 
     # Defaults on the class: setting all of them on each request would cost a microsecond.
@@ -191,7 +192,7 @@ class Trace:
     _attributes: dict[str, Attribute] | None = None
     purse: Purse | None = None
     ticket: Ticket | None = None
-    tags = ""
+    tags = cut_by = ""
     label: Label = PUBLIC
 
     def __init__(self, app: str, principal: Principal, release: str = "") -> None:

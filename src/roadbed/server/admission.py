@@ -17,6 +17,7 @@ from roadbed.kernel.deadline import DEADLINE_S_MAX, Deadline
 from roadbed.kernel.errors import ConfigError, Forbidden, InvalidRequest
 from roadbed.kernel.label import PUBLIC, Label, parse_label
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
+from roadbed.wire.peer_certificate import PeerCertificate
 
 DEADLINE_HEADER = b"x-roadbed-deadline-ms"
 TAG_HEADER = b"x-roadbed-tag"
@@ -96,13 +97,16 @@ def admit(
     address: str = "",
     tag: bytes | None = None,
     label: bytes | None = None,
+    certificate: PeerCertificate | None = None,
 ) -> Admission:
-    """Let a request in, which comes from ``address`` (empty when that is not known).
+    """Let a request in, which comes from ``address`` (empty when that is not known), on a connection that was opened
+    with ``certificate``, if any.
 
     Raises `Unauthorized`, `TwoKeys`, `AddressNotAllowed`, or `InvalidRequest` for a deadline that is no number, or bad
-    tags.
+    tags, or a key that disagrees with the certificate.
     """
-    principal = identity.authenticate(presented_key(authorization, api_key))
+    key = presented_key(authorization, api_key)
+    principal = identity.authenticate(key) if certificate is None else identity.vouched_for(certificate, key)
     require_address(principal, address)
     tags = tags_of(tag) if tag is not None else ""
     said = label_from(label) if label is not None else PUBLIC

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -44,8 +44,10 @@ from roadbed.server.admission import (
     check_credentials,
 )
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
+from roadbed.server.running import RunningCalls
 from roadbed.server.teams import Teams
 from roadbed.server.turns import TurnTimedOut, annotations_of, begin_turn, facts_of, run_turn
 from roadbed.wire.request import HotRequest
@@ -73,6 +75,7 @@ class CallerAnswers:
     dialect: CallerDialect
     behind_proxy: bool = False
     entrance: Entrance | NoLimits = NO_LIMITS
+    running: RunningCalls = field(default_factory=RunningCalls)
 
     def handle(self, request: HotRequest) -> None:
         """Admit, decode, and answer in a task of the request's own."""
@@ -113,10 +116,13 @@ class CallerAnswers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self.behind_proxy),
             request.get(TAG_HEADER),
             request.get(LABEL_HEADER),
+            certificate := certificate_of(request),
         )
         if admission.principal.scopes is not None:
             require_scope(admission.principal, CHAT_SCOPE)
-        if known is not None and keys is not None and not self.identity.may_expire(admission.principal):
+        # A certificate may run out on its connection, so it is looked at each time.
+        lasts = certificate is None and not self.identity.may_expire(admission.principal)
+        if known is not None and keys is not None and lasts:
             known.memo = _Admitted(keys, admission)
         return admission
 
@@ -138,6 +144,7 @@ class CallerAnswers:
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
         answered: Answered | None = None
         dropped = not_taken(incoming)
+        call = self.running.enter(admission.principal, turn.trace)
         try:
             async with asyncio.timeout(deadline.remaining_s()), aclosing(run_turn(self.ledger, served, turn)) as events:
                 async for event in events:
@@ -153,6 +160,11 @@ class CallerAnswers:
         except TimeoutError:
             reply.failed(TurnTimedOut(f"{served.name} did not answer within its deadline"))
             return
+        except asyncio.CancelledError:
+            reply.failed(call.ended())
+            return
+        finally:
+            call.leave()
         assert answered is not None
         turn.trace.rung = answered.rung
         annotations = annotations_of(answered.text, answered.citations)
@@ -212,7 +224,7 @@ class CallerAnswers:
                 turn.refuse(error, self.dialect)
                 return
         elif opening is not None:
-            HotAnswer(opening, turn).begin()
+            HotAnswer(opening, turn, self.running).begin()
             return
         self._go_on(turn, None)
 
@@ -224,6 +236,7 @@ class CallerAnswers:
         trace, reply = turn.trace, Reply(turn.request, turn.incoming, turn.trace, turn.release, self.dialect)
         answer = Answer()
         status, code = CANCELLED, "client_left"
+        call = self.running.enter(turn.call.principal)
         try:
             stream = self.gateway.stream(
                 turn.route, turn.incoming.request, turn.call, first_try, is_whole=not turn.incoming.stream
@@ -242,7 +255,13 @@ class CallerAnswers:
             trace.rung = "refused"
             reply.failed(error)
             return
+        except asyncio.CancelledError:
+            ended = call.ended()
+            status, code, trace.rung = REFUSED, ended.code, "refused"
+            reply.failed(ended)
+            return
         finally:
+            call.leave()
             turn.finish(answer.text, status, code)
         outcome = stream.outcome
         answer.usage = outcome.usage

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roadbed.gateway.dialects.openai_server import error_object
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
+from roadbed.guard.exposed import KeyInAddress
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.access_report import access_routes
@@ -151,18 +152,20 @@ def contained(app: ASGIApp) -> ASGIApp:
 
 def build_hot_table(services: Services) -> HotTable:
     """The hot paths, and the shape of refusals and failures."""
-    table = HotTable(refuse=_refusal, fail=_failure)
+    table = HotTable(refuse=_refusal, fail=_failure, check_target=services.exposed.check)
+    table.requires_certificate = services.settings.tls_client_required
     entrance = services.money.entrance
     parts = services.identity, services.teams, services.registry, services.gateway, services.ledger
     behind_proxy = services.settings.behind_proxy
-    chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance)
+    running = services.running
+    chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance, running=running)
     table.add("POST", CHAT_PATH, chat, REQUEST_BYTES_MAX)
     # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
-        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
+        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance, running), 2 * REQUEST_BYTES_MAX)
     tokens = services.mcp.tokens
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
-    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens)), MCP_BODY_BYTES_MAX)
+    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens), running), MCP_BODY_BYTES_MAX)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/api/guard/", ENVELOPE_BYTES_MAX)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
@@ -175,6 +178,9 @@ def build_hot_table(services: Services) -> HotTable:
 
 def _refusal(error: RoadbedError) -> RefusalAnswer:
     """Problem details, with the error object of `/v1` beside them: a refused head or body has no address to go by."""
+    dialect = dialect_of(error.path) if isinstance(error, KeyInAddress) else None
+    if dialect is not None:
+        return ((b"content-type", b"application/json"),), dialect.error_body(error)
     return PROBLEM_HEADERS, msgspec.json.encode({**error.problem(), **error_object(error)})
 
 

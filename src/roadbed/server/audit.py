@@ -24,8 +24,9 @@ from roadbed.kernel.ids import new_id
 from roadbed.ledger.audit import Audit
 from roadbed.ledger.audit_checkpoint import AuditBroken, Checkpointer
 from roadbed.ledger.audit_export import AuditReader
+from roadbed.ledger.audit_keys import KeyChange, SigningKeys
 from roadbed.ledger.audit_record import Pseudonyms, event_of
-from roadbed.ledger.audit_tree import Signer
+from roadbed.ledger.audit_verify import ROTATION_ACTION
 from roadbed.ledger.manifest import AuditConfig
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
@@ -56,8 +57,16 @@ class AuditTrail:
     """One per process. Made by `open_trail`."""
 
     def __init__(
-        self, audit: Audit, reader: AuditReader, checkpointer: Checkpointer, shipping: Shipping, *, is_owner: bool
+        self,
+        audit: Audit,
+        reader: AuditReader,
+        checkpointer: Checkpointer,
+        shipping: Shipping,
+        *,
+        is_owner: bool,
+        keys: SigningKeys | None = None,
     ) -> None:
+        self._keys = keys
         self.audit = audit
         self.reader = reader
         self.checkpointer = checkpointer
@@ -89,6 +98,8 @@ class AuditTrail:
         """Checkpoint and ship by this manifest from now on. `ConfigError`."""
         self._every_s = parse_duration_s(manifest.audit.every)
         self.shipping.configure(manifest.audit, folder, manifest.name)
+        if self._keys is not None:
+            self._keys.take(manifest.audit.key, manifest.audit.next_key)
         self._config = manifest.audit
 
     def start(self) -> None:
@@ -151,8 +162,29 @@ class AuditTrail:
         return await self.reader.page(**filters)
 
     async def head(self) -> dict[str, Any]:
-        """Where the log stands, as `AuditReader.head`."""
-        return await self.reader.head()
+        """Where the log stands, as `AuditReader.head`, by which name, and which key signs now."""
+        await self.checkpointer.follow()
+        return {**await self.reader.head(), "origin": self.origin, "key": self.key}
+
+    async def rotate_key(self, principal_id: str) -> dict[str, Any]:
+        """Go over to another signing key: the public keys before and after, and the checkpoint that both have signed.
+        `AuditKeyElsewhere`, `AuditKeyLate`, `AuditBroken`, `AuditUnavailable`.
+        """
+        assert self._keys is not None
+        keys, checkpointer = self._keys, self.checkpointer
+        actor = self.pseudonym(principal_id)
+
+        async def record(change: KeyChange) -> None:
+            await self.audit.act(event_of(ROTATION_ACTION, actor=actor, outcome="ok", **change.detail()))
+
+        await checkpointer.follow()
+        old = self.key
+        taken = await checkpointer.rotate(await asyncio.to_thread(keys.make_next), record)
+        await asyncio.to_thread(keys.settle, self.key)
+        log.warning("the audit's signing key was changed, by checkpoint %d", taken.number)
+        with contextlib.suppress(Unavailable, DeadlineExceeded):
+            await self.shipping.ship()
+        return {"old": old, "new": self.key, "checkpoint": taken.number, "size": taken.size}
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -201,12 +233,13 @@ async def open_trail(
         is_owner=is_owner,
     )
     try:
-        signer = await asyncio.to_thread(Signer.open, f"roadbed/{manifest.name}", manifest.audit.key, folder, state)
+        keys = SigningKeys(f"roadbed/{manifest.name}", manifest.audit.key, manifest.audit.next_key, folder, state)
+        signer = await asyncio.to_thread(keys.first)
     except OSError as error:
         raise ConfigError(f"the audit's key cannot be read: {error.strerror}") from None
-    checkpointer = Checkpointer(database, signer, state)
-    shipping = Shipping(database, checkpointer.public)
-    trail = AuditTrail(audit, AuditReader(database), checkpointer, shipping, is_owner=is_owner)
+    checkpointer = Checkpointer(database, signer, state, keys.find)
+    shipping = Shipping(database, lambda: checkpointer.public)
+    trail = AuditTrail(audit, AuditReader(database), checkpointer, shipping, is_owner=is_owner, keys=keys)
     trail.take(manifest, folder)
     await audit.start(version=__version__, workspace=manifest.name)
     stack.push_async_callback(trail.close)

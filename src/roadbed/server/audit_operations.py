@@ -58,6 +58,14 @@ AUDIT_OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation(
         "POST",
+        "/api/audit/rotate-key",
+        ADMIN,
+        "Audit",
+        "Go over to another signing key, by a record and a checkpoint that both keys have signed.",
+        "{old, new, checkpoint, size}",
+    ),
+    Operation(
+        "POST",
         "/api/audit/witness",
         AUDITOR,
         "Audit",

@@ -32,6 +32,7 @@ class WitnessOrder(msgspec.Struct, frozen=True):
     key: Annotated[str, Meta(max_length=400)]
     note: Annotated[str, Meta(max_length=20_000)]
     proof: Annotated[list[str], Meta(max_length=130)] = []
+    rotation: Annotated[dict[str, Annotated[str, Meta(max_length=400)]], Meta(max_length=4)] = {}
 
 
 def audit_routes(services: Services) -> list[Route]:
@@ -62,7 +63,7 @@ def audit_routes(services: Services) -> list[Route]:
         return StreamingResponse(download(services, form, filters), media_type=media, headers=headers)
 
     async def head(request: Request, admission: Admission) -> Any:
-        return {**await trail.reader.head(), "origin": trail.origin, "key": trail.key}
+        return await trail.head()
 
     async def export(request: Request, admission: Admission) -> Any:
         start, end = (time_of(request.query_params.get(name), name) for name in ("from", "to"))
@@ -79,10 +80,13 @@ def audit_routes(services: Services) -> list[Route]:
         made = await trail.checkpoint()
         return {"made": made, **await trail.reader.head()}
 
+    async def rotate(request: Request, admission: Admission) -> Any:
+        return await trail.rotate_key(admission.principal.id)
+
     async def take(request: Request, admission: Admission) -> Any:
         order = await json_of(request, WitnessOrder)
         try:
-            found = await witness.take(order.key, order.note, order.proof)
+            found = await witness.take(order.key, order.note, order.proof, order.rotation)
         except WitnessFork as error:
             await trail.shipping.alarm("audit_fork", error.message)
             raise
@@ -93,6 +97,7 @@ def audit_routes(services: Services) -> list[Route]:
         Route("/api/audit/head", endpoint(services, head, role=AUDITOR)),
         Route("/api/audit/export", endpoint(services, export, role=AUDITOR)),
         Route("/api/audit/checkpoint", endpoint(services, checkpoint, role=ADMIN), methods=["POST"]),
+        Route("/api/audit/rotate-key", endpoint(services, rotate, role=ADMIN), methods=["POST"]),
         Route("/api/audit/witness", endpoint(services, take, role=AUDITOR), methods=["POST"]),
     ]
 

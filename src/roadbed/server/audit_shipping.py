@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class CopyRefused(Unavailable):
 class Shipping:
     """One per process; the owner's ships."""
 
-    def __init__(self, database: Database, public: PublicKey) -> None:
+    def __init__(self, database: Database, public: Callable[[], PublicKey]) -> None:
         self._database = database
         self._public = public
         self._client = UpstreamClient()
@@ -94,30 +95,39 @@ class Shipping:
 
     async def _ship_to(self, place: str, after: int) -> int:
         rows = await self._database.fetch(
-            "SELECT number, note, ranges, proof FROM audit_checkpoint WHERE number > $1 ORDER BY number LIMIT $2",
+            "SELECT number, note, ranges, proof, key, rotation FROM audit_checkpoint WHERE number > $1"
+            " ORDER BY number LIMIT $2",
             *(after, AT_ONCE_MAX),
         )
         for row in rows:
             body = json.dumps(
                 {
                     "number": row["number"],
-                    "key": str(self._public),
+                    "key": row["key"] or await self._first_key(),
                     "note": row["note"],
                     "proof": json.loads(row["proof"]),
                     "ranges": json.loads(row["ranges"]),
+                    **({"rotation": json.loads(row["rotation"])} if row["rotation"] else {}),
                 }
             ).encode()
             await self._put(place, row["number"], body)
             after = row["number"]
         return after
 
+    async def _first_key(self) -> str:
+        """The key of checkpoints that were made before keys were noted beside them: no change came before those."""
+        found: str | None = await self._database.fetchval(
+            "SELECT key FROM audit_checkpoint WHERE key <> '' ORDER BY number LIMIT 1"
+        )
+        return found or str(self._public())
+
     async def _put(self, place: str, number: int, body: bytes) -> None:
-        name = f"{re.sub('[^A-Za-z0-9_-]', '-', self._public.name)}/{number:010d}.json"
+        name = f"{re.sub('[^A-Za-z0-9_-]', '-', self._public().name)}/{number:010d}.json"
         scheme, mark, _ = place.partition("://")
         if not mark:
             await asyncio.to_thread(_write, (self._folder / place).resolve() / name, body)
         elif scheme in URL_SCHEMES:
-            await ObjectStore.at_url(place).put(name, body)
+            await ObjectStore.at_url(place, is_locked=True).put(name, body)
         else:
             key = self._config.witness_key
             token = resolve_secret(key, base=self._folder, where="audit.witness_key").reveal() if key else ""

@@ -28,6 +28,7 @@ from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED, Trace
 from roadbed.server.http import CHAT
 from roadbed.server.reply import JSON_HEADER, Reply, label_header
+from roadbed.server.running import RunningCalls
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
@@ -128,15 +129,27 @@ class HotAnswer(Relay):
     _texts: tuple[str, ...] | list[str] = ()
     _text_frame: tuple[bytes, bytes] | None = None
 
-    def __init__(self, opening: Opening, turn: RouteTurn) -> None:
+    def __init__(self, opening: Opening, turn: RouteTurn, running: RunningCalls) -> None:
         self._opening = opening
         self._loop = opening.shared.client.loop
         self._turn = turn
+        self._running = running
 
     def begin(self) -> None:
-        """Send the request, and stop when the caller leaves."""
+        """Send the request, and stop when the caller leaves or their access ends."""
         self.start()
         self._turn.request.on_disconnect(self._left)
+        self._running.add(self._turn.call.principal.id, self)
+
+    def end(self, error: RoadbedError) -> None:
+        """The caller's access has ended: the answer does, too, and says so."""
+        turn = self._turn
+        turn.request.on_disconnect(None)
+        self.abort()
+        self._over()
+        turn.trace.rung = "refused"
+        self._replying().failed(error)
+        turn.finish("".join(self._texts), REFUSED, error.code)
 
     # The relay's calls.
 
@@ -185,6 +198,7 @@ class HotAnswer(Relay):
 
     def on_finished(self) -> None:
         """Write the end, or all of it."""
+        self._over()
         turn, way, trace = self._turn, self._opening.first.way, self._turn.trace
         trace.rung, trace.label = way.rung, way.route.label
         text = self._whole
@@ -209,11 +223,13 @@ class HotAnswer(Relay):
 
     def on_failed(self, tried: FirstTry | None) -> None:
         """Nothing was written: the ordinary way goes on from here."""
+        self._over()
         self._turn.request.on_disconnect(None)
         self._turn.go_on(self._turn, tried)
 
     def on_cut(self, error: StreamCut) -> None:
         """The caller's answer is not whole, and that is said."""
+        self._over()
         turn = self._turn
         turn.request.on_disconnect(None)
         turn.trace.rung = "refused"
@@ -222,13 +238,18 @@ class HotAnswer(Relay):
 
     def on_crashed(self, error: Exception) -> None:
         """A fault of our own: said as such, and logged by the server's rule."""
+        self._over()
         turn = self._turn
         turn.request.on_disconnect(None)
         turn.request.fail(error)
         turn.trace.rung = "refused"
         turn.ledger.finish(turn.trace, status=FAILED, error_code=type(error).__name__)
 
+    def _over(self) -> None:
+        self._running.discard(self._turn.call.principal.id, self)
+
     def _left(self) -> None:
+        self._over()
         self.abort()
         self._turn.finish("".join(self._texts), CANCELLED, "client_left")
 

@@ -60,8 +60,9 @@ def console_services(services: Services, url: str) -> ConsoleServices:
             ticket.join(turn.trace)
 
         async def events() -> AsyncGenerator[AnswerEvent, None]:
-            async with aclosing(run_turn(services.ledger, answering, turn)) as answer:
-                async for event in answer:
+            answer = run_turn(services.ledger, answering, turn)
+            async with aclosing(answer), aclosing(services.running.while_live(principal, answer)) as live:
+                async for event in live:
                     yield event
 
         return AskedTurn(turn.trace.id, turn.release.digest, events(), served.deadline_s)

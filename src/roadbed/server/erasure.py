@@ -26,6 +26,7 @@ from roadbed.kernel.ids import new_id
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.audit import AuditTrail
+from roadbed.server.erasure_people import erase_people
 from roadbed.server.erasure_sweep import count_in_files, sweep_tables
 from roadbed.server.teams import Teams
 from roadbed.store.database import Database
@@ -41,6 +42,7 @@ NOT_HERE = (
     "what was sent to model providers before: ask them by their own way",
     "exports, downloads and copies that people made",
     "backups of the database and of the state folder: let them expire",
+    "the directory and the issuer of people who sign in: delete there, or they are sent again",
     "files in the sources themselves: delete there; the guard replaces the value whenever they are read again",
 )
 
@@ -122,12 +124,14 @@ class Erasures:
         await parts.ledger.flush()
         documents = await parts.knowledge.erase(finder, is_dry_run=is_dry_run)
         credentials = await parts.credentials.erase(finder, is_dry_run=is_dry_run)
+        people = await erase_people(parts.database, finder, is_dry_run=is_dry_run)
         rows, touched, left = await sweep_tables(parts.database, finder, is_dry_run=is_dry_run)
         files = await asyncio.to_thread(count_in_files, parts.state, subject.strip(), is_dry_run=is_dry_run)
-        stores = {**documents.rows, **rows, **files, **credentials}
+        stores = {**documents.rows, **({"people": people} if people else {}), **rows, **files, **credentials}
         unreachable = [*documents.unreachable, *left, *NOT_HERE]
         if compacts and not is_dry_run:
-            unreachable += await self._compact([*touched, *(name for name in credentials if name not in touched)])
+            changed = [*credentials, *(["person"] if people else [])]
+            unreachable += await self._compact([*touched, *(name for name in changed if name not in touched)])
         elif not is_dry_run:
             unreachable.append("dead rows and write-ahead log of PostgreSQL, until it is compacted (`--compact`)")
         salt = secrets.token_hex(16)

@@ -7,13 +7,15 @@ releases) cannot be changed and are reported when they hold the value. The invar
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
 from typing import Any, Final
 
+import asyncpg
 import msgspec
 
 from roadbed.guard.erased import WordFinder, words_of
-from roadbed.store.database import Database
+from roadbed.store.database import Connection, Database
 
 ROWS_AT_ONCE = 200
 FILE_BYTES_MAX = 512 * 1024 * 1024
@@ -83,12 +85,21 @@ async def _sweep(database: Database, finder: WordFinder, table: str, kinds: dict
                     continue
                 found += 1
                 if changes:
-                    sets = ", ".join(f'"{name}" = ${number}' for number, name in enumerate(changed, 2))
-                    await connection.execute(
-                        f'UPDATE "{table}" SET {sets} WHERE ctid = $1::text::tid',  # noqa: S608 - as above
-                        *(row["place"], *changed.values()),
-                    )
+                    await _change(connection, table, row["place"], changed)
     return found
+
+
+async def _change(connection: Connection, table: str, place: str, changed: dict[str, Any]) -> None:
+    """Redact one row. Where names must differ, and another row was redacted to the same, this one gets a number."""
+    sets = ", ".join(f'"{name}" = ${number}' for number, name in enumerate(changed, 2))
+    statement = f'UPDATE "{table}" SET {sets} WHERE ctid = $1::text::tid'  # noqa: S608 - names of the catalogue
+    try:
+        async with connection.transaction():
+            await connection.execute(statement, place, *changed.values())
+    except asyncpg.UniqueViolationError:
+        number = secrets.token_hex(4)
+        values = [f"{value} {number}" if isinstance(value, str) else value for value in changed.values()]
+        await connection.execute(statement, place, *values)
 
 
 def redacted_value(finder: WordFinder, value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 from roadbed.guard.rules import RuleHit
 from roadbed.kernel.errors import ConfigError
@@ -78,20 +79,17 @@ class GuardAlerts:
             task.add_done_callback(self._tasks.discard)
 
     async def _post(self, hit: RuleHit, count: int) -> None:
-        assert self._manifest is not None
-        body = {
-            "event": "guard",
-            "workspace": self._manifest.name,
-            "rule": hit.rule,
-            "do": hit.do,
-            "type": hit.type,
-            "sink": hit.sink,
-            "team": hit.team,
-            "count": count,
-        }
+        facts = {"rule": hit.rule, "do": hit.do, "type": hit.type, "sink": hit.sink, "team": hit.team, "count": count}
+        await self.post("guard", hit.rule, facts)
+
+    async def post(self, event: str, subject: str, facts: dict[str, Any]) -> None:
+        """Tell the manifest's webhook, where it has one, of something about ``subject``."""
+        if self._manifest is None or not self._manifest.guard.alerts:
+            return
+        body = {"event": event, "workspace": self._manifest.name, **facts}
         try:
             address = resolve_secret(self._manifest.guard.alerts, base=self._folder).reveal()
             if not await post_alert(self._client, address, body, "guard-alerts"):
-                log.error("the alert of %s was not taken by its webhook", hit.rule)
+                log.error("the alert of %s was not taken by its webhook", subject)
         except ConfigError as error:
-            log.error("the alert of %s could not be sent: %s", hit.rule, error.code)
+            log.error("the alert of %s could not be sent: %s", subject, error.code)

@@ -30,6 +30,7 @@ from roadbed.server.admission import (
     check_credentials,
 )
 from roadbed.server.audit import audited_action
+from roadbed.server.client_certificates import certificate_shown
 from roadbed.server.services import Services
 
 JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -102,6 +103,7 @@ def endpoint(services: Services, handler: Handler, *, role: str = MEMBER) -> Any
                 address_of(request, behind_proxy=services.settings.behind_proxy),
                 _header(request, TAG_HEADER.decode()),
                 _header(request, LABEL_HEADER.decode()),
+                certificate_shown(request),
             )
             require_act(services.teams, admission.principal, role, request.method, request.url.path)
             if role == ADMIN and request.method not in READING:

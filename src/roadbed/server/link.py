@@ -58,6 +58,8 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     url: str
     tls_cert: str | None
     tls_key: str | None
+    tls_client_ca: str | None
+    tls_client_required: bool
     behind_proxy: bool
     deployment: Deployment
 

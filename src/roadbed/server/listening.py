@@ -9,6 +9,7 @@ from roadbed.console.pages import console_routes
 from roadbed.server.app import build_app, build_hot_table, contained
 from roadbed.server.console import console_services
 from roadbed.server.services import Services
+from roadbed.server.settings import Settings
 from roadbed.wire.acceptor import Seat
 from roadbed.wire.server import Drain, HotServer, ServerTls, make_server
 
@@ -28,11 +29,19 @@ def build_server(services: Services, listener: socket.socket, url: str, seat: Se
         contained(build_app(services, console_routes(console_services(services, url)))),
         build_hot_table(services),
         listener,
-        tls=ServerTls(str(settings.tls_cert), str(settings.tls_key)) if settings.tls_cert else None,
+        tls=tls_of(settings),
         drain=Drain(finish_s=DRAIN_S, on_begin=begin_drain),
         handle_signals=False,
         seat=seat,
     )
+
+
+def tls_of(settings: Settings) -> ServerTls | None:
+    """The files that connections are opened with; None where they are in clear."""
+    if settings.tls_cert is None:
+        return None
+    client_ca = str(settings.tls_client_ca) if settings.tls_client_ca is not None else None
+    return ServerTls(str(settings.tls_cert), str(settings.tls_key), client_ca=client_ca)
 
 
 def settle_memory() -> None:

@@ -25,9 +25,11 @@ from roadbed.guard.networks import caller_address
 from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
 from roadbed.server.admission import DEADLINE_HEADER, LABEL_HEADER, TAG_HEADER, Admission, admit, check_credentials
+from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import Entrance
 from roadbed.server.mcp import Mcp
 from roadbed.server.mcp_types import PATH, UNSUPPORTED_VERSION, VERSIONS, Caller
+from roadbed.server.running import RunningCalls
 from roadbed.wire.request import HotRequest
 
 log = logging.getLogger("roadbed.mcp")
@@ -38,6 +40,9 @@ KNOWN_VERSIONS = frozenset((*VERSIONS, *OLDER_VERSIONS))
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
 METADATA_PATHS = ("/.well-known/oauth-protected-resource", f"/.well-known/oauth-protected-resource{PATH}")
 COUNTED_AS = "mcp"
+ENDED = -32001
+"""The number of the protocol error that ends a stream whose caller's access has ended."""
+
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 _JSON = ((b"content-type", b"application/json"),)
 _PROBLEM = b"application/problem+json"
@@ -97,7 +102,8 @@ class Entry(Protocol):
 class McpAddress:
     """The handler of ``POST /mcp``."""
 
-    def __init__(self, mcp: Mcp, entry: Entry, origins: Origins) -> None:
+    def __init__(self, mcp: Mcp, entry: Entry, origins: Origins, running: RunningCalls | None = None) -> None:
+        self._running = running if running is not None else RunningCalls()
         self._mcp = mcp
         self._entry = entry
         self._origins = origins
@@ -156,11 +162,24 @@ class McpAddress:
 
     async def _answer(self, request: HotRequest, caller: Caller, in_stream: bool) -> None:
         bridge = _Bridge(request)
+        call = self._running.enter(caller.principal)
         try:
             await self._mcp.answer(caller, bridge.scope, bridge.receive, bridge.send, in_stream=in_stream)
+        except asyncio.CancelledError:
+            self._end(request, call.ended())
         finally:
+            call.leave()
             if caller.ticket is not None:
                 caller.ticket.close()
+
+    def _end(self, request: HotRequest, error: RoadbedError) -> None:
+        """The caller's access has ended during the call: the last event of its stream says so, or its response."""
+        if not request.is_started:
+            self._refuse(request, error)
+        elif not request.is_ended:
+            head = _head_of(request.body)
+            said = _rpc_error(_id_of(head) if head is not None else None, ENDED, error.message, {"code": error.code})
+            request.end(b"event: message\r\ndata: %b\r\n\r\n" % said)
 
     def _refuse(self, request: HotRequest, error: RoadbedError) -> None:
         headers: list[tuple[bytes, bytes]] = [(b"content-type", _PROBLEM)]
@@ -277,6 +296,7 @@ class KnownCallers:
             caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
             request.get(TAG_HEADER),
             request.get(LABEL_HEADER),
+            certificate_of(request),
         )
         require_scope(admission.principal, MCP_SCOPE)
         return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)

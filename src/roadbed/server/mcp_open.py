@@ -34,12 +34,14 @@ class McpParts:
     offering: Workspace
     tokens: Tokens
     oidc: Oidc
+    identity: Identity
     folder: Path
 
     def take(self, manifest: Manifest) -> None:
         """Go by this manifest from now on. Raises `ConfigError`."""
         self.tokens.take(manifest.identity)
         self.oidc.take(manifest.identity, self.folder)
+        self.identity.take_certificates(manifest.identity.certificates)
 
     def serve_at(self, url: str) -> None:
         """Say where the deployment is reached."""
@@ -75,4 +77,5 @@ async def open_mcp(
     key = await load_deployment_secret(database, SESSION_SIGNING)
     oidc = Oidc(identity.people, fetcher(client), poster(client), key, lambda: tokens.address)
     oidc.take(manifest().identity, workspace().folder)
-    return McpParts(mcp, offering, tokens, oidc, workspace().folder)
+    identity.take_certificates(manifest().identity.certificates)
+    return McpParts(mcp, offering, tokens, oidc, identity, workspace().folder)

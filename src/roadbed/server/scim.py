@@ -32,6 +32,7 @@ from roadbed.guard.scim import (
 )
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
 from roadbed.server.admission import admit, check_credentials
+from roadbed.server.client_certificates import certificate_shown
 from roadbed.server.http import READING, address_of, body_of
 from roadbed.server.services import Services
 
@@ -77,7 +78,8 @@ def _endpoint(services: Services, handler: Handler) -> Any:
             check_credentials(request.headers.raw)
             authorization = request.headers.get("authorization", "").encode("latin-1")
             address = address_of(request, behind_proxy=services.settings.behind_proxy)
-            principal = admit(services.identity, authorization, None, None, address).principal
+            shown = certificate_shown(request)
+            principal = admit(services.identity, authorization, None, None, address, certificate=shown).principal
             require_scope(principal, SCIM_SCOPE, is_own=True)
             if request.method in READING:
                 return await handler(request)

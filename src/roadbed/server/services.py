@@ -54,6 +54,7 @@ from roadbed.server.endpoint_orders import EndpointOrders, UnknownEndpoint
 from roadbed.server.engines import Engines
 from roadbed.server.erasure import Erasures, Stores
 from roadbed.server.exporting import collector_of, open_exporter
+from roadbed.server.exposed_keys import ExposedKeys
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.mcp_open import McpParts, open_mcp
@@ -62,6 +63,7 @@ from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
 from roadbed.server.retention import Retention
+from roadbed.server.running import RunningCalls
 from roadbed.server.served_tools import ServedTools
 from roadbed.server.settings import Settings
 from roadbed.server.teams import Teams
@@ -136,6 +138,8 @@ class Services:
     canary: str = ""
     analytics: Analytics = field(init=False)
     duties: Duties = field(init=False)
+    exposed: ExposedKeys = field(init=False)
+    running: RunningCalls = field(default_factory=RunningCalls)
 
     @property
     def manifest(self) -> Manifest:
@@ -384,6 +388,10 @@ async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamCli
     )
     services.mcp.oidc.keep_in(services.tools.credentials, services.tools.exchanges)
     services.controls = open_controls(services)
+    services.exposed = ExposedKeys(services.identity, services.trail, services.guard_alerts, services.metrics)
+    stack.push_async_callback(services.exposed.close)
+    services.running.watch(services.identity)
+    stack.callback(services.running.close)
     services.duties = open_duties(stack, services)
 
 

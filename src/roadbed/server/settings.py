@@ -35,6 +35,8 @@ class Settings:
     ready_file: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tls_client_required: bool = False
     behind_proxy: bool = False
     migrate: str = "auto"
     admin_key: Secret | None = None
@@ -68,6 +70,10 @@ def check_settings(settings: Settings) -> None:
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise ConfigError("--tls-cert and --tls-key go together")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise ConfigError("--tls-client-ca needs --tls-cert: clients show certificates over TLS alone")
+    if settings.tls_client_required and not settings.tls_client_ca:
+        raise ConfigError("--tls-client-required needs --tls-client-ca")
     if not (is_loopback(settings.host) or settings.tls_cert or settings.behind_proxy):
         raise ConfigError(
             f"--host {settings.host} is reachable from other machines, and keys would travel in clear",

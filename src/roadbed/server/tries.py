@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from roadbed.console.services import TriedRoute
 from roadbed.gateway.types import Answer, Call, ChatRequest, Message, TextDelta
@@ -39,8 +40,8 @@ async def try_route(
     answer, error, first_s, began_s = Answer(), None, None, loop.time()
     status, code = CANCELLED, "client_left"
     try:
-        async with stream:
-            async for event in stream:
+        async with stream, aclosing(services.running.while_live(principal, stream)) as events:
+            async for event in events:
                 answer.add(event)
                 if isinstance(event, TextDelta):
                     first_s = loop.time() - began_s if first_s is None else first_s

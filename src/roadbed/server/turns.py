@@ -54,7 +54,12 @@ async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn) -> AsyncGenera
         status, rung, code = (REFUSED if error.http_status < 500 else FAILED), "refused", error.code
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        status, code = (FAILED, TurnTimedOut.code) if turn.deadline.has_passed() else (CANCELLED, "client_left")
+        if turn.trace.cut_by:
+            status, rung, code = REFUSED, "refused", turn.trace.cut_by
+        elif turn.deadline.has_passed():
+            status, code = FAILED, TurnTimedOut.code
+        else:
+            status, code = CANCELLED, "client_left"
         raise
     except Exception as error:
         status, code = FAILED, type(error).__name__

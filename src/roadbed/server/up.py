@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from roadbed import __version__
-from roadbed.guard.keys import ADMIN_KEY_ID, KeyRecord
+from roadbed.guard.keys import ADMIN_KEY_ID, OWN_KEY_NAME, KeyRecord
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
@@ -35,7 +35,7 @@ from roadbed.wire.server import bind
 
 log = logging.getLogger("roadbed.server")
 
-CLI_KEY_NAME = "command line of this state folder"
+CLI_KEY_NAME = OWN_KEY_NAME
 CLI_TEAM = "admin"
 PROGRESS_INTERVAL_S = 0.25
 QUESTIONS_SHOWN = 3

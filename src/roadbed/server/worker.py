@@ -207,6 +207,8 @@ def _settings_of(start: Start) -> Settings:
         workers=start.workers,
         tls_cert=Path(start.tls_cert) if start.tls_cert else None,
         tls_key=Path(start.tls_key) if start.tls_key else None,
+        tls_client_ca=Path(start.tls_client_ca) if start.tls_client_ca else None,
+        tls_client_required=start.tls_client_required,
         behind_proxy=start.behind_proxy,
     )
 

@@ -30,12 +30,11 @@ from roadbed.server.link import (
     Start,
     WorkerLost,
 )
-from roadbed.server.listening import DRAIN_S
+from roadbed.server.listening import DRAIN_S, tls_of
 from roadbed.server.restarts import CRASH_WINDOW_S, plan_restart
 from roadbed.server.services import Services, schema_of
 from roadbed.server.worker_process import WorkerProcess
 from roadbed.wire.acceptor import Seats
-from roadbed.wire.server import ServerTls
 
 log = logging.getLogger("roadbed.server")
 
@@ -69,8 +68,9 @@ class Workers:
 
     def __init__(self, services: Services, listener: socket.socket, url: str, command: Sequence[str]) -> None:
         settings = services.settings
-        if settings.tls_cert:
-            ServerTls(str(settings.tls_cert), str(settings.tls_key)).make_context()  # refuse bad files here, once
+        tls = tls_of(settings)
+        if tls is not None:
+            tls.make_context()  # refuse bad files here, once
         self.ready = asyncio.Event()
         self._services = services
         self._listener = listener
@@ -236,6 +236,8 @@ class Workers:
             url=self._url,
             tls_cert=str(settings.tls_cert.absolute()) if settings.tls_cert else None,
             tls_key=str(settings.tls_key.absolute()) if settings.tls_key else None,
+            tls_client_ca=str(settings.tls_client_ca.absolute()) if settings.tls_client_ca else None,
+            tls_client_required=settings.tls_client_required,
             behind_proxy=settings.behind_proxy,
             deployment=deployment,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -55,8 +56,10 @@ class ObjectStore:
         return cls(LocalStore(prefix=folder), str(folder))
 
     @classmethod
-    def at_url(cls, url: str) -> ObjectStore:
-        """Objects under ``s3://bucket/prefix``, ``gs://...`` or ``az://...``; credentials from the environment."""
+    def at_url(cls, url: str, *, is_locked: bool = False) -> ObjectStore:
+        """Objects under ``s3://bucket/prefix``, ``gs://...`` or ``az://...``; credentials from the environment. One
+        that locks its objects (``is_locked``) takes none without a checksum.
+        """
         scheme, _, rest = url.partition("://")
         if scheme not in URL_SCHEMES or not rest or "@" in rest or "?" in rest:
             hint = "write s3://bucket/prefix, gs://bucket/prefix or az://container/prefix; credentials go elsewhere"
@@ -64,9 +67,12 @@ class ObjectStore:
         try:
             store = from_url(
                 url,
+                config={"checksum_algorithm": "sha256"} if is_locked and scheme == "s3" else None,
                 client_options={
                     "timeout": timedelta(seconds=OPERATION_TIMEOUT_S),
                     "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+                    # Options given here replace those of the environment.
+                    "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
                 },
                 retry_config={"max_retries": RETRIES_MAX, "retry_timeout": timedelta(seconds=OPERATION_TIMEOUT_S)},
             )

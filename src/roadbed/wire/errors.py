@@ -4,7 +4,7 @@
     ├── InvalidRequest
     │   └── RequestRefused      a request that the server will not read further (always followed by close)
     │       └── MalformedRequest, TargetTooLong, HeadTooLarge, BodyTooLarge, SlowRequest, ExpectationFailed,
-    │           UnsupportedMethod, UnsupportedVersion
+    │           UnsupportedMethod, UnsupportedVersion, CertificateRequired
     └── Unavailable
         └── UpstreamFailed      an upstream HTTP exchange that did not give a whole response
             ├── NotSent         the request never left: ConnectRefused, ConnectTimeout, ConnectFailed,
@@ -82,6 +82,14 @@ class UnsupportedVersion(RequestRefused):
 
     code = "wire.unsupported_version"
     http_status = 505
+
+
+class CertificateRequired(RequestRefused):
+    """The server takes requests from other machines over connections with a client's certificate alone."""
+
+    code = "wire.certificate_required"
+    http_status = 401
+    hint = "connect with a certificate of an authority that the server was started with (--tls-client-ca)"
 
 
 class PortInUse(RoadbedError):

@@ -78,17 +78,26 @@ def failed_answer(request: HotRequest, error: BaseException) -> None:
     request.send(error.http_status if isinstance(error, RoadbedError) else 500, headers, body)
 
 
+def any_target(target: bytes) -> RoadbedError | None:
+    """The default: nothing is refused for its target."""
+    return None
+
+
 @dataclass(slots=True)
 class HotTable:
     """Hot paths by (method, path), and what else the protocol must be told.
 
     ``refuse`` shapes the answer to a request that the protocol itself turns down; ``fail`` ends a request whose
-    handler or task raised (log it there: the wire does not).
+    handler or task raised (log it there: the wire does not). ``check_target`` says why a request is turned down for its
+    target alone; a hot path's target is only shown to it with a query. With ``requires_certificate`` callers of
+    other machines need one; those of this machine (its command line, its own checks) do not.
     """
 
     limits: Limits = field(default_factory=Limits)
     refuse: Callable[[RoadbedError], Answer] = problem_answer
     fail: Callable[[HotRequest, BaseException], None] = failed_answer
+    requires_certificate: bool = False
+    check_target: Callable[[bytes], RoadbedError | None] = any_target
     routes: dict[tuple[bytes, bytes], HotRoute] = field(default_factory=dict)
     body_limits: list[tuple[bytes, int]] = field(default_factory=list)
 

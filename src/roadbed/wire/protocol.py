@@ -23,6 +23,7 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.wire import errors
 from roadbed.wire.hot import HotRoute, HotTable
 from roadbed.wire.known_head import KnownHead, remember
+from roadbed.wire.peer_certificate import SCOPE_KEY, PeerCertificate, is_local, peer_certificate
 from roadbed.wire.request import STATUS_LINES, HotRequest, render_headers
 from roadbed.wire.rules import blank_line_end, find_fault
 from roadbed.wire.sweep import Sweep
@@ -55,6 +56,7 @@ class HotProtocol(HttpToolsProtocol):
     """One connection. Made by uvicorn through the class that ``hot_protocol`` returns."""
 
     shared: Shared
+    certificate: PeerCertificate | None = None
 
     def __init__(
         self,
@@ -107,6 +109,10 @@ class HotProtocol(HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)
         bound_reads(transport)
+        if self.scheme == "https":
+            self.certificate = peer_certificate(transport)
+            if self.certificate is None and self.shared.table.requires_certificate and not is_local(self.client):
+                self._start_request = self._refuse_stranger  # type: ignore[method-assign]
         self.shared.sweep.add(self, self.loop)
         self._since = self.shared.sweep.now
 
@@ -349,12 +355,17 @@ class HotProtocol(HttpToolsProtocol):
         if fault is not None:
             self._refuse(fault)
             return
+        path, _, query = self.url.partition(b"?")
+        route = self._routes.get((method, path))
+        if query or route is None:
+            refusal = self.shared.table.check_target(self.url)
+            if refusal is not None:
+                self._refuse(refusal)
+                return
         self._known_host = index.get(b"host")
         if self._upgraded and self._should_upgrade_to_websocket(index):
             self._hand_to_websocket()
             return
-        path, _, query = self.url.partition(b"?")
-        route = self._routes.get((method, path))
         limit = route.body_bytes_max if route is not None else self.shared.table.asgi_body_bytes_max(path)
         length = index.get(b"content-length")
         self._body_left = int(length) if length is not None else 0
@@ -380,6 +391,10 @@ class HotProtocol(HttpToolsProtocol):
         if self._message_done and self._state != _LINGER:
             self._message_complete()
 
+    def _refuse_stranger(self, head: bytes) -> None:
+        """In place of `_start_request` on a connection that lacks the certificate that it needs."""
+        self._refuse(errors.CertificateRequired("this server asks for a client's certificate"))
+
     def _enter_body(self, is_chunked: bool) -> None:
         if self._upgraded:
             # httptools takes an upgrade's head for the whole message. The upgrade is not taken here, so the body
@@ -400,6 +415,8 @@ class HotProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url = url
         self.headers = self.scope["headers"] = headers
+        if self.certificate is not None:
+            self.scope[SCOPE_KEY] = self.certificate  # type: ignore[typeddict-unknown-key]
         self.expect_100_continue = expects
         try:
             super().on_headers_complete()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from roadbed.wire.known_head import KnownHead
+from roadbed.wire.peer_certificate import PeerCertificate
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -52,6 +53,7 @@ class HotConnection(Protocol):
     transport: asyncio.Transport
     loop: asyncio.AbstractEventLoop
     scheme: Any
+    certificate: PeerCertificate | None
 
     def fixed_headers(self) -> bytes:
         """Header lines of every response (date)."""
@@ -122,6 +124,11 @@ class HotRequest:
     def scheme(self) -> str:
         """``http`` or ``https``, as this server was spoken to."""
         return str(self._connection.scheme)
+
+    @property
+    def certificate(self) -> PeerCertificate | None:
+        """The client's certificate, verified, where it showed one."""
+        return self._connection.certificate
 
     @property
     def is_disconnected(self) -> bool:

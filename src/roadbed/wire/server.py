@@ -27,6 +27,7 @@ import uvicorn
 
 from roadbed.kernel.errors import RoadbedError
 from roadbed.wire.acceptor import Acceptor, Seat
+from roadbed.wire.client_handshake import ClientVerifyingContext
 from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
 from roadbed.wire.hot import HotTable
 from roadbed.wire.protocol import HotProtocol, hot_protocol
@@ -51,16 +52,22 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class ServerTls:
-    """Certificate chain and key files. Read again when they change, without dropping connections."""
+    """Certificate chain and key files. Read again when they change, without dropping connections.
+
+    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. An authority that is
+    taken out of the file is trusted until the next start.
+    """
 
     certificate: str
     key: str
     key_password: str | None = field(default=None, repr=False)
+    client_ca: str | None = None
 
     def modified_at(self) -> float:
-        """When either file was last changed."""
+        """When one of the files was last changed."""
+        files = (self.certificate, self.key, *([self.client_ca] if self.client_ca is not None else []))
         try:
-            return max(os.stat(self.certificate).st_mtime, os.stat(self.key).st_mtime)
+            return max(os.stat(file).st_mtime for file in files)
         except OSError:
             return 0.0
 
@@ -72,12 +79,23 @@ class ServerTls:
             raise InvalidTlsFile(
                 f"the certificate {self.certificate} or its key cannot be read", file=self.certificate
             ) from None
+        if self.client_ca is not None:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except (OSError, ssl.SSLError):
+                raise InvalidTlsFile(f"the CA file {self.client_ca} cannot be read", file=self.client_ca) from None
 
     def make_context(self) -> ssl.SSLContext:
         """A server context: TLS 1.2 or later, HTTP/1.1 only."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        kind = ssl.SSLContext if self.client_ca is None else ClientVerifyingContext
+        context = kind(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
+        if self.client_ca is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            # A resumed session would bring its certificate along without a second look at it.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
         self.load_into(context)
         return context
 
