@@ -209,16 +209,9 @@ async def mcp_serving() -> AsyncIterator[Serving]:
     toolbox = WithApprovals(PlainGuard, Metrics(), b"k" * 32)
     toolbox.take(tools_of(calls))
     nothing = cast(Any, None)
-    offering = Workspace(
-        toolbox,
-        nothing,
-        nothing,
-        nothing,
-        cast(Any, calls),
-        list,
-        console_url="https://x/console",
-        follows=MemoryFollows(),
-    )
+    shown = cast(Any, calls), list
+    offering = Workspace(toolbox, nothing, nothing, nothing, *shown, console_url="https://x/console")
+    offering.follows = MemoryFollows()
     mcp = Mcp(offering, b"s" * 32)
     table = HotTable()
     add_mcp(table, mcp, People(), Origins())

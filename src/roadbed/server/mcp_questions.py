@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ WAITING_OF_ONE_MAX = 8
 WAITING_MAX = 256
 ANSWER_BYTES_MAX = 64 * 1024
 ID_BYTES = 16
+ACTIONS = ("accept", "decline", "cancel")
+FIELDS_MAX = 16
+FIELD = re.compile(r"[a-z_]{1,32}")
 
 Json = dict[str, Any]
 Tell = Callable[[str, str, Any], None]
@@ -81,8 +85,24 @@ class NoRelay:
         """See `Relay`."""
 
 
+def carried(answer: Json) -> Json:
+    """What of an answer goes through the database: what its person chose, and each yes or no, never a text. Pure."""
+    result = answer.get("result")
+    if not isinstance(result, dict):
+        return {"error": {}}
+    action, content = result.get("action"), result.get("content")
+    kept: Json = {"action": action if action in ACTIONS else "cancel"}
+    if isinstance(content, dict):
+        chosen = {key: value for key, value in content.items() if isinstance(value, bool) and FIELD.fullmatch(key)}
+        kept["content"] = dict(sorted(chosen.items())[:FIELDS_MAX])
+    return {"result": kept}
+
+
 class StoredRelay:
-    """Processes over one database: a row per question, a notification per answer."""
+    """Processes over one database: a row per question, a notification per answer.
+
+    Only what `carried` lets through reaches another process: enough for what a deployment asks, which is approvals.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -118,7 +138,7 @@ class StoredRelay:
             row = await connection.fetchrow(
                 "UPDATE mcp_question SET answer = $3 WHERE id = $1 AND principal = $2 AND answer IS NULL"
                 " AND expires > now() RETURNING id",
-                *(question, principal, answer),
+                *(question, principal, carried(answer)),
             )
             if row is not None:
                 await self._database.notify(CHANNEL, f"answer {question}", connection=connection)

@@ -4,7 +4,7 @@
 CREATE TABLE mcp_question (
     id        text PRIMARY KEY,            -- unguessable; the client answers to it
     principal text NOT NULL,               -- who was asked, and may answer
-    answer    jsonb,                       -- there for the moment until the asking process fetched it
+    answer    jsonb,                       -- a choice, never text; there until the asking process fetched it
     expires   timestamptz NOT NULL
 );
 CREATE INDEX mcp_question_principal ON mcp_question (principal);
