@@ -68,7 +68,8 @@ class Workspace:
     def needs_stream(self, name: str, caller: Caller) -> bool:
         """See `Offering`."""
         tool = self._find(name, caller)
-        return tool is not None and (tool.timeout_s > SLOW_S or (tool.effect != "read" and asks_legacy(caller)))
+        may_ask = caller.session is not None and bool(caller.session.asks)
+        return tool is not None and (tool.timeout_s > SLOW_S or (tool.effect != "read" and may_ask))
 
     def _find(self, name: str, caller: Caller) -> Tool | None:
         """The tool of a call, looked for once in a request: three places ask."""

@@ -54,8 +54,12 @@ def session_of(capabilities: Any, now_s: float) -> Session:
 
 
 def principal_key(principal: Principal) -> str:
-    """One name for a principal, as what is asked and followed is bound to it."""
-    return f"{principal.team}/{principal.id}"
+    """One name for a principal, as what is asked and followed is bound to it; a digest that names nobody."""
+    return hashlib.sha256(_bytes_of(principal)).hexdigest()[:32]
+
+
+def _bytes_of(principal: Principal) -> bytes:
+    return msgspec.msgpack.encode((principal.team, principal.id))
 
 
 class Sessions:
@@ -89,5 +93,5 @@ class Sessions:
         return session if session.opened_s + SESSION_S > self._clock() else None
 
     def _mac(self, body: bytes, principal: Principal) -> bytes:
-        bound = b"\x00".join((b"mcp-session", principal.team.encode(), principal.id.encode(), body))
+        bound = b"mcp-session" + _bytes_of(principal) + body
         return hmac.new(self._key, bound, hashlib.sha256).digest()[:_MAC_BYTES]
