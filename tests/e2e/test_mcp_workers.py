@@ -5,6 +5,8 @@ reach the other.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from typing import Any, cast
 import httpx2
 import pytest
 
-from .serving import ModelThread, Server, eventually, launch, temporary_folder, write_files
+from .serving import ROOT, ModelThread, environment, eventually, launch, temporary_folder, write_files
 from .test_workers import Pair
 
 pytestmark = pytest.mark.services  # a server of its own
@@ -215,3 +217,43 @@ def test_a_changed_document_is_told_on_the_stream_of_its_session(pair: Pair) -> 
 def text_of(client: httpx2.Client, uri: str) -> str:
     read = client.post("/mcp", json=rpc("resources/read", {"uri": uri}), headers=headers()).json()
     return str(read["result"]["contents"][0]["text"])
+
+
+def test_the_bridge_passes_questions_answers_and_changes_on(pair: Pair) -> None:
+    command = [sys.executable, "-m", "roadbed.cli.main", "mcp", "--stdio", "--state", str(pair.server.state)]
+    variables = environment(pair.server.home, {"PYTHONPATH": str(ROOT / "src")})
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    said: Any = (json.loads(line) for line in program.stdout)
+
+    def say(message: dict[str, Any]) -> None:
+        program.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
+        program.stdin.flush()  # type: ignore[union-attr]
+
+    try:
+        can = {"elicitation": {}}
+        say(
+            rpc(
+                "initialize", {"protocolVersion": NEW, "capabilities": can, "clientInfo": {"name": "t", "version": "1"}}
+            )
+        )
+        assert next(said)["result"]["capabilities"]["resources"]["subscribe"] is True
+        say(rpc("tools/call", {"name": "cancel_order", "arguments": {"id": 30}}, 2))
+        asked = next(said)
+        assert asked["method"] == "elicitation/create"
+        say({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "decline"}})
+        assert next(said)["result"]["_meta"]["roadbed/error"]["code"] == "tools.approval_declined"
+        say(rpc("resources/list", {}, 3))
+        uris = {found["title"]: found["uri"] for found in next(said)["result"]["resources"]}
+        say(rpc("resources/subscribe", {"uri": uris["Keeping"]}, 4))
+        assert next(said)["result"] == {}
+        (pair.server.workspace / "docs" / "kept.md").write_text("# Keeping\n\nReports are kept for ten years.\n")
+        assert next(said)["params"] == {"uri": uris["Keeping"]}
+    finally:
+        program.stdin.close()
+        try:
+            assert program.wait(20) == 0
+        finally:
+            program.kill()
+            program.stdout.close()
