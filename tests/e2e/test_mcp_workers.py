@@ -4,6 +4,7 @@ reach the other.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import Any, cast
 
 import httpx2
 import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import ElicitResult
 
 from .serving import ROOT, ModelThread, environment, eventually, launch, temporary_folder, write_files
 from .test_workers import Pair
@@ -232,7 +236,7 @@ def test_the_bridge_passes_questions_answers_and_changes_on(pair: Pair) -> None:
         program.stdin.flush()  # type: ignore[union-attr]
 
     try:
-        can = {"elicitation": {}}
+        can: dict[str, Any] = {"elicitation": {}}
         say(
             rpc(
                 "initialize", {"protocolVersion": NEW, "capabilities": can, "clientInfo": {"name": "t", "version": "1"}}
@@ -257,3 +261,27 @@ def test_the_bridge_passes_questions_answers_and_changes_on(pair: Pair) -> None:
         finally:
             program.kill()
             program.stdout.close()
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_the_official_client_asks_its_user_in_both_eras(pair: Pair, mode: str) -> None:
+    asked: list[str] = []
+
+    async def ask(context: Any, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        approval = params.message.rpartition("#approval-")[2]
+        approved = await asyncio.to_thread(pair.server.post, f"/api/tools/approvals/{approval}/approve", {})
+        assert approved.json()["outcome"] == "ok", approved.text
+        return ElicitResult(action="accept", content={"approved": True})
+
+    key = {"authorization": f"Bearer {pair.server.new_key('office')['key']}"}
+    number = 40 + len(mode)
+    async with (
+        httpx2.AsyncClient(headers=key, timeout=30, trust_env=False) as http,
+        Client(
+            streamable_http_client(f"{pair.server.url}/mcp", http_client=http), mode=mode, elicitation_callback=ask
+        ) as client,
+    ):
+        done = await client.call_tool("cancel_order", {"id": number})
+    assert done.structured_content == {"rows_changed": 1}
+    assert len(asked) == 1

@@ -55,7 +55,8 @@ def test_what_a_client_can_do_is_what_it_said() -> None:
     assert session_of({"elicitation": {}}, 0).capabilities() == {"elicitation": {"form": {}}}
     assert session_of({"elicitation": {"url": {}}}, 0).asks == ("url",)
     assert session_of({"elicitation": {"url": {}, "form": {}}, "sampling": {}}, 0).asks == ("form", "url")
-    for said in ({}, None, [], {"elicitation": True}, {"elicitation": None}):
+    nothing: tuple[Any, ...] = ({}, None, [], {"elicitation": True}, {"elicitation": None})
+    for said in nothing:
         assert session_of(said, 0).capabilities() == {}
 
 

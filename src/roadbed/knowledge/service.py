@@ -235,7 +235,8 @@ class Knowledge:
 
     async def follow(self, callback: Callable[[], None]) -> Subscription:
         """Call ``callback`` whenever the index changed in any process, until the subscription is closed."""
-        return await self._database.listen(INDEX_CHANNEL, lambda payload: callback())
+        subscription: Subscription = await self._database.listen(INDEX_CHANNEL, lambda payload: callback())
+        return subscription
 
     async def chunks_of(self, document_id: str, principal: Principal) -> list[ChunkView]:
         """The chunks of a document."""

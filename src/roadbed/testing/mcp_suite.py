@@ -151,7 +151,7 @@ class Suite:
     instructions = ""
     lists_ttl_s = 60.0
     tells_logs = True
-    follows: Follows = MemoryFollows()
+    follows: Follows | None = MemoryFollows()
 
     TOOLS: ClassVar[dict[str, str]] = {
         "test_simple_text": "Gives text",
