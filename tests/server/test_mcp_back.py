@@ -20,6 +20,8 @@ from .mcp_serving import PATIENCE_S, Serving, mcp_serving
 from .test_mcp import LEGACY, events, rpc
 
 NEW, PAY = LEGACY[0], {"name": "pay", "arguments": {"id": 1}}
+STOPPED_S = 4.0
+"""Well before the tool's own timeout would end it."""
 ACCEPTED = {"action": "accept", "content": {"approved": True}}
 
 
@@ -226,7 +228,7 @@ async def test_a_call_that_is_taken_back_stops(server: Serving, name: str) -> No
     answer = await asyncio.wait_for(call, PATIENCE_S)
     body = answer.json() if answer.headers["content-type"] == "application/json" else events(answer.text)[-1]
     assert body["error"]["code"] == -32800
-    await asyncio.wait_for(server.calls.ended.wait(), PATIENCE_S)
+    await asyncio.wait_for(server.calls.ended.wait(), STOPPED_S)
     assert server.calls.stops == ["cancelled"]
 
 
