@@ -23,9 +23,11 @@ from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
 from roadbed.server.admission import Admission
 from roadbed.server.mcp import Mcp
-from roadbed.server.mcp_http import McpAddress, Origins, mcp_routes
+from roadbed.server.mcp_entry import Origins, mcp_routes
 from roadbed.server.mcp_offering import Workspace
+from roadbed.server.mcp_streams import add_mcp
 from roadbed.server.running import RunningCalls
+from roadbed.testing.mcp_suite import MemoryFollows
 from roadbed.tools.toolbox import ToolBox
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
 from roadbed.wire.hot import HotTable
@@ -121,12 +123,15 @@ class People:
         return None
 
     def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
+        return self.check(request), None
+
+    def check(self, request: HotRequest) -> Admission:
         found = PEOPLE.get(request.get(b"authorization") or b"")
         if found is None:
             error = RoadbedError("who is it")
             error.http_status = 401  # type: ignore[misc]
             raise error
-        return Admission(found, None), None
+        return Admission(found, None)
 
     def challenge(self, error: RoadbedError) -> bytes:
         return b"Bearer"
@@ -208,10 +213,12 @@ async def mcp_serving(running: RunningCalls | None = None) -> AsyncIterator[Serv
     toolbox = WithApprovals(PlainGuard, Metrics(), b"k" * 32)
     toolbox.take(tools_of(calls))
     nothing = cast(Any, None)
-    offering = Workspace(toolbox, nothing, nothing, nothing, cast(Any, calls), list, console_url="https://x/console")
+    shown = cast(Any, calls), list
+    offering = Workspace(toolbox, nothing, nothing, nothing, *shown, console_url="https://x/console")
+    offering.follows = MemoryFollows()
     mcp = Mcp(offering, b"s" * 32)
     table = HotTable()
-    table.add("POST", "/mcp", McpAddress(mcp, People(), Origins(), running), 1024 * 1024)
+    add_mcp(table, mcp, People(), Origins(), running)
     listener = bind("127.0.0.1", 0)
     server = make_server(Starlette(routes=mcp_routes()), table, listener, handle_signals=False)
     task = asyncio.create_task(server.serve())

@@ -1,7 +1,8 @@
 """``roadbed mcp``: bring MCP clients that start programs to the running server, or print how to configure them.
 
 ``--stdio`` is a bridge: one JSON-RPC message a line in and out, each request an HTTP request of its own to ``/mcp``. It
-holds no state but what the client's first message says of the version, and knows nothing of tools.
+holds no state but the version and session that the client's first message led to, and knows nothing of tools. A client
+that follows resources gets a standing stream beside its requests.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ LINE_BYTES_MAX = 1024 * 1024
 AT_ONCE = 16
 CALL_S = 660.0
 END_S = 5.0
+LISTEN_AGAIN_S = 0.5
 MODERN = "2026-07-28"
 VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -120,6 +122,9 @@ class Bridge:
         self._sink = sink
         self._writing = threading.Lock()
         self._version: str | None = None
+        self._session: str | None = None
+        self._listening: http.client.HTTPConnection | None = None
+        self._is_over = threading.Event()
         self._running: set[Future[None]] = set()
         self._open: dict[Any, http.client.HTTPConnection] = {}
 
@@ -133,7 +138,8 @@ class Bridge:
                 if line.strip():
                     self._take(line, pool)
             wait(set(self._running), END_S)
-            for connection in list(self._open.values()):
+            self._is_over.set()
+            for connection in [*self._open.values(), *([self._listening] if self._listening is not None else [])]:
                 _cut(connection)
 
     def _take(self, line: bytes, pool: ThreadPoolExecutor) -> None:
@@ -148,30 +154,36 @@ class Bridge:
         if message.get("method") == "notifications/cancelled" and self._version is not None:
             params = message.get("params")
             connection = self._open.get(params.get("requestId") if isinstance(params, dict) else None)
+            if self._session is not None:
+                self._post(line, message)  # told before leaving, as leaving alone does not stop what changes something
             if connection is not None:
                 _cut(connection)  # over HTTP a client that leaves is the cancel
             return
         if message.get("method") == "initialize":
             self._post(line, message)  # what follows needs the version that this agrees on
             return
+        if message.get("method") == "resources/subscribe" and self._session is not None and self._listening is None:
+            self._listen()
         future = pool.submit(self._post, line, message)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
 
     def _post(self, line: bytes, message: dict[str, Any]) -> None:
-        number = message.get("id")
+        number = message.get("id") if "method" in message else None  # an answer of the client's gets none itself
         connection = _connection(self._server.url)
         if number is not None:
             self._open[number] = connection
         try:
             connection.request("POST", "/mcp", line, self._headers(message))
             response = connection.getresponse()
+            if message.get("method") == "initialize":
+                self._session = response.headers.get("mcp-session-id")
             kind = response.headers.get_content_type()
             if kind == "text/event-stream":
                 for raw in response:
                     if raw.startswith(b"data:"):
                         self._pass_on(raw[5:].strip(), message)
-            elif number is not None or response.status >= 400:
+            elif number is not None or (response.status >= 400 and "method" in message):
                 self._pass_on(_rpc_body(response.read(LINE_BYTES_MAX * 8), response.status, kind, number), message)
             else:
                 response.read()
@@ -181,6 +193,25 @@ class Bridge:
         finally:
             self._open.pop(number, None)
             connection.close()
+
+    def _listen(self) -> None:
+        """Pass on what changes, until standard input ends; a stream that breaks is opened again."""
+        self._listening = connection = _connection(self._server.url)
+        threading.Thread(target=self._pass_changes, args=(connection,), name="mcp-changes", daemon=True).start()
+
+    def _pass_changes(self, connection: http.client.HTTPConnection) -> None:
+        headers = {**self._headers({}), "accept": "text/event-stream"}
+        while not self._is_over.wait(LISTEN_AGAIN_S):
+            try:
+                connection.request("GET", "/mcp", headers=headers)
+                response = connection.getresponse()
+                if response.status != 200:
+                    return
+                for raw in response:
+                    if raw.startswith(b"data:"):
+                        self._say(raw[5:].strip())
+            except (OSError, http.client.HTTPException, AttributeError, ValueError):
+                connection.close()
 
     def _headers(self, message: Mapping[str, Any]) -> dict[str, str]:
         method, params = str(message.get("method", "")), message.get("params")
@@ -195,6 +226,8 @@ class Bridge:
         version = asked or (self._version if method != "initialize" else None)
         if version:
             headers["mcp-protocol-version"] = str(version)
+        if self._session is not None and not asked and method != "initialize":
+            headers["mcp-session-id"] = self._session
         if asked:
             headers["mcp-method"] = _header_value(method)
             if method in NAMED and isinstance(given.get(NAMED[method]), str):

@@ -152,6 +152,19 @@ async def read_document(
     )
 
 
+async def document_versions(database: Any, ids: Sequence[str], groups: frozenset[str]) -> dict[str, str]:
+    """The served versions of those of these documents that these groups may see, by id."""
+    rows = await database.fetch(
+        f"""
+        SELECT d.id, d.version FROM document d
+        WHERE d.id = ANY($1::text[]) AND d.version IS NOT NULL AND {VISIBLE_TO_GROUPS.format("$2")}
+        """,  # noqa: S608 - constants only
+        list(ids),
+        sorted(groups),
+    )
+    return {row["id"]: row["version"] for row in rows}
+
+
 async def read_chunks(database: Any, document_id: str, groups: frozenset[str]) -> list[ChunkView]:
     """The chunks of a document that these groups may see, in every live generation. Raises `DocumentNotFound`."""
     rows = await database.fetch(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -40,6 +40,7 @@ from roadbed.knowledge.documents import (
     DocumentSummary,
     DocumentView,
     document_id_of,
+    document_versions,
     list_documents,
     read_chunks,
     read_document,
@@ -57,6 +58,7 @@ from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
+from roadbed.store.listener import Subscription
 
 SETTLE_LOOK_S = 0.5
 
@@ -226,6 +228,15 @@ class Knowledge:
         view = await self.document(anchor.document_id, principal)
         found = await asyncio.to_thread(reanchor, anchor, view.version, view.text)
         return (view if found is None else replace(view, highlight=(found.start, found.end))), found
+
+    async def versions(self, ids: Sequence[str], principal: Principal) -> dict[str, str]:
+        """The versions of those of these documents that the principal may see, by id."""
+        return await document_versions(self._database, ids, principal.groups)
+
+    async def follow(self, callback: Callable[[], None]) -> Subscription:
+        """Call ``callback`` whenever the index changed in any process, until the subscription is closed."""
+        subscription: Subscription = await self._database.listen(INDEX_CHANNEL, lambda payload: callback())
+        return subscription
 
     async def chunks_of(self, document_id: str, principal: Principal) -> list[ChunkView]:
         """The chunks of a document."""

@@ -45,9 +45,8 @@ from roadbed.server.http import (
     dialect_of,
     error_response,
 )
-from roadbed.server.mcp_http import KnownCallers, McpAddress, Origins, mcp_routes, metadata_routes
-from roadbed.server.mcp_types import BODY_BYTES_MAX as MCP_BODY_BYTES_MAX
-from roadbed.server.mcp_types import PATH as MCP_PATH
+from roadbed.server.mcp_entry import KnownCallers, Origins, mcp_routes, metadata_routes
+from roadbed.server.mcp_streams import add_mcp
 from roadbed.server.messages import message_routes
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
@@ -165,7 +164,7 @@ def build_hot_table(services: Services) -> HotTable:
         table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance, running), 2 * REQUEST_BYTES_MAX)
     tokens = services.mcp.tokens
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
-    table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens), running), MCP_BODY_BYTES_MAX)
+    add_mcp(table, services.mcp.mcp, entry, Origins(tokens), running)
     table.limit_body("/api/collections/", UPLOAD_BYTES_MAX + 1024 * 1024)
     table.limit_body("/api/guard/", ENVELOPE_BYTES_MAX)
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)

@@ -22,6 +22,7 @@ def build_server(services: Services, listener: socket.socket, url: str, seat: Se
 
     def begin_drain() -> None:
         services.is_draining = True
+        services.mcp.mcp.begin_end()
 
     settings = services.settings
     services.mcp.serve_at(url)

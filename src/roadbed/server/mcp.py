@@ -13,17 +13,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
+from roadbed.server.mcp_questions import Questions, call_name
 from roadbed.server.mcp_results import failed_result
+from roadbed.server.mcp_session import Sessions
 from roadbed.server.mcp_types import (
     BODY_BYTES_MAX,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     LEGACY_VERSIONS,
+    REQUEST_CANCELLED,
     VERSIONS,
     Caller,
     Json,
@@ -54,10 +58,15 @@ class Mcp:
     """The MCP server of one process. It loads itself at the first request; `close` it when the server stops.
 
     ``state_key`` seals what clients keep for us between two requests; all processes of a deployment share it.
+    ``questions`` reaches the other processes. ``waking`` are the events of open streams, set when this process ends.
     """
 
-    def __init__(self, offering: Offering, state_key: bytes) -> None:
+    def __init__(self, offering: Offering, state_key: bytes, questions: Questions | None = None) -> None:
         self.offering = offering
+        self.questions = questions or Questions()
+        self.sessions = Sessions(state_key)
+        self.waking: set[asyncio.Event] = set()
+        self.is_ending = False
         self._state_key = state_key
         self._plain: StreamableHTTPSessionManager | None = None
         self._streaming: StreamableHTTPSessionManager | None = None
@@ -81,8 +90,16 @@ class Mcp:
             await ready
             self._plain, self._streaming = plain, streaming
 
+    def begin_end(self) -> None:
+        """End what could last for long: open streams, and waiting for people's answers."""
+        self.is_ending = True
+        self.questions.give_up()
+        for event in self.waking:
+            event.set()
+
     async def close(self) -> None:
         """End the transports and every call that still runs."""
+        self.begin_end()
         task, self._running = self._running, None
         self._plain = self._streaming = None
         if task is not None:
@@ -120,7 +137,8 @@ class Mcp:
         from mcp.server.transport_security import TransportSecuritySettings
 
         offering = self.offering
-        handlers = _Handlers(offering)
+        handlers = _Handlers(offering, self.questions)
+        follows = offering.follows is not None
         hint = CacheHint(ttl_ms=int(offering.lists_ttl_s * 1000), scope="private")
         server: Server[Any] = Server(
             offering.name,
@@ -140,6 +158,8 @@ class Mcp:
             on_list_resources=handlers.resources,
             on_list_resource_templates=handlers.templates,
             on_read_resource=handlers.read,
+            on_subscribe_resource=handlers.subscribe if follows else None,
+            on_unsubscribe_resource=handlers.unsubscribe if follows else None,
             on_list_prompts=handlers.prompts,
             on_get_prompt=handlers.prompt,
             on_completion=handlers.complete,
@@ -195,8 +215,9 @@ def _principal_of(ctx: Context) -> str:
 class _Handlers:
     """The SDK's handlers over an offering: contexts to callers, errors to results or protocol errors."""
 
-    def __init__(self, offering: Offering) -> None:
+    def __init__(self, offering: Offering, questions: Questions) -> None:
         self._offering = offering
+        self._questions = questions
 
     def input_schema(self, name: str) -> Mapping[str, Any] | None:
         caller = _asking.get()
@@ -206,9 +227,25 @@ class _Handlers:
         return await _answered(self._offering.tools(_caller(ctx), _cursor(params)))
 
     async def call(self, ctx: Context, params: Any) -> Any:
+        import anyio
+
         caller = _caller(ctx, params)
+        work = partial(self._called, caller, params.name, params.arguments or {})
+        if caller.session is None:
+            return await work()
+        scope = anyio.CancelScope()
+
+        def cancel() -> None:
+            caller.is_cancelled = True
+            scope.cancel()
+
+        with self._questions.running(call_name(caller.session.name, ctx.request_id), cancel), scope:
+            return await work()
+        raise _protocol_error(McpFault(REQUEST_CANCELLED, "the client cancelled this request"))
+
+    async def _called(self, caller: Caller, name: str, arguments: Json) -> Json:
         try:
-            return _complete(await self._offering.call(caller, params.name, params.arguments or {}))
+            return _complete(await self._offering.call(caller, name, arguments))
         except McpFault as fault:
             raise _protocol_error(fault) from None
         except RoadbedError as error:
@@ -225,6 +262,16 @@ class _Handlers:
 
     async def read(self, ctx: Context, params: Any) -> Any:
         return await _answered(self._offering.read(_caller(ctx, params), str(params.uri)))
+
+    async def subscribe(self, ctx: Context, params: Any) -> Any:
+        assert self._offering.follows is not None
+        await _guarded(self._offering.follows.add(_caller(ctx), str(params.uri)))
+        return {}
+
+    async def unsubscribe(self, ctx: Context, params: Any) -> Any:
+        assert self._offering.follows is not None
+        await _guarded(self._offering.follows.remove(_caller(ctx), str(params.uri)))
+        return {}
 
     async def prompts(self, ctx: Context, params: Any) -> Any:
         return await _answered(self._offering.prompts(_caller(ctx), _cursor(params)))
@@ -259,7 +306,10 @@ def _caller(ctx: Context, params: Any = None) -> Caller:
     caller.meta = meta if isinstance(meta, Mapping) else {}
     caller.is_legacy = ctx.protocol_version not in VERSIONS or ctx.protocol_version in LEGACY_VERSIONS
     capabilities = caller.meta.get(_CAPABILITIES)
-    caller.capabilities = capabilities if isinstance(capabilities, Mapping) and not caller.is_legacy else {}
+    if caller.is_legacy:
+        caller.capabilities = caller.session.capabilities() if caller.session is not None else {}
+    else:
+        caller.capabilities = capabilities if isinstance(capabilities, Mapping) else {}
     caller.progress = ctx.session.report_progress
     answers = given.get("inputResponses")
     caller.answers = answers if isinstance(answers, Mapping) else {}

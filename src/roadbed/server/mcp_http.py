@@ -1,55 +1,55 @@
 """``/mcp`` as a hot path: admission, origin and era of each POST, and the bridge from the wire to the SDK's transports.
 
 Keys and tokens are admitted as for every other address. The request's task ends with its client, so a client that
-leaves cancels the call, whatever its era; the whole body is read and bounded before anything runs. The invariant:
-decisions are made from the credentials and the body, never from the headers that mirror the body.
+leaves cancels the call, whatever its era; the whole body is read and bounded before anything runs. Clients of the older
+versions get a sealed session id, and what they answer to our questions or cancel is taken here: the transports behind
+are without sessions. Their streams are `mcp_streams`. The invariant: decisions are made from the credentials, the
+session and the body, never from the headers that mirror the body.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from collections.abc import Awaitable
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from functools import partial
+from typing import Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from roadbed.gateway.limits import Pass, RateExceeded
-from roadbed.guard.identity import Identity
-from roadbed.guard.keys import MCP_SCOPE, require_scope
-from roadbed.guard.networks import caller_address
-from roadbed.guard.tokens import TokenInQuery, Tokens
 from roadbed.kernel.errors import RoadbedError
-from roadbed.server.admission import DEADLINE_HEADER, LABEL_HEADER, TAG_HEADER, Admission, admit, check_credentials
-from roadbed.server.client_certificates import certificate_of
-from roadbed.server.entrance import Entrance
 from roadbed.server.mcp import Mcp
-from roadbed.server.mcp_types import PATH, UNSUPPORTED_VERSION, VERSIONS, Caller
+from roadbed.server.mcp_entry import Entry, Origins, refuse
+from roadbed.server.mcp_questions import ANSWER_BYTES_MAX, call_name
+from roadbed.server.mcp_session import principal_key
+from roadbed.server.mcp_types import (
+    INVALID_REQUEST,
+    MODERN_VERSION,
+    PATH,
+    UNSUPPORTED_VERSION,
+    VERSIONS,
+    Caller,
+    Json,
+)
 from roadbed.server.running import RunningCalls
 from roadbed.wire.request import HotRequest
 
-log = logging.getLogger("roadbed.mcp")
-
 VERSION_HEADER = b"mcp-protocol-version"
+SESSION_HEADER = b"mcp-session-id"
+STREAM_TYPE = b"text/event-stream"
 OLDER_VERSIONS = ("2025-03-26", "2024-11-05")
-KNOWN_VERSIONS = frozenset((*VERSIONS, *OLDER_VERSIONS))
-LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
-METADATA_PATHS = ("/.well-known/oauth-protected-resource", f"/.well-known/oauth-protected-resource{PATH}")
-COUNTED_AS = "mcp"
 ENDED = -32001
 """The number of the protocol error that ends a stream whose caller's access has ended."""
 
+KNOWN_VERSIONS = frozenset((*VERSIONS, *OLDER_VERSIONS))
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 _JSON = ((b"content-type", b"application/json"),)
-_PROBLEM = b"application/problem+json"
 
 
 class _Params(msgspec.Struct):
     name: Any = None
+    request_id: Any = msgspec.field(name="requestId", default=None)
+    capabilities: Any = None
     meta: dict[str, msgspec.Raw] = msgspec.field(name="_meta", default_factory=dict)
 
 
@@ -59,51 +59,20 @@ class _Head(msgspec.Struct):
     method: Any = None
     id: Any = None
     params: _Params | None = None
+    result: Any = None
+    error: Any = None
 
-
-class Origins:
-    """The web origins whose pages may call: this machine's own, the deployment's address, and the listed ones.
-
-    A page of any other origin that reaches us through a name that it rebound to our address is turned away here.
-    """
-
-    def __init__(self, tokens: Tokens | None = None) -> None:
-        self._tokens = tokens
-
-    def allows(self, origin: bytes | None) -> bool:
-        """Whether a request with this ``Origin`` header may go on; programs send none."""
-        if origin is None:
-            return True
-        text = origin.decode("latin-1").lower()
-        if self._tokens is not None:
-            listed = (*self._tokens.config.origins, self._tokens.address)
-            if text in [known.rstrip("/").lower() for known in listed]:
-                return True
-        try:
-            parts = urlsplit(text)
-            return parts.scheme in ("http", "https") and (parts.hostname or "") in LOOPBACK_NAMES
-        except ValueError:
-            return False
-
-
-class Entry(Protocol):
-    """Who may come in, and until when."""
-
-    def waits_for(self, request: HotRequest) -> Awaitable[None] | None:
-        """What must be waited for before `admit` can judge the request; None when nothing."""
-
-    def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
-        """Let a request in and count it, or raise why not."""
-
-    def challenge(self, error: RoadbedError) -> bytes:
-        """The ``WWW-Authenticate`` header of a refusal."""
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers a request of ours."""
+        return self.method is None and isinstance(self.id, str) and (self.result is not None or self.error is not None)
 
 
 class McpAddress:
     """The handler of ``POST /mcp``."""
 
-    def __init__(self, mcp: Mcp, entry: Entry, origins: Origins, running: RunningCalls | None = None) -> None:
-        self._running = running if running is not None else RunningCalls()
+    def __init__(self, mcp: Mcp, entry: Entry, origins: Origins, running: RunningCalls) -> None:
+        self._running = running
         self._mcp = mcp
         self._entry = entry
         self._origins = origins
@@ -111,7 +80,7 @@ class McpAddress:
     def handle(self, request: HotRequest) -> None:
         """Admit, and answer in a task of the request's own."""
         if not self._origins.allows(request.get(b"origin")):
-            request.send(403, _JSON, _rpc_error(None, -32600, "this origin may not call"))
+            request.send(403, _JSON, rpc_error(None, -32600, "this origin may not call"))
             return
         waited_for = self._entry.waits_for(request)
         if waited_for is not None:
@@ -119,8 +88,8 @@ class McpAddress:
             return
         admitted = self._admitted(request)
         if admitted is not None:
-            caller, in_stream = admitted
-            task = request.create_task(self._answer(request, caller, in_stream))
+            caller, head = admitted
+            task = request.create_task(self._answer(request, caller, head))
             if caller.ticket is not None:
                 task.add_done_callback(caller.ticket.task_ended)
 
@@ -130,26 +99,38 @@ class McpAddress:
         if admitted is not None:
             await self._answer(request, *admitted)
 
-    def _admitted(self, request: HotRequest) -> tuple[Caller, bool] | None:
-        """The caller, and whether to answer in a stream; None when the request was refused here."""
+    def _admitted(self, request: HotRequest) -> tuple[Caller, _Head | None] | None:
+        """The caller, and what the body says; None when the request was refused here."""
         try:
             admission, ticket = self._entry.admit(request)
         except RoadbedError as error:
-            self._refuse(request, error)
+            refuse(request, error, self._entry)
             return None
+        caller = Caller(admission, ticket, traceparent=request.get(b"traceparent"))
         head = _head_of(request.body)
         version = request.get(VERSION_HEADER)
         asked = version.decode("latin-1") if version is not None else None
+        refusal: tuple[int, bytes] | None = None
         if asked is not None and asked not in KNOWN_VERSIONS and head is not None:
             data = {"supported": list(VERSIONS), "requested": asked[:40]}
-            request.send(400, _JSON, _rpc_error(_id_of(head), UNSUPPORTED_VERSION, "unsupported version", data))
+            refusal = 400, rpc_error(_id_of(head), UNSUPPORTED_VERSION, "unsupported version", data)
+        caller.is_legacy = asked != MODERN_VERSION
+        given = request.get(SESSION_HEADER)
+        if given is not None and caller.is_legacy and refusal is None:
+            caller.session = self._mcp.sessions.opened(given, caller.principal)
+            if caller.session is None:
+                refusal = 404, rpc_error(None, INVALID_REQUEST, "this session is none of yours, or over: initialize")
+        if refusal is not None:
+            request.send(refusal[0], _JSON, refusal[1])
             if ticket is not None:
                 ticket.close()
             return None
-        caller = Caller(admission, ticket, traceparent=request.get(b"traceparent"))
-        return caller, head is not None and self._in_stream(head, caller)
+        return caller, head
 
-    def _in_stream(self, head: _Head, caller: Caller) -> bool:
+    def _in_stream(self, head: _Head, caller: Caller, accept: bytes | None) -> bool:
+        """Whether to answer in a stream: where it is wanted or may be needed, and the client takes one."""
+        if accept is not None and STREAM_TYPE not in accept and b"*/*" not in accept:
+            return False
         if head.method == "subscriptions/listen":
             return True
         params = head.params
@@ -160,44 +141,89 @@ class McpAddress:
         is_call = head.method == "tools/call" and isinstance(params.name, str)
         return is_call and self._mcp.offering.needs_stream(params.name, caller)
 
-    async def _answer(self, request: HotRequest, caller: Caller, in_stream: bool) -> None:
-        bridge = _Bridge(request)
+    async def _answer(self, request: HotRequest, caller: Caller, head: _Head | None) -> None:
         call = self._running.enter(caller.principal)
         try:
+            if head is not None and caller.is_legacy and await self._took(request, caller, head):
+                return
+            in_stream = head is not None and self._in_stream(head, caller, request.get(b"accept"))
+            opening: tuple[bytes, bytes] | None = None
+            if head is not None and caller.is_legacy and head.method == "initialize":
+                session = self._mcp.sessions.opening(head.params.capabilities if head.params is not None else None)
+                opening = SESSION_HEADER, self._mcp.sessions.sealed(session, caller.principal).encode()
+            bridge = _Bridge(request, opening)
+            if in_stream and caller.session is not None:
+                caller.ask = partial(self._ask, bridge, caller)
             await self._mcp.answer(caller, bridge.scope, bridge.receive, bridge.send, in_stream=in_stream)
         except asyncio.CancelledError:
-            self._end(request, call.ended())
+            self._end(request, head, call.ended())
         finally:
             call.leave()
             if caller.ticket is not None:
                 caller.ticket.close()
 
-    def _end(self, request: HotRequest, error: RoadbedError) -> None:
+    def _end(self, request: HotRequest, head: _Head | None, error: RoadbedError) -> None:
         """The caller's access has ended during the call: the last event of its stream says so, or its response."""
         if not request.is_started:
-            self._refuse(request, error)
+            refuse(request, error, self._entry)
         elif not request.is_ended:
-            head = _head_of(request.body)
-            said = _rpc_error(_id_of(head) if head is not None else None, ENDED, error.message, {"code": error.code})
+            said = rpc_error(_id_of(head) if head is not None else None, ENDED, error.message, {"code": error.code})
             request.end(b"event: message\r\ndata: %b\r\n\r\n" % said)
 
-    def _refuse(self, request: HotRequest, error: RoadbedError) -> None:
-        headers: list[tuple[bytes, bytes]] = [(b"content-type", _PROBLEM)]
-        if isinstance(error, RateExceeded):
-            lines = (line.partition(b": ") for line in error.headers.splitlines())
-            headers += [(name, value) for name, _, value in lines]
-        if error.retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
-        if error.http_status in (401, 403):
-            headers.append((b"www-authenticate", self._entry.challenge(error)))
-        request.send(error.http_status, headers, msgspec.json.encode(error.problem()))
+    async def _took(self, request: HotRequest, caller: Caller, head: _Head) -> bool:
+        """Whether the body was an answer to a question, or took back a call; then the client was told so."""
+        questions = self._mcp.questions
+        if head.is_answer:
+            if len(request.body) > ANSWER_BYTES_MAX:
+                request.send(413, _JSON, rpc_error(None, INVALID_REQUEST, "an answer has at most 64 KiB"))
+                return True
+            answer = {"result": head.result} if head.error is None else {"error": head.error}
+            try:
+                is_taken = await questions.answer(principal_key(caller.principal), head.id, answer)
+            except RoadbedError as error:
+                refuse(request, error, self._entry)
+                return True
+            if is_taken:
+                request.send(202)
+            else:
+                request.send(404, _JSON, rpc_error(None, INVALID_REQUEST, "no question of this id waits for you"))
+            return True
+        if head.method == "notifications/cancelled" and caller.session is not None and head.params is not None:
+            with contextlib.suppress(RoadbedError):  # a cancel is a wish
+                await questions.cancel(call_name(caller.session.name, head.params.request_id))
+            request.send(202)
+            return True
+        return False
+
+    async def _ask(self, bridge: _Bridge, caller: Caller, method: str, params: Json, wait_s: float) -> Json | None:
+        """See `Caller.ask`."""
+        asked = ""
+
+        async def send(question: str) -> None:
+            nonlocal asked
+            await bridge.say({"jsonrpc": "2.0", "id": question, "method": method, "params": params})
+            asked = question
+
+        answer = await self._mcp.questions.ask(principal_key(caller.principal), send, wait_s)
+        if answer is None and asked:
+            over = {"requestId": asked, "reason": "it was waited for long enough"}
+            await bridge.say({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": over})
+        result = answer.get("result") if answer is not None else None
+        return result if isinstance(result, dict) else None
+
+
+def sse_event(message: Json) -> bytes:
+    """A message as an event of a stream."""
+    return b"event: message\r\ndata: " + msgspec.json.encode(message) + b"\r\n\r\n"
 
 
 class _Bridge:
-    """One hot request as an ASGI scope with its two callables."""
+    """One hot request as an ASGI scope with its two callables. ``opening`` is a header more of a whole answer."""
 
-    def __init__(self, request: HotRequest) -> None:
+    def __init__(self, request: HotRequest, opening: tuple[bytes, bytes] | None = None) -> None:
         self._request = request
+        self._opening = opening
+        self._streams = asyncio.Event()
         self._is_read = False
         self._start: dict[str, Any] | None = None
         self.scope: dict[str, Any] = {
@@ -227,11 +253,29 @@ class _Bridge:
         request = self._request
         if message["type"] == "http.response.start":
             self._start = message
+            headers = dict(message.get("headers", ()))
+            if headers.get(b"content-type", b"").startswith(STREAM_TYPE):
+                self._streams.set()
             return
-        body, has_more = message.get("body", b""), message.get("more_body", False)
+        self._write(message.get("body", b""), message.get("more_body", False))
+        if message.get("more_body", False) and not request.is_writable and not request.is_ended:
+            drained = asyncio.get_running_loop().create_future()
+            request.on_drain(lambda: None if drained.done() else drained.set_result(None))
+            await drained
+
+    async def say(self, message: Json) -> None:
+        """Put a message of ours on the stream, between the transport's own; each of those is one piece."""
+        await self._streams.wait()
+        if not self._request.is_ended:
+            self._write(sse_event(message), has_more=True)
+
+    def _write(self, body: bytes, has_more: bool) -> None:
+        request = self._request
         start, self._start = self._start, None
         if start is not None:
             headers = [pair for pair in start.get("headers", ()) if pair[0] not in _FRAMING]
+            if self._opening is not None:
+                headers.append(self._opening)
             if not has_more:
                 request.send(start["status"], headers, body)
                 return
@@ -240,70 +284,6 @@ class _Bridge:
             request.write(body)
         else:
             request.end(body)
-        if has_more and not request.is_writable and not request.is_ended:
-            drained = asyncio.get_running_loop().create_future()
-            request.on_drain(lambda: None if drained.done() else drained.set_result(None))
-            await drained
-
-
-def metadata_routes(tokens: Tokens) -> list[Route]:
-    """Which authorization servers give tokens for this deployment (RFC 9728)."""
-
-    async def metadata(request: Request) -> Response:
-        found = tokens.metadata()
-        if found is None:
-            return Response(status_code=404)
-        return Response(msgspec.json.encode(found), media_type="application/json")
-
-    return [Route(path, metadata) for path in METADATA_PATHS]
-
-
-def mcp_routes() -> list[Route]:
-    """What the ASGI side answers at the address: that it takes POST alone."""
-
-    async def needs_post(request: Request) -> Response:
-        return Response(status_code=405, headers={"allow": "POST"})
-
-    return [Route(PATH, needs_post, methods=["GET", "PUT", "DELETE", "PATCH"])]
-
-
-class KnownCallers:
-    """The entry of a deployment: keys and tokens, admitted and counted as for every other address."""
-
-    def __init__(self, identity: Identity, tokens: Tokens, entrance: Entrance, *, behind_proxy: bool) -> None:
-        self._identity = identity
-        self._tokens = tokens
-        self._entrance = entrance
-        self._behind_proxy = behind_proxy
-
-    def waits_for(self, request: HotRequest) -> Awaitable[None] | None:
-        """See `Entry`: the issuer's keys, for a token that names one that is not known."""
-        scheme, _, token = (request.get(b"authorization") or b"").partition(b" ")
-        if scheme.lower() == b"bearer" and self._tokens.needs_keys(token.strip()):
-            return self._tokens.prepare(token.strip())
-        return None
-
-    def admit(self, request: HotRequest) -> tuple[Admission, Pass | None]:
-        """See `Entry`."""
-        if b"access_token=" in request.query:
-            raise TokenInQuery("a token must not stand in the address")
-        check_credentials(request.headers)
-        admission = admit(
-            self._identity,
-            request.get(b"authorization"),
-            request.get(b"x-api-key"),
-            request.get(DEADLINE_HEADER),
-            caller_address(request.peer, request.get(b"x-forwarded-for"), behind_proxy=self._behind_proxy),
-            request.get(TAG_HEADER),
-            request.get(LABEL_HEADER),
-            certificate_of(request),
-        )
-        require_scope(admission.principal, MCP_SCOPE)
-        return admission, self._entrance.ticket(len(request.body), admission.principal, COUNTED_AS)
-
-    def challenge(self, error: RoadbedError) -> bytes:
-        """See `Entry`."""
-        return self._tokens.challenge(error)
 
 
 def _head_of(body: bytes) -> _Head | None:
@@ -318,6 +298,7 @@ def _id_of(head: _Head) -> str | int | None:
     return head.id if isinstance(head.id, str | int) and not isinstance(head.id, bool) else None
 
 
-def _rpc_error(id_: str | int | None, code: int, message: str, data: Any = None) -> bytes:
+def rpc_error(id_: str | int | None, code: int, message: str, data: Any = None) -> bytes:
+    """An error of the protocol as a body."""
     error = {"code": code, "message": message}
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id_, "error": error | ({"data": data} if data else {})})

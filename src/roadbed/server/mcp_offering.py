@@ -22,10 +22,11 @@ from roadbed.kernel.principal import MEMBER, Principal
 from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, REFUSED, Trace
+from roadbed.server.mcp_approvals import approved, asks_legacy
 from roadbed.server.mcp_results import result_of, tool_entry
-from roadbed.server.mcp_types import INVALID_PARAMS, Caller, Json, McpFault, Toolbox
+from roadbed.server.mcp_types import INVALID_PARAMS, Caller, Follows, Json, McpFault, Toolbox
 from roadbed.server.teams import Teams
-from roadbed.tools.types import Failed, Outcome, Refused, Tool
+from roadbed.tools.types import Failed, NeedsApproval, Outcome, Refused, Tool
 
 SCHEME = "roadbed://documents/"
 TRACE_NAME = "_mcp"
@@ -57,6 +58,7 @@ class Workspace:
     instructions: str = INSTRUCTIONS
     lists_ttl_s: float = 60.0
     console_url: str = "/console"
+    follows: Follows | None = None
 
     def input_schema(self, name: str, caller: Caller) -> Mapping[str, Any] | None:
         """See `Offering`."""
@@ -66,7 +68,8 @@ class Workspace:
     def needs_stream(self, name: str, caller: Caller) -> bool:
         """See `Offering`."""
         tool = self._find(name, caller)
-        return tool is not None and tool.timeout_s > SLOW_S
+        may_ask = caller.session is not None and bool(caller.session.asks)
+        return tool is not None and (tool.timeout_s > SLOW_S or (tool.effect != "read" and may_ask))
 
     def _find(self, name: str, caller: Caller) -> Tool | None:
         """The tool of a call, looked for once in a request: three places ask."""
@@ -96,15 +99,21 @@ class Workspace:
             cursor = str(arguments["cursor"])
             arguments = {key: value for key, value in arguments.items() if key != "cursor"}
         async with self._traced(caller) as trace, _telling(caller, tool):
-            work = self.toolbox.call(
-                name,
-                arguments,
-                principal=caller.principal,
-                deadline=caller.admission.deadline(tool.timeout_s),
-                trace=trace,
-                cursor=cursor,
-            )
-            outcome = await (_finished(work) if caller.is_legacy and tool.effect != "read" else work)
+
+            async def once() -> Outcome:
+                work = self.toolbox.call(
+                    name,
+                    arguments,
+                    principal=caller.principal,
+                    deadline=caller.admission.deadline(tool.timeout_s),
+                    trace=trace,
+                    cursor=cursor,
+                )
+                return await (_finished(work, caller) if caller.is_legacy and tool.effect != "read" else work)
+
+            outcome = await once()
+            if isinstance(outcome, NeedsApproval) and asks_legacy(caller):
+                outcome = await approved(outcome, tool, caller, self.console_url, once)
             if isinstance(outcome, Refused | Failed):
                 trace.status = REFUSED if isinstance(outcome, Refused) else FAILED
                 trace.error_code = outcome.code
@@ -137,7 +146,7 @@ class Workspace:
         """See `Offering`: documents by source and key."""
         names = sorted(self.sources())
         source, key = _opened(cursor) if cursor else ("", "")
-        reader = _as_reader(caller.principal)
+        reader = as_reader(caller.principal)
         found: list[Json] = []
         for name in names:
             if name < source:
@@ -163,15 +172,12 @@ class Workspace:
 
     async def read(self, caller: Caller, uri: str) -> Json:
         """See `Offering`: a document's text, as it was read and guarded at ingest."""
-        number = uri.removeprefix(SCHEME)
-        missing = McpFault(INVALID_PARAMS, "there is no such document, or you may not read it", {"uri": uri[:500]})
-        if not uri.startswith(SCHEME) or _ID.fullmatch(number) is None:
-            raise missing
+        number = document_id(uri)
         async with self._traced(caller):
             try:
-                view = await self.knowledge.document(number, _as_reader(caller.principal))
+                view = await self.knowledge.document(number, as_reader(caller.principal))
             except NotFound:
-                raise missing from None
+                raise no_such_document(uri) from None
         facts = {"roadbed/title": view.title, "roadbed/source": view.source, "roadbed/version": view.version}
         return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": view.text, "_meta": facts}]}
 
@@ -219,7 +225,25 @@ class Workspace:
         ]
 
 
-def _as_reader(principal: Principal) -> Principal:
+def document_uri(id_: str) -> str:
+    """A document as a resource."""
+    return f"{SCHEME}{id_}"
+
+
+def no_such_document(uri: str) -> McpFault:
+    """What is said of a resource that there is not, or not for this caller."""
+    return McpFault(INVALID_PARAMS, "there is no such document, or you may not read it", {"uri": uri[:500]})
+
+
+def document_id(uri: str) -> str:
+    """The document of a resource's address. `McpFault`."""
+    number = uri.removeprefix(SCHEME)
+    if not uri.startswith(SCHEME) or _ID.fullmatch(number) is None:
+        raise no_such_document(uri)
+    return number
+
+
+def as_reader(principal: Principal) -> Principal:
     """The caller without the sight of an administrator, who sees names of documents that others may read."""
     return replace(principal, roles=frozenset({MEMBER})) if principal.is_admin else principal
 
@@ -227,7 +251,7 @@ def _as_reader(principal: Principal) -> Principal:
 def _resource(row: Any) -> Json:
     title = row.title or row.key
     return {
-        "uri": f"{SCHEME}{row.id}",
+        "uri": document_uri(row.id),
         "name": row.key,
         "title": title,
         "description": f"{row.source}: {row.key}"[:300],
@@ -274,12 +298,19 @@ async def _telling(caller: Caller, tool: Tool) -> AsyncIterator[None]:
         await asyncio.gather(telling, return_exceptions=True)
 
 
-async def _finished(work: Awaitable[Outcome]) -> Outcome:
-    """The outcome of work that goes on to its end, bounded by its own deadline, when its caller is cancelled."""
+async def _finished(work: Awaitable[Outcome], caller: Caller) -> Outcome:
+    """The outcome of work that goes on to its end, bounded by its own deadline, when its caller leaves. It is stopped
+    when the caller takes the call back.
+    """
     task = asyncio.ensure_future(work)
     _finishing.add(task)
     task.add_done_callback(_finishing.discard)
-    return await asyncio.shield(task)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if caller.is_cancelled:
+            task.cancel()
+        raise
 
 
 _finishing: set[asyncio.Future[Outcome]] = set()

@@ -17,7 +17,9 @@ from roadbed.ledger.ledger import Ledger
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import Workspace as ServedWorkspace
 from roadbed.server.mcp import Mcp
+from roadbed.server.mcp_follow import DocumentFollows
 from roadbed.server.mcp_offering import Workspace
+from roadbed.server.mcp_questions import Questions, StoredRelay
 from roadbed.server.mcp_types import Toolbox
 from roadbed.server.teams import Teams
 from roadbed.store.database import Database
@@ -71,8 +73,14 @@ async def open_mcp(
     def sources() -> list[str]:
         return sorted({name for collection in manifest().collections.values() for name in collection.sources})
 
-    offering = Workspace(*offered, sources, name=f"roadbed-{manifest().name}")
-    mcp = Mcp(offering, await load_deployment_secret(database, STATE_KEY_NAME))
+    follows = DocumentFollows(database, offered[1])
+    await follows.start()
+    stack.push_async_callback(follows.stop)
+    questions = Questions(StoredRelay(database))
+    await questions.start()
+    stack.push_async_callback(questions.stop)
+    offering = Workspace(*offered, sources, name=f"roadbed-{manifest().name}", follows=follows)
+    mcp = Mcp(offering, await load_deployment_secret(database, STATE_KEY_NAME), questions)
     stack.push_async_callback(mcp.close)
     key = await load_deployment_secret(database, SESSION_SIGNING)
     oidc = Oidc(identity.people, fetcher(client), poster(client), key, lambda: tokens.address)

@@ -94,14 +94,13 @@ def approval_result(outcome: NeedsApproval, tool: Tool, caller: Caller, console_
     A client that can ask its user retries the same call afterwards; one that cannot gets the address to show. The
     approval itself never comes over MCP, where a model could have made it up.
     """
-    link = f"{console_url}/tools#approval-{outcome.approval_id}"
-    message = f"{tool.name} needs a person's approval before it runs: {link}"
+    message, link = approval_message(outcome, tool, console_url)
     answer = caller.answers.get(APPROVAL_KEY)
     if isinstance(answer, Mapping) and answer.get("action") in ("decline", "cancel"):
         return failed_result("tools.approval_declined", f"{tool.name} was not approved", approval=link)
     for mode in ("url", "form"):
-        if caller.can("elicitation", mode):
-            request = {"method": "elicitation/create", "params": _approval_form(mode, message, link)}
+        if caller.can("elicitation", mode) and not caller.is_legacy:
+            request = {"method": "elicitation/create", "params": approval_form(mode, message, link)}
             return {
                 "resultType": "input_required",
                 "inputRequests": {APPROVAL_KEY: request},
@@ -119,7 +118,14 @@ def approval_result(outcome: NeedsApproval, tool: Tool, caller: Caller, console_
     return result
 
 
-def _approval_form(mode: str, message: str, link: str) -> Json:
+def approval_message(outcome: NeedsApproval, tool: Tool, console_url: str) -> tuple[str, str]:
+    """What a person is told of a call that waits, and the address in it."""
+    link = f"{console_url}/tools#approval-{outcome.approval_id}"
+    return f"{tool.name} needs a person's approval before it runs: {link}", link
+
+
+def approval_form(mode: str, message: str, link: str) -> Json:
+    """What the client's user is shown: the console's address, or a form to say that it was done there."""
     if mode == "url":
         return {"mode": "url", "message": message, "url": link}
     done = {"type": "boolean", "title": "It has been approved in the console", "default": False}

@@ -8,7 +8,9 @@ of every protocol era, `server.mcp_http` brings the requests in. The deployment'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +20,7 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.trace import Trace
 from roadbed.server.admission import Admission
+from roadbed.server.mcp_session import Session
 from roadbed.tools.types import Outcome, Tool
 
 PATH = "/mcp"
@@ -27,14 +30,17 @@ LEGACY_VERSIONS = ("2025-11-25", "2025-06-18")
 VERSIONS = (MODERN_VERSION, *LEGACY_VERSIONS)
 META_PREFIX = "roadbed/"
 
+INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
+REQUEST_CANCELLED = -32800
 UNSUPPORTED_VERSION = -32022
 MISSING_CAPABILITY = -32021
 
 Json = dict[str, Any]
 Progress = Callable[[float, float | None, str | None], Awaitable[None]]
 Log = Callable[[str, Any], Awaitable[None]]
+Ask = Callable[[str, Json, float], Awaitable[Json | None]]
 
 
 class Toolbox(Protocol):
@@ -81,7 +87,9 @@ class Caller:
     ``capabilities`` are the client's own words: they decide what it is asked, never what it may do. ``answers`` and
     ``state`` come with the retry of a request that was answered with ``input_required``; ``state`` was sealed for this
     principal, tool and arguments. ``tool`` is the called one, once an offering has looked for it. ``ticket`` is what
-    admission counted; a trace that joins it closes it.
+    admission counted; a trace that joins it closes it. ``session`` is an older client's; ``ask`` sends such a client a
+    request on the stream of its call and gives the result, or None when no usable answer came in time;
+    ``is_cancelled`` says that the client took its call back, which is more than leaving.
     """
 
     admission: Admission
@@ -95,6 +103,9 @@ class Caller:
     tool: Tool | None = None
     progress: Progress = _drop
     log: Log = _drop
+    session: Session | None = None
+    ask: Ask | None = None
+    is_cancelled: bool = False
 
     @property
     def principal(self) -> Principal:
@@ -114,6 +125,25 @@ class Caller:
         return not mode or mode in found or (mode == "form" and not found)
 
 
+class Follows(Protocol):
+    """The resources that sessions of the older versions follow. ``add`` and ``remove`` may raise `McpFault`."""
+
+    async def add(self, caller: Caller, uri: str) -> None:
+        """Follow a resource that the caller may read."""
+
+    async def remove(self, caller: Caller, uri: str) -> None:
+        """Follow it no longer."""
+
+    async def end(self, caller: Caller) -> None:
+        """Follow nothing any longer in this session."""
+
+    async def changed(self, caller: Caller) -> list[str]:
+        """The followed resources that changed since this session was told last."""
+
+    def watching(self) -> AbstractContextManager[asyncio.Event]:
+        """An event that is set whenever anything may have changed."""
+
+
 class Offering(Protocol):
     """What an MCP server shows. Lists are results of the wire (``{"tools": [...], "nextCursor": ...}``).
 
@@ -124,6 +154,7 @@ class Offering(Protocol):
     version: str
     instructions: str
     lists_ttl_s: float
+    follows: Follows | None
 
     def input_schema(self, name: str, caller: Caller) -> Mapping[str, Any] | None:
         """A tool's input schema; None when the caller has no such tool."""

@@ -23,6 +23,7 @@ from roadbed.server.control_operations import CONTROL_OPERATIONS
 from roadbed.server.credential_routes import CREDENTIAL_OPERATIONS
 from roadbed.server.documents import TextDocument
 from roadbed.server.guard_scan import ScanOrder
+from roadbed.server.mcp_operations import MCP_OPERATIONS
 from roadbed.server.openai import VectorStoreQuery
 from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
@@ -94,16 +95,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "chat completion",
         request=RESPONSES_REQUEST,
     ),
-    Operation(
-        "POST",
-        "/mcp",
-        MEMBER,
-        "MCP",
-        "Model Context Protocol, versions 2026-07-28, 2025-11-25 and 2025-06-18, without sessions: tools, the "
-        "documents that the key may read, and the apps' questions. A key or an issuer's access token as "
-        "`Authorization: Bearer`.",
-        "one JSON-RPC response, or server-sent events that end with it; 401 names the issuers' metadata",
-    ),
+    *MCP_OPERATIONS,
     Operation(
         "POST",
         "/v1/embeddings",

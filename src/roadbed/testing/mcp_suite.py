@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
+import json
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from roadbed.gateway.limits import Pass
@@ -18,8 +20,17 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.server.admission import Admission
 from roadbed.server.mcp import Mcp
-from roadbed.server.mcp_http import McpAddress, Origins, mcp_routes
-from roadbed.server.mcp_types import INVALID_PARAMS, MISSING_CAPABILITY, PATH, Caller, Json, McpFault
+from roadbed.server.mcp_entry import Origins, mcp_routes
+from roadbed.server.mcp_streams import add_mcp
+from roadbed.server.mcp_types import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    MISSING_CAPABILITY,
+    Caller,
+    Follows,
+    Json,
+    McpFault,
+)
 from roadbed.wire.hot import HotTable
 from roadbed.wire.request import HotRequest
 from roadbed.wire.server import bind, make_server
@@ -33,7 +44,9 @@ HEADER_SCHEMA: Json = {
     "type": "object",
     "properties": {"region": {"type": "string", "x-mcp-header": "Region"}, "query": {"type": "string"}},
 }
-STREAMED = frozenset(("test_tool_with_logging", "test_tool_with_progress", "test_logging_tool"))
+ASKING = ("test_sampling", "test_elicitation", "test_elicitation_sep1034_defaults", "test_elicitation_sep1330_enums")
+STREAMED = frozenset(("test_tool_with_logging", "test_tool_with_progress", "test_logging_tool", *ASKING))
+ASK_S = 20.0
 STEP_S = 0.05
 CALLER = Principal("conformance", "suite")
 
@@ -79,6 +92,57 @@ def wants(requests: Json, state: str | None = None) -> Json:
     }
 
 
+class MemoryFollows:
+    """See `Follows`: in the memory of one process. ``touch`` says that a resource changed."""
+
+    def __init__(self) -> None:
+        self._followed: dict[tuple[str, str], bool] = {}
+        self._watching: set[asyncio.Event] = set()
+
+    async def add(self, caller: Caller, uri: str) -> None:
+        """See `Follows`."""
+        self._followed[session_name(caller), uri] = False
+
+    async def remove(self, caller: Caller, uri: str) -> None:
+        """See `Follows`."""
+        self._followed.pop((session_name(caller), uri), None)
+
+    async def end(self, caller: Caller) -> None:
+        """See `Follows`."""
+        name = session_name(caller)
+        self._followed = {key: is_new for key, is_new in self._followed.items() if key[0] != name}
+
+    async def changed(self, caller: Caller) -> list[str]:
+        """See `Follows`."""
+        name = session_name(caller)
+        found = [key for key, is_new in self._followed.items() if is_new and key[0] == name]
+        self._followed.update(dict.fromkeys(found, False))
+        return [uri for _, uri in found]
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[asyncio.Event]:
+        """See `Follows`."""
+        event = asyncio.Event()
+        self._watching.add(event)
+        try:
+            yield event
+        finally:
+            self._watching.discard(event)
+
+    def touch(self, uri: str) -> None:
+        """A resource changed."""
+        self._followed.update({key: True for key in self._followed if key[1] == uri})
+        for event in self._watching:
+            event.set()
+
+
+def session_name(caller: Caller) -> str:
+    """What a caller follows is its session's."""
+    if caller.session is None:
+        raise McpFault(INVALID_REQUEST, "following needs a session")
+    return caller.session.name
+
+
 class Suite:
     """What the conformance suite calls. Names and texts are the suite's."""
 
@@ -87,6 +151,7 @@ class Suite:
     instructions = ""
     lists_ttl_s = 60.0
     tells_logs = True
+    follows: Follows | None = MemoryFollows()
 
     TOOLS: ClassVar[dict[str, str]] = {
         "test_simple_text": "Gives text",
@@ -99,6 +164,10 @@ class Suite:
         "test_tool_with_progress": "Tells how far it is",
         "test_error_handling": "Fails",
         "test_missing_capability": "Needs sampling",
+        "test_sampling": "Asks the client's model on its stream",
+        "test_elicitation": "Asks the client's user on its stream",
+        "test_elicitation_sep1034_defaults": "Asks with a form that is filled in already",
+        "test_elicitation_sep1330_enums": "Asks with a form of choices",
         "test_streaming_elicitation": "Asks on its stream",
         "test_input_required_result_elicitation": "Asks for a name",
         "test_input_required_result_sampling": "Asks the client's model",
@@ -128,6 +197,8 @@ class Suite:
         """See `Offering`."""
         if name.startswith("test_input_required_result_"):
             return self._asks(caller, name.removeprefix("test_input_required_result_"))
+        if name in ASKING:
+            return await self._asked(caller, name, arguments)
         if name == "test_missing_capability" and not caller.can("sampling"):
             needed: Json = {"requiredCapabilities": {"sampling": {}}}
             raise McpFault(MISSING_CAPABILITY, "this tool needs the client capability sampling", needed)
@@ -144,6 +215,26 @@ class Suite:
         if name not in (*self.TOOLS, "test_headers", SCHEMA_TOOL["name"]):
             raise McpFault(INVALID_PARAMS, f"there is no tool {name[:80]!r}")
         return {"content": _CONTENT.get(name, [text("This is a simple text response for testing.")])}
+
+    async def _asked(self, caller: Caller, name: str, arguments: Json) -> Json:
+        """The result of a tool that asks on its stream, as the older versions do."""
+        needed = "sampling" if name == "test_sampling" else "elicitation"
+        if caller.ask is None or not caller.can(needed):
+            return {"content": [text(f"this client cannot be asked by {needed}")], "isError": True}
+        if name == "test_sampling":
+            prompt = {"role": "user", "content": text(str(arguments.get("prompt", "")))}
+            found = await caller.ask("sampling/createMessage", {"messages": [prompt], "maxTokens": 100}, ASK_S)
+            said = found.get("content", {}).get("text", "") if found is not None else "none"
+            return {"content": [text(f"LLM response: {said}")]}
+        message = str(arguments.get("message", "Please fill this in"))
+        form = {"message": message, "requestedSchema": FORMS[name]}
+        found = await caller.ask("elicitation/create", form, ASK_S) or {"action": "none"}
+        said = f"action={found.get('action')}, content={json.dumps(found.get('content'))}"
+        return {
+            "content": [
+                text(f"User response: {said}" if name == "test_elicitation" else f"Elicitation completed: {said}")
+            ]
+        }
 
     def _asks(self, caller: Caller, kind: str) -> Json:
         answers, state = caller.answers, caller.state
@@ -239,6 +330,48 @@ class Suite:
         return [word for word in ("paris", "park", "party") if word.startswith(value)]
 
 
+def _choices(*pairs: tuple[str, str]) -> list[Json]:
+    return [{"const": value, "title": title} for value, title in pairs]
+
+
+FORMS: dict[str, Json] = {
+    "test_elicitation": {
+        "type": "object",
+        "properties": {
+            "username": {"type": "string", "description": "User's response"},
+            "email": {"type": "string", "description": "User's email address"},
+        },
+        "required": ["username", "email"],
+    },
+    "test_elicitation_sep1034_defaults": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "default": "John Doe"},
+            "age": {"type": "integer", "default": 30},
+            "score": {"type": "number", "default": 95.5},
+            "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+            "verified": {"type": "boolean", "default": True},
+        },
+    },
+    "test_elicitation_sep1330_enums": {
+        "type": "object",
+        "properties": {
+            "untitledSingle": {"type": "string", "enum": ["option1", "option2", "option3"]},
+            "titledSingle": {"type": "string", "oneOf": _choices(("value1", "First"), ("value2", "Second"))},
+            "legacyEnum": {
+                "type": "string",
+                "enum": ["opt1", "opt2", "opt3"],
+                "enumNames": ["Option One", "Option Two", "Option Three"],
+            },
+            "untitledMulti": {"type": "array", "items": {"type": "string", "enum": ["option1", "option2", "option3"]}},
+            "titledMulti": {
+                "type": "array",
+                "items": {"anyOf": _choices(("value1", "First"), ("value2", "Second"))},
+            },
+        },
+    },
+}
+
 SCHEMA_TOOL: Json = {
     "name": "json_schema_2020_12_tool",
     "description": "Tool with JSON Schema 2020-12 features",
@@ -300,6 +433,10 @@ class Anyone:
         """See `Entry`."""
         return Admission(CALLER, None), None
 
+    def check(self, request: HotRequest) -> Admission:
+        """See `Entry`."""
+        return Admission(CALLER, None)
+
     def challenge(self, error: RoadbedError) -> bytes:
         """See `Entry`."""
         return b"Bearer"
@@ -310,7 +447,7 @@ async def serve(port: int) -> None:
     mcp = Mcp(Suite(), os.urandom(32))
 
     table = HotTable()
-    table.add("POST", PATH, McpAddress(mcp, Anyone(), Origins()), 1024 * 1024)
+    add_mcp(table, mcp, Anyone(), Origins())
     from starlette.applications import Starlette
 
     server = make_server(Starlette(routes=mcp_routes()), table, bind("127.0.0.1", port))
