@@ -60,6 +60,7 @@ from roadbed.wire.request import HotRequest
 log = logging.getLogger("roadbed.server")
 
 TRACEBACK_FRAMES_MAX = 6
+JSON_HEADERS = ((b"content-type", b"application/json"),)
 CALLER_PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
 
 
@@ -151,9 +152,8 @@ def build_hot_table(services: Services) -> HotTable:
     behind_proxy = services.settings.behind_proxy
     chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance)
     table.add("POST", CHAT_PATH, chat, REQUEST_BYTES_MAX)
-    # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
-        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), 2 * REQUEST_BYTES_MAX)
+        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance), REQUEST_BYTES_MAX)
     tokens = services.mcp.tokens
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
     table.add("POST", MCP_PATH, McpAddress(services.mcp.mcp, entry, Origins(tokens)), MCP_BODY_BYTES_MAX)
@@ -162,13 +162,21 @@ def build_hot_table(services: Services) -> HotTable:
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):
         table.limit_body(path, BODY_BYTES_MAX)
-    table.limit_body(f"{MESSAGES_PATH}/", 2 * REQUEST_BYTES_MAX)
+    table.limit_body(f"{MESSAGES_PATH}/", REQUEST_BYTES_MAX)
     table.limit_body("/", 8 * 1024 * 1024)
     return table
 
 
-def _refusal(error: RoadbedError) -> RefusalAnswer:
-    """Problem details, with the error object of `/v1` beside them: a refused head or body has no address to go by."""
+def _refusal(error: RoadbedError, path: bytes) -> RefusalAnswer:
+    """In the shape of the address that was asked. A request whose target was not read, or is of another form, may have
+    been for any: it gets problem details with OpenAI's error object beside them.
+    """
+    asked = path.decode("latin-1")
+    dialect = dialect_of(asked)
+    if dialect is not None:
+        return JSON_HEADERS, dialect.error_body(error)
+    if asked.startswith("/"):
+        return PROBLEM_HEADERS, msgspec.json.encode(error.problem())
     return PROBLEM_HEADERS, msgspec.json.encode({**error.problem(), **error_object(error)})
 
 
@@ -181,7 +189,7 @@ def _failure(request: HotRequest, error: BaseException) -> None:
     if request.is_started:
         request.end(dialect.broken(said))
     else:
-        request.send(500, [(b"content-type", b"application/json")], dialect.error_body(said))
+        request.send(500, JSON_HEADERS, dialect.error_body(said))
 
 
 def _log_failure(path: str, error: BaseException) -> None:

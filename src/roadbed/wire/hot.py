@@ -60,8 +60,8 @@ class HotRoute:
     body_bytes_max: int
 
 
-def problem_answer(error: RoadbedError) -> Answer:
-    """The default shape of refusals and failures: RFC 9457 problem details."""
+def problem_answer(error: RoadbedError, path: bytes = b"") -> Answer:
+    """The default shape of refusals and failures, at any address: RFC 9457 problem details."""
     return PROBLEM_HEADERS, msgspec.json.encode(error.problem())
 
 
@@ -82,12 +82,13 @@ def failed_answer(request: HotRequest, error: BaseException) -> None:
 class HotTable:
     """Hot paths by (method, path), and what else the protocol must be told.
 
-    ``refuse`` shapes the answer to a request that the protocol itself turns down; ``fail`` ends a request whose
-    handler or task raised (log it there: the wire does not).
+    ``refuse`` shapes the answer to a request that the protocol itself turns down, by the raw path that was asked: empty
+    or cut short where the head broke off before its end. ``fail`` ends a request whose handler or task raised (log it
+    there: the wire does not).
     """
 
     limits: Limits = field(default_factory=Limits)
-    refuse: Callable[[RoadbedError], Answer] = problem_answer
+    refuse: Callable[[RoadbedError, bytes], Answer] = problem_answer
     fail: Callable[[HotRequest, BaseException], None] = failed_answer
     routes: dict[tuple[bytes, bytes], HotRoute] = field(default_factory=dict)
     body_limits: list[tuple[bytes, int]] = field(default_factory=list)
