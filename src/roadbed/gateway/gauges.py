@@ -23,8 +23,8 @@ DEMAND_MIN = 0.01
 class Gauges:
     """The rates and slots of one room, made when they are first counted against.
 
-    ``is_on`` is False while nothing is limited, so that nobody need be told of it. Over ``gauges_max`` the longest unused is forgotten: whoever keeps gauges apart asks `is_full` before, and lets go
-    of them all with `clear`.
+    ``is_on`` is False while nothing is limited, so that nobody need be told of it. Over ``gauges_max`` the longest
+    unused is forgotten: whoever keeps gauges apart asks `is_full` before, and lets go of them all with `clear`.
     """
 
     def __init__(
