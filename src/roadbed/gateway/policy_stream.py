@@ -39,13 +39,16 @@ from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
     Call,
     ChatRequest,
+    Cited,
     Event,
     Finished,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningSealed,
     RefusalDelta,
     Rung,
     TextDelta,
+    TextEnded,
     ToolCallDelta,
     UsageReported,
 )
@@ -58,7 +61,7 @@ FIRST_EVENT_S_MIN = 2.0
 FIRST_EVENT_SAMPLES_MIN = 200
 MINUTES_AN_HOUR = 60
 _RUNGS: tuple[Rung, ...] = ("full", "fallback", "local")
-_NOT_CONTINUED = (ReasoningDelta, ReasoningSealed, RefusalDelta, ToolCallDelta)
+_NOT_CONTINUED = (ReasoningDelta, ReasoningSealed, RefusalDelta, ToolCallDelta, TextEnded, Cited, ProviderBlock)
 _FAULTS_OF_THE_REQUEST = frozenset({"client", "context"})
 
 
