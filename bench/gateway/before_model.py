@@ -5,7 +5,12 @@ scripted model over HTTP in this process, which notes when a request's first byt
 masking of the question, its vector, the search in words and vectors under permissions, the passages and the prompt.
 Questions differ, so that nothing is found in a cache. Callers ask one after the other, then several at a time.
 
-    python bench/gateway/before_model.py [--chunks 10000] [--folder PATH --ask FILE] [--questions 400] [--at-once 1 4]
+Of generated papers `--read` chunks go through the product: parsed, guarded, embedded. The rest are rows written beside
+them in the database, of the same texts and words in documents of their own, each with a vector that is a blend of two
+real ones: what a search scores is as much, and only reading is spared. `--read 10000` reads them all.
+
+    python bench/gateway/before_model.py [--chunks 10000] [--read 500] [--questions 400] [--at-once 1 4]
+    python bench/gateway/before_model.py --folder PATH --ask FILE
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar
 
+import asyncpg
 from run import KEY, REPLY, free_port, stop, versions
 
 PASSAGES_PER_FILE = 5
@@ -64,6 +70,32 @@ FILLING = (
     "Whoever objects must write to the office within four weeks and name the number of the case",
     "The report was checked by a second engineer, who found the figures plausible and complete",
 )
+
+
+COPIES = (
+    """INSERT INTO document (id, source, key, uri, title, acl_id, guarded_label, state, listed_version, version,
+        content, blocks, language, media_type, parser, size_bytes, indexed_at)
+    SELECT id || '-' || k, source, key || '-' || k, uri, title, acl_id, guarded_label, state, listed_version, version,
+        content, blocks, language, media_type, parser, size_bytes, indexed_at
+    FROM document, generate_series(1, {copies}) k""",
+    """INSERT INTO chunk (generation, chunk_no, chunk_id, document_id, start_at, end_at, text, page, location,
+        heading_path, vector_key)
+    SELECT generation, chunk_no + k * {count}, chunk_id || '-' || k, document_id || '-' || k, start_at, end_at, text,
+        page, location, heading_path, vector_key
+    FROM chunk, generate_series(1, {copies}) k WHERE generation = {generation}""",
+    """INSERT INTO chunk_lex (generation, chunk_no, dl, terms, tfs)
+    SELECT generation, chunk_no + k * {count}, dl, terms, tfs
+    FROM chunk_lex, generate_series(1, {copies}) k WHERE generation = {generation}""",
+    """INSERT INTO lex_delta (generation, term_id, chunk_no, tf)
+    SELECT generation, term_id, chunk_no + k * {count}, tf
+    FROM lex_delta, generate_series(1, {copies}) k WHERE generation = {generation}""",
+    """INSERT INTO chunk_vector_{generation} (chunk_no, embedding)
+    SELECT a.chunk_no + k * {count}, l2_normalize(a.embedding + b.embedding)
+    FROM generate_series(1, {copies}) k CROSS JOIN chunk_vector_{generation} a
+    JOIN chunk_vector_{generation} b ON b.chunk_no = (a.chunk_no * 7 + k * 13) % {count}""",
+    "UPDATE generation SET next_chunk_no = {count} * ({copies} + 1), epoch = epoch + 1 WHERE id = {generation}",
+)
+"""Rows of so many copies of the ``count`` chunks of a generation. All places are whole numbers."""
 
 
 class Model(asyncio.Protocol):
@@ -164,6 +196,28 @@ def wait_for_chunks(port: int) -> int:
     raise SystemExit("the papers were not read in time")
 
 
+async def multiply(state: Path, chunks: int) -> int:
+    """Write copies of what was read until there are so many chunks; how many there are."""
+    lines = (state / "postgres" / "data" / "postmaster.pid").read_text().splitlines()
+    password = json.loads((state / "postgres" / "passwords.json").read_text())["application"]
+    connection = await asyncpg.connect(f"postgresql://roadbed:{password}@/roadbed?host={lines[4]}")
+    try:
+        (schema,) = await connection.fetchrow("SELECT schemaname FROM pg_tables WHERE tablename = 'generation'")
+        await connection.execute(f'SET search_path TO "{schema}", public')
+        async with connection.transaction():
+            row = await connection.fetchrow(
+                "SELECT id, next_chunk_no AS n FROM generation WHERE state = 'live' AND next_chunk_no > 0 FOR UPDATE"
+            )
+            copies = max(0, -(-chunks // row["n"]) - 1)
+            for statement in COPIES:
+                await connection.execute(statement.format(generation=row["id"], count=row["n"], copies=copies))
+            await connection.execute("SELECT pg_notify('roadbed_index', $1)", str(row["id"]))
+        await connection.execute("ANALYZE")
+    finally:
+        await connection.close()
+    return int(row["n"]) * (copies + 1)
+
+
 async def ask_all(port: int, asked: list[str], at_once: int) -> list[float]:
     """Seconds from the request to the model's first byte."""
     waiting, taken = list(reversed(asked)), []
@@ -194,12 +248,16 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
     model = await asyncio.get_running_loop().create_server(Model, "127.0.0.1", model_port)
     papers = options.folder.resolve() if options.folder else folder / "papers"
     if not options.folder:
-        write_papers(papers, options.chunks)
+        write_papers(papers, min(options.read, options.chunks))
     process, port = start_server(folder, papers, model_port)
     try:
         begun = time.monotonic()
         chunks = await asyncio.to_thread(wait_for_chunks, port)
         print(f"{chunks} chunks, read in {time.monotonic() - begun:.0f} s", flush=True)
+        if not options.folder:
+            begun = time.monotonic()
+            chunks = await multiply(folder / "state", options.chunks)
+            print(f"{chunks} chunks with the copies, written in {time.monotonic() - begun:.0f} s", flush=True)
         asked = questions(options.questions, options.ask)
         await ask_all(port, asked[:20], 1)
         for at_once in options.at_once:
@@ -220,6 +278,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=10_000)
+    parser.add_argument("--read", type=int, default=500, help="how many of them are read; the rest are copies")
     parser.add_argument("--folder", type=Path, help="papers of your own instead of generated ones")
     parser.add_argument("--ask", type=Path, help="questions of your own, one a line")
     parser.add_argument("--questions", type=int, default=400)

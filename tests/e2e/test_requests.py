@@ -162,14 +162,99 @@ def test_a_body_of_fifty_megabytes_is_refused_while_it_is_sent(desk: Desk) -> No
         assert len(status) < 2 or status[1] == b"413", path
 
 
-def test_a_body_that_is_too_large_is_told_so(desk: Desk) -> None:
+SHAPED = {
+    CHAT: "openai",
+    "/v1/responses": "openai",
+    "/v1/embeddings": "openai",
+    "/v1/rerank": "openai",
+    "/v1/messages": "anthropic",
+    "/v1/messages/count_tokens": "anthropic",
+    "/api/search": "problem",
+    "/mcp": "problem",
+}
+REFUSED = {
+    "framing": ("content-length: 2\r\ntransfer-encoding: chunked\r\n\r\n", 400, "wire.malformed_request"),
+    "head": ("x: 1\r\n" * 70 + "\r\n", 431, "wire.head_too_large"),
+    "expectation": ("expect: tea\r\n\r\n", 417, "wire.expectation_failed"),
+    "length": ("content-length: 524288000\r\n\r\n", 413, "wire.body_too_large"),
+}
+
+
+def refusal_shape(answer: bytes) -> tuple[int, str, str, str]:
+    """Status, shape, code, and the type that the shape tells, of a refusal as it stands on the wire."""
+    head, _, raw = answer.partition(b"\r\n\r\n")
+    body = json.loads(raw)
+    is_problem = b"content-type: application/problem+json" in head.lower()
+    if body.get("type") == "error":
+        assert set(body) == {"type", "error", "request_id"}
+        shape, said = "anthropic", body["error"]
+    elif "error" in body:
+        assert set(body) == {"error"}
+        assert set(body["error"]) == {"message", "type", "param", "code"}
+        shape, said = "openai", body["error"]
+    else:
+        assert body["detail"]
+        shape, said = "problem", body
+    assert is_problem == (shape == "problem")
+    return int(head.split(b" ")[1]), shape, said["code"], said["type"]
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+@pytest.mark.parametrize("path", SHAPED)
+def test_what_the_wire_refuses_has_the_shape_of_the_address_that_was_asked(desk: Desk, path: str, fault: str) -> None:
+    lines, status, code = REFUSED[fault]
     with connected(desk) as raw:
-        raw.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 52428800\r\n\r\n".encode())
+        raw.sendall(f"POST {path}?beta=true HTTP/1.1\r\nhost: x\r\n{lines}".encode())
         raw.shutdown(socket.SHUT_WR)
+        told = refusal_shape(read_all(raw))
+    assert told[:3] == (status, SHAPED[path], code)
+    if SHAPED[path] == "anthropic":
+        assert told[3] == ("request_too_large" if status == 413 else "invalid_request_error")
+
+
+@pytest.mark.parametrize("path", [path for path in SHAPED if path.startswith("/v1")])
+def test_a_wrong_key_and_a_body_that_grows_are_refused_in_the_same_shape(desk: Desk, path: str) -> None:
+    with connected(desk) as raw:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer rbk_no\r\ncontent-length: 2\r\n"
+        raw.sendall(f"{head}connection: close\r\n\r\n{{}}".encode())
+        told = refusal_shape(read_all(raw))
+    assert told[:2] == (401, SHAPED[path])
+    with connected(desk) as raw:
+        raw.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n".encode())
+        told = refusal_shape(read_all(raw))
+    assert told[:3] == (400, SHAPED[path], "wire.malformed_request")
+
+
+def test_a_refusal_goes_by_its_own_request_and_not_by_the_one_before(desk: Desk) -> None:
+    """The same head again is not parsed again, and what was parsed last may have been for another address."""
+    body = json.dumps(good(max_tokens=5)).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-length: "
+    with connected(desk) as raw:
+        reader = raw.makefile("rb")
+
+        def status() -> int:
+            line, length = reader.readline(), 0
+            while (header := reader.readline()) not in (b"\r\n", b""):
+                if header.lower().startswith(b"content-length:"):
+                    length = int(header.split(b":")[1])
+            reader.read(length)
+            return int(line.split(b" ")[1])
+
+        raw.sendall(f"{head}{len(body)}\r\n\r\n".encode() + body)
+        assert status() == 200
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert status() == 200
+        raw.sendall(f"{head}5000\r\n\r\n{{".encode())
+        told = refusal_shape(reader.read())
+    assert told == (408, "anthropic", "wire.slow_request", "invalid_request_error")
+
+
+def test_a_request_whose_target_is_not_read_is_told_in_both_shapes(desk: Desk) -> None:
+    with connected(desk) as raw:
+        raw.sendall(b"\x16\x03\x01 hello\r\n\r\n")
         answer = read_all(raw)
-    assert answer.startswith(b"HTTP/1.1 413 ")
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
-    assert body["error"]["code"] == body["code"] == "wire.body_too_large"
+    assert body["error"]["code"] == body["code"] == "wire.malformed_request"
 
 
 def test_half_sent_and_slow_requests_end_and_others_are_served_meanwhile(desk: Desk) -> None:

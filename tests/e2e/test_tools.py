@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from .serving import eventually, launch, write_files
+from .serving import Server, eventually, launch, write_files
 
 pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
@@ -35,6 +35,11 @@ tools:
     description: Takes its time.
     sql: SELECT pg_sleep(30)
     timeout: 60s
+  counted:
+    source: shop
+    description: May be asked ten times a minute.
+    sql: SELECT 1 AS one
+    rate: 10/min
   cancel_order:
     source: shop
     description: Cancels an order.
@@ -48,6 +53,12 @@ INSERT INTO orders SELECT n, n * 1.5 FROM generate_series(1, 50) n;
 """
 
 
+def status_of_call(server: Server, key: str, tool: str) -> int:
+    """Call a tool over a connection of its own, which any of the processes may take."""
+    with server.client(key) as client:
+        return client.post(f"/api/tools/{tool}/call", json={"arguments": {}}).status_code
+
+
 def test_tools_end_to_end(scratch: Path) -> None:
     workspace = write_files(scratch / "shop", {"shop.sql": SEED, "roadbed.yaml": MANIFEST})
     with closing(sqlite3.connect(workspace / "file.sqlite")) as connection, connection:
@@ -55,6 +66,9 @@ def test_tools_end_to_end(scratch: Path) -> None:
     server = launch(workspace, scratch / "state", "--workers", "2")
     try:
         member = server.new_key("others")["key"]
+        statuses = [status_of_call(server, member, "counted") for _ in range(30)]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) <= 13, "ten at once by both processes together, one each, and what time adds"
         with server.client(member) as client:
             names = [tool["name"] for tool in client.get("/api/tools").json()["tools"]]
             assert "order_of" in names

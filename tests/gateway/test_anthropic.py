@@ -346,7 +346,7 @@ def test_stop_reasons(word: str, reason: str) -> None:
     [
         ([START, block(0, type="text", text="half")], "fault"),
         ([START, {"type": "message_stop"}], "fault"),
-        ([{"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}], "fault"),
+        ([{"type": "message_delta", "delta": {"stop_reason": "brand_new"}}], "fault"),
         ([START, {"type": "error", "error": {"type": "overloaded_error", "message": "x"}}], "overload"),
         ([START, {"type": "error", "error": {"type": "rate_limit_error", "message": "x"}}], "rate"),
         ([delta(0, "input_json_delta", "partial_json", "{}")], "fault"),

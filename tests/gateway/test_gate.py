@@ -21,6 +21,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.limiter import Limit
 from roadbed.gateway.policy import Policy
 from roadbed.gateway.types import Answer
+from roadbed.ledger.trace import OK, REFUSED, Trace
 from roadbed.testing.scripted_model import Rule, ScriptedModel
 from roadbed.testing.scripted_reply import Reply, failing, throttled
 
@@ -48,6 +49,25 @@ async def test_who_finds_the_route_full_waits_and_is_served(gateway_of: MakeGate
     assert {answer.text for answer in answers} == {"You said: Say something"}
     assert out(gateway) == 0
     assert first.connections == 1, "one at a time"
+
+
+async def test_the_wait_for_a_place_is_a_step_of_the_trace(gateway_of: MakeGateway, first: ScriptedModel) -> None:
+    gateway = queueing(gateway_of, first, length=1)
+
+    async def traced() -> Trace:
+        asking = call(10.0)
+        asking.trace = trace = Trace("smart", asking.principal)
+        with contextlib.suppress(TeamQueueFull):
+            async with gateway.stream("smart", ask(), asking) as stream:
+                await stream.answer()
+        return trace
+
+    traces = await asyncio.gather(*(traced() for _ in range(3)))
+    waits = [span for trace in traces for span in trace.spans if span.kind == "queue"]
+    assert sorted(span.status for span in waits) == [OK, OK, REFUSED]
+    assert {span.attributes["route"] for span in waits} == {"smart"}
+    at_once, waited = sorted(span.duration_us for span in waits if span.status == OK)
+    assert at_once < waited
 
 
 async def test_the_queue_is_bounded_and_says_when_to_come_again(gateway_of: MakeGateway, first: ScriptedModel) -> None:

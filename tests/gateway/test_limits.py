@@ -126,5 +126,8 @@ def test_a_share_bounds_rate_and_slots(clock: MovableClock) -> None:
     with pytest.raises(RateExceeded):
         limits.admit(1)
     gauge.set_share(1.0, clock.now_s)
+    with pytest.raises(RateExceeded):  # what a larger part adds is filled by time
+        limits.admit(1)
+    clock.now_s += 6.0
     with pytest.raises(ConcurrencyExceeded):
         limits.admit(1)

@@ -11,16 +11,19 @@ import msgspec
 from roadbed.gateway.masking import Unmasker, guard_request
 from roadbed.gateway.types import (
     ChatRequest,
+    Cited,
     Event,
     Finished,
     ImagePart,
     JsonSchema,
     Message,
     OtherPart,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningPart,
     ReasoningSealed,
     TextDelta,
+    TextEnded,
     TextPart,
     Tool,
     ToolCall,
@@ -105,3 +108,23 @@ def test_what_is_held_back_of_reasoning_comes_before_its_seal(guard: Guard) -> N
     kinds = [type(event) for event in shown]
     assert kinds.index(ReasoningSealed) == len(kinds) - 3
     assert shown[-3:] == [sealed, TextDelta("Hi"), Finished("stop", ADDRESS)]
+
+
+def test_what_is_cited_is_restored_and_a_text_is_whole_before_its_block_ends(guard: Guard) -> None:
+    vault = Vault()
+    token = vault.token_for("email", ADDRESS)
+    block = ProviderBlock("anthropic", {"type": "server_tool_use", "input": {"query": token}})
+    given: list[Event] = [
+        TextDelta(f"Ask {token[:3]}"),
+        TextDelta(token[3:]),
+        Cited("anthropic", {"type": "char_location", "cited_text": f"by {token}", "document_index": 0}),
+        TextEnded(),
+        TextDelta("Now "),
+        block,
+    ]
+    shown = restored(guard, vault, *given)
+    ended = shown.index(TextEnded())
+    assert "".join(event.text for event in shown[:ended] if isinstance(event, TextDelta)) == f"Ask {ADDRESS}"
+    assert shown[-1] == block, "it comes back in the next turn, where nothing masks it"
+    (cited,) = [event.fields for event in shown if isinstance(event, Cited)]
+    assert cited == {"type": "char_location", "cited_text": f"by {ADDRESS}", "document_index": 0}

@@ -13,6 +13,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.policy import Condition, Policy
 from roadbed.gateway.types import Answer, ChatRequest, JsonSchema, Outcome
 from roadbed.kernel.label import Label, Level
+from roadbed.ledger.trace import HEDGE_ENDPOINT, HEDGE_WON, Trace
 from roadbed.testing.scripted_model import Rule, ScriptedModel
 from roadbed.testing.scripted_reply import Reply, failing, throttled
 
@@ -23,8 +24,12 @@ SCHEMA = JsonSchema({"type": "object", "properties": {"age": {"type": "integer"}
 TOO_LONG = failing(400, "context_length_exceeded", "maximum context length is 8192 tokens")
 
 
-async def answered(gateway: Gateway, request: ChatRequest | None = None, **values: Any) -> tuple[Answer, Outcome]:
-    async with gateway.stream("smart", request or ask(), call(), **values) as stream:
+async def answered(
+    gateway: Gateway, request: ChatRequest | None = None, trace: Trace | None = None, **values: Any
+) -> tuple[Answer, Outcome]:
+    asking = call()
+    asking.trace = trace
+    async with gateway.stream("smart", request or ask(), asking, **values) as stream:
         return await stream.answer(), stream.outcome
 
 
@@ -209,7 +214,9 @@ async def test_a_slow_endpoint_is_hedged_and_the_loser_is_cancelled_and_settled(
     first.script(Rule("", Reply(hang=True)))
     gateway = await hedging(gateway_of, first, second)
     usually(gateway, "a", 0.01)
-    answer, outcome = await answered(gateway)
+    trace = Trace("smart", call().principal)
+    answer, outcome = await answered(gateway, trace=trace)
+    assert trace.attributes == {HEDGE_ENDPOINT: "b", HEDGE_WON: True}
     assert answer.text == "You said: Say something"
     assert (outcome.endpoint, outcome.hedged) == ("b", True)
     assert gateway.hedges.counts == {("smart", "started"): 1, ("smart", "won"): 1}

@@ -17,8 +17,9 @@ from roadbed.kernel.principal import Principal
 from roadbed.kernel.secrets import Secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.otlp import QUEUE_TRACES_MAX, Collector, OtlpExporter, headers_of
+from roadbed.ledger.otlp_counts import COUNTED, counted_metrics
 from roadbed.ledger.otlp_rows import Server, resource_metrics, resource_spans
-from roadbed.ledger.trace import FAILED, Trace, valid_traceparent
+from roadbed.ledger.trace import FAILED, HEDGE_ENDPOINT, HEDGE_WON, Trace, valid_traceparent
 from roadbed.testing.flaky_endpoint import FlakyEndpoint
 from roadbed.wire.client import UpstreamClient
 
@@ -98,6 +99,56 @@ def test_metrics_are_deltas_by_provider_and_model() -> None:
     (point,) = metrics["roadbed.gateway.overhead"]["histogram"]["dataPoints"]
     assert point["count"] == "2"
     assert 3.9 < point["sum"] <= 4.0
+
+
+def test_a_hedge_is_told_in_the_request_s_span() -> None:
+    trace = a_trace()
+    assert "roadbed.hedge.endpoint" not in facts_of(spans_of(trace)[0])
+    trace.attributes.update({HEDGE_ENDPOINT: "spare", HEDGE_WON: False})
+    facts = facts_of(spans_of(trace)[0])
+    assert (facts["roadbed.hedge.endpoint"], facts["roadbed.hedge.won"]) == ("spare", False)
+
+
+def counting() -> Metrics:
+    """The metrics of a process in which one request was hedged, one waited and two were turned away."""
+    metrics = Metrics()
+    metrics.declare("roadbed_hedges_total", "counter", "second calls", "route", "event")
+    metrics.declare("roadbed_shed_total", "counter", "requests turned away", "route", "reason")
+    metrics.declare("roadbed_queue_depth", "gauge", "requests that wait", "route")
+    metrics.declare("roadbed_queue_wait_seconds", "histogram", "waits", "route")
+    metrics.add("roadbed_hedges_total", ("smart", "started"))
+    metrics.add("roadbed_shed_total", ("smart", "late"), 2)
+    metrics.set("roadbed_queue_depth", 3.0, ("smart",))
+    metrics.observe("roadbed_queue_wait_seconds", 0.2, ("smart",))
+    return metrics
+
+
+def test_hedges_sheds_and_queues_are_sums_since_the_process_began() -> None:
+    made = {metric["name"]: metric for metric in counted_metrics(counting().read(COUNTED), 5, 9)}
+    sheds = made["roadbed.gateway.sheds"]["sum"]
+    assert (sheds["aggregationTemporality"], sheds["isMonotonic"]) == (2, True)
+    (point,) = sheds["dataPoints"]
+    assert facts_of(point) == {"roadbed.route": "smart", "roadbed.reason": "late"}
+    assert (point["asDouble"], point["startTimeUnixNano"], point["timeUnixNano"]) == (2.0, "5", "9")
+    assert facts_of(made["roadbed.gateway.hedges"]["sum"]["dataPoints"][0])["roadbed.event"] == "started"
+    assert made["roadbed.gateway.queue.depth"]["gauge"]["dataPoints"][0]["asDouble"] == 3.0
+    (point,) = made["roadbed.gateway.queue.wait"]["histogram"]["dataPoints"]
+    assert (point["count"], point["sum"]) == ("1", 0.2)
+    assert len(point["bucketCounts"]) == len(point["explicitBounds"]) + 1
+    assert counted_metrics(Metrics().read(COUNTED), 5, 9) == [], "what is counted nowhere is not sent"
+
+
+async def test_what_is_counted_goes_with_a_batch() -> None:
+    collector, client = FakeCollector(), UpstreamClient()
+    counted = OtlpExporter(client, counting(), "roadbed-acme", "1", lambda: SERVERS)
+    counted.configure(Collector(await collector.start()))
+    counted.offer(a_trace())
+    await counted.close()
+    sent = next(body for path, _, body in collector.got if path == "/v1/metrics")
+    names = {metric["name"] for metric in sent["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]}
+    assert {"roadbed.gateway.sheds", "roadbed.gateway.queue.wait", "gen_ai.client.inference.duration"} <= names
+    await collector.stop()
+    await client.close()
 
 
 class FakeCollector:

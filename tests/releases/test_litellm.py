@@ -95,7 +95,7 @@ def test_deployments_become_endpoints_and_groups_routes() -> None:
     }
     cache = {"exact": "600s", "any_temperature": True}
     chat = {"ladder": ["chat-4-1-2", "chat-4-1-1", "careful-1"], "deadline": "45s", "cache": cache}
-    house = {"ladder": ["house-1"], "deadline": "30s", "cache": cache}
+    house = {"ladder": ["house-1"], "on": {"context_length": "careful-1"}, "deadline": "30s", "cache": cache}
     assert made["models"] == {
         "chat-4-1": chat,
         "careful": {"ladder": ["careful-1", "house-1"], "deadline": "30s", "cache": cache},
@@ -117,11 +117,9 @@ def test_what_does_not_carry_over_is_named_with_why() -> None:
         "fallbacks.chat-4.1",
         "model_name chat-4.1",
         "router_settings.model_group_alias.lost",
-        "router_settings.routing_strategy",
         "router_settings.num_retries",
         "litellm_settings.drop_params",
         "litellm_settings.cache_params.host",
-        "litellm_settings.context_window_fallbacks",
         "litellm_settings.default_team_settings[0].metadata",
         "general_settings.master_key",
         "general_settings.database_url",
@@ -163,7 +161,10 @@ PARAMS = st.fixed_dictionaries(
         "timeout": VALUES | st.integers(1, 600),
         "max_parallel_requests": VALUES,
         "input_cost_per_token": VALUES,
-        "order": VALUES,
+        "order": VALUES | st.integers(1, 3),
+        "weight": VALUES | st.integers(0, 9),
+        "rpm": VALUES | st.integers(1, 900),
+        "tpm": VALUES,
     },
 )
 ENTRIES = st.fixed_dictionaries({"model_name": NAMES, "litellm_params": PARAMS}) | VALUES
@@ -172,6 +173,9 @@ SECTION = st.fixed_dictionaries(
     optional={
         "fallbacks": st.lists(st.dictionaries(NAMES, st.lists(NAMES, max_size=3), max_size=2), max_size=3) | VALUES,
         "default_fallbacks": st.lists(NAMES, max_size=2) | VALUES,
+        "context_window_fallbacks": st.lists(st.dictionaries(NAMES, st.lists(NAMES, max_size=3), max_size=2)) | VALUES,
+        "content_policy_fallbacks": VALUES,
+        "routing_strategy": st.sampled_from(["simple-shuffle", "least-busy", "cost-based-routing"]) | VALUES,
         "model_group_alias": st.dictionaries(NAMES, NAMES, max_size=3) | VALUES,
         "request_timeout": VALUES,
         "timeout": VALUES,

@@ -101,7 +101,7 @@ async def test_a_slot_is_held_while_a_request_runs_and_free_when_its_caller_has_
     assert (refused.status, refused.json["error"]["code"]) == (429, "limits.concurrency_exceeded")
     site.writers[0].transport.abort()
     await site.ledger.arrived.wait()
-    [slots] = entrance._slots.values()
+    [slots] = entrance.gauges.all_slots()
     assert slots.used == 0
 
 
@@ -149,7 +149,7 @@ async def test_requests_of_every_dialect_are_counted_bounded_and_paid(
     await budgets.close()
     cost = sum(usage.cost_microusd for trace in site.ledger.traces for usage in trace.usage)
     assert sum(till.returned.values()) == cost > 0
-    assert [slots.used for slots in entrance._slots.values()] == [0]
+    assert [slots.used for slots in entrance.gauges.all_slots()] == [0]
 
 
 @pytest.mark.parametrize(("path", "body"), OTHER_DIALECTS)
@@ -255,7 +255,7 @@ async def test_each_owner_has_its_own_counts(site: Site) -> None:
     route: Any = None
     for key in ("k1", "k2"):
         entrance.let_in(10, Principal(key, "support"), "helpdesk", route)
-    used = {gauge.id: gauge.limit - gauge.remaining(entrance.monotonic_s()) for gauge in entrance._gauges.values()}
+    used = {gauge.id: gauge.limit - gauge.remaining(entrance.monotonic_s()) for gauge in entrance.gauges}
     assert used == {"team support": 2, "key k1": 1, "key k2": 1, "app helpdesk": 2}
     owner = Principal("k3", "support", budget="9 USD/month")
     entrance.let_in(10, owner, "helpdesk", route)
@@ -268,10 +268,10 @@ async def test_each_owner_has_its_own_counts(site: Site) -> None:
 async def test_processes_hold_shares_of_a_rate(site: Site) -> None:
     entrance = limit(site, "teams: {support: {rate: 10/min}}")
     entrance.let_in(10, Principal("k", "support"), "fast", None)  # type: ignore[arg-type]
-    mine = entrance.demand()
+    mine = entrance.gauges.demand()
     assert mine == {"team support/requests": 1.0}
-    entrance.share({"me": mine, "they": {"team support/requests": 3.0}}, "me")
-    [gauge] = entrance._gauges.values()
+    entrance.gauges.share({"me": mine, "they": {"team support/requests": 3.0}}, "me")
+    [gauge] = entrance.gauges
     assert gauge.period_s / gauge.spacing_s == pytest.approx(10 * (0.05 + 0.9 / 4))
 
 

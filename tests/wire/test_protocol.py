@@ -260,7 +260,7 @@ async def test_limits_that_are_just_met_are_no_refusal(open_site: OpenSite) -> N
 
 async def test_a_refusal_takes_the_shape_that_the_table_gives(open_site: OpenSite) -> None:
     site = await open_site(routes(Recorder()))
-    site.table.refuse = lambda error: (((b"x-shape", b"own"),), error.code.encode())
+    site.table.refuse = lambda error, path: (((b"x-shape", b"own"),), error.code.encode())
     client = await site.connect()
     client.send(b"GET / HTTP/1.1\r\n\r\n")
     reply = await client.reply()

@@ -6,14 +6,29 @@ rule speaks of reaches the caller before the rule has seen it, however it was cu
 
 from __future__ import annotations
 
+from typing import Any
+
 from roadbed.gateway.masking import Unmasker
-from roadbed.gateway.types import Event, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from roadbed.gateway.types import (
+    Cited,
+    Event,
+    Finished,
+    ProviderBlock,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TextEnded,
+    ToolCallDelta,
+)
 from roadbed.guard.gate import AnswerPasser, Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
 
 _Key = tuple[type[Event], int]
+
+
+_CALLS: _Key = (ToolCallDelta, 0)
 
 
 class RuledUnmasker(Unmasker):
@@ -39,10 +54,25 @@ class RuledUnmasker(Unmasker):
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
                 before = [] if key in self._maskers else self._ended(but=key)
                 return [*before, *head, *_events(key, self._masker(key).feed(arguments))]
+            case Cited(dialect, fields):
+                return [Cited(dialect, self._tree(fields))]
+            case ProviderBlock(dialect, fields):
+                return [*self._ended(but=_CALLS), ProviderBlock(dialect, self._tree(fields))]
+            case TextEnded():
+                return [*self._ended(but=_CALLS), event]
             case Finished():
                 return [*self._ended(but=None), event]
             case _:
                 return [event]
+
+    def _tree(self, value: Any) -> Any:
+        """What is cited, or a provider found, is read by the rules as the text beside it is."""
+        if isinstance(value, str):
+            passer = self._guard.stream_of_answer(self._team, self._label, is_shown=True)
+            return passer.feed(value) + passer.finish()
+        if isinstance(value, dict):
+            return {name: self._tree(inner) for name, inner in value.items()}
+        return [self._tree(inner) for inner in value] if isinstance(value, list) else value
 
     def _masker(self, key: _Key) -> AnswerPasser:
         if key not in self._maskers:

@@ -147,9 +147,9 @@ class CachedAnswer(msgspec.Struct, frozen=True):
 
 
 def keepable(answer: Answer, outcome: Outcome, made_s: float) -> CachedAnswer | None:
-    """The answer as it is kept; None where it must not be: cut, refused, with tool calls, with sealed reasoning."""
+    """The answer as it is kept; None where it must not be: cut, refused, with calls, seals or citations."""
     is_whole = outcome.is_complete and answer.finish_reason == "stop" and bool(answer.text)
-    if not is_whole or answer.tool_calls or answer.refusal or answer.sealed:
+    if not is_whole or answer.tool_calls or answer.refusal or answer.sealed or answer.marks:
         return None
     made = CachedAnswer(answer.text, answer.reasoning, outcome.endpoint, outcome.model, made_s)
     return made if made.size_bytes <= ENTRY_BYTES_MAX else None

@@ -53,8 +53,9 @@ class Endpoint:
     """One model at one server. ``url`` is the base address; ``price`` is None when nobody knows it.
 
     ``context_tokens`` is its window, None when not declared; ``continues`` says whether and how it goes on from a
-    prefix of its answer. ``fault`` says why it cannot be used at all (its key is not set); empty when it can.
-    ``key`` is its key; ``keys`` is filled where it has several, of which ``key`` is the first.
+    prefix of its answer, ``has_provider_tools`` whether callers may use tools that its provider runs. ``fault`` says
+    why it cannot be used at all (its key is not set); empty when it can. ``key`` is its key; ``keys`` is filled where
+    it has several, of which ``key`` is the first.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Endpoint:
     max_connections: int = 64
     context_tokens: int | None = None
     continues: bool | Literal["vllm"] = False
+    has_provider_tools: bool = False
     ca_file: str = ""
     client_cert: str = ""
     fault: str = ""
@@ -159,6 +161,7 @@ def endpoint_from_config(
         max_connections=config.max_connections,
         context_tokens=config.context,
         continues=config.continues,
+        has_provider_tools=config.provider_tools,
         ca_file=_file(config.ca_file, base),
         client_cert=_file(config.client_cert, base),
         fault=fault,

@@ -2,8 +2,8 @@
 
 A `LimitSet` is what one caller's requests to one app or route count against; `admit` takes all of it or nothing, and
 gives a `Pass` that is closed when the request ends. Over several processes each holds a share of every limit
-(`set_share`). The invariant: over any stretch of time a gauge lets no more through than its burst and its rate times
-that stretch; a slot is given back exactly once.
+(`set_share`, `gauges.py`). The invariant: over any stretch of time a gauge lets no more through than its burst and its
+rate times that stretch; a slot is given back exactly once.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ class ConcurrencyExceeded(RateLimited):
 
 
 class Gauge:
-    """One rate. ``tat_s`` is the moment at which the whole limit would be free again; a burst is one period's units."""
+    """One rate. ``tat_s`` is the moment at which the whole limit would be free again; a burst (``burst_s``) is one
+    period's units, or one unit where the share is smaller. ``demand`` is what was asked for, granted or not.
+    """
 
-    __slots__ = ("demand", "id", "kind", "limit", "period_s", "spacing_s", "tat_s")
+    __slots__ = ("burst_s", "demand", "id", "kind", "limit", "period_s", "spacing_s", "tat_s")
 
     def __init__(self, id: str, kind: Kind, limit: int, period_s: float) -> None:
         self.id = id
@@ -55,13 +57,14 @@ class Gauge:
         self.limit = limit
         self.period_s = period_s
         self.spacing_s = period_s / limit
+        self.burst_s = period_s
         self.tat_s = -math.inf
         self.demand = 0.0
 
     def wait_s(self, now_s: float, cost: float) -> float:
         """Seconds until ``cost`` units would be let through; zero or less when they are now."""
         tat_s = self.tat_s
-        return (tat_s if tat_s > now_s else now_s) + cost * self.spacing_s - now_s - self.period_s
+        return (tat_s if tat_s > now_s else now_s) + cost * self.spacing_s - now_s - self.burst_s
 
     def take(self, now_s: float, cost: float) -> None:
         """Count ``cost`` units."""
@@ -76,15 +79,19 @@ class Gauge:
 
     def remaining(self, now_s: float) -> int:
         """Whole units that could be taken now."""
-        return max(0, int((self.period_s - max(0.0, self.tat_s - now_s)) / self.spacing_s + 1e-9))
+        return max(0, int((self.burst_s - max(0.0, self.tat_s - now_s)) / self.spacing_s + 1e-9))
 
     def set_share(self, share: float, now_s: float) -> None:
-        """Hold this part of the limit from now on; units that were used stay used, up to all of the new part."""
+        """Hold this part of the limit from now on. The units that are free stay free, up to all of the new part, and a
+        larger part fills at its new rate: so shares that move to and fro let nothing through twice.
+        """
         spacing_s = self.period_s / (self.limit * max(share, SHARE_MIN))
-        if spacing_s != self.spacing_s and self.tat_s > now_s:
-            left_s = (self.tat_s - now_s) * spacing_s / self.spacing_s
-            self.tat_s = now_s + min(left_s, self.period_s)
+        if spacing_s == self.spacing_s:
+            return
+        free = (self.burst_s - max(0.0, self.tat_s - now_s)) / self.spacing_s
         self.spacing_s = spacing_s
+        self.burst_s = max(self.period_s, spacing_s)
+        self.tat_s = now_s + self.burst_s - min(free * spacing_s, self.burst_s)
 
 
 class Slots:
@@ -173,23 +180,24 @@ class LimitSet:
         now_s = self._monotonic_s()
         only = self._only
         if only is not None:  # the usual case, the steps below in one
-            tat_s, spacing_s, period_s = only.tat_s, only.spacing_s, only.period_s
+            tat_s, spacing_s, burst_s = only.tat_s, only.spacing_s, only.burst_s
             left_s = (tat_s - now_s if tat_s > now_s else 0.0) + spacing_s
-            if left_s <= period_s + 1e-9:
+            if left_s <= burst_s + 1e-9:
                 only.tat_s = now_s + left_s
                 only.demand += 1.0
-                remaining = int((period_s - left_s) / spacing_s + 1e-9)
+                remaining = int((burst_s - left_s) / spacing_s + 1e-9)
                 return Pass(self, 0.0, _SHOWN % (only.limit, remaining, left_s))
         for gauge in self._requests:
             if (wait_s := gauge.wait_s(now_s, 1.0)) > 1e-9:
-                raise self._exceeded(gauge, wait_s, now_s)
+                raise self._exceeded(gauge, wait_s, now_s, 1.0)
         estimate = 0.0
         if self._tokens:
             estimate = body_bytes * ESTIMATED_TOKENS_PER_BYTE
             for gauge in self._tokens:
-                cost = min(self._estimate_of(gauge, estimate), gauge.limit)  # the largest fits an unused limit
+                # The largest fits an unused limit, and an unused share of it.
+                cost = min(self._estimate_of(gauge, estimate), gauge.burst_s / gauge.spacing_s)
                 if (wait_s := gauge.wait_s(now_s, cost)) > 1e-9:
-                    raise self._exceeded(gauge, wait_s, now_s)
+                    raise self._exceeded(gauge, wait_s, now_s, cost)
         for slots in self._slots:
             if slots.used >= slots.most:
                 raise ConcurrencyExceeded(f"{slots.id}: {slots.most} requests are under way", retry_after_s=1)
@@ -220,7 +228,8 @@ class LimitSet:
             actual = given + made if gauge.kind == "tokens" else (given if gauge.kind == "input_tokens" else made)
             gauge.correct(now_s, actual - self._estimate_of(gauge, estimate))
 
-    def _exceeded(self, gauge: Gauge, wait_s: float, now_s: float) -> RateExceeded:
+    def _exceeded(self, gauge: Gauge, wait_s: float, now_s: float, cost: float) -> RateExceeded:
+        gauge.demand += cost  # so that the share of a process that refuses grows
         noun = gauge.kind.replace("_", " ")
         error = RateExceeded(
             f"{gauge.id}: {gauge.limit} {noun} per {gauge.period_s:g} s are used up", retry_after_s=math.ceil(wait_s)

@@ -77,6 +77,10 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool | Literal["vllm"],
         Meta(description="whether it goes on from a last assistant turn; `vllm` for its continue_final_message"),
     ] = False
+    provider_tools: Annotated[
+        bool,
+        Meta(description="for type anthropic: whether callers may use tools that the provider runs (web search, code)"),
+    ] = False
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
     rate: Annotated[str, Meta(description="most attempts, such as `600/min`; over it the next is asked")] = ""

@@ -16,6 +16,7 @@ import msgspec
 from roadbed.gateway.errors import InvalidChatRequest
 from roadbed.gateway.types import (
     ChatRequest,
+    Cited,
     Event,
     Finished,
     ImagePart,
@@ -23,11 +24,13 @@ from roadbed.gateway.types import (
     Message,
     NamedTool,
     Part,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningPart,
     ReasoningSealed,
     RefusalDelta,
     TextDelta,
+    TextEnded,
     TextPart,
     Tool,
     ToolCall,
@@ -186,11 +189,19 @@ class Unmasker:
             case ReasoningSealed():
                 # What was held back of a block belongs before its seal; calls have nothing to do with it.
                 return [*self._flush(but=ToolCallDelta), event]
-            case Finished(reason, stop_sequence):
+            case TextEnded() | ProviderBlock():
+                # A block goes as it came: it comes back in the next turn, where no detector reads it.
+                return [*self._flush(but=ToolCallDelta), event]
+            case Cited(dialect, fields):
+                return [Cited(dialect, {name: self._shown(value) for name, value in fields.items()})]
+            case Finished(_, stop_sequence):
                 shown = self._guard.for_caller(stop_sequence, self._vault, self._principal)
-                return [*self._flush(), Finished(reason, shown)]
+                return [*self._flush(), msgspec.structs.replace(event, stop_sequence=shown)]
             case _:
                 return [event]
+
+    def _shown(self, value: Any) -> Any:
+        return self._guard.for_caller(value, self._vault, self._principal) if isinstance(value, str) else value
 
     def _pieces(self, key: _Key, text: str) -> list[Event]:
         before: list[Event] = []

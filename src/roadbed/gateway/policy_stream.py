@@ -18,9 +18,17 @@ from roadbed.gateway.continuation import CONTINUATIONS_MAX, Seam, continued, tol
 from roadbed.gateway.dialects.base import EncodedRequest
 from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.endpoints import Endpoint
-from roadbed.gateway.errors import InvalidChatRequest, NoCandidate, StreamCut, UnsupportedFeature, UpstreamError
+from roadbed.gateway.errors import (
+    InvalidChatRequest,
+    NoCandidate,
+    RouteOverloaded,
+    StreamCut,
+    TeamQueueFull,
+    UnsupportedFeature,
+    UpstreamError,
+)
 from roadbed.gateway.failure import Failure, ladder_spent, rejected
-from roadbed.gateway.gate import Place
+from roadbed.gateway.gate import Gate, Place
 from roadbed.gateway.health import Admission
 from roadbed.gateway.json_schema import why_unfit
 from roadbed.gateway.masking import guard_request
@@ -31,17 +39,21 @@ from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
     Call,
     ChatRequest,
+    Cited,
     Event,
     Finished,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningSealed,
     RefusalDelta,
     Rung,
     TextDelta,
+    TextEnded,
     ToolCallDelta,
     UsageReported,
 )
 from roadbed.ledger.budget import Reservation
+from roadbed.ledger.trace import CANCELLED, OK, REFUSED
 
 FIRST_EVENT_SHARE = 0.99
 FIRST_EVENT_TIMES = 3.0
@@ -49,7 +61,7 @@ FIRST_EVENT_S_MIN = 2.0
 FIRST_EVENT_SAMPLES_MIN = 200
 MINUTES_AN_HOUR = 60
 _RUNGS: tuple[Rung, ...] = ("full", "fallback", "local")
-_NOT_CONTINUED = (ReasoningDelta, ReasoningSealed, RefusalDelta, ToolCallDelta)
+_NOT_CONTINUED = (ReasoningDelta, ReasoningSealed, RefusalDelta, ToolCallDelta, TextEnded, Cited, ProviderBlock)
 _FAULTS_OF_THE_REQUEST = frozenset({"client", "context"})
 
 
@@ -99,12 +111,28 @@ class PolicyStream(RacingStream):
         gates, route = self._shared.gates, self._whole_route
         gates.shed(route)
         if route.policy.queue:
-            self._place_held = await gates.of(route).enter(route, self._call.principal.team, self._deadline)
+            self._place_held = await self._take_place(gates.of(route))
         try:
             await super().open()
         except BaseException:
             self._leave(is_complete=False)
             raise
+
+    async def _take_place(self, gate: Gate) -> Place:
+        """A place in the route's queue; the wait for it is a step of the trace."""
+        trace = self._call.trace
+        span = trace.open_span("queue", "queue") if trace is not None else None
+        status = CANCELLED
+        try:
+            place = await gate.enter(self._whole_route, self._call.principal.team, self._deadline)
+            status = OK
+            return place
+        except (RouteOverloaded, TeamQueueFull):
+            status = REFUSED
+            raise
+        finally:
+            if trace is not None and span is not None:
+                trace.close_span(span, status, route=self._whole_route.name)
 
     def _leave(self, *, is_complete: bool) -> None:
         if self._place_held is not None:

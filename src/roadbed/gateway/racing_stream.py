@@ -20,6 +20,7 @@ from roadbed.gateway.hedge import fire_after_s
 from roadbed.gateway.route import Candidate, Route
 from roadbed.gateway.types import Call, ChatRequest
 from roadbed.ledger.budget import Reservation
+from roadbed.ledger.trace import HEDGE_ENDPOINT, HEDGE_WON
 
 
 class RacingStream(AnswerStream):
@@ -78,6 +79,7 @@ class RacingStream(AnswerStream):
                 if error is None:
                     if running is not first:
                         self._shared.hedges.count(self._route.name, "won")
+                        self._note(HEDGE_WON, value=True)
                     self._win(entrant, running)
                     return None
                 self._give_up(running, error)
@@ -115,8 +117,14 @@ class RacingStream(AnswerStream):
                 self._tried.add(endpoint.name)
                 self.outcome.hedged = True
                 shared.hedges.count(self._route.name, "started")
+                self._note(HEDGE_ENDPOINT, value=endpoint.name)
+                self._note(HEDGE_WON, value=False)
                 return candidate, self._start(endpoint, encoded, 0, admission, hold)
         return None
+
+    def _note(self, name: str, *, value: str | bool) -> None:
+        if self._call.trace is not None:
+            self._call.trace.attributes[name] = value
 
     def _win(self, candidate: Candidate, running: Running) -> None:
         """The first content is this one's: the answer is its own from here on."""

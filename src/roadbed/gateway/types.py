@@ -248,14 +248,35 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
     arguments: str = ""
 
 
+class TextEnded(msgspec.Struct, frozen=True, gc=False):
+    """The text so far is a block of its own: what follows belongs to the next one. Said between two texts only."""
+
+
+class Cited(msgspec.Struct, frozen=True, gc=False):
+    """What the text of the block that is under way cites, in the words of the endpoint's dialect."""
+
+    dialect: str
+    fields: dict[str, Any]
+
+
+class ProviderBlock(msgspec.Struct, frozen=True, gc=False):
+    """A block that only the endpoint's dialect knows, such as a search that the provider ran: as it came, and whole."""
+
+    dialect: str
+    fields: dict[str, Any]
+
+
 class Finished(msgspec.Struct, frozen=True, gc=False):
     """The model ended its answer. Never made for a stream that was cut.
 
-    ``stop_sequence`` is the text of the caller's that ended it, where the endpoint says which.
+    ``stop_sequence`` is the text of the caller's that ended it, where the endpoint says which. ``word`` is what the
+    endpoint's dialect calls the reason, where that says more, and ``details`` what it adds.
     """
 
     reason: FinishReason
     stop_sequence: str = ""
+    word: str = ""
+    details: dict[str, Any] | None = None
 
 
 class UsageReported(msgspec.Struct, frozen=True, gc=False):
@@ -264,8 +285,9 @@ class UsageReported(msgspec.Struct, frozen=True, gc=False):
     usage: Usage
 
 
-Event = TextDelta | ReasoningDelta | ReasoningSealed | RefusalDelta | ToolCallDelta | Finished | UsageReported
-CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta)
+Mark = TextEnded | Cited | ProviderBlock
+Event = TextDelta | ReasoningDelta | ReasoningSealed | RefusalDelta | ToolCallDelta | Mark | Finished | UsageReported
+CONTENT_EVENTS = (TextDelta, RefusalDelta, ToolCallDelta, ProviderBlock)
 """The events that commit an attempt: once one is out, the answer's endpoint does not change."""
 
 
@@ -356,6 +378,10 @@ class Answer:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     stop_sequence: str = ""
+    stop_word: str = ""
+    stop_details: dict[str, Any] | None = None
+    marks: list[tuple[int, Mark]] = field(default_factory=list)
+    """Where in the text a block ended, something was cited, or a provider's own block stands."""
     _calls: dict[int, list[str]] = field(default_factory=dict, repr=False)
 
     def add(self, event: Event) -> None:
@@ -376,7 +402,10 @@ class Answer:
                 self.reasoning += text
             case ReasoningSealed(part):
                 self.sealed.append(part)
-            case Finished(reason, stop_sequence):
+            case TextEnded() | Cited() | ProviderBlock():
+                self.marks.append((len(self.text), event))
+            case Finished(reason, stop_sequence, word, details):
                 self.finish_reason, self.stop_sequence = reason, stop_sequence
+                self.stop_word, self.stop_details = word, details
             case UsageReported(usage):
                 self.usage = usage

@@ -7,11 +7,23 @@ keeps its own numbers; they start at zero with it, as Prometheus expects.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 SERIES_MAX = 5000
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LabelValues = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One metric as it stands. ``cells`` are one value by label values, or a histogram's counts with its sum last."""
+
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+    bounds: tuple[float, ...]
+    cells: dict[LabelValues, tuple[float, ...]]
 
 
 class Metrics:
@@ -82,6 +94,18 @@ class Metrics:
         self._bring_up_to_date()
         cell = self._values[name].get(labels)
         return 0.0 if cell is None else cell[0]
+
+    def read(self, names: Iterable[str]) -> dict[str, Read]:
+        """These metrics, those that are declared of them."""
+        self._bring_up_to_date()
+        found = {}
+        for name in names:
+            if name in self._declared:
+                kind, help_text, labels = self._declared[name]
+                series = self._histograms[name] if kind == "histogram" else self._values[name]
+                cells = {values: tuple(cell) for values, cell in series.items()}
+                found[name] = Read(kind, help_text, labels, self._bounds.get(name, ()), cells)
+        return found
 
     def _bring_up_to_date(self) -> None:
         for bring_up_to_date in self._before_showing:

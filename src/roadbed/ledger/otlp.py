@@ -20,6 +20,7 @@ import msgspec
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
 from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.otlp_counts import COUNTED, counted_metrics
 from roadbed.ledger.otlp_rows import Server, resource_metrics, resource_spans
 from roadbed.ledger.trace import Trace
 from roadbed.wire.address import parse_url
@@ -67,7 +68,7 @@ class OtlpExporter:
         self._queue: deque[Trace] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._since_ns = time.time_ns()
+        self._since_ns = self._began_ns = time.time_ns()
         metrics.declare("roadbed_otlp_sent_total", "counter", "traces that a collector took")
         metrics.declare("roadbed_otlp_dropped_total", "counter", "traces that were not sent", "reason")
         metrics.gauge_from("roadbed_otlp_queue", "traces waiting to be sent", lambda: float(len(self._queue)))
@@ -124,7 +125,8 @@ class OtlpExporter:
         if collector is None or not batch:
             return
         since_ns, self._since_ns = self._since_ns, time.time_ns()
-        bodies = await asyncio.to_thread(self._encode, batch, collector, since_ns, self._since_ns)
+        counted = counted_metrics(self._metrics.read(COUNTED), self._began_ns, self._since_ns)
+        bodies = await asyncio.to_thread(self._encode, batch, collector, since_ns, self._since_ns, counted)
         is_taken = True
         for path, body in bodies:
             is_taken = await self._send(collector, path, body, tries_max) and is_taken
@@ -134,12 +136,12 @@ class OtlpExporter:
             self._metrics.add("roadbed_otlp_dropped_total", ("refused",), amount=len(batch))
 
     def _encode(
-        self, batch: list[Trace], collector: Collector, since_ns: int, now_ns: int
+        self, batch: list[Trace], collector: Collector, since_ns: int, now_ns: int, counted: list[dict[str, Any]]
     ) -> tuple[tuple[str, bytes], ...]:
         servers = self._servers()
         service, version = self._service, self._version
         spans = resource_spans(batch, service, version, servers, has_content=collector.has_content)
-        metrics = resource_metrics(batch, service, version, servers, since_ns, now_ns)
+        metrics = resource_metrics(batch, service, version, servers, since_ns, now_ns, counted)
         return ("/v1/traces", msgspec.json.encode(spans)), ("/v1/metrics", msgspec.json.encode(metrics))
 
     async def _send(self, collector: Collector, path: str, body: bytes, tries_max: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from roadbed.ledger.overhead import OVERHEAD_BOUNDS_S, overhead_us
-from roadbed.ledger.trace import FAILED, OK, TRACEPARENT, Attribute, Span, Trace
+from roadbed.ledger.trace import FAILED, HEDGE_ENDPOINT, HEDGE_WON, OK, TRACEPARENT, Attribute, Span, Trace
 
 DURATION_BOUNDS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKEN_BOUNDS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
@@ -55,6 +55,8 @@ def _spans_of(trace: Trace, servers: Mapping[str, Server], *, has_content: bool)
         "roadbed.rung": trace.rung,
         "roadbed.trace": trace.id,
         "error.type": trace.error_code or None,
+        "roadbed.hedge.endpoint": trace.attributes.get(HEDGE_ENDPOINT),
+        "roadbed.hedge.won": trace.attributes.get(HEDGE_WON),
     }
     if has_content and trace.question is not None:
         facts["gen_ai.input.messages"] = _message("user", trace.question.text)
@@ -147,9 +149,17 @@ def _value(value: Attribute) -> dict[str, Any]:
 
 
 def resource_metrics(
-    traces: Iterable[Trace], service: str, version: str, servers: Mapping[str, Server], since_ns: int, now_ns: int
+    traces: Iterable[Trace],
+    service: str,
+    version: str,
+    servers: Mapping[str, Server],
+    since_ns: int,
+    now_ns: int,
+    counted: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The body for ``/v1/metrics``: what the calls of these traces took and used, as deltas."""
+    """The body for ``/v1/metrics``: what the calls of these traces took and used, as deltas, and what was counted
+    besides.
+    """
     overheads: dict[str, list[float]] = {}
     taken: dict[str, dict[tuple[str, str, str], list[float]]] = {name: {} for name, _, _ in INSTRUMENTS}
     for trace in traces:
@@ -184,6 +194,7 @@ def resource_metrics(
             _point({"roadbed.app": app}, seen, OVERHEAD_BOUNDS_S, since_ns, now_ns) for app, seen in overheads.items()
         ]
         metrics.append(_histogram(OVERHEAD, "s", points))
+    metrics += counted
     scope = {"scope": {"name": "roadbed", "version": version}, "metrics": metrics}
     return {"resourceMetrics": [{"resource": _resource(service, version), "scopeMetrics": [scope]}]}
 

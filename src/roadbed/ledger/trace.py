@@ -28,6 +28,10 @@ ATTRIBUTE_CHARACTERS_MAX = 300
 Attribute = str | int | float | bool | None
 
 TRACEPARENT = "traceparent"
+HEDGE_ENDPOINT = "hedge_endpoint"
+HEDGE_WON = "hedge_won"
+"""Attributes of a trace: which endpoint was asked beside a slow one, and whether the answer is its."""
+
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 OK = "ok"

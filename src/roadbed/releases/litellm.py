@@ -1,9 +1,9 @@
 """From a LiteLLM proxy's ``config.yaml`` to a manifest: what carries over, and for all else why not.
 
 Pure: a decoded configuration in, a manifest's data and a report out; no file, no environment, no network. Deployments
-become endpoints, model groups routes whose ladders hold their deployments and then those of their fallbacks. The
-invariants: every setting of the file is carried over or stands in the report; a key written in clear gets into
-neither.
+become endpoints, model groups routes whose ladders hold their deployments and then those of their fallbacks, shared as
+`litellm_routes.py` says. The invariants: every setting of the file is carried over or stands in the report; a key
+written in clear gets into neither.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 from roadbed.gateway.providers import PROVIDERS
 from roadbed.kernel.errors import ConfigError
 from roadbed.releases.litellm_notes import ELSEWHERE, MODES, OPENAI_HOSTS, SERVERS, SETTINGS, UNSUPPORTED
+from roadbed.releases.litellm_routes import ROUTING_STRATEGIES, Deployment, number_of, shape_of, target_of
 
 NAME_CHARACTERS_MAX = 63
 FALLBACKS_MAX = 1000
 _ENVIRONMENT = "os.environ/"
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/\S*)?$")
+OUTCOMES = {"context_window_fallbacks": "context_length", "content_policy_fallbacks": "content_filter"}
+FALLBACKS = ("fallbacks", "default_fallbacks", *OUTCOMES)
 _SPANS = {"1d": "day", "24h": "day", "30d": "month", "1mo": "month", "7d": "week", "1w": "week"}
 
 
@@ -55,7 +58,7 @@ class _Import:
         self.name = name
         self.left: list[Left] = []
         self.endpoints: dict[str, dict[str, Any]] = {}
-        self.groups: dict[str, list[tuple[int, str]]] = {}
+        self.groups: dict[str, list[Deployment]] = {}
         self.names: dict[str, str] = {}
         self.deadlines: dict[str, float] = {}
         aliases = self._section("router_settings").get("model_group_alias")
@@ -108,15 +111,28 @@ class _Import:
         if endpoint is None:
             return
         name = self._endpoint_name(group)
+        shares = tuple(self._share(params, key, path) for key in ("weight", "rpm", "tpm"))
+        order = params.pop("order", None)
+        if order is not None and (not isinstance(order, int) or isinstance(order, bool)):
+            self._leave(f"{path}.litellm_params.order", "an order is a whole number")
+            order = None
         self._limits(endpoint, params, info, group, path)
         self.endpoints[name] = endpoint
-        order = params.pop("order", 0)
-        self.groups.setdefault(group, []).append((order if isinstance(order, int) else 0, name))
+        is_priced = "price_input" in endpoint and "price_output" in endpoint
+        weight, rpm, tpm = shares
+        self.groups.setdefault(group, []).append(Deployment(name, order, (weight, rpm, tpm), is_priced))
         for key in params:
             self._leave(f"{path}.litellm_params.{key}", SETTINGS.get(key, "no counterpart; callers may send it"))
         for key in info:
             if key not in ("id", "base_model"):
                 self._leave(f"{path}.model_info.{key}", SETTINGS.get(key, "no counterpart"))
+
+    def _share(self, params: dict[str, Any], key: str, path: str) -> float | None:
+        """What a deployment may be weighed by; its limits are another matter, and stay."""
+        share = number_of(params.get(key))
+        if key == "weight" and params.pop(key, None) is not None and share is None:
+            self._leave(f"{path}.litellm_params.weight", "a weight is a number, 0 or more")
+        return share
 
     def _server(self, params: dict[str, Any], path: str) -> dict[str, Any] | None:
         """Dialect, model, address and key; None, and a line in the report, where there is no counterpart."""
@@ -227,23 +243,31 @@ class _Import:
     # -- routes -------------------------------------------------------------------------------------------------------
 
     def _models(self, router: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-        fallbacks = dict(self._fallbacks(router, "router_settings"))
-        for group, others in self._fallbacks(settings, "litellm_settings"):
-            fallbacks.setdefault(group, others)
+        fallbacks = self._listed(router, settings, "fallbacks")
         default = router.get("default_fallbacks", settings.get("default_fallbacks"))
         default = [item for item in default if isinstance(item, str)] if isinstance(default, list) else []
         deadline = _seconds(router.get("timeout", settings.get("request_timeout")))
         cache = self._cache(settings)
+        routing = str(router.get("routing_strategy") or "")
+        if routing not in ROUTING_STRATEGIES:
+            self._leave("router_settings.routing_strategy", "no strategy of this name: shared by weight")
+            routing = ""
+        outcomes = {name: self._listed(router, settings, name) for name in OUTCOMES}
         models: dict[str, Any] = {}
         for group in self.groups:
-            ladder = self._own(group)
-            for other in fallbacks.get(group, default):
-                if other in self.groups:
-                    ladder += [name for name in self._own(other) if name not in ladder]
-                elif other != group:
+            others = [other for other in fallbacks.get(group, default) if other != group]
+            for other in others:
+                if other not in self.groups:
                     self._leave(f"fallbacks.{group}", f"{other}: no route of this name carried over")
+            behind = [self.groups[other] for other in others if other in self.groups]
+            shape = shape_of(self.groups[group], behind, routing)
+            for why in shape.left:
+                self._leave(f"router_settings.routing_strategy ({group})", why)
             name = self._model_name(group, models)
-            models[name] = {"ladder": ladder}
+            models[name] = {"ladder": shape.ladder, **shape.fields}
+            on = self._outcomes(group, outcomes)
+            if on:
+                models[name]["on"] = on
             whole = self.deadlines.get(group, deadline)
             if whole is not None:
                 models[name]["deadline"] = _duration(whole)
@@ -252,8 +276,23 @@ class _Import:
         self._aliases(router, models)
         return models
 
-    def _own(self, group: str) -> list[str]:
-        return [name for _, name in sorted(self.groups[group], key=lambda pair: pair[0])]
+    def _listed(self, router: Mapping[str, Any], settings: Mapping[str, Any], key: str) -> dict[str, list[str]]:
+        """Fallbacks of one kind by group; the router's own go before the general ones."""
+        found = dict(self._fallbacks(router, "router_settings", key))
+        for group, others in self._fallbacks(settings, "litellm_settings", key):
+            found.setdefault(group, others)
+        return found
+
+    def _outcomes(self, group: str, outcomes: Mapping[str, Mapping[str, list[str]]]) -> dict[str, str]:
+        """The endpoints to go on with after some outcomes."""
+        on: dict[str, str] = {}
+        for key, listed in outcomes.items():
+            target, why = target_of(group, listed, self.groups)
+            if target:
+                on[OUTCOMES[key]] = target
+            if why:
+                self._leave(f"{key}.{group}", why)
+        return on
 
     def _model_name(self, group: str, models: Mapping[str, Any]) -> str:
         name = _slug(group)
@@ -266,15 +305,15 @@ class _Import:
         self.names[group] = name
         return name
 
-    def _fallbacks(self, section: Mapping[str, Any], where: str) -> Iterator[tuple[str, list[str]]]:
-        listed = section.get("fallbacks")
+    def _fallbacks(self, section: Mapping[str, Any], where: str, key: str) -> Iterator[tuple[str, list[str]]]:
+        listed = section.get(key)
         for entry in listed[:FALLBACKS_MAX] if isinstance(listed, list) else []:
             for group, others in entry.items() if isinstance(entry, Mapping) else ():
                 names = [other for other in others if isinstance(other, str)] if isinstance(others, list) else []
                 if not isinstance(others, list) or len(names) != len(others):
-                    self._leave(f"{where}.fallbacks.{group}", "only names of models carry over")
+                    self._leave(f"{where}.{key}.{group}", "only names of models carry over")
                 if group not in self.groups:
-                    self._leave(f"{where}.fallbacks.{group}", "no route of this name carried over")
+                    self._leave(f"{where}.{key}.{group}", "no route of this name carried over")
                 yield str(group), names
 
     def _aliases(self, router: Mapping[str, Any], models: dict[str, Any]) -> None:
@@ -316,8 +355,15 @@ class _Import:
             elif budget is not None:
                 self._leave(f"{path}.budget_duration", f"{span}: budgets are by day, week or month")
             rate = values.pop("rpm_limit", None)
-            if isinstance(rate, int):
+            if isinstance(rate, int) and not isinstance(rate, bool) and rate >= 1:
                 team["rate"] = f"{rate}/min"
+            elif rate is not None:
+                self._leave(f"{path}.rpm_limit", "a rate is a whole number")
+            tokens = values.pop("tpm_limit", None)
+            if isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 1:
+                team["tokens"] = f"{tokens}/min"
+            elif tokens is not None:
+                self._leave(f"{path}.tpm_limit", "a rate is a whole number")
             models = values.pop("models", None)
             if isinstance(models, list):
                 team["apps"] = [self.names[model] for model in models if model in self.names]
@@ -327,17 +373,8 @@ class _Import:
 
     def _rest(self, section: str) -> None:
         carried = {
-            "router_settings": {"fallbacks", "default_fallbacks", "timeout", "model_group_alias"},
-            "litellm_settings": {
-                *(
-                    "fallbacks",
-                    "default_fallbacks",
-                    "request_timeout",
-                    "cache",
-                    "cache_params",
-                    "default_team_settings",
-                ),
-            },
+            "router_settings": {*FALLBACKS, "timeout", "model_group_alias", "routing_strategy"},
+            "litellm_settings": {*FALLBACKS, "request_timeout", "cache", "cache_params", "default_team_settings"},
         }.get(section, set())
         for key in self._section(section):
             if key not in carried:

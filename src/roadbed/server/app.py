@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from roadbed.gateway.dialects.openai_server import error_object
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX
 from roadbed.gateway.dialects.whole import BODY_BYTES_MAX
-from roadbed.guard.exposed import KeyInAddress
 from roadbed.kernel.errors import InvalidRequest, NotFound, RoadbedError
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX
 from roadbed.server.access_report import access_routes
@@ -63,6 +62,7 @@ from roadbed.wire.request import HotRequest
 log = logging.getLogger("roadbed.server")
 
 TRACEBACK_FRAMES_MAX = 6
+JSON_HEADERS = ((b"content-type", b"application/json"),)
 CALLER_PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
 
 
@@ -159,9 +159,8 @@ def build_hot_table(services: Services) -> HotTable:
     running = services.running
     chat = ChatCompletions(*parts, behind_proxy=behind_proxy, entrance=entrance, running=running)
     table.add("POST", CHAT_PATH, chat, REQUEST_BYTES_MAX)
-    # What is too large is refused by the dialect in its own shape; the wire, which has another one, bounds the rest.
     for path, dialect in ((RESPONSES_PATH, RESPONSES), (MESSAGES_PATH, MESSAGES)):
-        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance, running), 2 * REQUEST_BYTES_MAX)
+        table.add("POST", path, CallerAnswers(*parts, dialect, behind_proxy, entrance, running), REQUEST_BYTES_MAX)
     tokens = services.mcp.tokens
     entry = KnownCallers(services.identity, tokens, entrance, behind_proxy=behind_proxy)
     add_mcp(table, services.mcp.mcp, entry, Origins(tokens), running)
@@ -170,16 +169,21 @@ def build_hot_table(services: Services) -> HotTable:
     table.limit_body("/console/", UPLOAD_BYTES_MAX + 1024 * 1024)
     for path in (EMBEDDINGS_PATH, RERANK_PATH):
         table.limit_body(path, BODY_BYTES_MAX)
-    table.limit_body(f"{MESSAGES_PATH}/", 2 * REQUEST_BYTES_MAX)
+    table.limit_body(f"{MESSAGES_PATH}/", REQUEST_BYTES_MAX)
     table.limit_body("/", 8 * 1024 * 1024)
     return table
 
 
-def _refusal(error: RoadbedError) -> RefusalAnswer:
-    """Problem details, with the error object of `/v1` beside them: a refused head or body has no address to go by."""
-    dialect = dialect_of(error.path) if isinstance(error, KeyInAddress) else None
+def _refusal(error: RoadbedError, path: bytes) -> RefusalAnswer:
+    """In the shape of the address that was asked. A request whose target was not read, or is of another form, may have
+    been for any: it gets problem details with OpenAI's error object beside them.
+    """
+    asked = path.decode("latin-1")
+    dialect = dialect_of(asked)
     if dialect is not None:
-        return ((b"content-type", b"application/json"),), dialect.error_body(error)
+        return JSON_HEADERS, dialect.error_body(error)
+    if asked.startswith("/"):
+        return PROBLEM_HEADERS, msgspec.json.encode(error.problem())
     return PROBLEM_HEADERS, msgspec.json.encode({**error.problem(), **error_object(error)})
 
 
@@ -192,7 +196,7 @@ def _failure(request: HotRequest, error: BaseException) -> None:
     if request.is_started:
         request.end(dialect.broken(said))
     else:
-        request.send(500, [(b"content-type", b"application/json")], dialect.error_body(said))
+        request.send(500, JSON_HEADERS, dialect.error_body(said))
 
 
 def _log_failure(path: str, error: BaseException) -> None:

@@ -19,7 +19,17 @@ from roadbed.gateway.dialects.openai_server import text_completion
 from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.relay import Opening, Relay
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, Event, ReasoningDelta, ReasoningSealed, TextDelta
+from roadbed.gateway.types import (
+    CONTENT_EVENTS,
+    Answer,
+    Call,
+    Cited,
+    Event,
+    ReasoningDelta,
+    ReasoningSealed,
+    TextDelta,
+    TextEnded,
+)
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
 from roadbed.kernel.errors import RoadbedError
@@ -32,7 +42,7 @@ from roadbed.server.running import RunningCalls
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
-SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta, ReasoningSealed)
+SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta, ReasoningSealed, TextEnded, Cited)
 """The events that a caller sees as they come."""
 
 PASSED_OVER = frozenset({PRIVATE_IP})

@@ -1,20 +1,21 @@
 """`Entrance`: which rates, slots and budgets a request counts against, as of the manifest that serves.
 
 Built from ``teams``, ``apps``, ``models`` and ``endpoints``; asked once per request by whoever admits it. What a limit
-counted so far survives a change of the manifest that leaves the limit as it is. With `Entrance.share` each process
-holds its part of every limit. The invariant: what was let in is closed when the request's trace is finished, or its
+counted so far survives a change of the manifest that leaves the limit as it is; of several processes each holds its
+part of every limit (`gauges`). The invariant: what was let in is closed when the request's trace is finished, or its
 task cancelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from roadbed.apps.registry import ServedApp
 from roadbed.gateway.gateway import Gateway
-from roadbed.gateway.limits import KINDS, EndpointLimits, Gauge, Kind, LimitSet, Pass, Slots, divide
+from roadbed.gateway.gauges import Gauges
+from roadbed.gateway.limits import KINDS, EndpointLimits, Gauge, Kind, LimitSet, Pass, Slots
 from roadbed.gateway.manifest import EndpointConfig
 from roadbed.gateway.route import Route
 from roadbed.guard.manifest import TeamConfig
@@ -37,12 +38,11 @@ class Entrance:
     monotonic_s: Callable[[], float] = SYSTEM_CLOCK.monotonic_s
     is_on: bool = False
     _manifest: Manifest = field(default_factory=lambda: Manifest("none"))
-    _gauges: dict[tuple[Any, ...], Gauge] = field(default_factory=dict)
-    _slots: dict[tuple[str, int], Slots] = field(default_factory=dict)
     _sets: dict[tuple[str, str], tuple[Principal, LimitSet]] = field(default_factory=dict)
-    _shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    _holder: str = ""
-    _even_share: float = 1.0
+    gauges: Gauges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gauges = Gauges(self.monotonic_s, SETS_MAX)
 
     def take(self, manifest: Manifest, *, keys_have_budgets: bool = False) -> None:
         """Hold callers to this manifest from now on."""
@@ -51,11 +51,8 @@ class Entrance:
         limited = (*manifest.teams.values(), *manifest.apps.values(), *manifest.models.values())
         self.is_on = keys_have_budgets or any(map(_has_limits, limited))
         endpoints = {name: e for name, e in manifest.endpoints.items() if _has_limits(e)}
+        self.gauges.is_on = self.is_on or bool(endpoints)
         self.gateway.limit_endpoints({name: self._endpoint_limits(name, e) for name, e in endpoints.items()})
-
-    def divide_by(self, workers: int) -> None:
-        """Begin with an even share, until the first heartbeat."""
-        self._even_share = 1.0 / workers
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -97,6 +94,9 @@ class Entrance:
         return self.count(body_bytes, principal, name) if self.is_on else None
 
     def _set_of(self, principal: Principal, name: str) -> LimitSet:
+        if len(self._sets) >= SETS_MAX or self.gauges.is_full:
+            self._sets.clear()
+            self.gauges.clear()
         gauges: list[Gauge] = []
         slots: list[Slots] = []
         budgets: list[Budget] = []
@@ -107,7 +107,7 @@ class Entrance:
                 if text:
                     gauges.append(self._gauge(owner.replace(":", " ", 1), kind, text))
             if config.concurrency is not None:
-                slots.append(self._slots_of(owner.replace(":", " ", 1), config.concurrency))
+                slots.append(self.gauges.slots(owner.replace(":", " ", 1), config.concurrency))
             budget = getattr(config, "budget", "")
             if owner.startswith("key:") and principal.budget:
                 budget = principal.budget
@@ -118,8 +118,6 @@ class Entrance:
         purse = self.budgets.purse(budgets) if budgets and self.budgets is not None else None
         downgrade = (parse_percent(team.downgrade.at), team.downgrade.to) if team.downgrade is not None else None
         made = LimitSet(gauges, slots, self.monotonic_s, purse, downgrade)
-        if len(self._sets) >= SETS_MAX:
-            self._sets.clear()
         self._sets[principal.id, name] = (principal, made)
         return made
 
@@ -136,52 +134,15 @@ class Entrance:
             yield f"model:{name}", model
 
     def _gauge(self, owner: str, kind: Kind, text: str) -> Gauge:
-        limit, period_s = parse_rate(text)
-        key = (owner, kind, limit, period_s)
-        gauge = self._gauges.get(key)
-        if gauge is None:
-            if len(self._gauges) >= SETS_MAX:
-                self._gauges.clear()
-            gauge = self._gauges[key] = Gauge(owner, kind, limit, period_s)
-            gauge.set_share(self._share_of(f"{owner}/{kind}"), self.monotonic_s())
-        return gauge
+        return self.gauges.gauge(owner, kind, *parse_rate(text))
 
     def _endpoint_limits(self, name: str, config: EndpointConfig) -> EndpointLimits:
         owner = f"endpoint {name}"
         requests = self._gauge(owner, "requests", config.rate) if config.rate else None
         given = {kind: getattr(config, kind) for kind in KINDS if kind != "requests"}
         tokens = tuple(self._gauge(owner, kind, text) for kind, text in given.items() if text)
-        slots = self._slots_of(owner, config.concurrency) if config.concurrency is not None else None
+        slots = self.gauges.slots(owner, config.concurrency) if config.concurrency is not None else None
         return EndpointLimits(requests, tokens, slots)
-
-    def _slots_of(self, owner: str, limit: int) -> Slots:
-        slots = self._slots.get((owner, limit))
-        if slots is None:
-            slots = self._slots[owner, limit] = Slots(owner, limit)
-            slots.set_share(self._share_of(f"{owner}/slots"))
-        return slots
-
-    # -- several processes --------------------------------------------------------------------------------------------
-
-    def demand(self) -> dict[str, float]:
-        """What this process was asked for since the last time, by limit."""
-        asked = {f"{gauge.id}/{gauge.kind}": gauge.demand for gauge in self._gauges.values() if gauge.demand}
-        for gauge in self._gauges.values():
-            gauge.demand *= 0.5  # a process that was just busy keeps some of its share
-        asked.update({f"{slots.id}/slots": float(slots.used) for slots in self._slots.values() if slots.used})
-        return asked
-
-    def share(self, demands: Mapping[str, Mapping[str, float]], holder: str) -> None:
-        """Hold the shares that follow from what every process was asked for."""
-        self._shares, self._holder = demands, holder
-        now_s = self.monotonic_s()
-        for gauge in self._gauges.values():
-            gauge.set_share(self._share_of(f"{gauge.id}/{gauge.kind}"), now_s)
-        for slots in self._slots.values():
-            slots.set_share(self._share_of(f"{slots.id}/slots"))
-
-    def _share_of(self, limit_id: str) -> float:
-        return divide(self._shares, self._holder, limit_id) if self._shares else self._even_share
 
 
 class NoLimits:

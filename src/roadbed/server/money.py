@@ -11,6 +11,7 @@ import contextlib
 from pathlib import Path
 
 from roadbed.gateway.gateway import Gateway
+from roadbed.gateway.gauges import Gauges
 from roadbed.guard.identity import Identity
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.ledger.budget_bank import PostgresBank
@@ -46,7 +47,9 @@ class Money:
         self.bank = PostgresBank(database)
         self.budgets = Budgets(self.bank, metrics, settings.state / LEASES_FOLDER, is_owner=is_owner)
         self.entrance = Entrance(gateway, self.budgets)
-        self.entrance.divide_by(workers)
+        self._workers = workers
+        self._divided: list[Gauges] = []
+        self.divide(self.entrance.gauges)
         self._alerts = Alerts(self.bank, client, folder)
         self._heartbeats = Heartbeats(database, self.budgets.holder)
         self._identity = identity
@@ -62,6 +65,11 @@ class Money:
         self._keys_have_budgets = self._identity.has_budgets
         self.entrance.take(manifest, keys_have_budgets=self._keys_have_budgets)
         self._alerts.take(manifest)
+
+    def divide(self, gauges: Gauges) -> None:
+        """Share these limits with the other processes, too. Their owners have names that differ."""
+        gauges.divide_by(self._workers)
+        self._divided.append(gauges)
 
     def start(self) -> None:
         """Start the tasks."""
@@ -82,8 +90,10 @@ class Money:
         while True:
             if self._manifest is not None and self._identity.has_budgets != self._keys_have_budgets:
                 self.take(self._manifest)
-            if self.entrance.is_on and self._serves:
+            if self._serves and any(gauges.is_on for gauges in self._divided):
+                asked = {name: units for gauges in self._divided for name, units in gauges.demand().items()}
                 with contextlib.suppress(Unavailable, DeadlineExceeded):
-                    demands = await self._heartbeats.beat(self.entrance.demand())
-                    self.entrance.share(demands, self._heartbeats.holder)
+                    demands = await self._heartbeats.beat(asked)
+                    for gauges in self._divided:
+                        gauges.share(demands, self._heartbeats.holder)
             await asyncio.sleep(HEARTBEAT_S)

@@ -343,6 +343,7 @@ async def _build(
     erasures, retention = await _open_keepers(stack, stores, is_owner=is_owner)
     open_answer_caches(stack, gateway, database, teams, embedder, is_owner=is_owner)
     tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams, credentials)
+    money.divide(tools.toolbox.rates.gauges)
     registry = _make_registry(workspace, knowledge, gateway, teams, tools)
     engines = Engines(registry, client)
     stack.push_async_callback(engines.close)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from roadbed.kernel import token_bucket
+from roadbed.gateway.gauges import Gauges
+from roadbed.kernel.clock import SYSTEM_CLOCK
 from roadbed.kernel.limits import parse_rate
 from roadbed.tools.types import Ok
 
@@ -23,26 +25,26 @@ LATENCIES_KEPT = 256
 K = TypeVar("K")
 
 
-class CallRates(Generic[K]):
-    """One bucket for each caller and tool; the longest unused ones are forgotten over `RATES_MAX`."""
+class CallRates:
+    """One gauge for each caller and tool, of which this process holds its share; the longest unused ones are forgotten
+    over `RATES_MAX`.
+    """
 
-    def __init__(self) -> None:
-        self._buckets: OrderedDict[K, float] = OrderedDict()
-        self._rates: dict[str, token_bucket.Rate] = {}
+    def __init__(self, monotonic_s: Callable[[], float] = SYSTEM_CLOCK.monotonic_s) -> None:
+        self.gauges = Gauges(monotonic_s, RATES_MAX)
+        self._rates: dict[str, tuple[int, float]] = {}
 
-    def take(self, key: K, rate: str, now_s: float) -> float:
+    def take(self, caller: str, tool: str, rate: str) -> float:
         """Count one call; zero when it may be made, else the seconds to wait."""
         parsed = self._rates.get(rate)
         if parsed is None:
-            limit, period_s = parse_rate(rate)
-            parsed = self._rates[rate] = token_bucket.Rate(limit, period_s, burst=max(1.0, limit))
-        decision = token_bucket.take(parsed, self._buckets.get(key, 0.0), now_s)
-        if not decision.is_allowed:
-            return max(decision.retry_after_s, 0.001)
-        self._buckets[key] = decision.tat_s
-        self._buckets.move_to_end(key)
-        if len(self._buckets) > RATES_MAX:
-            self._buckets.popitem(last=False)
+            parsed = self._rates[rate] = parse_rate(rate)
+        gauge, now_s = self.gauges.gauge(f"tool {tool} of {caller}", "requests", *parsed), self.gauges.monotonic_s()
+        wait_s = gauge.wait_s(now_s, 1.0)
+        if wait_s > 1e-9:
+            gauge.demand += 1.0  # so that the share of a process that refuses grows
+            return max(wait_s, 0.001)
+        gauge.take(now_s, 1.0)
         return 0.0
 
 

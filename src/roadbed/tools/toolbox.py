@@ -72,7 +72,7 @@ class ToolBox:
         self._approvals = approvals
         self._permits = permits
         self._served: dict[str, _Served] = {}
-        self._rates: CallRates[tuple[str, str]] = CallRates()
+        self.rates = CallRates()
         self._last: LastResults[CallKey] = LastResults()
         self._bulkheads: dict[str, Bulkhead] = {}
         self.counts: dict[str, ToolCounts] = {}
@@ -94,6 +94,7 @@ class ToolBox:
             name: self._bulkheads.get(name) or Bulkhead(name, SOURCE_PLACES, SOURCE_WAITING_MAX) for name in sources
         }
         self.counts = {name: self.counts.get(name) or ToolCounts() for name in served}
+        self.rates.gauges.is_on = any(entry.tool.rate for entry in served.values())
 
     def all_tools(self) -> list[Tool]:
         """Every tool that serves, by name, for whoever watches the deployment."""
@@ -171,7 +172,7 @@ class ToolBox:
             entry.check(arguments)
             inner = self._cursors.opened(cursor, tool.name, digest, principal.id)
             if tool.rate:
-                wait_s = self._rates.take((principal.id, tool.name), tool.rate, time.monotonic())
+                wait_s = self.rates.take(principal.id, tool.name, tool.rate)
                 if wait_s:
                     return _limited(tool, wait_s), None
             request = ToolRequest(arguments, principal, deadline, inner)

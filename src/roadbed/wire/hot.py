@@ -60,8 +60,8 @@ class HotRoute:
     body_bytes_max: int
 
 
-def problem_answer(error: RoadbedError) -> Answer:
-    """The default shape of refusals and failures: RFC 9457 problem details."""
+def problem_answer(error: RoadbedError, path: bytes = b"") -> Answer:
+    """The default shape of refusals and failures, at any address: RFC 9457 problem details."""
     return PROBLEM_HEADERS, msgspec.json.encode(error.problem())
 
 
@@ -87,14 +87,15 @@ def any_target(target: bytes) -> RoadbedError | None:
 class HotTable:
     """Hot paths by (method, path), and what else the protocol must be told.
 
-    ``refuse`` shapes the answer to a request that the protocol itself turns down; ``fail`` ends a request whose
-    handler or task raised (log it there: the wire does not). ``check_target`` says why a request is turned down for its
-    target alone; a hot path's target is only shown to it with a query. With ``requires_certificate`` callers of
-    other machines need one; those of this machine (its command line, its own checks) do not.
+    ``refuse`` shapes the answer to a request that the protocol itself turns down, by the raw path that was asked: empty
+    or cut short where the head broke off before its end. ``fail`` ends a request whose handler or task raised (log it
+    there: the wire does not). ``check_target`` says why a request is turned down for its target alone; a hot path's
+    target is only shown to it with a query. With ``requires_certificate`` callers of other machines need one; those of
+    this machine (its command line, its own checks) do not.
     """
 
     limits: Limits = field(default_factory=Limits)
-    refuse: Callable[[RoadbedError], Answer] = problem_answer
+    refuse: Callable[[RoadbedError, bytes], Answer] = problem_answer
     fail: Callable[[HotRequest, BaseException], None] = failed_answer
     requires_certificate: bool = False
     check_target: Callable[[bytes], RoadbedError | None] = any_target

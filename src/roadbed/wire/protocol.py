@@ -203,7 +203,8 @@ class HotProtocol(HttpToolsProtocol):
             self._answer(route, hot)
             return True
         self._parts = []
-        # The parser's last method is not this request's.
+        # The parser's last method and target are not this request's.
+        self.url = known.path
         self._message_done = self._head_done = self.expect_100_continue = False
         self._body_bytes = 0
         self._body_bytes_max = route.body_bytes_max
@@ -504,7 +505,7 @@ class HotProtocol(HttpToolsProtocol):
             if cycle.response_started:
                 self.transport.abort()
                 return
-        headers, body = self.shared.table.refuse(error)
+        headers, body = self.shared.table.refuse(error, self.url.partition(b"?")[0])
         head = b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
             STATUS_LINES[error.http_status],
             self.fixed_headers(),

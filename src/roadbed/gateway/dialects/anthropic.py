@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.anthropic_answers import DIALECT, AnthropicDecoder
+from roadbed.gateway.dialects.anthropic_answers import DIALECT, RUN_BY_A_PROVIDER, AnthropicDecoder
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
 from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
 from roadbed.gateway.endpoints import Endpoint
@@ -69,7 +69,7 @@ class AnthropicMessages(ServerSentDialect):
         if request.stop:
             body["stop_sequences"] = list(request.stop)
         if request.tools:
-            body["tools"] = _tools(request, is_own=is_own)
+            body["tools"] = _tools(request, endpoint, is_own=is_own)
             body.update(_tool_choice(request))
         if request.response_format is not None:
             body["output_config"] = (body.get("output_config") or {}) | {"format": _format(request.response_format)}
@@ -194,14 +194,19 @@ def _format(wanted: JsonSchema) -> dict[str, Any]:
     return {"type": "json_schema", "schema": wanted.schema}
 
 
-def _tools(request: ChatRequest, *, is_own: bool) -> list[dict[str, Any]]:
+def _tools(request: ChatRequest, endpoint: Endpoint, *, is_own: bool) -> list[dict[str, Any]]:
     tools = []
     for number, tool in enumerate(request.tools):
         if tool.is_native:
             if not is_own:
                 param = f"tools[{number}].type"
                 raise UnsupportedFeature(f"{param}: the anthropic dialect does not know this tool", param=param)
-            tools.append({**(tool.hints or {}), "name": tool.name})
+            hints = tool.hints or {}
+            if RUN_BY_A_PROVIDER.fullmatch(str(hints.get("type"))) and not endpoint.has_provider_tools:
+                param = f"tools[{number}].type"
+                hint = "leave out tools that the provider runs, or set `provider_tools` of the endpoint"
+                raise UnsupportedFeature(f"{param}: {endpoint.name} may run no tools", hint=hint, param=param)
+            tools.append({**hints, "name": tool.name})
             continue
         schema = tool.parameters or {"type": "object", "properties": {}}
         body: dict[str, Any] = {"name": tool.name, "input_schema": schema}

@@ -7,6 +7,7 @@ deltas give nothing. The requests are in ``anthropic.py``. The invariant: no `Fi
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,13 +15,16 @@ import msgspec
 from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
 from roadbed.gateway.types import (
+    Cited,
     Event,
     Finished,
     FinishReason,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningPart,
     ReasoningSealed,
     TextDelta,
+    TextEnded,
     ToolCallDelta,
     Usage,
     UsageReported,
@@ -36,7 +40,17 @@ STOP_REASONS: dict[str, FinishReason] = {
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
+    "pause_turn": "length",
 }
+"""A turn that pauses is not over, so that for other dialects it is an answer that is cut short."""
+
+SAID_AS_IT_IS = frozenset({"pause_turn", "model_context_window_exceeded"})
+"""Stop reasons that say more than their counterpart in other dialects."""
+
+RUN_BY_A_PROVIDER = re.compile(r"(?:web_search|web_fetch|code_execution|tool_search_tool_(?:regex|bm25))_\d{8}")
+"""Types of tools that Anthropic runs itself: they add blocks of their own to an answer."""
+
+PROVIDER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
 
 
 class _OutputDetails(msgspec.Struct, gc=False):
@@ -66,6 +80,7 @@ class _Block(msgspec.Struct, gc=False):
     id: str | None = None
     name: str | None = None
     input: Any = None
+    citations: list[dict[str, Any]] | None = None
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -76,6 +91,8 @@ class _Delta(msgspec.Struct, gc=False):
     partial_json: str | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
+    citation: dict[str, Any] | None = None
 
 
 class _Start(msgspec.Struct, gc=False):
@@ -97,10 +114,20 @@ class _Whole(msgspec.Struct, gc=False):
     content: list[_Block] = []
     stop_reason: str | None = None
     stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
     usage: _Usage | None = None
 
 
+class _RawContent(msgspec.Struct, gc=False):
+    content: list[dict[str, Any]] = []
+
+
+class _RawBlock(msgspec.Struct, gc=False):
+    content_block: dict[str, Any]
+
+
 _decode_event = msgspec.json.Decoder(_StreamEvent).decode
+_decode_raw_block = msgspec.json.Decoder(_RawBlock).decode
 
 
 class _Reasoning:
@@ -117,7 +144,10 @@ class _Reasoning:
 class AnthropicDecoder:
     """Events in, events out, for one answer. Usage counts are cumulative, so the last report holds."""
 
-    __slots__ = ("_arguments_seen", "_reasoning", "_tools", "_usage", "is_finished", "is_over", "tool_count")
+    __slots__ = (
+        "_arguments_seen", "_has_text", "_provider_calls", "_reasoning", "_tools", "_usage", "is_finished", "is_over",
+        "tool_count",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_finished = False
@@ -127,6 +157,8 @@ class AnthropicDecoder:
         self._arguments_seen: set[int] = set()
         self._reasoning: dict[int, _Reasoning] = {}
         self._usage = Usage()
+        self._has_text = False
+        self._provider_calls: dict[int, tuple[dict[str, Any], list[str]]] = {}
 
     def feed(self, event: SseEvent) -> list[Event]:
         """The events of one server-sent event; unknown types give none."""
@@ -140,13 +172,15 @@ class AnthropicDecoder:
                 self._delta(body.index, body.delta, events)
             case "content_block_start" if body.content_block is not None:
                 self._start_block(body.index, body.content_block, events)
+                if is_provider_block(body.content_block.type):
+                    self._start_provider_block(body.index, _decode_raw_block(event.data).content_block, events)
             case "content_block_stop":
                 self._stop_block(body.index, events)
             case "message_start" if body.message is not None and body.message.usage is not None:
                 self._report(body.message.usage, events)
             case "message_delta":
                 if body.delta is not None and body.delta.stop_reason is not None and not self.is_finished:
-                    events.append(_finished(body.delta.stop_reason, body.delta.stop_sequence))
+                    events.append(_finished(body.delta))
                     self.is_finished = True
                 if body.usage is not None:
                     self._report(body.usage, events)
@@ -173,6 +207,11 @@ class AnthropicDecoder:
             raise failure_from_object(msgspec.json.decode(body))
         events: list[Event] = []
         for number, block in enumerate(answer.content):
+            if is_provider_block(block.type):
+                raw = msgspec.json.decode(body, type=_RawContent).content[number]
+                events.append(ProviderBlock(DIALECT, raw))
+                self._has_text = False
+                continue
             self._start_block(number, block, events)
             if block.type == "tool_use":
                 arguments = msgspec.json.encode({} if block.input is None else block.input).decode()
@@ -181,7 +220,7 @@ class AnthropicDecoder:
                 self._stop_block(number, events)
         if answer.stop_reason is None:
             raise cut()
-        events.append(_finished(answer.stop_reason, answer.stop_sequence))
+        events.append(_finished(answer))
         if answer.usage is not None:
             self._report(answer.usage, events)
         return events
@@ -193,8 +232,14 @@ class AnthropicDecoder:
             self._tools[index] = self.tool_count
             events.append(ToolCallDelta(self.tool_count, block.id or f"call_{self.tool_count}", block.name))
             self.tool_count += 1
-        elif block.type == "text" and block.text:
-            events.append(TextDelta(block.text))
+        elif block.type == "text":
+            if self._has_text:
+                events.append(TextEnded())
+                self._has_text = False
+            if block.text:
+                self._has_text = True
+                events.append(TextDelta(block.text))
+            events += [Cited(DIALECT, citation) for citation in block.citations or ()]
         elif block.type == "thinking":
             self._reasoning[index] = _Reasoning(block.thinking or "", block.signature or "", is_redacted=False)
             if block.thinking:
@@ -202,10 +247,24 @@ class AnthropicDecoder:
         elif block.type == "redacted_thinking":
             self._reasoning[index] = _Reasoning("", block.data or "", is_redacted=True)
 
+    def _start_provider_block(self, index: int, fields: dict[str, Any], events: list[Event]) -> None:
+        """A block of a tool that the provider runs: the result comes whole, the call's input in pieces."""
+        self._has_text = False
+        if fields.get("type") in PROVIDER_CALLS:
+            self._provider_calls[index] = (fields, [])
+        else:
+            events.append(ProviderBlock(DIALECT, fields))
+
     def _delta(self, index: int, delta: _Delta, events: list[Event]) -> None:
         if delta.type == "text_delta" and delta.text:
+            self._has_text = True
             events.append(TextDelta(delta.text))
+        elif delta.type == "citations_delta" and delta.citation is not None:
+            events.append(Cited(DIALECT, delta.citation))
         elif delta.type == "input_json_delta" and delta.partial_json:
+            if index in self._provider_calls:
+                self._provider_calls[index][1].append(delta.partial_json)
+                return
             if index not in self._tools:
                 raise malformed("a tool call's arguments came before its name")
             self._arguments_seen.add(index)
@@ -221,6 +280,10 @@ class AnthropicDecoder:
         if index in self._tools and index not in self._arguments_seen:
             events.append(ToolCallDelta(self._tools[index], arguments="{}"))
             self._arguments_seen.add(index)
+        called = self._provider_calls.pop(index, None)
+        if called is not None:
+            fields, pieces = called
+            events.append(ProviderBlock(DIALECT, {**fields, "input": _input_of("".join(pieces), fields)}))
         block = self._reasoning.pop(index, None)
         if block is not None and (block.text or block.seal):
             part = ReasoningPart(DIALECT, block.text, block.seal, block.is_redacted)
@@ -231,11 +294,26 @@ class AnthropicDecoder:
         events.append(UsageReported(self._usage))
 
 
-def _finished(word: str, stop_sequence: str | None) -> Finished:
+def is_provider_block(kind: str) -> bool:
+    """Whether blocks of this type are of tools that the provider runs."""
+    return kind in PROVIDER_CALLS or (kind.endswith("_tool_result") and kind != "tool_result")
+
+
+def _input_of(text: str, fields: dict[str, Any]) -> Any:
+    if not text:
+        return fields.get("input") or {}
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise malformed("the input of a provider's tool is not JSON") from None
+
+
+def _finished(end: _Delta | _Whole) -> Finished:
+    word = end.stop_reason or ""
     reason = STOP_REASONS.get(word)
     if reason is None:
-        raise malformed("its stop reason is unknown or asks to go on")
-    return Finished(reason, stop_sequence or "")
+        raise malformed("its stop reason is unknown")
+    return Finished(reason, end.stop_sequence or "", word if word in SAID_AS_IT_IS else "", end.stop_details)
 
 
 def _merged(known: Usage, new: _Usage) -> Usage:

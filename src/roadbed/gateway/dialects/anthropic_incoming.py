@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from roadbed.gateway.dialects.anthropic_answers import DIALECT
+from roadbed.gateway.dialects.anthropic_answers import DIALECT, RUN_BY_A_PROVIDER
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX
 from roadbed.gateway.dialects.reading import check_bound, invalid, json_object, object_of, string_of, wrong
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
@@ -314,8 +314,8 @@ _RUN_BY_THE_CALLER = re.compile(r"(?:bash|computer|memory|text_editor)_\d{8}")
 
 
 def _tool(tool: dict[str, Any], where: str) -> Tool:
-    """A tool. One that the caller runs but Anthropic defines keeps its type; those that a provider runs are refused,
-    because the blocks that they add to the answer could not be passed on.
+    """A tool. One that Anthropic defines keeps its type, whether the caller runs it or Anthropic: `AnthropicMessages`
+    asks whether an endpoint may run any.
     """
     name = string_of(tool, "name", where)
     if not name:
@@ -330,9 +330,9 @@ def _tool(tool: dict[str, Any], where: str) -> Tool:
         return Tool(name, description or "", object_of(tool, "input_schema", where), strict, _rest(tool, _TOOL))
     if not isinstance(kind, str):
         raise wrong(f"{where}.type", "it must be a string")
-    if not _RUN_BY_THE_CALLER.fullmatch(kind):
-        message = f"{where}.type: only tools that you run yourself can be used"
-        raise UnsupportedFeature(message, hint="leave out the tools that a provider runs", param=f"{where}.type")
+    if not (_RUN_BY_THE_CALLER.fullmatch(kind) or RUN_BY_A_PROVIDER.fullmatch(kind)):
+        message = f"{where}.type: this kind of tool is not known"
+        raise UnsupportedFeature(message, hint="send tools that you run yourself", param=f"{where}.type")
     return Tool(name, hints={key: value for key, value in tool.items() if key != "name"})
 
 

@@ -12,15 +12,18 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.anthropic_answers import DIALECT
+from roadbed.gateway.dialects.anthropic_answers import DIALECT, PROVIDER_CALLS, SAID_AS_IT_IS
 from roadbed.gateway.types import (
     Answer,
+    Cited,
     Event,
+    ProviderBlock,
     ReasoningDelta,
     ReasoningPart,
     ReasoningSealed,
     RefusalDelta,
     TextDelta,
+    TextEnded,
     ToolCallDelta,
     Usage,
 )
@@ -69,7 +72,11 @@ class MessageWriter:
         self._close(out)
         body: dict[str, Any] = {
             "type": "message_delta",
-            "delta": {"stop_reason": _stop_reason(answer), "stop_sequence": answer.stop_sequence or None},
+            "delta": {
+                "stop_reason": _stop_reason(answer),
+                "stop_sequence": answer.stop_sequence or None,
+                **({"stop_details": answer.stop_details} if answer.stop_details is not None else {}),
+            },
             "usage": usage_object(answer.usage or Usage()),
             "roadbed": _facts(annotations, roadbed),
         }
@@ -83,6 +90,8 @@ class MessageWriter:
     def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed."""
         message = self._message(_blocks(answer), _stop_reason(answer), answer.stop_sequence, answer.usage or Usage())
+        if answer.stop_details is not None:
+            message["stop_details"] = answer.stop_details
         message["roadbed"] = _facts(annotations, roadbed)
         return _encode(message)
 
@@ -125,6 +134,13 @@ class MessageWriter:
                 out.append(self._delta(b'{"type":"thinking_delta","thinking":%b}' % _encode(text)))
             case ReasoningSealed(part):
                 self._seal(part, out)
+            case TextEnded() if self._block == "text":
+                self._close(out)
+            case Cited(dialect, fields) if dialect == DIALECT:
+                self._open("text", _TEXT, out)
+                out.append(self._delta(b'{"type":"citations_delta","citation":%b}' % _encode(fields)))
+            case ProviderBlock(dialect, fields) if dialect == DIALECT:
+                self._provider_block(fields, out)
             case _:
                 pass
 
@@ -138,6 +154,16 @@ class MessageWriter:
             out.append(self._delta(b'{"type":"signature_delta","signature":%b}' % _encode(part.seal)))
         if self._block == "thinking":
             self._close(out)
+
+    def _provider_block(self, fields: dict[str, Any], out: list[bytes]) -> None:
+        """A block of a tool that the provider ran, as it came; a call's input comes as a delta."""
+        self._close(out)
+        given = fields.get("input") if fields.get("type") in PROVIDER_CALLS else None
+        self._start("provider", _encode(fields if given is None else {**fields, "input": {}}), out)
+        if given:
+            text = _encode(given).decode()
+            out.append(self._delta(b'{"type":"input_json_delta","partial_json":%b}' % _encode(text)))
+        self._close(out)
 
     def _open(self, kind: str, block: bytes, out: list[bytes]) -> None:
         """Be in a block of this kind."""
@@ -206,9 +232,7 @@ def _blocks(answer: Answer) -> list[dict[str, Any]]:
             blocks.append({"type": "thinking", "thinking": part.text, "signature": part.seal})
     if answer.reasoning and not blocks:
         blocks.append({"type": "thinking", "thinking": answer.reasoning, "signature": ""})
-    text = answer.text + answer.refusal
-    if text:
-        blocks.append({"type": "text", "text": text})
+    blocks += _texts(answer)
     for call in answer.tool_calls:
         given = _json(call.arguments or "{}")
         # What a model wrote that is no object cannot stand here as it is; this key is the documented way to show it.
@@ -217,7 +241,36 @@ def _blocks(answer: Answer) -> list[dict[str, Any]]:
     return blocks
 
 
+def _texts(answer: Answer) -> list[dict[str, Any]]:
+    """The text in its blocks, with what each cites, and the provider's own blocks between them."""
+    blocks: list[dict[str, Any]] = []
+    citations: list[dict[str, Any]] = []
+    begin = 0
+
+    def end_block(text: str) -> None:
+        if text or citations:
+            block = {"type": "text", "text": text}
+            blocks.append({**block, "citations": citations[:]} if citations else block)
+            citations.clear()
+
+    for place, mark in answer.marks:
+        match mark:
+            case Cited(dialect, fields) if dialect == DIALECT:
+                citations.append(fields)
+            case ProviderBlock(dialect, fields) if dialect == DIALECT:
+                end_block(answer.text[begin:place])
+                begin = place
+                blocks.append(fields)
+            case TextEnded():
+                end_block(answer.text[begin:place])
+                begin = place
+    end_block(answer.text[begin:] + answer.refusal)
+    return blocks
+
+
 def _stop_reason(answer: Answer) -> str:
+    if answer.stop_word in SAID_AS_IT_IS:
+        return answer.stop_word
     if answer.refusal:
         return "refusal"
     if answer.stop_sequence and answer.finish_reason == "stop":

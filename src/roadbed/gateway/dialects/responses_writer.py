@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from roadbed.gateway.dialects.citations import cited_addresses
 from roadbed.gateway.dialects.responses_incoming import IncomingResponse
 from roadbed.gateway.dialects.responses_reasoning import wrap
 from roadbed.gateway.types import (
@@ -265,7 +266,7 @@ class ResponseWriter:
         """Close what is open; the response object."""
         if not self._items and answer.finish_reason in ("stop", None):
             self._message_piece("output_text", "")
-        self._annotate(annotations)
+        self._annotate([*annotations, *cited_addresses(answer)] if answer.marks else annotations)
         reason = _INCOMPLETE.get(answer.finish_reason or "")
         last = self._items[-1] if self._items else None
         calls, self._calls = self._calls, {}

@@ -17,7 +17,7 @@ from sqlglot import exp
 from roadbed.sources.catalogue import Catalogue
 from roadbed.tools.sql import allowlist, rewrite
 from roadbed.tools.sql.errors import SqlRefused as SqlRefused
-from roadbed.tools.sql.names import Names
+from roadbed.tools.sql.names import Names, nodes_of
 from roadbed.tools.sql.policy import Checked as Checked
 from roadbed.tools.sql.policy import GatePolicy as GatePolicy
 from roadbed.tools.sql.policy import MaskKind as MaskKind
@@ -98,7 +98,7 @@ def forget() -> None:
 def _checked(sql: str, catalogue: Catalogue, policy: GatePolicy, key: _Key) -> Checked:
     dialect = catalogue.dialect
     root = rewrite.parse(sql, dialect)
-    for count, node in enumerate(root.walk()):
+    for count, node in enumerate(nodes_of(root)):
         if count > rewrite.NODES_MAX:
             raise SqlRefused("the statement is too long", hint="write a shorter one")
         allowlist.check_node(node, dialect)
@@ -120,8 +120,8 @@ def _checked(sql: str, catalogue: Catalogue, policy: GatePolicy, key: _Key) -> C
 
 def _check_again(root: exp.Expr) -> None:
     """No star is left but in COUNT(*), and no column without the relation that gives it."""
-    for star in root.find_all(exp.Star):
-        if not isinstance(star.parent, exp.Count):
+    for node in nodes_of(root):
+        if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
             raise SqlRefused("* is not allowed here", hint="name the columns")
 
 

@@ -7,6 +7,7 @@ is what runs.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
@@ -19,6 +20,7 @@ from roadbed.tools.sql.predicates import parse_predicate, parsed
 SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
 NODES_MAX = 6000
+FILTERS_REMEMBERED_MAX = 512
 BARRIER_ROWS = 2**63 - 1
 _EXECUTABLE = re.compile(r"/\*[Mm]?!")
 _OPENING, _CLOSING = "([{", ")]}"
@@ -59,7 +61,15 @@ def _check_text(sql: str) -> None:
 
 
 def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect: SqlDialect) -> exp.Subquery:
-    """The table with its row filters, under the table's alias.
+    """The table with its row filters, under the table's alias. It is the same text wherever the table is read, so that
+    it stands in the tree as one word.
+    """
+    return exp.Subquery(this=exp.Var(this=_filtered_text(known, dialect)), alias=exp.TableAlias(this=same(alias)))
+
+
+@lru_cache(maxsize=FILTERS_REMEMBERED_MAX)
+def _filtered_text(known: KnownTable, dialect: SqlDialect) -> str:
+    """The SELECT that reads the rows of a table that its filters let through.
 
     The LIMIT that no table reaches keeps the engine from moving the statement's own conditions below the filter, where
     an error in them (a cast, a division) would tell about rows that the caller may not read.
@@ -77,7 +87,7 @@ def filtered(node: exp.Table, known: KnownTable, alias: exp.Identifier, dialect:
         where=exp.Where(this=exp.and_(*conditions, copy=False)),
         limit=exp.Limit(expression=exp.Literal.number(BARRIER_ROWS)),
     )
-    return exp.Subquery(this=select, alias=exp.TableAlias(this=same(alias)))
+    return write(select, dialect)
 
 
 def bound_rows(root: exp.Query, rows_max: int, skip: int = 0) -> None:

@@ -1,0 +1,154 @@
+"""Processes that share a rate: together they hold it within a bound, whatever moves between them and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from roadbed.gateway.gauges import DEMANDS_MAX, Gauges
+
+from .conftest import MovableClock
+
+PERIOD_S = 60.0
+BEAT_S = 1.0
+
+
+class Processes:
+    """Serving processes that hear of each other once a second, each at a moment of its own."""
+
+    def __init__(self, count: int, limit: int, seed: int = 0) -> None:
+        self.clock = MovableClock()
+        self.clock.now_s = 0.0
+        self.limit = limit
+        self.passed: list[float] = []
+        self._told: dict[str, dict[str, float]] = {}
+        self._all = [Gauges(self.clock.monotonic_s) for _ in range(count)]
+        offsets = Random(seed)
+        self._beats = [offsets.random() * BEAT_S for _ in range(count)]
+        for gauges in self._all:
+            gauges.divide_by(count)
+
+    def ask(self, number: int) -> bool:
+        """One request at a process."""
+        now_s = self.clock.now_s
+        gauge = self._all[number].gauge("tool t of k", "requests", self.limit, PERIOD_S)
+        if gauge.wait_s(now_s, 1.0) > 1e-9:
+            gauge.demand += 1.0
+            return False
+        gauge.take(now_s, 1.0)
+        self.passed.append(now_s)
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by, with the heartbeats in it."""
+        until_s = self.clock.now_s + seconds
+        while (at_s := min(self._beats)) <= until_s:
+            number = self._beats.index(at_s)
+            self.clock.now_s = at_s
+            holder, gauges = f"p{number}", self._all[number]
+            self._told[holder] = gauges.demand()
+            gauges.share(dict(self._told), holder)
+            self._beats[number] += BEAT_S
+        self.clock.now_s = until_s
+
+    def most_within(self, stretch_s: float) -> int:
+        """The most requests that passed in any stretch of time."""
+        return max(sum(start <= at_s <= start + stretch_s for at_s in self.passed) for start in self.passed)
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 60),
+    st.lists(st.tuples(st.floats(0, 20), st.integers(0, 3), st.integers(1, 40)), min_size=1, max_size=40),
+    st.integers(0, 9),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_stretch_lets_the_limit_through_and_the_rate_and_what_the_last_second_moved(
+    count: int, limit: int, bursts: list[tuple[float, int, int]], seed: int
+) -> None:
+    processes = Processes(count, limit, seed)
+    for wait_s, number, asks in bursts:
+        processes.wait(wait_s)
+        for _ in range(asks):
+            processes.ask(number % count)
+    rate = limit / PERIOD_S
+    for start in range(0, len(processes.passed), max(1, len(processes.passed) // 20)):
+        for passed, at_s in enumerate(processes.passed[start:], 1):
+            stretch_s = at_s - processes.passed[start]
+            moved = rate * (count - 1) * (stretch_s + BEAT_S) if count > 1 else 0.0
+            assert passed <= limit + count + rate * stretch_s + moved + 1e-6
+
+
+@pytest.mark.parametrize("every_s", [2.0, 6.0, 10.0])
+def test_a_caller_who_moves_to_and_fro_gets_no_more(every_s: float) -> None:
+    processes = Processes(2, 100)
+    for turn in range(40):
+        for _ in range(int(every_s / 0.5)):
+            for _ in range(100):
+                processes.ask(turn % 2)
+            processes.wait(0.5)
+    assert processes.most_within(PERIOD_S) <= 100 + 2 + 100 * 1.1
+
+
+def test_steady_load_on_one_process_soon_has_nearly_all_of_the_rate() -> None:
+    processes = Processes(3, 60)
+    for _ in range(600):
+        processes.ask(0)
+        processes.wait(0.5)
+    last_minute = sum(at_s > 240 for at_s in processes.passed)
+    assert 52 <= last_minute <= 60
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_limit_that_is_smaller_than_the_processes_lets_calls_through_at_its_rate(limit: int) -> None:
+    processes = Processes(4, limit)
+    assert processes.ask(2)
+    for second in range(1800):
+        processes.wait(1.0)
+        processes.ask(second % 4)
+    assert len(processes.passed) <= limit * 30 + 4 + limit
+    assert len(processes.passed) >= limit * 30 * 0.8
+    assert all(after >= before for before, after in pairwise(processes.passed))
+
+
+def test_refusals_are_demand_so_that_two_busy_processes_end_with_even_parts() -> None:
+    processes = Processes(2, 60)
+    for _ in range(120):
+        processes.ask(0)
+        processes.wait(0.5)
+    before = len(processes.passed)
+    passed = [0, 0]
+    for _ in range(240):
+        for number in (0, 1):
+            passed[number] += processes.ask(number)
+        processes.wait(0.5)
+    assert len(processes.passed) - before == sum(passed)
+    assert 0.4 <= passed[0] / sum(passed) <= 0.6
+
+
+def test_what_is_told_is_bounded_and_ends() -> None:
+    gauges = Gauges(lambda: 0.0)
+    for number in range(DEMANDS_MAX + 50):
+        gauge = gauges.gauge(f"tool t of {number}", "requests", 1000, PERIOD_S)
+        gauge.take(0.0, 1.0 + (number >= 50))
+    told = gauges.demand()
+    assert len(told) == DEMANDS_MAX
+    assert min(told.values()) == 2.0
+    for _ in range(20):
+        told = gauges.demand()
+    assert told == {}
+
+
+def test_the_longest_unused_is_forgotten(clock: MovableClock) -> None:
+    gauges = Gauges(clock.monotonic_s, gauges_max=2)
+    make: Callable[[str], object] = lambda owner: gauges.gauge(owner, "requests", 5, PERIOD_S)  # noqa: E731
+    first, second = make("a"), make("b")
+    assert make("a") is first
+    make("c")
+    assert make("a") is first
+    assert make("b") is not second
