@@ -49,6 +49,12 @@ class PlainGuard:
     def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Any:
         return SimpleNamespace(text=text, label=label, masked_count=0)
 
+    def check_label(self, label: Label, sink: str, team: str = "", *, direction: str = "out") -> None:
+        """Nothing is kept from anywhere."""
+
+    def lets(self, label: Label, sink: str, team: str = "") -> bool:
+        return True
+
 
 @dataclass
 class Calls:

@@ -105,7 +105,7 @@ async def export_answer(visit: Visit) -> Response:
     """What was answered, run again, as a file."""
     prepared = _prepared(visit)
     app = visit.request.path_params["app"]
-    answer = await _view(visit).run_prepared(app, prepared, visit.text("seal"), visit.principal)
+    answer = await _view(visit).run_prepared(app, prepared, visit.text("seal"), visit.principal, is_export=True)
     return _file(answer.table, prepared.title, visit.text("format"))
 
 

@@ -21,7 +21,18 @@ from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
 from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
-from roadbed.guard.rules import Direction, Do, RuleHit, RuleTable, SinkName, Told, blocked, tell_nobody
+from roadbed.guard.rules import (
+    MODELS,
+    Direction,
+    Do,
+    GuardBlocked,
+    RuleHit,
+    RuleTable,
+    SinkName,
+    Told,
+    blocked,
+    tell_nobody,
+)
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
 from roadbed.guard.untrusted import LinkFilter
 from roadbed.guard.vault import StreamUnmasker, Vault
@@ -35,6 +46,9 @@ MASKS_PERSONAL: Final = frozenset({"remote_model", "remote_embedder", "record", 
 """Sinks that get no personal value by default: the label ``personal`` ends there, unless a rule lets one through."""
 
 REDACTED: Final = "[REDACTED]"
+WITHHELD: Final = "[WITHHELD]"
+"""What a record holds in place of a text whose label keeps it from records."""
+
 _ANSWERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (
     ("remote_model", "in"),
     ("local_model", "in"),
@@ -176,6 +190,7 @@ class Guard:
         masked, replace = self._decided(text, found, label, "index")
         done, offsets = mask_text_with_map(text, masked, replace)
         kept = _labelled(label, found, masked)
+        self.check_label(kept, "index")
         return make_guarded(done, kept, sink="index", masked_count=len(masked)), offsets
 
     def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
@@ -216,8 +231,25 @@ class Guard:
         return label
 
     def label_for_models(self, label: Label, team: str) -> Label:
-        """See `RuleTable.label_for_models`."""
-        return self.rules.label_for_models(label, team, self._told) if self.rules.judges_labels else label
+        """See `RuleTable.label_for_models`. What a model makes of data has its label, and the caller's rules too."""
+        if not self.rules.judges_labels:
+            return label
+        self.check_label(label, "caller", team)
+        return self.rules.label_for_models(label, team, self._told)
+
+    def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
+        """Whether the rules by label alone let such data to a sink where what they forbid is left out in silence."""
+        return not self.rules.judges_labels or not self.rules.blocks_label(label, sink, "out", team, self._told)
+
+    def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
+        """Raises `GuardBlocked` where a rule by label alone keeps such data from a sink, or from coming out of it."""
+        if not self.rules.judges_labels:
+            return
+        rule = self.rules.blocks_label(label, sink, direction, team, self._told)
+        if rule:
+            words = "+".join(label.words())
+            way = f"go to the sink {sink}" if direction == "out" else f"come from the sink {sink}"
+            raise GuardBlocked(f"{rule} does not let data labelled {words} {way}")
 
     def for_record(self, text: str, label: Label = PUBLIC, *, characters_max: int | None = None) -> Guarded:
         """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding.
@@ -349,14 +381,16 @@ class Guard:
         direction: Direction = "out",
     ) -> Guarded:
         """``text`` as the rules let it go to the sink. Raises `GuardBlocked`."""
-        if not found:
-            kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
-            return make_guarded(text, kept, sink=shown)
-        masked, replace = self._decided(text, found, label, sink, team, vault, direction)
+        masked: list[Finding] = []
         kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
-        return make_guarded(
-            mask_text(text, masked, replace), _labelled(kept, found, masked), sink=shown, masked_count=len(masked)
-        )
+        if found:
+            masked, replace = self._decided(text, found, label, sink, team, vault, direction)
+            kept, text = _labelled(kept, found, masked), mask_text(text, masked, replace)
+        if sink == "record" and not self.lets(kept, sink, team):
+            text = WITHHELD
+        elif sink not in MODELS and sink != "record":  # `label_for_models` says which models may be asked
+            self.check_label(kept, sink, team, direction=direction)
+        return make_guarded(text, kept, sink=shown, masked_count=len(masked))
 
     def _decided(
         self,

@@ -59,7 +59,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
             ticket.join(turn.trace)
 
         async def events() -> AsyncGenerator[AnswerEvent, None]:
-            async with aclosing(run_turn(services.ledger, answering, turn)) as answer:
+            async with aclosing(run_turn(services.ledger, answering, turn, services.teams.guard)) as answer:
                 async for event in answer:
                     yield event
 

@@ -103,6 +103,7 @@ class Workspace:
                 deadline=caller.admission.deadline(tool.timeout_s),
                 trace=trace,
                 cursor=cursor,
+                is_for_caller=True,
             )
             outcome = await (_finished(work) if caller.is_legacy and tool.effect != "read" else work)
             if isinstance(outcome, Refused | Failed):
