@@ -143,7 +143,9 @@ async def test_an_app_says_to_each_team_what_it_may_hear() -> None:
 
     async def heard(who: Principal, said: list[str]) -> None:
         served = cast(ServedApp, type("Served", (), {"app": Telling()}))
-        turn = Turn("app", Release("app", "d", b"{}", {}), ChatRequest(messages=()), who, Deadline.after(5), Trace("app", who))
+        turn = Turn(
+            "app", Release("app", "d", b"{}", {}), ChatRequest(messages=()), who, Deadline.after(5), Trace("app", who)
+        )
         async for event in run_turn(ledger, served, turn, made):
             if isinstance(event, Delta):
                 said.append(event.text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from roadbed.guard.rules import (
     blocked,
     tell_nobody,
 )
+from roadbed.guard.secret_stream import SecretStream
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
 from roadbed.guard.untrusted import LinkFilter
 from roadbed.guard.vault import StreamUnmasker, Vault
@@ -60,16 +61,19 @@ _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
 
 class AnswerPasser:
-    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing."""
+    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing.
 
-    __slots__ = ("_links", "_masker")
+    ``feed`` gives what can be said now that a piece came; it is the rules' own where there is nothing else to do.
+    """
+
+    __slots__ = ("_links", "_masker", "feed")
 
     def __init__(self, masker: StreamMasker | None, links: LinkFilter | None) -> None:
         self._masker = masker
         self._links = links
+        self.feed: Callable[[str], str] = self._feed if masker is None or links is not None else masker.feed
 
-    def feed(self, piece: str) -> str:
-        """What can be said now that ``piece`` came."""
+    def _feed(self, piece: str) -> str:
         text = self._masker.feed(piece) if self._masker is not None else piece
         return self._links.feed(text) if self._links is not None else text
 
@@ -283,14 +287,24 @@ class Guard:
         """`for_record` for a text that comes in pieces: placeholders for every finding."""
         return StreamMasker(self._allowed_out, reach=self._detector.looking.reach_characters)
 
-    def stream_without_secrets(self) -> StreamMasker:
-        """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
-        return StreamMasker(lambda text: [finding for finding in self._allowed_out(text) if finding.is_secret])
+    def stream_without_secrets(self) -> SecretStream:
+        """A model's answer in pieces with secrets replaced and personal data kept: what callers get by default."""
+        return SecretStream(self._secrets_out)
+
+    def without_secrets(self, text: str) -> str:
+        """`stream_without_secrets` for an answer that is whole."""
+        found = self._secrets_out(text)
+        return mask_text(text, merge_overlaps(found)) if found else text
 
     @property
     def reads_answers(self) -> bool:
-        """Whether the manifest says anything of what models answer."""
+        """Whether the manifest says anything of what models answer, beyond that secrets are replaced or shown."""
         return self.rules.reads_answers or self._links is not None
+
+    @property
+    def hides_secrets(self) -> bool:
+        """Whether secrets in answers are replaced: the default."""
+        return self.rules.hides_secrets
 
     def stream_of_answer(self, team: str, label: Label, *, is_shown: bool = True) -> AnswerPasser:
         """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not.
@@ -298,7 +312,9 @@ class Guard:
         In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone.
         """
         links = LinkFilter(self._links) if self._links is not None and is_shown else None
-        return AnswerPasser(self._ruled_answer(team, label) if self.rules.reads_answers else None, links)
+        if self.rules.reads_answers:
+            return AnswerPasser(self._ruled_answer(team, label), links)
+        return AnswerPasser(self.stream_without_secrets() if self.hides_secrets else None, links)
 
     def _ruled_answer(self, team: str, label: Label) -> StreamMasker:
 
@@ -316,7 +332,7 @@ class Guard:
     def _answer_deed(self, finding: Finding, label: Label, team: str, *, is_told: bool = False) -> Do:
         """What is done with a finding on its way from a model to the caller: neither way's rule may be missed.
 
-        A model's own secrets and personal data pass by default: what it was sent was guarded before.
+        A model's own personal data passes by default: what it was sent was guarded before. A secret is replaced.
         """
         for sink, direction in _ANSWERS_WAY:
             decision = self.rules.decide(finding, label, sink, direction, team)
@@ -325,7 +341,7 @@ class Guard:
                 self._note(finding, sink, direction, team, label)
             if is_own and decision.do == "block" and is_told:
                 raise blocked(decision, finding, sink)
-            if is_own and decision.do != "allow":
+            if (is_own or direction == "out") and decision.do != "allow":
                 return decision.do
         return "allow"
 
@@ -354,6 +370,13 @@ class Guard:
         if len(text) > WINDOW_CHARACTERS:
             return self._without_allowed(text, candidates_of_long(self._detector.candidates, text))
         found = self._detector.candidates(text)
+        return self._without_allowed(text, found) if found else found
+
+    def _secrets_out(self, text: str) -> list[Finding]:
+        """Every secret that the manifest does not allow; may overlap."""
+        if len(text) > WINDOW_CHARACTERS:
+            return self._without_allowed(text, candidates_of_long(self._detector.secrets, text))
+        found = self._detector.secrets(text)
         return self._without_allowed(text, found) if found else found
 
     def _without_allowed(self, text: str, found: list[Finding]) -> list[Finding]:

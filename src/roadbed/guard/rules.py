@@ -124,6 +124,7 @@ def tell_nobody(hit: RuleHit) -> None:
 
 DEFAULTS: Final = (
     Rule("default: secrets", "mask", frozenset({SECRET}), sinks=frozenset(get_args(SinkName)) - {"caller"}),
+    Rule("default: secrets in answers", "mask", frozenset({SECRET}), sinks=frozenset({"caller"}), direction="out"),
     Rule("default: remote models", "tokenise", frozenset({PERSONAL}), sinks=frozenset({"remote_model"})),
     Rule(
         "default: records",
@@ -147,7 +148,8 @@ class RuleTable:
         self._by_find = tuple(rule for rule in self.rules if rule.find is not None or rule.label is None)
         self._decisions: dict[tuple[Any, ...], Decision] = {}
         self.judges_labels = bool(self._label_rules)
-        self.reads_answers = any(_reads_answers(rule) for rule in own)
+        self.reads_answers = any(_reads_answers(rule) and not _shows_secrets(rule) for rule in own)
+        self.hides_secrets = not any(_shows_secrets(rule) for rule in own)
 
     def decide(self, finding: Finding, label: Label, sink: SinkName, direction: Direction, team: str) -> Decision:
         """What is done with a finding in a text with this label on its way to (or from) a sink."""
@@ -259,6 +261,18 @@ def _reads_answers(rule: Rule) -> bool:
     is_caller = (rule.sinks is not None and "caller" in rule.sinks) and rule.direction in ("", "out")
     is_model = rule.direction == "in" and (rule.sinks is None or bool(rule.sinks & MODELS))
     return rule.find is not None and (is_caller or is_model)
+
+
+def _shows_secrets(rule: Rule) -> bool:
+    """Whether a rule says that secrets in answers reach every caller as they are."""
+    return (
+        rule.do == "allow"
+        and rule.find == {SECRET}
+        and (rule.sinks is None or "caller" in rule.sinks)
+        and rule.direction in ("", "out")
+        and not rule.team
+        and rule.label is None
+    )
 
 
 def _label_sinks(name: str, rule: GuardRule, sinks: frozenset[str] | None) -> frozenset[str]:

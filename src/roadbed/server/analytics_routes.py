@@ -144,9 +144,7 @@ class AnalyticsCalls:
         """What was answered, run again, as a file."""
         asked = await json_of(request, AnalyticsExport)
         analytics, app = self._services.analytics, request.path_params["app"]
-        found = await analytics.run_prepared(
-            app, asked.prepared, asked.seal, admission.principal, is_export=True
-        )
+        found = await analytics.run_prepared(app, asked.prepared, asked.seal, admission.principal, is_export=True)
         return file_of(found.table, asked.prepared.title, request.query_params.get("format", "csv"))
 
 
