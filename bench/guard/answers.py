@@ -86,7 +86,7 @@ def main() -> None:
     print(f"{'microseconds a chunk':<24}")
     for name, text in texts().items():
         print(f"{name:<24} {cost_us(guard, text):6.2f}")
-    rng = random.Random(7)  # noqa: S311 - where to cut
+    rng = random.Random(7)
     differ, held = 0, []
     corpus = "\n".join(texts().values())
     for _ in range(arguments.cuts):

@@ -21,9 +21,9 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.prices import price_from_usd
 from roadbed.gateway.route import Route
 from roadbed.guard.gate import Guard
+from roadbed.guard.identity import Identity
 from roadbed.guard.manifest import GuardConfig
 from roadbed.guard.rules import GuardRule
-from roadbed.guard.identity import Identity
 from roadbed.kernel.errors import Unauthorized
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
