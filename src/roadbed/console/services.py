@@ -129,6 +129,26 @@ class KnowledgeView(Protocol):
         ...
 
 
+class TrialView(Protocol):
+    """What the playground needs to keep real data out of trials."""
+
+    def found(self, text: str) -> Mapping[str, int]:
+        """How many values of each type a prompt holds that belong to people, or are secrets."""
+        ...
+
+    def replaced(self, text: str) -> str:
+        """The prompt with made-up values in their place."""
+        ...
+
+    def sources(self, principal: Principal) -> list[str]:
+        """The sources and collections of which this caller may try made-up data."""
+        ...
+
+    async def sample(self, name: str, principal: Principal) -> str:
+        """Made-up rows or a document. `NotFound`, `Unavailable`."""
+        ...
+
+
 class TraceReader(Protocol):
     """What pages need of `ledger.queries.LedgerReader`."""
 
@@ -403,3 +423,4 @@ class ConsoleServices:
     oidc: Oidc | None = None
     controls: ControlsView | None = None
     analytics: AnalyticsView | None = None
+    trial: TrialView | None = None

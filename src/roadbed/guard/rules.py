@@ -267,7 +267,7 @@ def _shows_secrets(rule: Rule) -> bool:
     """Whether a rule says that secrets in answers reach every caller as they are."""
     return (
         rule.do == "allow"
-        and rule.find == {SECRET}
+        and rule.find == frozenset({SECRET})
         and (rule.sinks is None or "caller" in rule.sinks)
         and rule.direction in ("", "out")
         and not rule.team
@@ -300,7 +300,7 @@ def _compiled(number: int, rule: GuardRule) -> Rule:
         # Detectors' rules are many and grow with the manifest, so that only what looks like a type is checked.
         if word not in known and "_" not in word and ":" not in word and (near := nearest(word, known)):
             raise ConfigError(f"{name}.find: {word!r} is no type of finding", hint=near)
-    sinks = frozenset(rule.sink) if rule.sink else None
+    sinks: frozenset[str] | None = frozenset(rule.sink) if rule.sink else None
     if rule.do == "allow" and {SECRET, ANY} & set(rule.find) and (sinks is None or sinks & STORED):
         hint = f"name sinks that store nothing; secrets are replaced in {', '.join(sorted(STORED))}"
         raise ConfigError(f"{name}: secrets are stored nowhere as they are", hint=hint)

@@ -19,6 +19,7 @@ from roadbed.server.acts import require_act
 from roadbed.server.console_tools import ConsoleTools
 from roadbed.server.health import parts
 from roadbed.server.services import Services
+from roadbed.server.trial_data import TrialData
 from roadbed.server.tries import try_route
 from roadbed.server.turns import begin_turn, run_turn
 
@@ -99,4 +100,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         tools=ConsoleTools(services),
         controls=services.controls,
         analytics=services.analytics,
+        trial=TrialData(services),
     )
