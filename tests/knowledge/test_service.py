@@ -8,9 +8,9 @@ import pytest
 
 from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import GuardConfig, TeamConfig
+from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.rules import GuardRule
 from roadbed.kernel.principal import SYSTEM, Principal
-from roadbed.knowledge.service import RegionCrossing
 from roadbed.sources.manifest import FilesSource
 
 

@@ -20,6 +20,7 @@ from roadbed.guard.finding import CUSTOM, Finding, merge_overlaps
 from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
+from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
 from roadbed.guard.rules import (
     MODELS,
@@ -236,17 +237,28 @@ class Guard:
 
     def label_for_models(self, label: Label, team: str) -> Label:
         """See `RuleTable.label_for_models`. What a model makes of data has its label, and the caller's rules too."""
-        if not self.rules.judges_labels:
+        if not self.judges_labels:
             return label
         self.check_label(label, "caller", team)
         return self.rules.label_for_models(label, team, self._told)
+
+    @property
+    def judges_labels(self) -> bool:
+        """Whether rules by label alone, or teams' regions, may keep data with a label from anywhere."""
+        return self.rules.judges_labels or bool(self._regions)
 
     def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
         """Whether the rules by label alone let such data to a sink where what they forbid is left out in silence."""
         return not self.rules.judges_labels or not self.rules.blocks_label(label, sink, "out", team, self._told)
 
     def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
-        """Raises `GuardBlocked` where a rule by label alone keeps such data from a sink, or from coming out of it."""
+        """Raises `GuardBlocked` where a rule by label alone keeps such data from a sink, or from coming out of it, and
+        `RegionCrossing` where it must stay in a region that the caller's team is not in.
+        """
+        region = self._regions.get(team) if sink == "caller" else None
+        if region and label.regions is not None and region not in label.regions:
+            allowed = " or ".join(sorted(label.regions)) or "no region at all"
+            raise RegionCrossing(f"the answer must stay in {allowed}, and the team {team} is in {region}")
         if not self.rules.judges_labels:
             return
         rule = self.rules.blocks_label(label, sink, direction, team, self._told)

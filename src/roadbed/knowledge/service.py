@@ -21,9 +21,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.rules import Direction, SinkName
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound, Refused
+from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
 from roadbed.kernel.principal import Principal
@@ -80,13 +81,6 @@ class TextGuard(IndexGuard, Protocol):
 
     def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
         """Raises `GuardBlocked` where they do not."""
-
-
-class RegionCrossing(Refused):
-    """What was found must stay in a region that the caller is not in."""
-
-    code = "guard.region_crossing"
-    hint = "ask from a team in that region; `teams.NAME.region` and the source's labels say where data may be"
 
 
 class Knowledge:
