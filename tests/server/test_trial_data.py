@@ -14,7 +14,7 @@ from roadbed.guard.gate import Guard
 from roadbed.kernel.principal import Principal
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.server.trial_data import NoTrialData, TrialData
-from roadbed.sources.manifest import FilesSource, SqliteSource
+from roadbed.sources.manifest import FilesSource, SourceConfig, SqliteSource
 from roadbed.sources.registry import Sources
 
 ANNA = Principal("anna", "support")
@@ -37,7 +37,7 @@ async def trial(tmp_path: Path) -> Any:
     with sqlite3.connect(tmp_path / "crm.sqlite") as database:
         database.execute("CREATE TABLE people (id INTEGER, name TEXT, mail TEXT, town TEXT)")
         database.executemany("INSERT INTO people VALUES (?, ?, ?, ?)", PEOPLE)
-    declared = {
+    declared: dict[str, SourceConfig] = {
         "crm": SqliteSource(path="crm.sqlite", labels=["confidential"]),
         "board": SqliteSource(path="crm.sqlite", visible_to=["board"]),
         "handbook": FilesSource(path="docs", labels=["internal"]),

@@ -347,12 +347,16 @@ class AnalyticsView(Protocol):
         """Ask in words."""
         ...
 
-    async def run(self, app: str, name: str, given: Mapping[str, Any], principal: Principal) -> AnalyticsAnswer:
-        """Run a question by its name. `UnknownQuestion`, `ParameterInvalid`."""
+    async def run(
+        self, app: str, name: str, given: Mapping[str, Any], principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
+        """Run a question by its name, for a file where ``is_export``. `UnknownQuestion`, `ParameterInvalid`."""
         ...
 
-    async def run_prepared(self, app: str, prepared: Prepared, seal: str, principal: Principal) -> AnalyticsAnswer:
-        """Run what was answered before. `SealInvalid`."""
+    async def run_prepared(
+        self, app: str, prepared: Prepared, seal: str, principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
+        """Run what was answered before, for a file where ``is_export``. `SealInvalid`."""
         ...
 
     async def save(

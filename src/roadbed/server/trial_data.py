@@ -47,7 +47,9 @@ class NoTrialData(NotFound):
 class TrialTools(Protocol):
     """What is needed of the tools that serve."""
 
-    sources: Sources
+    @property
+    def sources(self) -> Sources:
+        """The connections to other systems."""
 
 
 class Parts(Protocol):
@@ -55,7 +57,10 @@ class Parts(Protocol):
 
     teams: Teams
     knowledge: Knowledge
-    tools: TrialTools
+
+    @property
+    def tools(self) -> TrialTools:
+        """The tools that serve."""
 
     @property
     def manifest(self) -> Manifest:
