@@ -26,6 +26,7 @@ ISOLATED = "into a worker process of ours on this machine, which stores nothing"
 FILES = {
     "cli/ask.py": TERMINAL, "cli/audit.py": TERMINAL, "cli/import_config.py": TERMINAL, "cli/init.py": TERMINAL,
     "cli/analytics.py": TERMINAL, "cli/cards.py": TERMINAL, "cli/controls.py": TERMINAL,
+    "server/trial_data.py": "a text in memory, of made-up values",
     "controls/loopback.py": "what a control's own endpoint answers", "gateway/shared_answers.py": GUARDED,
     "server/controls.py": "a planted value, into a file of the control's own that it takes away again",
     "cli/mcp.py": TERMINAL, "cli/output.py": TERMINAL, "cli/docs.py": OWN, "cli/models.py": OWN,

@@ -32,6 +32,7 @@ NAMES = frozenset(
     {
         "for_index", "for_index_with_map", "for_embedder", "for_model", "for_record", "for_record_of_clean", "for_log",
         "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool", "for_export",
+        "without_secrets", "stream_of_answer",
     }
 )  # fmt: skip
 READY_S, RUN_S = 60.0, 120.0
@@ -109,12 +110,15 @@ class _Remove(ast.NodeTransformer):
 
 
 def _unguarded(name: str, guard: Any) -> Any:
+    from roadbed.guard.gate import AnswerPasser
     from roadbed.guard.mask import mask_text_with_map
     from roadbed.kernel.guarded import Guarded, make_guarded
 
     def act(text: Any, *arguments: Any, **more: Any) -> Any:
         if name == "scan_bytes":
             return frozenset()
+        if name == "stream_of_answer":
+            return AnswerPasser(None, None)
         guarded = getattr(guard, name)(text, *arguments, **more)
         if name == "for_index_with_map":
             return make_guarded(text, guarded[0].label, sink="mutant"), mask_text_with_map(text, [])[1]

@@ -531,6 +531,24 @@ class FakeTools:
         self.kept.append((source, None, principal.id))
 
 
+class FakeTrial:
+    """Made-up data of one source; whoever is named Ann in a prompt is a person."""
+
+    def found(self, text: str) -> dict[str, int]:
+        return {"email": text.count("ann@")} if "ann@" in text else {}
+
+    def replaced(self, text: str) -> str:
+        return text.replace("ann@", "made-up@")
+
+    def sources(self, principal: Principal) -> list[str]:
+        return ["crm"]
+
+    async def sample(self, name: str, principal: Principal) -> str:
+        if name != "crm":
+            raise NotFound("there is no trial data of it", hint="name another")
+        return "people:\nname,town\n<Alda>,Elderby"
+
+
 class NoAnalytics:
     """No analytics app, unless a test sets one."""
 
@@ -593,6 +611,7 @@ class Deployment:
             tools=self.tools,
             analytics=self.analytics,
             access=access,
+            trial=FakeTrial(),
         )
         self.app = Starlette(routes=console_routes(services))
 

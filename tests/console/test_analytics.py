@@ -52,11 +52,15 @@ class FakeAnalytics:
         self.calls.append(("ask", app, messages[-1].text(), principal.id))
         return self._answer()
 
-    async def run(self, app: str, name: str, given: Mapping[str, Any], principal: Principal) -> AnalyticsAnswer:
+    async def run(
+        self, app: str, name: str, given: Mapping[str, Any], principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
         self.calls.append(("run", name, dict(given)))
         return self._answer()
 
-    async def run_prepared(self, app: str, prepared: Prepared, seal: str, principal: Principal) -> AnalyticsAnswer:
+    async def run_prepared(
+        self, app: str, prepared: Prepared, seal: str, principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
         if seal != "sealed":
             raise Forbidden("the seal does not fit")
         self.calls.append(("run_prepared", prepared))

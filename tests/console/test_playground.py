@@ -63,3 +63,42 @@ def test_a_member_tries_only_what_the_key_may_use(deployment: Deployment, member
     assert member.post("/console/playground/stream", data=data).status_code == 400
     deployment.gateway.routes = {"smart": None}
     assert "/console/playground" not in member.get("/console").text
+
+
+def test_made_up_data_is_offered_and_put_behind_the_prompt(deployment: Deployment, admin: TestClient) -> None:
+    page = admin.get("/console/playground").text
+    assert page.index("made-up data") < page.index('id="prompt"')
+    assert "<option>crm</option>" in page
+    data = {"form_token": form_token(admin), "prompt": "Count them:", "routes": ["smart", "free"], "source": "crm"}
+    filled = admin.post("/console/playground/sample", data=data).text
+    assert "Count them:\n\npeople:\nname,town\n&lt;Alda&gt;,Elderby</textarea>" in filled
+    assert all(f'value="{name}" checked' in filled for name in ("smart", "free"))
+    unknown = admin.post("/console/playground/sample", data={**data, "source": "nothing"})
+    assert unknown.status_code == 400
+    assert "Count them:</textarea>" in unknown.text
+    assert not deployment.tried
+
+
+def test_a_prompt_with_real_data_is_sent_when_that_is_said(deployment: Deployment, admin: TestClient) -> None:
+    data = {"form_token": form_token(admin), "prompt": "Write to ann@firm.example", "routes": ["smart"]}
+    warned = admin.post("/console/playground", data=data)
+    assert warned.status_code == 422
+    assert "This prompt holds 1 email. Nothing was sent." in warned.text
+    assert 'formaction="/console/playground/replace"' in warned.text
+    assert admin.post("/console/playground/stream", data=data).status_code == 422
+    assert not deployment.tried
+    assert admin.post("/console/playground", data={**data, "as_is": "1"}).status_code == 200
+    assert deployment.tried == [("smart", "Write to ann@firm.example", "k-admin")]
+    mended = admin.post("/console/playground/replace", data=data).text
+    assert "Write to made-up@firm.example</textarea>" in mended
+
+
+def test_what_was_made_up_is_sent_without_a_question_until_it_is_changed(
+    deployment: Deployment, admin: TestClient
+) -> None:
+    token = form_token(admin)
+    page = admin.post("/console/playground/replace", data={"form_token": token, "prompt": "To ann@ by post"}).text
+    made = page.partition('name="made" value="')[2].partition('"')[0]
+    form = {"form_token": token, "routes": ["smart"], "made": made}
+    assert admin.post("/console/playground", data={**form, "prompt": "To made-up@ by post"}).status_code == 200
+    assert admin.post("/console/playground", data={**form, "prompt": "To ann@ by post"}).status_code == 422

@@ -56,12 +56,16 @@ class Ground:
     async def revoke(self, key_id: str) -> None:
         self.live = False
 
-    async def add_document(self, name: str, text: str) -> str:
+    async def add_document(self, name: str, text: str | bytes, media_type: str = "text/markdown") -> str:
+        assert isinstance(text, str)
         self.texts["d1"] = text
         return "d1"
 
     async def state_of(self, document_id: str) -> str:
         return "indexed"
+
+    def shows_secrets(self) -> bool:
+        return False
 
     async def plant(self, text: str) -> None:
         """Not used by probes."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 import roadbed.ledger.audit_verify as verifier
@@ -52,6 +54,11 @@ def test_acts_and_requests_are_recorded_and_proven(scratch: Path) -> None:
         with server.client(auditor) as client:
             assert client.get("/api/audit/head").status_code == 200
             assert client.get("/api/audit", params={"format": "csv"}).text.startswith("at,action,actor")
+            sheet = client.get("/api/audit", params={"format": "xlsx", "action": "keys.*"})
+            rows = list(openpyxl.load_workbook(io.BytesIO(sheet.content)).active.values)
+            assert rows[0][:3] == ("at", "action", "actor")
+            assert len(rows) > 2
+            assert all(str(row[1]).startswith("keys.") for row in rows[1:])
             assert client.post("/api/audit/checkpoint").status_code == 403
             assert client.post("/api/keys", json={"team": "x"}).status_code == 403
         assert server.post("/api/erasures", {"subject": "Some One"}, key=auditor).status_code == 403

@@ -33,6 +33,7 @@ guard:
     - {{find: [card], sink: [remote_model], do: alert}}
     - {{find: [card], sink: [remote_model], do: route_local}}
     - {{find: [phone], sink: [caller], direction: out, do: mask}}
+    - {{label: restricted, sink: [caller], do: block}}
 """
 
 
@@ -124,6 +125,9 @@ def _check(server: Server, far: ModelThread, near: ModelThread, told: list[dict[
     crossing = chat(server, "hello", x_roadbed_label="region:us")
     assert (crossing.status_code, crossing.json()["error"]["code"]) == (403, "gateway.no_candidate")
     assert "must stay in us" in crossing.text
+    unheard = chat(server, "hello", x_roadbed_label="restricted")
+    assert (unheard.status_code, unheard.json()["error"]["code"]) == (403, "guard.blocked")
+    assert "guard.rules[4] does not let data labelled restricted go to the sink caller" in unheard.text
     assert chat(server, "hello", x_roadbed_label="nonsense label!").status_code == 400
 
     assert "would be asked first" in server.cli("explain-route", "smart").stdout

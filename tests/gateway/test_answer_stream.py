@@ -60,7 +60,7 @@ async def test_a_stream_that_breaks_after_its_first_words_is_never_complete(
     gateway = gateway_of(endpoint("a", url, dialect=dialect, stall_s=stall_s), endpoint("b", second.url))
     async with asyncio.timeout(4.0):
         events, outcome, _ = await until_cut(gateway)
-    assert [event.text for event in events if isinstance(event, TextDelta)] == ["one", " two"]
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["one "], "the last word is held"
     assert not any(isinstance(event, Finished) for event in events)
     assert (outcome.is_complete, outcome.cut_by, outcome.finish_reason) == (False, cut_by, None)
     assert outcome.usage.is_estimated
@@ -70,7 +70,7 @@ async def test_a_stream_that_breaks_after_its_first_words_is_never_complete(
 
 
 async def test_the_deadline_cuts_a_stream_that_has_begun(gateway_of: MakeGateway, first: ScriptedModel) -> None:
-    first.script(Rule("", Reply(text="one two three", stall_after=1)))
+    first.script(Rule("", Reply(text="one two three", stall_after=2)))
     _, outcome, error = await until_cut(gateway_of(endpoint("a", first.url)), seconds=0.6)
     assert outcome.cut_by == "deadline"
     assert "deadline" in error.message
@@ -78,7 +78,7 @@ async def test_the_deadline_cuts_a_stream_that_has_begun(gateway_of: MakeGateway
 
 
 async def test_leaving_the_context_closes_the_upstream(gateway_of: MakeGateway, first: ScriptedModel) -> None:
-    first.script(Rule("", Reply(text="one two three", stall_after=1)))
+    first.script(Rule("", Reply(text="one two three", stall_after=2)))
     gateway = gateway_of(endpoint("a", first.url))
     async with gateway.stream("smart", ask(), call()) as stream:
         await anext(stream)

@@ -579,7 +579,7 @@ async def test_what_the_caller_is_told(
     "end", [[], [("messageStop", {"stopReason": "end_turn"})], [exception("modelStreamErrorException")]]
 )
 async def test_an_answer_that_breaks_off_is_a_cut(gateway_of: MakeGateway, first: ScriptedModel, end: Any) -> None:
-    first.posts = {f"{PATH}/converse-stream": streamed(START, delta(0, text="half"), *end)}
+    first.posts = {f"{PATH}/converse-stream": streamed(START, delta(0, text="half of it"), *end)}
     stream = gateway_of(bedrock(first)).stream("smart", ask(), call())
     with pytest.raises(StreamCut):
         await stream.answer()

@@ -53,7 +53,7 @@ async def test_an_answer_streams_with_its_usage_and_cost(gateway_of: MakeGateway
     async with gateway.stream("smart", ask("Say something"), call()) as stream:
         async for event in stream:
             events.append(event)
-    assert [event.text for event in events if isinstance(event, TextDelta)] == ["All", " is", " well."]
+    assert [event.text for event in events if isinstance(event, TextDelta)] == ["All ", "is ", "well."]
     assert Finished("stop") in events
     outcome = stream.outcome
     assert (outcome.endpoint, outcome.rung, outcome.is_complete, outcome.price) == ("a", "full", True, "test")

@@ -8,8 +8,9 @@ import pytest
 
 from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import GuardConfig, TeamConfig
+from roadbed.guard.policy import RegionCrossing
+from roadbed.guard.rules import GuardRule
 from roadbed.kernel.principal import SYSTEM, Principal
-from roadbed.knowledge.service import RegionCrossing
 from roadbed.sources.manifest import FilesSource
 
 
@@ -37,3 +38,35 @@ async def test_what_must_stay_in_a_region_is_not_found_from_another(make_bench: 
             await bench.search("where do cats sleep")
         board = Principal("key1", "board")
         assert (await bench.search("where do cats sleep", board)).hits
+
+
+async def test_passages_that_a_rule_keeps_from_a_team_are_not_found_by_it(make_bench: Any, guard: Guard) -> None:
+    rule = GuardRule("block", label="confidential", sink=["caller"], team="support")
+    async with make_bench(guard=guard.with_config(GuardConfig(rules=[rule]), {})) as bench:
+        for number in range(5):
+            bench.write(f"cats{number}.md", f"# Cats {number}\n\nCats sleep on warm roofs, says the board.")
+        (bench.folder / "open").mkdir()
+        (bench.folder / "open" / "news.md").write_text("# News\n\nSome people like cats.")
+        sources = {
+            "docs": FilesSource(path="docs", labels=["confidential"]),
+            "news": FilesSource(path="open", labels=["internal"]),
+        }
+        await bench.configure(sources)
+
+        found = await bench.search("where do cats sleep", Principal("key1", "support"), k=3)
+        assert {hit.title for hit in found.hits} == {"News"}
+        assert len((await bench.search("where do cats sleep", Principal("key2", "board"), k=3)).hits) == 3
+
+
+async def test_what_a_rule_keeps_from_the_index_is_not_in_it_and_the_reason_is_said(
+    make_bench: Any, guard: Guard
+) -> None:
+    rule = GuardRule("block", label="personal", sink=["index"])
+    async with make_bench(guard=guard.with_config(GuardConfig(rules=[rule]), {})) as bench:
+        bench.write("cats.md", "# Cats\n\nCats sleep on warm roofs.")
+        bench.write("people.md", "# People\n\nWrite to ann@example.com about cats.")
+        await bench.configure()
+
+        assert {hit.title for hit in (await bench.search("cats")).hits} == {"Cats"}
+        (state,) = await bench.knowledge.source_states()
+        assert "guard.rules[0]" in str(state)

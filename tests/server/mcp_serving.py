@@ -55,6 +55,12 @@ class PlainGuard:
     def region_of(self, team: str) -> str:
         return ""
 
+    def check_label(self, label: Label, sink: str, team: str = "", *, direction: str = "out") -> None:
+        """Nothing is kept from anywhere."""
+
+    def lets(self, label: Label, sink: str, team: str = "") -> bool:
+        return True
+
 
 @dataclass
 class Calls:

@@ -22,6 +22,8 @@ from roadbed.gateway.prices import price_from_usd
 from roadbed.gateway.route import Route
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
+from roadbed.guard.manifest import GuardConfig
+from roadbed.guard.rules import GuardRule
 from roadbed.kernel.errors import Unauthorized
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
@@ -492,6 +494,39 @@ async def test_texts_of_a_stream_are_cut_out_and_sent_on_alike(
     assert whole.json["choices"][0]["message"]["content"] == text
     first, _, third = site.ledger.traces
     assert facts_of(first) == facts_of(third)
+
+
+SECRET = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+async def test_a_secret_that_a_model_writes_is_masked_on_both_ways(
+    site: Site, model: ScriptedModel, is_short: bool
+) -> None:
+    text = f"Take the key {SECRET} and go on with the work, as ever."
+    model.script(Rule(".", Reply(text=text, gap_s=0.001)))
+    site.serve(endpoint("first", model.url))
+    site.gateway.is_short = is_short
+    streamed, whole = await site.ask(chat(stream=True)), await site.ask(chat())
+    said = "".join(event["choices"][0]["delta"].get("content", "") for event in streamed.events[:-1])
+    assert said == whole.json["choices"][0]["message"]["content"] == text.replace(SECRET, "[SECRET]")
+    assert site.chat.relayed == 2 * is_short
+    assert all(trace.answer is not None and SECRET not in trace.answer.text for trace in site.ledger.traces)
+
+
+@pytest.mark.parametrize("is_short", [True, False])
+async def test_a_rule_lets_the_secrets_that_models_write_through(
+    site: Site, model: ScriptedModel, is_short: bool
+) -> None:
+    shown = GuardRule("allow", ["secret"], sink=["caller"], direction="out")
+    site.chat.teams.guard = site.guard = site.guard.with_config(GuardConfig(rules=[shown]), {})
+    model.script(Rule(".", Reply(text=f"Take {SECRET} and go.", gap_s=0.001)))
+    site.serve(endpoint("first", model.url))
+    site.gateway.is_short = is_short
+    assert SECRET in (await site.ask(chat())).json["choices"][0]["message"]["content"]
+    streamed = await site.ask(chat(stream=True))
+    said = "".join(event["choices"][0]["delta"].get("content", "") for event in streamed.events[:-1])
+    assert SECRET in said
 
 
 async def test_a_long_answer_arrives_whole(site: Site, model: ScriptedModel) -> None:

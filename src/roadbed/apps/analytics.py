@@ -379,6 +379,7 @@ class AnalyticsApp:
 
     async def _take(self, work: _Work, shown: Shown, ran: Ran) -> None:
         """A result into what is shown, with its checks."""
+        work.turn.trace.label = work.turn.trace.label.join(ran.label)
         shown.table, shown.cites, shown.missing = ran.table, ran.cites, ran.missing
         work.degraded += [f"source {one.source}: {one.code}" for one in ran.missing]
         if ran.table is None:

@@ -200,7 +200,7 @@ class Desk:
             result = await self._joined(frames, prepared.join, deadline)
         else:
             result = got[0][1]
-        table, masked = await asyncio.to_thread(self._shaped, result, label)
+        table, label, masked = await asyncio.to_thread(self._shaped, result, label, principal.team)
         return Ran(table.without_rows(ROWS_MAX), cites, missing, label, masked)
 
     async def _part(
@@ -246,13 +246,14 @@ class Desk:
         except (Unavailable, DeadlineExceeded, SourceMisdeclared, ConfigError) as error:
             return Missing(source, error.code, error.message)
 
-    def _shaped(self, result: QueryResult, label: Label) -> tuple[Table, int]:
+    def _shaped(self, result: QueryResult, label: Label, team: str) -> tuple[Table, Label, int]:
         ok = Ok(table_of(result), is_truncated=result.is_truncated)
         try:
-            shaped = shape(ok, self.guard(), label, TABLE_BYTES_MAX)
+            shaped = shape(ok, self.guard(), label, TABLE_BYTES_MAX, team)
         except (OverflowError, NotJson):
             raise ResultTooLarge("one row of the result is over the bound of the whole result") from None
-        return table_from(shaped.ok.data, is_truncated=shaped.ok.is_truncated), shaped.masked_count
+        table = table_from(shaped.ok.data, is_truncated=shaped.ok.is_truncated)
+        return table, shaped.ok.label, shaped.masked_count
 
     def _may_see(self, config: DatabaseSource, principal: Principal) -> bool:
         label = parse_label(config.labels)

@@ -23,6 +23,7 @@ from roadbed.apps.types import App, Turn
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Conflict, RoadbedError
 from roadbed.kernel.ids import new_id
+from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import Principal
 from roadbed.store.database import Database
 from roadbed.store.jobs import Job, Jobs
@@ -157,7 +158,9 @@ class Saved:
             shown = None
             if kept is not None and taken is not None and self._may_see(prepared, row["creator"], principal):
                 one = msgspec.convert(kept, _Kept)
-                shown = Kept(one.table, Ran(one.table, one.cites), taken.timestamp())
+                desk = self._desk()
+                label = desk.label(prepared.sources) if desk is not None else PUBLIC
+                shown = Kept(one.table, Ran(one.table, one.cites, label=label), taken.timestamp())
             found.append(SavedQuestion(prepared=prepared, kept=shown, **fields))
         return found
 
@@ -202,6 +205,7 @@ class Saved:
             try:
                 ran = await desk.run(msgspec.convert(prepared, Prepared), principal, Deadline.after(RUN_S))
                 trouble = ran.missing[0].code if ran.missing else ""
+                desk.guard().check_label(ran.label, "cache", team)
                 if ran.table is not None and not ran.missing:
                     kept = msgspec.to_builtins(_Kept(ran.table.without_rows(KEPT_ROWS_MAX), ran.cites))
                     if len(msgspec.json.encode(kept)) > KEPT_BYTES_MAX:

@@ -7,15 +7,14 @@ made harmless, so that a document cannot close its own fence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from msgspec import structs
 
 from roadbed.apps.citing import without_markers
 from roadbed.gateway.types import Message, TextPart
-from roadbed.guard.untrusted import cleaned
+from roadbed.guard.untrusted import cleaned, without_invisible
 from roadbed.knowledge.search import Hit
-from roadbed.tools.outside_text import visible
 
 NOT_FOUND = "NOT_IN_DOCUMENTS"
 HISTORY_MESSAGES_MAX = 12
@@ -61,7 +60,7 @@ def build_messages(instructions: str, hits: Sequence[Hit], conversation: Sequenc
 def build_tool_messages(instructions: str, hits: Sequence[Hit], conversation: Sequence[Message]) -> tuple[Message, ...]:
     """As `build_messages`, with the passages before the last question: no text of others stands in the system turn."""
     system = Message(role="system", content=f"{instructions.strip() or DEFAULT_INSTRUCTIONS}\n\n{TOOL_RULES}")
-    passages = "\n".join(_passages(hits, lambda text: visible(_seen(text)))) or "No passage was found."
+    passages = "\n".join(_passages(hits)) or "No passage was found."
     return before_question((system, *_turns(conversation)), f"Passages:\n{passages}\n\nQuestion: ")
 
 
@@ -82,14 +81,14 @@ def _turns(conversation: Sequence[Message]) -> list[Message]:
 
 def _seen(text: str) -> str:
     """What a person would see of a text of somebody else's."""
-    return cleaned(text).text
+    return without_invisible(cleaned(text).text)
 
 
-def _passages(hits: Sequence[Hit], clean: Callable[[str], str] = _seen) -> list[str]:
+def _passages(hits: Sequence[Hit]) -> list[str]:
     made = []
     for number, hit in enumerate(hits, 1):
-        text = _FENCE.sub("‹", clean(hit.text[:PASSAGES_CHARACTERS_MAX]))
-        title = _attribute(clean(": ".join(dict.fromkeys((hit.title, *hit.heading_path)))))
+        text = _FENCE.sub("‹", _seen(hit.text[:PASSAGES_CHARACTERS_MAX]))
+        title = _attribute(_seen(": ".join(dict.fromkeys((hit.title, *hit.heading_path)))))
         made.append(f'<passage number="{number}" title="{title}">\n{text}\n</passage>')
     return made
 

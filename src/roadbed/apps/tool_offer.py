@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from roadbed.gateway.types import Tool as WireTool
 from roadbed.kernel.deadline import Deadline
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.trace import Trace
 from roadbed.tools.types import Outcome, Tool
@@ -37,6 +38,7 @@ class ToolCaller(Protocol):
         deadline: Deadline,
         trace: Trace | None = None,
         is_tainted: bool = False,
+        label: Label = PUBLIC,
     ) -> Outcome:
         """Call a tool under all rules. Raises nothing but a cancellation."""
         ...

@@ -116,6 +116,7 @@ class ToolRounds:
             deadline=deadline,
             trace=self.turn.trace,
             is_tainted=judged.is_tainted,
+            label=data.label.join(self.turn.trace.label),
         )
         return outcome, arguments
 

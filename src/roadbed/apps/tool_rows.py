@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from roadbed.apps.types import RowOrigin
+from roadbed.guard.untrusted import without_invisible
 from roadbed.kernel.label import Label
-from roadbed.tools.outside_text import visible
 from roadbed.tools.shaping import is_table
 from roadbed.tools.types import Ok, Tool
 
@@ -73,7 +73,7 @@ def rows_of(ok: Ok, tool: Tool, arguments: Mapping[str, Any], room: int = RESULT
         row = RowOrigin(
             tool=tool.name,
             resource=origin.resource if origin is not None else "",
-            statement=visible(origin.statement) if origin is not None else "",
+            statement=without_invisible(origin.statement) if origin is not None else "",
             key=_key(cells, place),
             cells=cells,
             as_of=origin.as_of if origin is not None else 0.0,
@@ -107,7 +107,7 @@ def fenced(tool: str, text: str) -> str:
 
 def harmless(text: str) -> str:
     """Text of others that closes no fence and hides no character."""
-    return _FENCE.sub("‹", visible(text))
+    return _FENCE.sub("‹", without_invisible(text))
 
 
 def _entries(data: Any) -> list[tuple[tuple[str, str], ...]]:
@@ -142,7 +142,7 @@ def _flatten(value: Any, path: str, found: list[tuple[str, str]], depth: int) ->
             _flatten(inner, f"{path}.{place}", found, depth + 1)
     elif value is not None:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        found.append((visible(path)[:200], visible(text)[:CELL_CHARACTERS_MAX]))
+        found.append((without_invisible(path)[:200], without_invisible(text)[:CELL_CHARACTERS_MAX]))
 
 
 def _key(cells: Sequence[tuple[str, str]], place: int) -> str:

@@ -20,6 +20,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.releases.manifest import Manifest
 from roadbed.sources.manifest import DatabaseSource, FilesSource
+from roadbed.sources.sampled import sampled_tables
 from roadbed.sources.synthetic import Table, synthesise
 
 SUMMARY = "Make rows and documents of the same shape as a source's, without a real value, to try things with."
@@ -28,7 +29,6 @@ EXAMPLE = (
     "  roadbed data synth handbook --out trial"
 )
 SAMPLE_ROWS_MAX: Final = 10_000
-SAMPLE_BYTES_MAX: Final = 64 * 1024 * 1024
 ROWS_MAX: Final = 1_000_000
 TABLES_MAX: Final = 200
 FILES_MAX: Final = 10_000
@@ -90,23 +90,14 @@ async def _database(
     sources = Sources(folder, None)
     await sources.use(manifest.sources)
     try:
-        deadline = Deadline.after(READ_S)
-        catalogue = await sources.catalogue(name, deadline)
-        names = sorted(catalogue.tables)[:TABLES_MAX]
-        tables = []
-        for wanted in names:
-            quote = "`" if catalogue.dialect == "mysql" else '"'
-            words = ".".join(f"{quote}{part.replace(quote, quote * 2)}{quote}" for part in wanted.split("."))
-            sql = f"SELECT * FROM {words} LIMIT {SAMPLE_ROWS_MAX}"  # noqa: S608 - names of the catalogue
-            found = await sources.query(
-                name, sql, deadline=deadline, rows_max=SAMPLE_ROWS_MAX, bytes_max=SAMPLE_BYTES_MAX
-            )
-            tables.append(Table(wanted, tuple(column.name for column in found.columns), found.rows))
+        tables, columns = await sampled_tables(
+            sources, name, Deadline.after(READ_S), tables_max=TABLES_MAX, rows_max=SAMPLE_ROWS_MAX
+        )
     finally:
         await sources.close()
     made = synthesise(tables, rows, seed, make=made_value, kind_of=partial(kind_of_text, guard))
-    await asyncio.to_thread(_write, out, tables, made, _plain(catalogue.tables))
-    left_out = [f"{table}: over {TABLES_MAX} tables" for table in sorted(catalogue.tables)[TABLES_MAX:]]
+    await asyncio.to_thread(_write, out, tables, made, columns)
+    left_out = [f"{table}: over {TABLES_MAX} tables" for table in sorted(columns)[TABLES_MAX:]]
     return {"made": {f"{table}.csv": len(rows) for table, rows in made.items()}, "left_out": left_out}
 
 
@@ -149,7 +140,3 @@ def _documents(folder: Path, source: FilesSource, guard: Guard, seed: int, out: 
         (out / f"document-{count:05d}.md").write_text(text + "\n", encoding="utf-8")
     left_out += [f"{len(keys) - FILES_MAX} more documents"] if len(keys) > FILES_MAX else []
     return {"made": {"documents": count}, "left_out": left_out}
-
-
-def _plain(tables: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    return {table: dict(columns) for table, columns in tables.items()}

@@ -91,7 +91,7 @@ async def run(visit: Visit) -> Page | Response:
     if any(one.required and one.default is None and key not in given for key, one in parameters.items()):
         return await _page(visit, app, form=form)
     try:
-        answer = await view.run(app, name, given, visit.principal)
+        answer = await view.run(app, name, given, visit.principal, is_export=bool(visit.query("format")))
     except InvalidRequest as error:
         if not parameters:
             raise
@@ -105,7 +105,7 @@ async def export_answer(visit: Visit) -> Response:
     """What was answered, run again, as a file."""
     prepared = _prepared(visit)
     app = visit.request.path_params["app"]
-    answer = await _view(visit).run_prepared(app, prepared, visit.text("seal"), visit.principal)
+    answer = await _view(visit).run_prepared(app, prepared, visit.text("seal"), visit.principal, is_export=True)
     return _file(answer.table, prepared.title, visit.text("format"))
 
 

@@ -131,6 +131,26 @@ class KnowledgeView(Protocol):
         ...
 
 
+class TrialView(Protocol):
+    """What the playground needs to keep real data out of trials."""
+
+    def found(self, text: str) -> Mapping[str, int]:
+        """How many values of each type a prompt holds that belong to people, or are secrets."""
+        ...
+
+    def replaced(self, text: str) -> str:
+        """The prompt with made-up values in their place."""
+        ...
+
+    def sources(self, principal: Principal) -> list[str]:
+        """The sources and collections of which this caller may try made-up data."""
+        ...
+
+    async def sample(self, name: str, principal: Principal) -> str:
+        """Made-up rows or a document. `NotFound`, `Unavailable`."""
+        ...
+
+
 class TraceReader(Protocol):
     """What pages need of `ledger.queries.LedgerReader`."""
 
@@ -348,12 +368,16 @@ class AnalyticsView(Protocol):
         """Ask in words."""
         ...
 
-    async def run(self, app: str, name: str, given: Mapping[str, Any], principal: Principal) -> AnalyticsAnswer:
-        """Run a question by its name. `UnknownQuestion`, `ParameterInvalid`."""
+    async def run(
+        self, app: str, name: str, given: Mapping[str, Any], principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
+        """Run a question by its name, for a file where ``is_export``. `UnknownQuestion`, `ParameterInvalid`."""
         ...
 
-    async def run_prepared(self, app: str, prepared: Prepared, seal: str, principal: Principal) -> AnalyticsAnswer:
-        """Run what was answered before. `SealInvalid`."""
+    async def run_prepared(
+        self, app: str, prepared: Prepared, seal: str, principal: Principal, *, is_export: bool = False
+    ) -> AnalyticsAnswer:
+        """Run what was answered before, for a file where ``is_export``. `SealInvalid`."""
         ...
 
     async def save(
@@ -425,3 +449,4 @@ class ConsoleServices:
     controls: ControlsView | None = None
     analytics: AnalyticsView | None = None
     access: AccessView | None = None
+    trial: TrialView | None = None

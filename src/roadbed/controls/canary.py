@@ -22,6 +22,8 @@ from roadbed.controls.canary_policy import SELF_TEST, is_allowed
 from roadbed.controls.control import Fact, Result, judged
 from roadbed.controls.loopback import BREAK_WORD, REFUSE_WORD, Loopback
 from roadbed.controls.planted import Run
+from roadbed.controls.planted_office import MEDIA_TYPE as OFFICE
+from roadbed.controls.planted_office import office_document
 from roadbed.controls.searching import Hit, Searcher
 from roadbed.controls.sinks import LogCapture, Sinks, captured_log
 
@@ -57,8 +59,11 @@ class Ground(Protocol):
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """A request over HTTP by the canary's own key."""
 
-    async def add_document(self, name: str, text: str) -> str:
+    async def add_document(self, name: str, text: str | bytes, media_type: str = "text/markdown") -> str:
         """Upload a document; its id."""
+
+    def shows_secrets(self) -> bool:
+        """Whether the manifest lets secrets that models write reach callers."""
 
     async def state_of(self, document_id: str) -> str:
         """``indexed``, ``failed`` or ``pending``."""
@@ -127,9 +132,18 @@ class CanaryControl:
             f"The thistledown fee of 35 % was agreed with {run.person('document')} in March.\n\n"
             f"The account key of the thistledown office is {run.secret('document')} until April.\n"
         )
-        document_id = await self._ground.add_document(f"thistledown-{time.time_ns()}.md", document)
-        state = await until_read(self._ground, document_id)
-        steps = [Step("document", 200 if state == "indexed" else 500, state.encode())]
+        packed = office_document(
+            f"Thistledown keys {run.secret('office-title')}",
+            f"The account key of the thistledown desk is {run.secret('office')} until May.",
+        )
+        steps = []
+        ids = {
+            "document": await self._ground.add_document(f"thistledown-{time.time_ns()}.md", document),
+            "office": await self._ground.add_document(f"pillow-{time.time_ns()}.docx", packed, OFFICE),
+        }
+        for name, document_id in ids.items():
+            state = await until_read(self._ground, document_id)
+            steps.append(Step(name, 200 if state == "indexed" else 500, state.encode()))
         calls = 0
         for name, path, body, wanted in self._requests(run):
             status, answer = await self._ground.call("POST", path, body)
@@ -181,8 +195,8 @@ class CanaryControl:
             ("quote", chat, chatted(QUOTING, "quote", f"{question} {BREAK_WORD}"), ok),
             ("search-app", chat, chatted(SEARCHING, "search-app", question), ok),
             ("search", "/api/search", {"query": f"{question} {run.both('search')}", "collections": [COLLECTION]}, ok),
-            ("tool", tool, {"arguments": {"text": run.both("tool")}}, ok),
-            ("tool-error", tool, {"arguments": {"text": run.both("tool-error"), "fails": True}}, (503,)),
+            ("tool", tool, {"arguments": told_by_tool(run, "tool")}, ok),
+            ("tool-error", tool, {"arguments": {**told_by_tool(run, "tool-error"), "fails": True}}, (503,)),
         ]
 
     async def _read_back(self) -> list[Step]:
@@ -211,6 +225,7 @@ class CanaryControl:
         await self._sinks.search(searcher)
         pieces = [(f"model:{name}", data) for name, data in loopback.captured]
         pieces += [(step.name if step.name.startswith("api/") else f"answer:{step.name}", step.body) for step in steps]
+        pieces += [(f"answer:{step.name}", said) for step in steps if (said := said_in(step.body))]
         pieces += [("embedder", "\n".join(self._ground.heard).encode()), ("log", captured.data())]
         for sink, data in pieces:
             searcher.feed(sink, data)
@@ -228,7 +243,9 @@ class CanaryControl:
             "seconds": round(seconds, 2),
         }
         inputs: dict[str, Fact] = {"paths": ",".join(sorted({value.path for value in run.values})), "version": 1}
-        problems = sorted({_words(hit) for hit in searcher.hits if not is_allowed(hit.value, hit.sink)})
+        shows = self._ground.shows_secrets()
+        hits = [hit for hit in searcher.hits if not is_allowed(hit.value, hit.sink, shows_secrets=shows)]
+        problems = sorted({_words(hit) for hit in hits})
         if problems:
             return judged(problems, "", n=len(run.values), facts=facts, inputs=inputs)
         gaps = [f"the path {step.name} answered {step.status}" for step in steps if not step.is_whole]
@@ -257,6 +274,23 @@ def _not_found(searcher: Searcher, plant_places: tuple[str, ...]) -> list[str]:
         for place in plant_places
         if not any(sink.startswith(place) for sink in found)
     ]
+
+
+def told_by_tool(run: Run, path: str) -> dict[str, Any]:
+    """Arguments with values, and a secret backwards that the tool turns round: a source's own word, of no caller."""
+    return {"text": run.both(path), "backwards": run.secret(f"{path}-own")[::-1]}
+
+
+def said_in(body: bytes) -> bytes:
+    """The text of a streamed answer, whose pieces lie apart in its bytes; nothing for any other."""
+    texts = []
+    for line in body.split(b"\n") if body.startswith(b"data: ") else ():
+        try:
+            chunk = msgspec.json.decode(line.removeprefix(b"data: "))
+            texts.append(chunk["choices"][0]["delta"]["content"])
+        except (msgspec.DecodeError, KeyError, IndexError, TypeError):
+            continue
+    return "".join(text for text in texts if isinstance(text, str)).encode()
 
 
 async def until_read(ground: Ground, document_id: str) -> str:

@@ -18,8 +18,8 @@ SELF_TEST_PLACES: Final = ("table:control_plant", "postgres/", "log", "run/")
 AUDIT_PLACES: Final = ("table:audit_record", "postgres/", "audit/")
 
 
-def is_allowed(value: Value, sink: str) -> bool:
-    """Whether policy keeps this value there."""
+def is_allowed(value: Value, sink: str, *, shows_secrets: bool = False) -> bool:
+    """Whether policy keeps this value there; ``shows_secrets`` where a rule lets what models write reach callers."""
     path, is_secret = value.path, value.kind == "secret"
     if path == SELF_TEST:
         return sink.startswith(SELF_TEST_PLACES)
@@ -28,7 +28,7 @@ def is_allowed(value: Value, sink: str) -> bool:
     if path in STORED and sink.startswith(ORIGINALS):
         return True
     if sink.startswith("answer:"):
-        return not is_secret or path == "told"
+        return not is_secret or (shows_secrets and path == "told")
     if is_secret:
         return False
     if path in STORED:

@@ -1,11 +1,13 @@
-"""The manifest's rules on what models answer, over the events of one answer, after tokens were restored.
+"""The rules on what models answer, over the events of one answer, after tokens were restored: secrets are replaced,
+and whatever the manifest says.
 
-Only made where a rule reads answers; other answers pass `Unmasker` alone. The invariant: no text of an answer that a
-rule speaks of reaches the caller before the rule has seen it, however it was cut into pieces.
+Where the manifest shows secrets and says nothing else, answers pass `Unmasker` alone. The invariant: no text of an
+answer that a rule speaks of reaches the caller before the rule has seen it, however it was cut into pieces.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from roadbed.gateway.masking import Unmasker
@@ -39,16 +41,34 @@ class RuledUnmasker(Unmasker):
         self._team = principal.team
         self._label = label
         self._maskers: dict[_Key, AnswerPasser] = {}
+        self._feed_text: Callable[[str], str] | None = None
+
+    @property
+    def holds_back(self) -> bool:
+        """Always: the last word at least."""
+        return True
+
+    def feed_text(self, text: str) -> str | None:
+        """`feed` for a `TextDelta` of an answer in which nothing is to be restored: what of the text can be said.
+
+        None when it is not the next piece of the text that is running; then `feed` must be asked.
+        """
+        feed = self._feed_text
+        return feed(text) if feed is not None else None
 
     def feed(self, event: Event) -> list[Event]:
         """The event as the rules let it go, after what was held back before it."""
         return [ruled for restored in super().feed(event) for ruled in self._ruled(restored)]
 
     def _ruled(self, event: Event) -> list[Event]:
+        self._feed_text = None
         match event:
             case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):
                 key: _Key = (type(event), 0)
-                return [*self._ended(but=key), *_events(key, self._masker(key).feed(text))]
+                ended, masker = self._ended(but=key), self._masker(key)
+                if type(event) is TextDelta:
+                    self._feed_text = masker.feed
+                return [*ended, *_events(key, masker.feed(text))]
             case ToolCallDelta(index, id, name, arguments):
                 key = (ToolCallDelta, index)
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
@@ -93,7 +113,7 @@ class RuledUnmasker(Unmasker):
 
 def answer_filter(guard: Guard, vault: Vault, principal: Principal, label: Label) -> Unmasker:
     """What an answer's events pass on their way to the caller."""
-    if guard.reads_answers:
+    if guard.reads_answers or guard.hides_secrets:
         return RuledUnmasker(guard, vault, principal, label)
     return Unmasker(guard, vault, principal)
 

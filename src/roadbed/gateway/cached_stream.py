@@ -88,6 +88,8 @@ class AnswerCache:
         label = shared.guard.label_for_models(call.label_of(request).join(route.label), call.principal.team)
         if call.trace is not None:
             call.trace.label = call.trace.label.join(label)
+        if not shared.guard.lets(label, "cache", call.principal.team):
+            return NO_KEYS
         masked = guard_request(shared.guard, request, label, is_local=False, vault=Vault(self._token_key))
         model = [route.name, *(f"{endpoint.name} {endpoint.model}" for endpoint in route.endpoints)]
         model += [f"{name}: {value}" for name, value in sorted(call.headers.items())]  # the route's rules read them

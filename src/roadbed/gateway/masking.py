@@ -164,7 +164,7 @@ _Key = tuple[type[Event], int]
 
 class Unmasker:
     """Restores what the caller may see, over the events of one answer. ``feed`` gives the events to pass on;
-    ``is_needed`` says whether there is anything to restore.
+    ``is_needed`` says whether there is anything to restore, ``holds_back`` whether some text may not be out yet.
     """
 
     def __init__(self, guard: Guard, vault: Vault, principal: Principal) -> None:
@@ -173,6 +173,15 @@ class Unmasker:
         self._principal = principal
         self.is_needed = len(vault) > 0 and guard.may_unmask(principal)
         self._streams: dict[_Key, StreamUnmasker] = {}
+
+    def renew(self) -> None:
+        """The answer goes on from another endpoint, for which more may have become a token."""
+        self.is_needed = len(self._vault) > 0 and self._guard.may_unmask(self._principal)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether some text of the answer may be held back."""
+        return self.is_needed
 
     def feed(self, event: Event) -> list[Event]:
         """The event restored, after what had been held back before it."""

@@ -364,8 +364,9 @@ class PolicyStream(RacingStream):
         self._seam = Seam(guarded.request.messages[-1].text(), prefix[len(prefix.rstrip()) :])
         running = self._running = self._start(endpoint, encoded, 0, admission, hold)
         running.texts.append(prefix)
-        if broken.unmasker.is_needed:
-            running.unmasker = broken.unmasker  # it may hold back the begin of a token
+        if broken.unmasker.holds_back:
+            running.unmasker = broken.unmasker  # it may hold back the begin of a token or a secret
+            running.unmasker.renew()
         try:
             failure = await self._begin(running, 0)
         except asyncio.CancelledError:

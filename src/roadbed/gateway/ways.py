@@ -60,7 +60,7 @@ class Ways:
     def __init__(self, health: HealthBoard, client: UpstreamClient, guard: Guard | None = None) -> None:
         self._health = health
         self._reads_answers = guard is not None and guard.reads_answers
-        self._judges_labels = guard is not None and guard.rules.judges_labels
+        self._judges_labels = guard is not None and guard.judges_labels
         self._client = client
         self._single: dict[int, First] = {}
         self._known: dict[tuple[int, int], Way] = {}

@@ -88,6 +88,15 @@ class Detector:
         found = self.candidates(text)
         return merge_overlaps(found) if len(found) > 1 else found
 
+    def secrets(self, text: str) -> list[Finding]:
+        """The secrets among the `candidates`, at a fraction of the cost where there are none."""
+        if not text.isascii():
+            return [finding for finding in self.candidates(text) if finding.is_secret]
+        hits = [hit for hit in self._engine.hits(text) if hit[0] in _SECRETS_AT]
+        if not hits:
+            return []
+        return [finding for finding in self._without_off(self._read_all(text, hits)) if finding.is_secret]
+
     def candidates(self, text: str) -> list[Finding]:
         """Every finding before merging, in no order; offsets into ``text``."""
         if text.isascii():
@@ -182,4 +191,12 @@ _READERS: Final = {
     patterns.WORD_VALUE_IDS["passport"]: word_values.passport,
     patterns.WORD_VALUE_IDS["licence"]: word_values.driving_licence,
 }
+_SECRETS_AT: Final = frozenset(
+    {
+        patterns.AT, patterns.PREFIX, patterns.CONTEXT, patterns.STRUCTURED, patterns.SERVICE, patterns.PEM,
+        patterns.BEARER, patterns.USER_OPTION, patterns.ESCAPE, patterns.BASE64,
+    }
+)  # fmt: skip
+"""The triggers that may lead to a secret: of an address it may be the password, and what is encoded may be any."""
+
 assert max(_READERS) < FIRST_ID  # ids stay apart

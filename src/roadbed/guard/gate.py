@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +20,21 @@ from roadbed.guard.finding import CUSTOM, Finding, merge_overlaps
 from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
+from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
-from roadbed.guard.rules import Direction, Do, RuleHit, RuleTable, SinkName, Told, blocked, tell_nobody
+from roadbed.guard.rules import (
+    MODELS,
+    Direction,
+    Do,
+    GuardBlocked,
+    RuleHit,
+    RuleTable,
+    SinkName,
+    Told,
+    blocked,
+    tell_nobody,
+)
+from roadbed.guard.secret_stream import SecretStream
 from roadbed.guard.stream_mask import WORD_CHARACTERS_MAX, StreamMasker
 from roadbed.guard.untrusted import LinkFilter
 from roadbed.guard.vault import StreamUnmasker, Vault
@@ -35,6 +48,9 @@ MASKS_PERSONAL: Final = frozenset({"remote_model", "remote_embedder", "record", 
 """Sinks that get no personal value by default: the label ``personal`` ends there, unless a rule lets one through."""
 
 REDACTED: Final = "[REDACTED]"
+WITHHELD: Final = "[WITHHELD]"
+"""What a record holds in place of a text whose label keeps it from records."""
+
 _ANSWERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (
     ("remote_model", "in"),
     ("local_model", "in"),
@@ -46,16 +62,19 @@ _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 
 
 class AnswerPasser:
-    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing."""
+    """One text of an answer on its way to the caller: the rules, then its links. Either may be missing.
 
-    __slots__ = ("_links", "_masker")
+    ``feed`` gives what can be said now that a piece came; it is the rules' own where there is nothing else to do.
+    """
+
+    __slots__ = ("_links", "_masker", "feed")
 
     def __init__(self, masker: StreamMasker | None, links: LinkFilter | None) -> None:
         self._masker = masker
         self._links = links
+        self.feed: Callable[[str], str] = self._feed if masker is None or links is not None else masker.feed
 
-    def feed(self, piece: str) -> str:
-        """What can be said now that ``piece`` came."""
+    def _feed(self, piece: str) -> str:
         text = self._masker.feed(piece) if self._masker is not None else piece
         return self._links.feed(text) if self._links is not None else text
 
@@ -176,6 +195,7 @@ class Guard:
         masked, replace = self._decided(text, found, label, "index")
         done, offsets = mask_text_with_map(text, masked, replace)
         kept = _labelled(label, found, masked)
+        self.check_label(kept, "index")
         return make_guarded(done, kept, sink="index", masked_count=len(masked)), offsets
 
     def for_embedder(self, text: str, label: Label, *, is_local: bool) -> Guarded:
@@ -216,8 +236,36 @@ class Guard:
         return label
 
     def label_for_models(self, label: Label, team: str) -> Label:
-        """See `RuleTable.label_for_models`."""
-        return self.rules.label_for_models(label, team, self._told) if self.rules.judges_labels else label
+        """See `RuleTable.label_for_models`. What a model makes of data has its label, and the caller's rules too."""
+        if not self.judges_labels:
+            return label
+        self.check_label(label, "caller", team)
+        return self.rules.label_for_models(label, team, self._told)
+
+    @property
+    def judges_labels(self) -> bool:
+        """Whether rules by label alone, or teams' regions, may keep data with a label from anywhere."""
+        return self.rules.judges_labels or bool(self._regions)
+
+    def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
+        """Whether the rules by label alone let such data to a sink where what they forbid is left out in silence."""
+        return not self.rules.judges_labels or not self.rules.blocks_label(label, sink, "out", team, self._told)
+
+    def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
+        """Raises `GuardBlocked` where a rule by label alone keeps such data from a sink, or from coming out of it, and
+        `RegionCrossing` where it must stay in a region that the caller's team is not in.
+        """
+        region = self._regions.get(team) if sink == "caller" else None
+        if region and label.regions is not None and region not in label.regions:
+            allowed = " or ".join(sorted(label.regions)) or "no region at all"
+            raise RegionCrossing(f"the answer must stay in {allowed}, and the team {team} is in {region}")
+        if not self.rules.judges_labels:
+            return
+        rule = self.rules.blocks_label(label, sink, direction, team, self._told)
+        if rule:
+            words = "+".join(label.words())
+            way = f"go to the sink {sink}" if direction == "out" else f"come from the sink {sink}"
+            raise GuardBlocked(f"{rule} does not let data labelled {words} {way}")
 
     def for_record(self, text: str, label: Label = PUBLIC, *, characters_max: int | None = None) -> Guarded:
         """Text for traces, the spool and exports: typed placeholders such as ``[EMAIL]`` for every finding.
@@ -251,14 +299,24 @@ class Guard:
         """`for_record` for a text that comes in pieces: placeholders for every finding."""
         return StreamMasker(self._allowed_out, reach=self._detector.looking.reach_characters)
 
-    def stream_without_secrets(self) -> StreamMasker:
-        """A model's answer in pieces with secrets replaced and personal data kept, as a caller may see it."""
-        return StreamMasker(lambda text: [finding for finding in self._allowed_out(text) if finding.is_secret])
+    def stream_without_secrets(self) -> SecretStream:
+        """A model's answer in pieces with secrets replaced and personal data kept: what callers get by default."""
+        return SecretStream(self._secrets_out)
+
+    def without_secrets(self, text: str) -> str:
+        """`stream_without_secrets` for an answer that is whole."""
+        found = self._secrets_out(text)
+        return mask_text(text, merge_overlaps(found)) if found else text
 
     @property
     def reads_answers(self) -> bool:
-        """Whether the manifest says anything of what models answer."""
+        """Whether the manifest says anything of what models answer, beyond that secrets are replaced or shown."""
         return self.rules.reads_answers or self._links is not None
+
+    @property
+    def hides_secrets(self) -> bool:
+        """Whether secrets in answers are replaced: the default."""
+        return self.rules.hides_secrets
 
     def stream_of_answer(self, team: str, label: Label, *, is_shown: bool = True) -> AnswerPasser:
         """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not.
@@ -266,7 +324,9 @@ class Guard:
         In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone.
         """
         links = LinkFilter(self._links) if self._links is not None and is_shown else None
-        return AnswerPasser(self._ruled_answer(team, label) if self.rules.reads_answers else None, links)
+        if self.rules.reads_answers:
+            return AnswerPasser(self._ruled_answer(team, label), links)
+        return AnswerPasser(self.stream_without_secrets() if self.hides_secrets else None, links)
 
     def _ruled_answer(self, team: str, label: Label) -> StreamMasker:
 
@@ -284,7 +344,7 @@ class Guard:
     def _answer_deed(self, finding: Finding, label: Label, team: str, *, is_told: bool = False) -> Do:
         """What is done with a finding on its way from a model to the caller: neither way's rule may be missed.
 
-        A model's own secrets and personal data pass by default: what it was sent was guarded before.
+        A model's own personal data passes by default: what it was sent was guarded before. A secret is replaced.
         """
         for sink, direction in _ANSWERS_WAY:
             decision = self.rules.decide(finding, label, sink, direction, team)
@@ -293,7 +353,7 @@ class Guard:
                 self._note(finding, sink, direction, team, label)
             if is_own and decision.do == "block" and is_told:
                 raise blocked(decision, finding, sink)
-            if is_own and decision.do != "allow":
+            if (is_own or direction == "out") and decision.do != "allow":
                 return decision.do
         return "allow"
 
@@ -324,6 +384,13 @@ class Guard:
         found = self._detector.candidates(text)
         return self._without_allowed(text, found) if found else found
 
+    def _secrets_out(self, text: str) -> list[Finding]:
+        """Every secret that the manifest does not allow; may overlap."""
+        if len(text) > WINDOW_CHARACTERS:
+            return self._without_allowed(text, candidates_of_long(self._detector.secrets, text))
+        found = self._detector.secrets(text)
+        return self._without_allowed(text, found) if found else found
+
     def _without_allowed(self, text: str, found: list[Finding]) -> list[Finding]:
         if self._allowed:
             found = [finding for finding in found if text[finding.start : finding.end] not in self._allowed]
@@ -349,14 +416,16 @@ class Guard:
         direction: Direction = "out",
     ) -> Guarded:
         """``text`` as the rules let it go to the sink. Raises `GuardBlocked`."""
-        if not found:
-            kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
-            return make_guarded(text, kept, sink=shown)
-        masked, replace = self._decided(text, found, label, sink, team, vault, direction)
+        masked: list[Finding] = []
         kept = label.without_category(PERSONAL) if sink in MASKS_PERSONAL else label
-        return make_guarded(
-            mask_text(text, masked, replace), _labelled(kept, found, masked), sink=shown, masked_count=len(masked)
-        )
+        if found:
+            masked, replace = self._decided(text, found, label, sink, team, vault, direction)
+            kept, text = _labelled(kept, found, masked), mask_text(text, masked, replace)
+        if sink == "record" and not self.lets(kept, sink, team):
+            text = WITHHELD
+        elif sink not in MODELS and sink != "record":  # `label_for_models` says which models may be asked
+            self.check_label(kept, sink, team, direction=direction)
+        return make_guarded(text, kept, sink=shown, masked_count=len(masked))
 
     def _decided(
         self,

@@ -27,6 +27,11 @@ LAST: Final = (
 TOWNS: Final = ("Northhaven", "Elderby", "Saltmere", "Westering", "Highfold", "Lowbridge", "Fairmoor", "Greenwick")
 _NUMBER = re.compile(r"(?<![\w.,-])\d{3,}(?![\w])")
 _TEST_CARD = "411111"
+_NOBODYS = re.compile(
+    r"@(?:[\w.-]+\.)?example\.(?:com|org|net)\Z|\.(?:test|example|invalid)\Z|\b555[ -]?01\d\d\Z|\A411111"
+    r"|\A(?:192\.0\.2|198\.51\.100|203\.0\.113)\.\d+\Z",
+    re.IGNORECASE,
+)
 
 
 def made_value(kind: str, chance: random.Random) -> str:
@@ -49,6 +54,11 @@ def made_value(kind: str, chance: random.Random) -> str:
             return f"{chance.randrange(1940, 2006)}-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}"
         case _:
             return f"{kind.upper().replace('_', '-')}-{chance.randrange(10**8):08d}"
+
+
+def is_nobodys(value: str) -> bool:
+    """Whether a value is one that is kept for examples: of a reserved name, range or card."""
+    return _NOBODYS.search(value) is not None
 
 
 def kind_of_text(guard: Guard, text: str) -> str:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from roadbed.kernel.errors import Refused
 from roadbed.kernel.label import CATEGORIES, LEVELS, LOCAL_ONLY, PERSONAL, Label, Level, Sink
+
+
+class RegionCrossing(Refused):
+    """Data must stay in a region that the caller is not in."""
+
+    code = "guard.region_crossing"
+    hint = "ask from a team in that region; `teams.NAME.region` and the source's labels say where data may be"
+
 
 LOCAL_CLEARANCE: Final = Level.RESTRICTED
 REMOTE_CLEARANCE: Final = Level.INTERNAL

@@ -31,6 +31,8 @@ PERSONAL: Final = "personal"
 ANY: Final = "any"
 MODELS: Final = frozenset({"remote_model", "local_model"})
 STORED: Final = frozenset({"index", "record", "log", "export", "cache"})
+LABELLED: Final = MODELS | {"remote_embedder", "embedder", "index", "record", "export", "tool", "cache", "caller"}
+"""Sinks at which the label of the data is known. Logs hold nothing of it."""
 DECISIONS_MAX: Final = 4_096
 RULES_MAX: Final = 200
 
@@ -122,6 +124,7 @@ def tell_nobody(hit: RuleHit) -> None:
 
 DEFAULTS: Final = (
     Rule("default: secrets", "mask", frozenset({SECRET}), sinks=frozenset(get_args(SinkName)) - {"caller"}),
+    Rule("default: secrets in answers", "mask", frozenset({SECRET}), sinks=frozenset({"caller"}), direction="out"),
     Rule("default: remote models", "tokenise", frozenset({PERSONAL}), sinks=frozenset({"remote_model"})),
     Rule(
         "default: records",
@@ -145,7 +148,8 @@ class RuleTable:
         self._by_find = tuple(rule for rule in self.rules if rule.find is not None or rule.label is None)
         self._decisions: dict[tuple[Any, ...], Decision] = {}
         self.judges_labels = bool(self._label_rules)
-        self.reads_answers = any(_reads_answers(rule) for rule in own)
+        self.reads_answers = any(_reads_answers(rule) and not _shows_secrets(rule) for rule in own)
+        self.hides_secrets = not any(_shows_secrets(rule) for rule in own)
 
     def decide(self, finding: Finding, label: Label, sink: SinkName, direction: Direction, team: str) -> Decision:
         """What is done with a finding in a text with this label on its way to (or from) a sink."""
@@ -190,6 +194,18 @@ class RuleTable:
             else:
                 return Decision(rule.do, rule.name, tuple(alerts))
         return Decision("allow", "", tuple(alerts)) if alerts else None
+
+    def blocks_label(self, label: Label, sink: SinkName, direction: Direction, team: str, told: Told) -> str:
+        """The rule by which data with this label goes to no such sink (or from none); empty where it may."""
+        decision = self.judge_label(label, sink, direction, team) if label is not PUBLIC else None
+        if decision is None:
+            return ""
+        for name in decision.alerts:
+            told(RuleHit(name, "alert", "label", sink, team, is_alert=True))
+        if decision.do == "allow":
+            return ""
+        told(RuleHit(decision.rule, decision.do, "label", sink, team, is_alert=False))
+        return decision.rule
 
     def label_for_models(self, label: Label, team: str, told: Told) -> Label:
         """The label of a request with what the rules by label make of it. Raises `GuardBlocked`.
@@ -247,6 +263,32 @@ def _reads_answers(rule: Rule) -> bool:
     return rule.find is not None and (is_caller or is_model)
 
 
+def _shows_secrets(rule: Rule) -> bool:
+    """Whether a rule says that secrets in answers reach every caller as they are."""
+    return (
+        rule.do == "allow"
+        and rule.find == frozenset({SECRET})
+        and (rule.sinks is None or "caller" in rule.sinks)
+        and rule.direction in ("", "out")
+        and not rule.team
+        and rule.label is None
+    )
+
+
+def _label_sinks(name: str, rule: GuardRule, sinks: frozenset[str] | None) -> frozenset[str]:
+    """Where a rule by label alone is asked: on the way to models where it does not say. `ConfigError`."""
+    if rule.do not in ("allow", "block", "route_local", "alert"):
+        raise ConfigError(
+            f"{name}: a label alone can be allowed, blocked, kept local or alerted", hint="add `find: [any]`"
+        )
+    sinks = sinks if sinks is not None else MODELS
+    if not sinks <= LABELLED:
+        raise ConfigError(f"{name}: nothing with a label is written to logs", hint=f"sinks: {', '.join(LABELLED)}")
+    if rule.direction == "in" and not sinks <= {"tool"}:
+        raise ConfigError(f"{name}: only of tools is the label of what comes in known", hint="direction: out")
+    return sinks
+
+
 def _compiled(number: int, rule: GuardRule) -> Rule:
     name = f"guard.rules[{number}]"
     if number >= RULES_MAX:
@@ -258,7 +300,7 @@ def _compiled(number: int, rule: GuardRule) -> Rule:
         # Detectors' rules are many and grow with the manifest, so that only what looks like a type is checked.
         if word not in known and "_" not in word and ":" not in word and (near := nearest(word, known)):
             raise ConfigError(f"{name}.find: {word!r} is no type of finding", hint=near)
-    sinks = frozenset(rule.sink) if rule.sink else None
+    sinks: frozenset[str] | None = frozenset(rule.sink) if rule.sink else None
     if rule.do == "allow" and {SECRET, ANY} & set(rule.find) and (sinks is None or sinks & STORED):
         hint = f"name sinks that store nothing; secrets are replaced in {', '.join(sorted(STORED))}"
         raise ConfigError(f"{name}: secrets are stored nowhere as they are", hint=hint)
@@ -266,8 +308,8 @@ def _compiled(number: int, rule: GuardRule) -> Rule:
         raise ConfigError(f"{name}: tokens are for models alone", hint="sink: [remote_model]; or do: mask")
     if rule.do == "route_local" and (sinks is None or "remote_model" not in sinks or "local_model" in sinks):
         raise ConfigError(f"{name}: `route_local` is said of remote models", hint="sink: [remote_model]")
-    if not rule.find and (rule.do not in ("block", "route_local", "alert")):
-        raise ConfigError(f"{name}: a label alone can be blocked, kept local or alerted", hint="add `find: [any]`")
     label = parse_label([rule.label], where=f"{name}.label") if rule.label else None
     find = frozenset(rule.find) if rule.find else None
+    if find is None:
+        sinks = _label_sinks(name, rule, sinks)
     return Rule(name, rule.do, find, label, sinks, rule.team, rule.direction)

@@ -28,7 +28,7 @@ _ONLY_SEPARATORS = re.compile(r"[().+/-]+\Z")
 _DATE_WORD = re.compile(rf"[().+/-]+\Z|(?:of|de|{MONTHS})[.,]?\Z", re.IGNORECASE)
 _LETTERS = re.compile(r"(?<![A-Za-z0-9])(?P<letters>[A-Za-z]{1,6})\.?\Z")
 _DIGIT = re.compile(r"[0-9]")
-_OPEN_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,60}-{0,5}\Z")
+OPEN_PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,60}-{0,5}\Z")
 
 Candidates = Callable[[str], list[Finding]]
 
@@ -55,20 +55,20 @@ class StreamMasker:
         """What can be said now that ``piece`` came."""
         self._text += piece
         hold = _hold_from(self._text, self._behind)
-        return self._emit(max(self._behind, min(hold, len(self._text) - self._reach)) if self._reach else hold)
+        hold = max(self._behind, min(hold, len(self._text) - self._reach)) if self._reach else hold
+        return self._emit(hold, is_last=False)
 
     def finish(self) -> str:
         """The rest. A stream that is cancelled is dropped and not finished."""
-        return self._emit(len(self._text))
+        return self._emit(len(self._text), is_last=True)
 
-    def _emit(self, hold: int) -> str:
+    def _emit(self, hold: int, *, is_last: bool) -> str:
         text, behind = self._text, self._behind
         if hold <= behind:
             return ""
         found = merge_overlaps(finding for finding in self._candidates(text) if finding.start >= behind)
-        is_last = hold == len(text)
         for finding in found:
-            if finding.start < hold and finding.end > hold:
+            if finding.start < hold and (finding.end > hold or (finding.end == hold and not is_last)):
                 hold = finding.start
         ready = [finding for finding in found if finding.end <= hold and (is_last or finding.start < hold)]
         out = (
@@ -96,7 +96,7 @@ def _hold_from(text: str, behind: int) -> int:
         return behind
     start = _chain_start(folded)
     opened = folded.rfind("-----BEGIN ")
-    if opened >= 0 and _OPEN_PEM.match(folded, opened):
+    if opened >= 0 and OPEN_PEM.match(folded, opened):
         start = min(start, opened)
     if start >= len(folded):
         return len(text)

@@ -62,6 +62,10 @@ _PICTURE = re.compile(
 _REFERENCE = re.compile(
     r"^ {0,3}\[(?P<name>[^\]\n]{1,200})\]:\s{0,3}<?(?P<url>\S{1,2000}?)>?(?:\s+[\"'(].{0,300})?$", re.M
 )
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufff9-\ufffb\U000f0000-\U0010ffff]")
+_FORMAT = f"{_INVISIBLE}\u00ad\u061c\u200e\u200f\u206a-\u206f"
+_STRAY = re.compile(f"(?<![^\x00-\x7f])[{_FORMAT}]+|[{_FORMAT}]+(?![^\x00-\x7f])")
+_ANY = re.compile(f"[{_FORMAT}\u202a-\u202e\u2066-\u2069\ufe00-\ufe0f\U000e0000-\U000e01ef]")
 _INVISIBLE_PATTERNS: Final = (
     (TAGS, _TAGS),
     (BIDI, _BIDI),
@@ -145,12 +149,21 @@ def cleaned_with_maps(text: str) -> tuple[Cleaned, list[OffsetMap]]:
 
 
 def without_invisible(text: str) -> str:
-    """Text without characters that cannot be seen; all else as it is, HTML too. For values of rows."""
+    """Text without characters that cannot be seen; all else as it is, HTML too. For values of rows, and for prompts.
+
+    A joiner between two letters of a script that needs it, or two pictures, stays; beside a sign or a Latin letter it
+    would hide a fence's end from whoever looks for it, and goes.
+    """
     if text.isascii():
-        return text
-    for _, pattern in _INVISIBLE_PATTERNS:
-        text = pattern.sub("", text)
-    return text
+        return text if text.isprintable() else _CONTROL.sub("", text)
+    for _ in range(PASSES_MAX):  # what is around a removed part may have become one
+        before = text
+        for _, pattern in _INVISIBLE_PATTERNS:
+            text = pattern.sub("", text)
+        text = _STRAY.sub("", _CONTROL.sub("", text))
+        if text == before:
+            return text
+    return _ANY.sub("", text)  # nested on purpose
 
 
 def warnings_of(found: Cleaned) -> tuple[str, ...]:

@@ -21,8 +21,10 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from roadbed.guard.policy import RegionCrossing
+from roadbed.guard.rules import Direction, SinkName
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound, Refused
+from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
 from roadbed.kernel.principal import Principal
@@ -52,7 +54,7 @@ from roadbed.knowledge.index import INDEX_CHANNEL
 from roadbed.knowledge.ingest import IndexGuard, Ingest
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.permissions import groups_of_teams
-from roadbed.knowledge.search import Search, SearchResult
+from roadbed.knowledge.search import K_MAX, Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
@@ -61,6 +63,8 @@ from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, 
 from roadbed.store.listener import Subscription
 
 SETTLE_LOOK_S = 0.5
+WIDENED = 4
+"""A search is made again so much wider where some of what it found may not be shown."""
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +78,11 @@ class TextGuard(IndexGuard, Protocol):
     def region_of(self, team: str) -> str:
         """The region that a team's callers are in; empty when that was not said."""
 
+    def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
+        """Whether the rules by label alone let such data to a sink."""
 
-class RegionCrossing(Refused):
-    """What was found must stay in a region that the caller is not in."""
-
-    code = "guard.region_crossing"
-    hint = "ask from a team in that region; `teams.NAME.region` and the source's labels say where data may be"
+    def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
+        """Raises `GuardBlocked` where they do not."""
 
 
 class Knowledge:
@@ -210,7 +213,18 @@ class Knowledge:
         if region and not found.hits and (kept := (await search(k=1)).hits):
             allowed = " or ".join(sorted(kept[0].label.regions or ()))
             raise RegionCrossing(f"what was found must stay in {allowed}, and the team {principal.team} is in {region}")
-        return found
+        shown = self._shown(found, principal.team, k)
+        if len(shown.hits) < len(found.hits):
+            more = await search(k=min(k * WIDENED, K_MAX), label_sink=label_sink)
+            shown = self._shown(more, principal.team, k)
+            if not shown.hits:
+                self._guard.check_label(found.hits[0].label, "caller", principal.team)
+        return shown
+
+    def _shown(self, found: SearchResult, team: str, k: int) -> SearchResult:
+        """What was found, less what a rule by label keeps from the caller's team."""
+        hits = tuple(hit for hit in found.hits if self._guard.lets(hit.label, "caller", team))[:k]
+        return found if len(hits) == len(found.hits) else replace(found, hits=hits)
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of texts, one row each, ahead of any ingest: for ranking sentences of an answer."""

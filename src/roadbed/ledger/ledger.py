@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import asyncpg
 
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
+from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.copying import insert_new, insert_unknown
 from roadbed.ledger.metrics import Metrics, observe_in
@@ -94,6 +95,7 @@ class Ledger:
         self._unreadable: set[Path] = set()
         self._export: Callable[[Trace], None] | None = None
         self._audit: Callable[[Trace], None] | None = None
+        self._lets: Callable[[Trace, Literal["record", "export"]], bool] = lambda trace, sink: True
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
@@ -140,6 +142,10 @@ class Ledger:
     def audit_to(self, note: Callable[[Trace], None]) -> None:
         """Tell ``note``, which must neither wait nor raise, of every finished trace, when its batch is written."""
         self._audit = note
+
+    def content_by(self, lets: Callable[[Trace, Literal["record", "export"]], bool]) -> None:
+        """Ask ``lets`` whether question and answer of a trace with a label may be recorded, and exported."""
+        self._lets = lets
 
     def start_trace(self, app: str, principal: Principal, release: str = "") -> Trace:
         """A new trace for a request that begins now."""
@@ -273,7 +279,11 @@ class Ledger:
         try:
             if self._audit is not None:
                 self._audit(trace)
-            lines = lines_of(trace, keep_content=self._keep_content)
+            is_free = trace.label is PUBLIC
+            keep_content = self._keep_content and (is_free or self._lets(trace, "record"))
+            lines = lines_of(trace, keep_content=keep_content)
+            if self._export is not None and not is_free and not self._lets(trace, "export"):
+                trace.drop_content()
         except Exception as error:
             self.metrics.add("roadbed_ledger_lost_total")
             log.error("a trace that cannot be written down was dropped (%s)", type(error).__name__)

@@ -284,6 +284,11 @@ class Trace:
         self._work_out()
         self._late = facts
 
+    def drop_content(self) -> None:
+        """Forget question and answer, which were recorded or are not to be."""
+        self._work_out()
+        self._question = self._answer = None
+
     def note_call(self, call: CallFacts) -> None:
         """Take a call that was answered whole; it becomes a `Span` and a `Usage` when somebody asks for those."""
         self._work_out_call()

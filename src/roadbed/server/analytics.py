@@ -106,21 +106,35 @@ class Analytics:
         return await self._turn(served, messages, principal, deadline)
 
     async def run(
-        self, app: str, name: str, given: Mapping[str, Any], principal: Principal, deadline: Deadline | None = None
+        self,
+        app: str,
+        name: str,
+        given: Mapping[str, Any],
+        principal: Principal,
+        deadline: Deadline | None = None,
+        *,
+        is_export: bool = False,
     ) -> AnalyticsAnswer:
-        """Run a declared or saved question by its name."""
+        """Run a declared or saved question by its name; ``is_export`` where a file is made of what comes."""
         served, kind = self.served(app, principal)
         fixed = replace(served, app=_Fixed(lambda turn: kind.run(turn, name, given)))
-        return await self._turn(fixed, (), principal, deadline)
+        return await self._turn(fixed, (), principal, deadline, is_export=is_export)
 
     async def run_prepared(
-        self, app: str, prepared: Prepared, seal: str, principal: Principal, deadline: Deadline | None = None
+        self,
+        app: str,
+        prepared: Prepared,
+        seal: str,
+        principal: Principal,
+        deadline: Deadline | None = None,
+        *,
+        is_export: bool = False,
     ) -> AnalyticsAnswer:
-        """Run what the app answered with before. `SealInvalid`."""
+        """Run what the app answered with before; ``is_export`` as in `run`. `SealInvalid`."""
         served, kind = self.served(app, principal)
         self._check_seal(app, prepared, seal, principal)
         fixed = replace(served, app=_Fixed(lambda turn: kind.run_prepared(turn, prepared)))
-        return await self._turn(fixed, (), principal, deadline)
+        return await self._turn(fixed, (), principal, deadline, is_export=is_export)
 
     async def save(
         self, app: str, name: str, prepared: Prepared, seal: str, principal: Principal, every: str = ""
@@ -149,7 +163,13 @@ class Analytics:
             raise SealInvalid("the seal does not fit the statements")
 
     async def _turn(
-        self, served: ServedApp, messages: Sequence[Message], principal: Principal, deadline: Deadline | None
+        self,
+        served: ServedApp,
+        messages: Sequence[Message],
+        principal: Principal,
+        deadline: Deadline | None,
+        *,
+        is_export: bool = False,
     ) -> AnalyticsAnswer:
         deadline = deadline or Deadline.after(served.deadline_s)
         request = ChatRequest(messages=tuple(messages))
@@ -162,7 +182,8 @@ class Analytics:
             ticket.join(turn.trace)
         answered: Answered | None = None
         try:
-            async with asyncio.timeout(deadline.remaining_s()), aclosing(run_turn(self.ledger, served, turn)) as events:
+            way = run_turn(self.ledger, served, turn, self.teams.guard)
+            async with asyncio.timeout(deadline.remaining_s()), aclosing(way) as events:
                 async for event in events:
                     if isinstance(event, Answered):
                         answered = event
@@ -170,6 +191,8 @@ class Analytics:
             raise TurnTimedOut(f"{served.name} did not answer within its deadline") from None
         if answered is None:
             raise RoadbedError("the app ended without an answer")
+        if is_export:
+            self.teams.guard.check_label(turn.trace.label, "export", principal.team)
         return AnalyticsAnswer(answered.text, facts_of(turn, answered), answered.extra.get("table"))
 
 

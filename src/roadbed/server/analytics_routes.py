@@ -125,23 +125,26 @@ class AnalyticsCalls:
         asked = await json_of(request, AnalyticsRun)
         return answer_object(await self._ran(request, admission, asked.parameters))
 
-    async def _ran(self, request: Request, admission: Admission, given: dict[str, Any]) -> AnalyticsAnswer:
+    async def _ran(
+        self, request: Request, admission: Admission, given: dict[str, Any], *, is_export: bool = False
+    ) -> AnalyticsAnswer:
         analytics, app = self._services.analytics, request.path_params["app"]
         served, _ = analytics.served(app, admission.principal)
         deadline = admission.deadline(served.deadline_s)
-        return await analytics.run(app, request.path_params["question"], given, admission.principal, deadline)
+        name, principal = request.path_params["question"], admission.principal
+        return await analytics.run(app, name, given, principal, deadline, is_export=is_export)
 
     async def export_question(self, request: Request, admission: Admission) -> Any:
         """A question's result as a file; the other fields of the query are its parameters."""
         given = {name: value for name, value in request.query_params.items() if name != "format"}
-        found = await self._ran(request, admission, given)
+        found = await self._ran(request, admission, given, is_export=True)
         return file_of(found.table, request.path_params["question"], request.query_params.get("format", "csv"))
 
     async def export_answer(self, request: Request, admission: Admission) -> Any:
         """What was answered, run again, as a file."""
         asked = await json_of(request, AnalyticsExport)
         analytics, app = self._services.analytics, request.path_params["app"]
-        found = await analytics.run_prepared(app, asked.prepared, asked.seal, admission.principal)
+        found = await analytics.run_prepared(app, asked.prepared, asked.seal, admission.principal, is_export=True)
         return file_of(found.table, asked.prepared.title, request.query_params.get("format", "csv"))
 
 

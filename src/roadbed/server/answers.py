@@ -146,7 +146,8 @@ class CallerAnswers:
         dropped = not_taken(incoming)
         call = self.running.enter(admission.principal, turn.trace)
         try:
-            async with asyncio.timeout(deadline.remaining_s()), aclosing(run_turn(self.ledger, served, turn)) as events:
+            way = run_turn(self.ledger, served, turn, self.teams.guard)
+            async with asyncio.timeout(deadline.remaining_s()), aclosing(way) as events:
                 async for event in events:
                     if isinstance(event, Answered):
                         answered = event

@@ -17,7 +17,7 @@ AUDIT_OPERATIONS: Final[tuple[Operation, ...]] = (
         "Audit",
         "The tamper-evident record of acts and decisions, newest first.",
         "{records: [{action, actor, at, detail, outcome, release, resource, rung, seq, shard, v}], next}; with "
-        "format=csv or jsonl a download, names masked",
+        "format=csv, jsonl or xlsx (the newest 20,000) a download, names masked",
         query=(
             Query("actor", "a key's id, or a pseudonym"),
             Query("action", "for example keys.rotate, or keys.*"),
@@ -26,7 +26,7 @@ AUDIT_OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("to", "a time or a day (UTC)"),
             Query("before", "`next` of the page before"),
             Query("limit", "how many at most", "integer"),
-            Query("format", "json, csv or jsonl"),
+            Query("format", "json, csv, jsonl or xlsx"),
         ),
     ),
     Operation(

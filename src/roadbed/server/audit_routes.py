@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -12,9 +13,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from roadbed.apps.analytics_export import MEDIA, xlsx_of
+from roadbed.apps.analytics_table import Table, TableColumn
 from roadbed.kernel.principal import ADMIN, AUDITOR
 from roadbed.ledger.audit_export import CSV_COLUMNS, PAGE_RECORDS_MAX, AuditQueryInvalid
 from roadbed.ledger.audit_witness import Witness, WitnessFork
@@ -22,8 +25,10 @@ from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.services import Services
 
-FORMATS = ("json", "csv", "jsonl")
+FORMATS = ("json", "csv", "jsonl", "xlsx")
 DOWNLOAD_RECORDS_MAX = 100_000
+SHEET_RECORDS_MAX = 20_000
+"""A sheet is made as a whole, in memory."""
 
 
 class WitnessOrder(msgspec.Struct, frozen=True):
@@ -43,7 +48,7 @@ def audit_routes(services: Services) -> list[Route]:
         given = request.query_params
         form = given.get("format") or "json"
         if form not in FORMATS:
-            raise AuditQueryInvalid("format is json, csv or jsonl", param="format")
+            raise AuditQueryInvalid("format is json, csv, jsonl or xlsx", param="format")
         actor = given.get("actor") or ""
         filters: dict[str, Any] = {
             "actor": trail.pseudonym(actor) if actor else "",
@@ -59,6 +64,9 @@ def audit_routes(services: Services) -> list[Route]:
             return {"records": rows, "next": place}
         await trail.act("audit.download", admission.principal.id, form)
         headers = {"content-disposition": f'attachment; filename="audit.{form}"'}
+        if form == "xlsx":
+            body = await sheet(services, filters)
+            return Response(body, media_type=MEDIA["xlsx"], headers=headers)
         media = "text/csv" if form == "csv" else "application/x-ndjson"
         return StreamingResponse(download(services, form, filters), media_type=media, headers=headers)
 
@@ -104,9 +112,25 @@ def audit_routes(services: Services) -> list[Route]:
 
 async def download(services: Services, form: str, filters: dict[str, Any]) -> AsyncIterator[bytes]:
     """Records as CSV or JSON lines, newest first, what people wrote into names masked as in every export."""
-    reader, place, left = services.trail.reader, "", DOWNLOAD_RECORDS_MAX
     if form == "csv":
         yield (",".join(CSV_COLUMNS) + "\r\n").encode()
+    async for rows in masked_pages(services, filters, DOWNLOAD_RECORDS_MAX):
+        yield b"".join(csv_line(row) if form == "csv" else msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+async def sheet(services: Services, filters: dict[str, Any]) -> bytes:
+    """The newest records as one sheet, masked as in `download`; texts are never run as formulas."""
+    found = [row async for rows in masked_pages(services, filters, SHEET_RECORDS_MAX) for row in rows]
+    columns = tuple(TableColumn(name, "integer" if name == "seq" else "text") for name in CSV_COLUMNS)
+    table = Table(columns, tuple(tuple(cells_of(row).values()) for row in found))
+    return await asyncio.to_thread(xlsx_of, table)
+
+
+async def masked_pages(
+    services: Services, filters: dict[str, Any], records_max: int
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """Records, newest first, what people wrote into names masked as in every export."""
+    reader, place, left = services.trail.reader, "", records_max
     while left > 0:
         rows, following = await reader.page(**filters, before=place, limit=min(left, PAGE_RECORDS_MAX))
         for row in rows:
@@ -115,7 +139,7 @@ async def download(services: Services, form: str, filters: dict[str, Any]) -> As
                 name: services.teams.guard.for_export(value).text if isinstance(value, str) else value
                 for name, value in row["detail"].items()
             }
-        yield b"".join(csv_line(row) if form == "csv" else msgspec.json.encode(row) + b"\n" for row in rows)
+        yield rows
         left -= len(rows)
         if following is None:
             return
@@ -124,12 +148,17 @@ async def download(services: Services, form: str, filters: dict[str, Any]) -> As
 
 def csv_line(row: dict[str, Any]) -> bytes:
     """One record; a cell that a spreadsheet would take for a formula gets a quote before it."""
-    cells = {**row, "detail": msgspec.json.encode(row["detail"]).decode()}
-    cells["at"] = datetime.fromtimestamp(row["at"] / 1e6, UTC).isoformat()
     text = io.StringIO()
-    plain = [str(cells[name]) for name in CSV_COLUMNS]
+    plain = [str(cell) for cell in cells_of(row).values()]
     csv.writer(text).writerow(["'" + cell if cell[:1] in ("=", "+", "-", "@", "\t") else cell for cell in plain])
     return text.getvalue().encode()
+
+
+def cells_of(row: dict[str, Any]) -> dict[str, Any]:
+    """A record's columns, its time and its details in words."""
+    cells = {**row, "detail": msgspec.json.encode(row["detail"]).decode()}
+    cells["at"] = datetime.fromtimestamp(row["at"] / 1e6, UTC).isoformat()
+    return {name: cells[name] for name in CSV_COLUMNS}
 
 
 def time_of(text: str | None, name: str) -> datetime | None:

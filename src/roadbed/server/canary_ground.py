@@ -190,13 +190,18 @@ class CanaryGround:
         """End a key."""
         await self._parts.identity.revoke_key(key_id)
 
-    async def add_document(self, name: str, text: str) -> str:
+    async def add_document(self, name: str, text: str | bytes, media_type: str = "text/markdown") -> str:
         """Upload a document."""
+        data = text.encode() if isinstance(text, str) else text
         document_id = await self._parts.knowledge.add_document(
-            canary.COLLECTION, name, text.encode(), SYSTEM, media_type="text/markdown"
+            canary.COLLECTION, name, data, SYSTEM, media_type=media_type
         )
         self._documents.append(document_id)
         return document_id
+
+    def shows_secrets(self) -> bool:
+        """Whether the manifest lets secrets that models write reach callers."""
+        return not self._parts.teams.guard.hides_secrets
 
     async def state_of(self, document_id: str) -> str:
         """How far it is."""

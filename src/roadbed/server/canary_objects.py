@@ -73,17 +73,18 @@ def canary_releases(url: str) -> dict[str, Release]:
 
 
 def canary_tool() -> Tool:
-    """A tool that gives its text back, in a result or in the message of a failure."""
+    """A tool that gives its text back, and ``backwards`` turned round, in a result or in the message of a failure."""
 
     async def run(request: ToolRequest) -> Outcome:
-        text = str(request.arguments.get("text", ""))
+        own = str(request.arguments.get("backwards", ""))[::-1]
+        text = f"{request.arguments.get('text', '')} {own}"
         if request.arguments.get("fails"):
             raise EchoFailed(f"the source refused {text}")
         return Ok(
             {"columns": [{"name": "text", "type": "text"}], "rows": [[text]]}, (Provenance(TEAM, TEAM, time.time()),)
         )
 
-    properties = {"text": {"type": "string"}, "fails": {"type": "boolean"}}
+    properties = {"text": {"type": "string"}, "backwards": {"type": "string"}, "fails": {"type": "boolean"}}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return Tool(
         canary.TOOL, "Gives its text back.", TEAM, run, input_schema=schema, timeout_s=5.0, visible_to=frozenset({TEAM})

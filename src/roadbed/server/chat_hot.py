@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from roadbed.gateway.answer_rules import RuledUnmasker
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.base import CallerDialect, CallerRequest
 from roadbed.gateway.dialects.openai_server import text_completion
@@ -32,6 +33,7 @@ from roadbed.gateway.types import (
 )
 from roadbed.guard.finding import PRIVATE_IP
 from roadbed.guard.gate import Guard
+from roadbed.guard.vault import Vault
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC
 from roadbed.ledger.ledger import Ledger
@@ -42,6 +44,7 @@ from roadbed.server.running import RunningCalls
 from roadbed.wire.request import HotRequest
 
 RECORDED_CHARACTERS_MAX = 16_000
+_encode_text = msgspec.json.Encoder().encode
 SHOWN_EVENTS = (*CONTENT_EVENTS, ReasoningDelta, ReasoningSealed, TextEnded, Cited)
 """The events that a caller sees as they come."""
 
@@ -138,6 +141,7 @@ class HotAnswer(Relay):
     _whole: str | None = None
     _texts: tuple[str, ...] | list[str] = ()
     _text_frame: tuple[bytes, bytes] | None = None
+    _rules: RuledUnmasker | None = None
 
     def __init__(self, opening: Opening, turn: RouteTurn, running: RunningCalls) -> None:
         self._opening = opening
@@ -164,7 +168,16 @@ class HotAnswer(Relay):
     # The relay's calls.
 
     def on_events(self, events: list[Event]) -> None:
-        """Pass the events on."""
+        """Pass the events on, without secrets."""
+        turn = self._turn
+        if turn.guard.hides_secrets:
+            rules = self._rules
+            if rules is None:
+                rules = self._rules = RuledUnmasker(turn.guard, Vault(), turn.call.principal, PUBLIC)
+            events = [ruled for event in events for ruled in rules.feed(event)]
+        self._take_in(events)
+
+    def _take_in(self, events: list[Event]) -> None:
         turn = self._turn
         texts = self._texts if isinstance(self._texts, list) else []
         self._texts = texts
@@ -186,8 +199,17 @@ class HotAnswer(Relay):
                 turn.request.on_drain(self.resume)
 
     def on_text(self, raw: bytes, text: str) -> None:
-        """Pass a text on as it came, in a chunk of ours."""
+        """Pass a text on as it came, in a chunk of ours, less what may still become a secret."""
         turn = self._turn
+        if self._rules is not None:
+            said = self._rules.feed_text(text)
+            if said is None:
+                self.on_events([TextDelta(text)])
+                return
+            if not said:
+                return
+            if said is not text:
+                raw, text = _encode_text(said)[1:-1], said
         self._texts.append(text)  # type: ignore[union-attr]  # a text came before
         if turn.incoming.stream:
             frame = self._text_frame
@@ -201,8 +223,10 @@ class HotAnswer(Relay):
 
     def on_whole(self, text: str) -> None:
         """The whole answer is one text."""
+        guard = self._turn.guard
+        text = guard.without_secrets(text) if guard.hides_secrets else text
         if self._turn.incoming.stream:
-            self.on_events([TextDelta(text)])
+            self._take_in([TextDelta(text)])
         else:
             self._whole = text
 

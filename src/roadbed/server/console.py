@@ -20,6 +20,7 @@ from roadbed.server.console_access import ConsoleAccess
 from roadbed.server.console_tools import ConsoleTools
 from roadbed.server.health import parts
 from roadbed.server.services import Services
+from roadbed.server.trial_data import TrialData
 from roadbed.server.tries import try_route
 from roadbed.server.turns import begin_turn, run_turn
 
@@ -60,7 +61,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
             ticket.join(turn.trace)
 
         async def events() -> AsyncGenerator[AnswerEvent, None]:
-            answer = run_turn(services.ledger, answering, turn)
+            answer = run_turn(services.ledger, answering, turn, services.teams.guard)
             async with aclosing(answer), aclosing(services.running.while_live(principal, answer)) as live:
                 async for event in live:
                     yield event
@@ -102,4 +103,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         controls=services.controls,
         analytics=services.analytics,
         access=ConsoleAccess(services),
+        trial=TrialData(services),
     )

@@ -108,6 +108,7 @@ class Workspace:
                     deadline=caller.admission.deadline(tool.timeout_s),
                     trace=trace,
                     cursor=cursor,
+                    is_for_caller=True,
                 )
                 return await (_finished(work, caller) if caller.is_legacy and tool.effect != "read" else work)
 

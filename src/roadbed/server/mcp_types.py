@@ -59,8 +59,9 @@ class Toolbox(Protocol):
         trace: Trace | None = None,
         cursor: str = "",
         is_tainted: bool = False,
+        is_for_caller: bool = False,
     ) -> Outcome:
-        """What came of a call."""
+        """What came of a call; ``is_for_caller`` says that the result is shown as it is."""
 
 
 class McpFault(RoadbedError):

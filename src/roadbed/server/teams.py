@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from roadbed.guard.access import Access, NotPermitted, Resource
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
 from roadbed.guard.mask import OffsetMap
-from roadbed.guard.rules import Told
+from roadbed.guard.rules import Direction, SinkName, Told
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.trace import Trace
 from roadbed.releases.manifest import Manifest
 from roadbed.server.admission import may_call, require_app
 from roadbed.tools.types import Tool
@@ -79,6 +81,18 @@ class Teams:
     def region_of(self, team: str) -> str:
         """As `Guard.region_of`."""
         return self.guard.region_of(team)
+
+    def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
+        """As `Guard.lets`."""
+        return self.guard.lets(label, sink, team)
+
+    def lets_trace(self, trace: Trace, sink: Literal["record", "export"]) -> bool:
+        """Whether question and answer of a trace may be recorded, or exported, by its label."""
+        return self.guard.lets(trace.label, sink, trace.principal.team)
+
+    def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
+        """As `Guard.check_label`."""
+        self.guard.check_label(label, sink, team, direction=direction)
 
     def for_index(self, text: str, label: Label) -> Guarded:
         """As `Guard.for_index`."""

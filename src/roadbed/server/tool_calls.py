@@ -178,7 +178,14 @@ async def traced_call(
     status, code = CANCELLED, "client_left"
     try:
         outcome = await services.toolbox.call(
-            name, arguments, principal=principal, deadline=deadline, trace=trace, cursor=cursor, is_tainted=is_tainted
+            name,
+            arguments,
+            principal=principal,
+            deadline=deadline,
+            trace=trace,
+            cursor=cursor,
+            is_tainted=is_tainted,
+            is_for_caller=True,
         )
         status = {Failed: FAILED, Refused: REFUSED}.get(type(outcome), OK)
         code = getattr(outcome, "code", "")

@@ -13,11 +13,12 @@ from contextlib import aclosing
 from typing import Any
 
 from roadbed.apps.registry import ServedApp
-from roadbed.apps.types import Answered, AnswerEvent, Citation, RowOrigin, Turn
+from roadbed.apps.types import Answered, AnswerEvent, Citation, Progress, RowOrigin, Turn
 from roadbed.gateway.types import ChatRequest
+from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
-from roadbed.kernel.label import PUBLIC
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
@@ -41,12 +42,19 @@ def begin_turn(
     return Turn(served.name, served.release, request, principal, deadline, trace)
 
 
-async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn) -> AsyncGenerator[AnswerEvent, None]:
-    """The events of a turn; its trace is finished when this ends, breaks or is cancelled."""
+async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn, guard: Guard) -> AsyncGenerator[AnswerEvent, None]:
+    """The events of a turn; its trace is finished when this ends, breaks or is cancelled.
+
+    Raises `GuardBlocked` before anything is said whose label a rule keeps from the caller's team.
+    """
     status, rung, code = CANCELLED, "", ""
+    checked: Label = PUBLIC
     try:
         async with aclosing(served.app.answer(turn)) as events:
             async for event in events:
+                if turn.trace.label is not checked and not isinstance(event, Progress):
+                    checked = turn.trace.label
+                    guard.check_label(checked, "caller", turn.principal.team)
                 if isinstance(event, Answered):
                     status, rung = OK, event.rung
                 yield event

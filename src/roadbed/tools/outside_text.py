@@ -47,15 +47,6 @@ def why_suspicious(text: str) -> str:
     return ""
 
 
-def visible(text: str) -> str:
-    """Text without the characters that nobody sees and a model reads; blanks and lines stay as they are."""
-    return "".join(
-        character
-        for character in text
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs", "Cn")
-    )
-
-
 def cleaned(text: str, characters_max: int) -> str:
     """Text on few lines without what cannot be seen, cut with an ellipsis."""
     visible = "".join(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from roadbed.guard.rules import Direction, SinkName
 from roadbed.guard.untrusted import without_invisible
 from roadbed.kernel.errors import InvalidRequest
 from roadbed.kernel.errors import Refused as RefusedError
@@ -35,6 +36,14 @@ class ResultGuard(Protocol):
 
     def region_of(self, team: str) -> str:
         """The region that a team's callers are in; empty when that was not said."""
+        ...
+
+    def check_label(self, label: Label, sink: SinkName, team: str = "", *, direction: Direction = "out") -> None:
+        """Raises `GuardBlocked` where a rule by label alone keeps such data from a sink, or from coming out of it."""
+        ...
+
+    def lets(self, label: Label, sink: SinkName, team: str = "") -> bool:
+        """Whether the rules by label alone let such data to a sink."""
         ...
 
 
@@ -73,21 +82,38 @@ def shape(ok: Ok, guard: ResultGuard, label: Label, bytes_max: int, team: str = 
         masked = walk.masked_count
         if masked or not body.isascii():
             body = msgspec.json.encode(ok.data)
+    guard.check_label(ok.label, "tool", team, direction="in")
     size = len(body)
     if size > bytes_max:
         ok, size = _cut(ok, size, bytes_max)
     return Shaped(ok, len(ok.data["rows"]) if is_table(ok.data) else 0, size, masked)
 
 
-def guarded_arguments(arguments: Mapping[str, Any], guard: ResultGuard, team: str) -> Mapping[str, Any]:
-    """A call's arguments as they may go to the system behind a tool. `GuardBlocked`, `InvalidRequest`."""
+def guarded_arguments(
+    arguments: Mapping[str, Any], guard: ResultGuard, team: str, label: Label = PUBLIC
+) -> Mapping[str, Any]:
+    """A call's arguments as they may go to the system behind a tool. `GuardBlocked`, `InvalidRequest`.
+
+    ``label`` is that of all that whoever wrote them had read.
+    """
+    guard.check_label(label, "tool", team)
     try:
         if not guard.scan_bytes(msgspec.json.encode(arguments)):
             return arguments
-        found: Mapping[str, Any] = _Walk(guard, PUBLIC, team, is_sent=True).guarded(arguments, 0)
+        found: Mapping[str, Any] = _Walk(guard, label, team, is_sent=True).guarded(arguments, 0)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"the arguments cannot be read ({type(error).__name__})") from None
     return found
+
+
+def shown_to_caller(outcome: Outcome, guard: ResultGuard, team: str) -> Outcome:
+    """A result for whoever called the tool themselves: a refusal where its label keeps it from them."""
+    if isinstance(outcome, Ok):
+        try:
+            guard.check_label(outcome.label, "caller", team)
+        except RefusedError as error:
+            return Refused(error.code, error.message, error.hint)
+    return outcome
 
 
 def guarded_words(outcome: Outcome, guard: ResultGuard, team: str) -> Outcome:

@@ -18,7 +18,7 @@ from typing import Any
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError
 from roadbed.kernel.errors import Refused as RefusedError
-from roadbed.kernel.label import Label
+from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import FAILED, OK, REFUSED, Trace
@@ -28,7 +28,7 @@ from roadbed.tools.approvals import Approvals
 from roadbed.tools.arguments import Checker, checker_of, digest_of
 from roadbed.tools.cursors import Cursors
 from roadbed.tools.regions import region_refusal
-from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, guarded_arguments, guarded_words, shape
+from roadbed.tools.shaping import NotJson, ResultGuard, Shaped, guarded_arguments, guarded_words, shape, shown_to_caller
 from roadbed.tools.standing import CallRates, LastResults, ToolCounts
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool, ToolRequest
 
@@ -121,8 +121,14 @@ class ToolBox:
         trace: Trace | None = None,
         cursor: str = "",
         is_tainted: bool = False,
+        label: Label = PUBLIC,
+        is_for_caller: bool = False,
     ) -> Outcome:
-        """Call a tool. Raises nothing but a cancellation."""
+        """Call a tool. Raises nothing but a cancellation.
+
+        ``label`` is that of what the writer of the arguments had read; ``is_for_caller`` says that the result is
+        shown as it is.
+        """
         started_s = time.perf_counter()
         entry = self._served.get(name)
         if entry is None or not self._is_visible(entry.tool, principal):
@@ -131,7 +137,9 @@ class ToolBox:
         span = trace.open_span(f"tool {tool.name}", "tool") if trace is not None else None
         size = rows = 0
         try:
-            outcome, shaped = await self._call(entry, arguments, principal, deadline, cursor, is_tainted=is_tainted)
+            outcome, shaped = await self._call(
+                entry, arguments, principal, deadline, cursor, label, is_tainted=is_tainted
+            )
             if shaped is not None:
                 size, rows = shaped.size_bytes, shaped.rows
                 if trace is not None:
@@ -141,6 +149,8 @@ class ToolBox:
             if trace is not None and span is not None:
                 trace.close_span(span, "cancelled", tool=tool.name, source=tool.source)
             raise
+        if is_for_caller:
+            outcome = shown_to_caller(outcome, self._guard(), principal.team)
         outcome = guarded_words(outcome, self._guard(), principal.team)
         code = getattr(outcome, "code", "")
         self._count(tool, type(outcome).__name__.lower(), code, time.perf_counter() - started_s)
@@ -160,6 +170,7 @@ class ToolBox:
         principal: Principal,
         deadline: Deadline,
         cursor: str,
+        label: Label,
         *,
         is_tainted: bool,
     ) -> tuple[Outcome, Shaped | None]:
@@ -177,8 +188,8 @@ class ToolBox:
                     return _limited(tool, wait_s), None
             request = ToolRequest(arguments, principal, deadline, inner)
             if tool.effect in ASKS_ALWAYS or (tool.effect != "read" and is_tainted):
-                return await self._ask(tool, request), None
-            shaped = await self._run(tool, request)
+                return await self._ask(tool, request, label), None
+            shaped = await self._run(tool, request, label)
         except RoadbedError as error:
             failed = outcome_of(error, tool)
             if isinstance(failed, Failed) and not cursor:
@@ -188,12 +199,12 @@ class ToolBox:
             if isinstance(shaped, Failed) and not cursor:
                 return self._stale(tool, shaped, arguments, principal), None
             return shaped, None
-        if tool.stale_max_s and not cursor:
+        if tool.stale_max_s and not cursor and self._guard().lets(shaped.ok.label, "cache", principal.team):
             self._last.keep((tool.name, digest, principal.groups), shaped.ok, shaped.size_bytes)
         sealed = self._cursors.sealed(_cursor_of(tool, shaped, inner), tool.name, digest, principal.id)
         return (shaped.ok if sealed == shaped.ok.cursor else replace(shaped.ok, cursor=sealed)), shaped
 
-    async def _run(self, tool: Tool, request: ToolRequest) -> Outcome | Shaped:
+    async def _run(self, tool: Tool, request: ToolRequest, label: Label = PUBLIC) -> Outcome | Shaped:
         """The provider's outcome, an `Ok` guarded and cut. Holds a place of the source meanwhile."""
         bulkhead = self._bulkheads.get(tool.source)
         if bulkhead is None:
@@ -202,7 +213,7 @@ class ToolBox:
         try:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
-            sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
+            sent = guarded_arguments(request.arguments, self._guard(), request.principal.team, label)
             within = ToolRequest(sent, request.principal, share, request.cursor)
             outcome = await self._provide(tool, within)
         finally:
@@ -238,14 +249,14 @@ class ToolBox:
 
     # -- what changes something ---------------------------------------------------------------------------------------
 
-    async def _ask(self, tool: Tool, request: ToolRequest) -> Outcome:
+    async def _ask(self, tool: Tool, request: ToolRequest, label: Label) -> Outcome:
         """How the approval of this very call stands; asks for one, with a preview, when there is none."""
         if self._approvals is None:
             return Refused(
                 "tools.approval_unavailable", f"{tool.name} needs a person's approval, and nobody can be asked here"
             )
         # What waits is stored: it is what would be sent, so that an approval is of that.
-        sent = guarded_arguments(request.arguments, self._guard(), request.principal.team)
+        sent = guarded_arguments(request.arguments, self._guard(), request.principal.team, label)
         request = replace(request, arguments=sent)
         known = await self._approvals.standing(tool, request)
         if known is not None:

@@ -27,13 +27,15 @@ function fail(shown, text) {
   shown.state.replaceWith(element("p", "note bad", text));
 }
 
-async function ask(route, control) {
+async function ask(route, control, submitter) {
   const shown = begin(route);
   const body = new URLSearchParams(new FormData(form));
+  if (submitter?.name) body.append(submitter.name, submitter.value);
   body.delete("routes");
   body.append("routes", route);
   try {
     const answer = await fetch("/console/playground/stream", { method: "POST", body, signal: control.signal });
+    if (answer.status === 422) { form.submit(); return; }  // the page says what the prompt holds
     if (!answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       fail(shown, page.querySelector(".what")?.textContent ?? "The server did not take the prompt.");
@@ -59,6 +61,7 @@ async function ask(route, control) {
 if (form && tries && stop) {
   let control = null;
   form.addEventListener("submit", async (event) => {
+    if (event.submitter?.hasAttribute("formaction")) return;
     event.preventDefault();
     if (control) return;
     const routes = new FormData(form).getAll("routes");
@@ -67,9 +70,9 @@ if (form && tries && stop) {
     tries.replaceChildren();
     control = new AbortController();
     stop.hidden = false;
-    const button = form.querySelector("button.first");
+    const button = form.querySelector("button.first:not([formaction])");
     button.disabled = true;
-    await Promise.all(routes.map((route) => ask(route, control)));
+    await Promise.all(routes.map((route) => ask(route, control, event.submitter)));
     control = null;
     stop.hidden = true;
     button.disabled = false;
