@@ -308,6 +308,12 @@ class Guard:
         found = self._secrets_out(text)
         return mask_text(text, merge_overlaps(found)) if found else text
 
+    def answer_without_secrets(self, text: str) -> tuple[str, bool]:
+        """`without_secrets`, and whether nothing at all was found: then `for_record_of_clean` takes the text."""
+        if self._allowed_out(text):
+            return self.without_secrets(text), False
+        return text, self._recognizer is None
+
     @property
     def reads_answers(self) -> bool:
         """Whether the manifest says anything of what models answer, beyond that secrets are replaced or shown."""

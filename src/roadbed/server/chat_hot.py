@@ -78,6 +78,7 @@ class RouteRecord(msgspec.Struct, gc=False):
     question: str
     answer: str
     is_clean: bool
+    is_answer_clean: bool = False
 
     def record(self, trace: Trace) -> None:
         """Write both into the trace, guarded."""
@@ -88,11 +89,16 @@ class RouteRecord(msgspec.Struct, gc=False):
             guarded = guard.for_record(question, characters_max=RECORDED_CHARACTERS_MAX)
         trace.question = guarded
         trace.masked_count += guarded.masked_count
-        trace.answer = guard.for_record(self.answer, characters_max=RECORDED_CHARACTERS_MAX)
+        if self.is_answer_clean:
+            trace.answer = guard.for_record_of_clean(self.answer[:RECORDED_CHARACTERS_MAX])
+        else:
+            trace.answer = guard.for_record(self.answer, characters_max=RECORDED_CHARACTERS_MAX)
 
 
 class RouteTurn(msgspec.Struct):
-    """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding."""
+    """One request to a route, as both ways of answering it know it. ``is_clean`` when its body holds no finding,
+    ``is_answer_clean`` when its whole answer holds none.
+    """
 
     request: HotRequest
     incoming: CallerRequest
@@ -104,11 +110,13 @@ class RouteTurn(msgspec.Struct):
     ledger: Ledger
     go_on: GoOn
     is_clean: bool = False
+    is_answer_clean: bool = False
 
     def finish(self, answer_text: str, status: str, code: str) -> None:
         """Note what may be recorded, and hand the trace to the ledger."""
         trace = self.trace
-        trace.add_late(RouteRecord(self.guard, self.incoming.question(), answer_text, self.is_clean))
+        late = RouteRecord(self.guard, self.incoming.question(), answer_text, self.is_clean, self.is_answer_clean)
+        trace.add_late(late)
         self.ledger.finish(trace, status=status, error_code=code)
 
     def facts(self, degraded: list[str], endpoint: str, continued: int = 0) -> RouteFacts:
@@ -224,7 +232,8 @@ class HotAnswer(Relay):
     def on_whole(self, text: str) -> None:
         """The whole answer is one text."""
         guard = self._turn.guard
-        text = guard.without_secrets(text) if guard.hides_secrets else text
+        if guard.hides_secrets:
+            text, self._turn.is_answer_clean = guard.answer_without_secrets(text)
         if self._turn.incoming.stream:
             self._take_in([TextDelta(text)])
         else:
@@ -280,7 +289,7 @@ class HotAnswer(Relay):
         turn.ledger.finish(turn.trace, status=FAILED, error_code=type(error).__name__)
 
     def _over(self) -> None:
-        self._running.discard(self._turn.call.principal.id, self)
+        self._running.discard(self)
 
     def _left(self) -> None:
         self._over()

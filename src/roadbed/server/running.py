@@ -41,7 +41,7 @@ class RunningCalls:
     """One per process. It watches once `watch` is called."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, set[Running]] = {}
+        self._calls: dict[Running, str] = {}
         self._identity: Identity | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -58,23 +58,15 @@ class RunningCalls:
 
     def add(self, principal_id: str, call: Running) -> None:
         """An answer for this caller begins."""
-        calls = self._calls.get(principal_id)
-        if calls is None:
-            self._calls[principal_id] = {call}
-        else:
-            calls.add(call)
+        self._calls[call] = principal_id
 
-    def discard(self, principal_id: str, call: Running) -> None:
+    def discard(self, call: Running) -> None:
         """It is over; harmless for one that is not here."""
-        calls = self._calls.get(principal_id)
-        if calls is not None:
-            calls.discard(call)
-            if not calls:
-                del self._calls[principal_id]
+        self._calls.pop(call, None)
 
     def enter(self, principal: Principal, trace: Trace | None = None) -> RunningTask:
         """This task answers a caller from now on, until `RunningTask.leave`."""
-        call = RunningTask(self, principal.id, trace)
+        call = RunningTask(self, trace)
         self.add(principal.id, call)
         return call
 
@@ -100,8 +92,9 @@ class RunningCalls:
         identity = self._identity
         if identity is None or not self._calls:
             return
-        for principal_id in [known for known in self._calls if not identity.is_live(known)]:
-            for call in list(self._calls.get(principal_id, ())):
+        gone = {known for known in set(self._calls.values()) if not identity.is_live(known)}
+        if gone:
+            for call in [call for call, principal_id in self._calls.items() if principal_id in gone]:
                 call.end(AccessEnded())
 
     def _tick(self) -> None:
@@ -112,11 +105,10 @@ class RunningCalls:
 class RunningTask:
     """A task that answers one caller."""
 
-    __slots__ = ("_calls", "_error", "_is_inside", "_principal_id", "_task", "_trace")
+    __slots__ = ("_calls", "_error", "_is_inside", "_task", "_trace")
 
-    def __init__(self, calls: RunningCalls, principal_id: str, trace: Trace | None) -> None:
+    def __init__(self, calls: RunningCalls, trace: Trace | None) -> None:
         self._calls = calls
-        self._principal_id = principal_id
         self._trace = trace
         self._task = asyncio.current_task()
         self._error: RoadbedError | None = None
@@ -154,4 +146,4 @@ class RunningTask:
 
     def leave(self) -> None:
         """It is over."""
-        self._calls.discard(self._principal_id, self)
+        self._calls.discard(self)
