@@ -14,10 +14,12 @@ from tests.sources.listener import Listener
 from tests.tools.crm_api import DOCUMENT
 
 from roadbed.guard.credentials import Subject
+from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.principal import Principal
 from roadbed.kernel.secrets import Secret
+from roadbed.ledger.metrics import Metrics
 from roadbed.sources.caller_auth import CallerAuths
 from roadbed.sources.caller_errors import (
     CallerCredentialMissing,
@@ -28,8 +30,11 @@ from roadbed.sources.caller_errors import (
 from roadbed.sources.caller_manifest import CallerAuth, TokenExchange
 from roadbed.sources.manifest import HttpAuth, HttpSource, McpSource
 from roadbed.sources.reach import Reach
+from roadbed.store.database import Database
+from roadbed.tools.approvals import Approvals
 from roadbed.tools.providers.http import http_tools
-from roadbed.tools.types import Ok, Tool, ToolRequest
+from roadbed.tools.toolbox import ToolBox
+from roadbed.tools.types import NeedsApproval, Ok, Outcome, Refused, Tool, ToolRequest
 from roadbed.tools.upstreams.upstream import Upstreams, upstream_tools
 
 from .little_servers import ADD, ECHO, little_server
@@ -199,6 +204,26 @@ async def test_a_call_that_waits_for_a_person_runs_later_as_its_asker(town: Town
     await town.callers.use({})
     with pytest.raises(CallerNotExchangeable):
         await delete.run(request(later, id="1"))
+
+
+async def test_a_change_that_was_refused_for_its_caller_is_known_not_to_have_been_made(
+    town: Town, guard: Guard, database: Database
+) -> None:
+    tools = await town.tools(CallerAuth(stored="bearer"))
+    town.vault.stored["token-anna", "crm"] = "revoked-over-there"
+    toolbox = ToolBox(lambda: guard, Metrics(), b"k" * 32, Approvals(database))
+    toolbox.take(tools.values())
+
+    async def call() -> Outcome:
+        return await toolbox.call("crm_deleteCustomer", {"id": "1"}, principal=ANNA, deadline=Deadline.after(5))
+
+    waits = await call()
+    assert isinstance(waits, NeedsApproval)
+    town.status = 401
+    await toolbox.approve(waits.approval_id, Principal("boss", "admin"), Deadline.after(5))
+    told = await call()
+    assert isinstance(told, Refused)  # and not that its end is unknown
+    assert told.code == "sources.caller_credential_refused"
 
 
 async def test_a_source_shows_itself_or_its_callers(town: Town) -> None:
