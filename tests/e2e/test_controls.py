@@ -99,7 +99,7 @@ def test_all_controls_hold_and_a_broken_thing_shows_everywhere(scratch: Path) ->
         records = json.loads(done.stdout)
         assert [(r["control"], r["outcome"], r["problems"]) for r in records if r["outcome"] != "pass"] == []
         assert done.returncode == 0
-        assert len(records) == 13
+        assert len(records) == 14
         canary = records[0]
         assert canary["n"] == canary["facts"]["values"] > 60
         assert canary["facts"]["bytes_passed_over"] == 0
@@ -137,7 +137,7 @@ def test_all_controls_hold_and_a_broken_thing_shows_everywhere(scratch: Path) ->
             exports.append((scratch / name).read_bytes())
         assert exports[0] == exports[1]
         acts = server.get("/api/audit", action="controls.result")["records"]
-        assert len(acts) == 14
+        assert len(acts) == 15
         assert server.cli("audit", "verify").returncode == 0
 
 

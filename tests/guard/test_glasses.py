@@ -71,6 +71,8 @@ async def test_rights_are_raised_and_ended_everywhere_within_a_second(two: list[
     assert not there.authenticate(other).is_admin
     assert there.may_expire(caller), "no connection remembers a caller over the end"
     assert (await there.actor_of(raised)).breaks_glass
+    await there.refresh()
+    assert not there.glasses.base(raised).is_admin, "also of who came in before the keys were read again"
     with pytest.raises(GlassBroken):
         await there.glasses.start(await there.actor_of(raised), REASON, 30)
     with pytest.raises(UnknownGlass):

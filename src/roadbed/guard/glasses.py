@@ -26,6 +26,7 @@ MINUTES_MAX: Final = 60
 REASON_CHARACTERS_MIN: Final = 10
 REASON_CHARACTERS_MAX: Final = 500
 LISTED_MAX: Final = 200
+RAISED_MAX: Final = 1_000
 TIME_UP: Final = "time"
 
 
@@ -88,7 +89,8 @@ class Glasses:
         """Take a fresh snapshot of those in force. `StoreUnavailable`."""
         rows = await self._database.fetch("SELECT * FROM break_glass WHERE ended IS NULL AND ends > now()")
         self._broken = {row["principal"]: _glass(row) for row in rows}
-        self._raised = {}
+        if len(self._raised) > RAISED_MAX:
+            self._raised = {name: pair for name, pair in self._raised.items() if name in self._broken}
 
     # -- the request path ---------------------------------------------------------------------------------------------
 
@@ -122,9 +124,11 @@ class Glasses:
         return known[1]
 
     def base(self, principal: Principal) -> Principal:
-        """The caller as it is while nothing raises its rights."""
+        """The caller as it is while nothing raises its rights. Compared by value: a caller who was let in before the
+        snapshot changed is still one whose rights were raised.
+        """
         known = self._raised.get(principal.id)
-        return known[0] if known is not None and known[1] is principal else principal
+        return known[0] if known is not None and known[1] == principal else principal
 
     # -- using it -----------------------------------------------------------------------------------------------------
 
