@@ -40,7 +40,7 @@ async def try_route(
     answer, error, first_s, began_s = Answer(), None, None, loop.time()
     status, code = CANCELLED, "client_left"
     try:
-        async with stream, aclosing(services.running.while_live(principal, aiter(stream))) as events:
+        async with stream, aclosing(services.running.while_live(principal, stream.__aiter__())) as events:
             async for event in events:
                 answer.add(event)
                 if isinstance(event, TextDelta):
