@@ -35,6 +35,7 @@ from roadbed.sources.registry import SourceHealth
 from roadbed.tools.approvals import Approval
 from roadbed.tools.standing import ToolCounts
 from roadbed.tools.types import Outcome, Tool
+from roadbed.wire.peer_certificate import PeerCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,10 @@ class KeyStore(Protocol):
 
     def authenticate(self, presented: bytes | str | None) -> Principal:
         """The caller who presents this key."""
+        ...
+
+    def vouched_for(self, certificate: PeerCertificate, presented: bytes = b"") -> Principal:
+        """The caller on a connection with this certificate, who may present a key, too."""
         ...
 
     def principal_of(self, key_id: str, since: float | None = None) -> Principal:
