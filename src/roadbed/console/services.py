@@ -220,7 +220,7 @@ class KeyStore(Protocol):
         ...
 
     def vouched_for(self, certificate: PeerCertificate, presented: bytes = b"") -> Principal:
-        """The caller whom a client certificate names, or of the key that was shown with it."""
+        """The caller on a connection with this certificate, who may present a key, too."""
         ...
 
     def principal_of(self, key_id: str, since: float | None = None) -> Principal:

@@ -121,8 +121,9 @@ class CallerAnswers:
         if admission.principal.scopes is not None:
             require_scope(admission.principal, CHAT_SCOPE)
         # A certificate may run out on its connection, so it is looked at each time.
-        is_kept = known is not None and keys is not None and certificate is None
-        if is_kept and known is not None and not self.identity.may_expire(admission.principal):
+        if known is None or keys is None or certificate is not None:
+            return admission
+        if not self.identity.may_expire(admission.principal):
             known.memo = _Admitted(keys, admission)
         return admission
 

@@ -26,30 +26,12 @@ from roadbed.wire.known_head import KnownHead, remember
 from roadbed.wire.peer_certificate import SCOPE_KEY, PeerCertificate, is_local, peer_certificate
 from roadbed.wire.request import STATUS_LINES, HotRequest, render_headers
 from roadbed.wire.rules import blank_line_end, find_fault
-from roadbed.wire.sweep import Sweep
+from roadbed.wire.shared import Shared
 from roadbed.wire.tuning import bound_reads
 
 _IDLE, _HEAD, _LENGTH, _CHUNKED, _COUNTED, _WAIT, _LINGER, _CLOSED = range(8)
 _CHUNK_FRAMING_BYTES = 24
 _PIPELINED_READS_MAX = 4
-
-
-class Shared:
-    """What the connections of one server share."""
-
-    def __init__(self, table: HotTable) -> None:
-        self.table = table
-        self.limits = table.limits
-        self.sweep: Sweep[HotProtocol] = Sweep(table.limits.sweep_s)
-        self._defaults: list[tuple[bytes, bytes]] = []
-        self._defaults_block = b""
-
-    def fixed_headers(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        """uvicorn's default headers as bytes; it makes a new list each second, for the date."""
-        if defaults is not self._defaults:
-            self._defaults = defaults
-            self._defaults_block = render_headers(defaults)
-        return self._defaults_block
 
 
 class HotProtocol(HttpToolsProtocol):
