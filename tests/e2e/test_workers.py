@@ -58,7 +58,7 @@ apps:
 """
 T = TypeVar("T")
 REVOKED_S = 5.0
-CLIENTS_MAX = 40
+CLIENTS_MAX = 400
 
 
 class Pair:

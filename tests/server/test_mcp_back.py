@@ -260,6 +260,9 @@ async def test_what_a_session_follows_is_told_on_its_stream(server: Serving) -> 
         assert await stream.next() is None
     sent = {"mcp-session-id": session, "authorization": "Bearer anna", "mcp-protocol-version": NEW}
     assert (await server.client.delete(server.url, headers=sent)).status_code == 204
+    after = await server.post(rpc("tools/list"), mcp_protocol_version=NEW, mcp_session_id=session)
+    assert after.status_code == 404
+    assert (await server.client.delete(server.url, headers=sent)).status_code == 404
     follows_of(server).touch("a:3")
     assert follows_of(server)._followed == {}
 

@@ -38,8 +38,8 @@ async def asking(questions: Questions, who: str, wait_s: float = PATIENCE_S) -> 
         sent.set_result(question)
 
     task = asyncio.create_task(questions.ask(who, send, wait_s))
-    both: set[asyncio.Future[Any]] = {task, sent}
-    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+    either: set[asyncio.Future[Any]] = {task, sent}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
     return (sent.result() if sent.done() else ""), task
 
 
@@ -110,6 +110,21 @@ async def test_a_cancel_reaches_the_process_that_runs_the_call(both: tuple[Quest
         await first.cancel("s:2")
         assert untouched.is_set()
     await second.cancel("s:1")  # over: nothing to stop
+
+
+async def test_an_ended_session_is_over_in_every_process(both: tuple[Questions, Questions], database: Database) -> None:
+    first, second = both
+    told = asyncio.Event()
+    subscription = await database.listen(mcp_questions.CHANNEL, lambda payload: told.set())  # after the first's own
+    await second.end_session("s1")
+    await asyncio.wait_for(told.wait(), PATIENCE_S)
+    await subscription.close()
+    assert first.has_ended("s1")
+    assert not first.has_ended("s2")
+    later = Questions(StoredRelay(database))  # a process that starts afterwards
+    await later.start()
+    assert later.has_ended("s1")
+    await later.stop()
 
 
 async def test_without_a_database_a_client_is_not_asked() -> None:

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
 from roadbed.server.mcp_questions import Questions, call_name
 from roadbed.server.mcp_results import failed_result
-from roadbed.server.mcp_session import Sessions
+from roadbed.server.mcp_session import Session, Sessions
 from roadbed.server.mcp_types import (
     BODY_BYTES_MAX,
     INTERNAL_ERROR,
@@ -89,6 +89,11 @@ class Mcp:
             self._running = asyncio.create_task(self._run(plain, streaming, ready), name="mcp")
             await ready
             self._plain, self._streaming = plain, streaming
+
+    def session_of(self, sealed: bytes, caller: Caller) -> Session | None:
+        """The session of an id; None when it is none of this caller, or over."""
+        session = self.sessions.opened(sealed, caller.principal)
+        return None if session is None or self.questions.has_ended(session.name) else session
 
     def begin_end(self) -> None:
         """End what could last for long: open streams, and waiting for people's answers."""

@@ -117,7 +117,7 @@ class McpAddress:
         caller.is_legacy = asked != MODERN_VERSION
         given = request.get(SESSION_HEADER)
         if given is not None and caller.is_legacy and refusal is None:
-            caller.session = self._mcp.sessions.opened(given, caller.principal)
+            caller.session = self._mcp.session_of(given, caller)
             if caller.session is None:
                 refusal = 404, rpc_error(None, INVALID_REQUEST, "this session is none of yours, or over: initialize")
         if refusal is not None:

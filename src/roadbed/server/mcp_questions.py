@@ -1,9 +1,9 @@
 """Questions to clients of the older MCP versions: asked on the stream of a call, answered by a POST to any process.
 
 The asking process waits; where the answer lands, it is handed over: at once in the same process, else through the
-database, which also bounds how many wait in the whole deployment. A cancelled call of another process is told the same
-way. Values of the wire are not looked at here. The invariant: a question takes one answer, from the principal who was
-asked, while its call still waits.
+database, which also bounds how many wait in the whole deployment. A cancelled call and an ended session are told the
+same way. Values of the wire are not looked at here. The invariant: a question takes one answer, from the principal
+who was asked, while its call still waits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import msgspec
 
 from roadbed.kernel.errors import RoadbedError
+from roadbed.server.mcp_session import SESSION_S
 from roadbed.store.database import Database
 from roadbed.store.listener import Subscription
 
@@ -30,6 +31,7 @@ CHANNEL = "roadbed_mcp"
 WAITING_OF_ONE_MAX = 8
 WAITING_MAX = 256
 ANSWER_BYTES_MAX = 64 * 1024
+ENDED_MAX = 20_000
 ID_BYTES = 16
 ACTIONS = ("accept", "decline", "cancel")
 FIELDS_MAX = 16
@@ -57,6 +59,9 @@ class Relay(Protocol):
     async def cancel(self, call: str) -> None:
         """Tell the other processes of a cancelled call."""
 
+    async def end(self, session: str) -> None:
+        """Have all processes know that a session was ended."""
+
     async def stop(self) -> None:
         """Listen no more."""
 
@@ -79,6 +84,9 @@ class NoRelay:
         """See `Relay`."""
 
     async def cancel(self, call: str) -> None:
+        """See `Relay`."""
+
+    async def end(self, session: str) -> None:
         """See `Relay`."""
 
     async def stop(self) -> None:
@@ -115,6 +123,7 @@ class StoredRelay:
         """See `Relay`."""
         self._tell = tell
         self._subscription = await self._database.listen(CHANNEL, self._heard)
+        await self._fetched([], with_ends=True)
 
     async def open(self, question: str, principal: str, expires_s: float) -> bool:
         """See `Relay`."""
@@ -153,6 +162,17 @@ class StoredRelay:
         """See `Relay`."""
         await self._database.notify(CHANNEL, f"cancel {call}")
 
+    async def end(self, session: str) -> None:
+        """See `Relay`."""
+        async with self._database.transaction() as connection:
+            await connection.execute("DELETE FROM mcp_ended_session WHERE expires < now()")
+            await connection.execute(
+                "INSERT INTO mcp_ended_session (session, expires) SELECT $1, now() + make_interval(secs => $2)"
+                " WHERE (SELECT count(*) FROM mcp_ended_session) < $3 ON CONFLICT DO NOTHING",
+                *(session, float(SESSION_S), ENDED_MAX),
+            )
+            await self._database.notify(CHANNEL, f"end {session}", connection=connection)
+
     async def stop(self) -> None:
         """See `Relay`."""
         if self._subscription is not None:
@@ -163,20 +183,23 @@ class StoredRelay:
 
     def _heard(self, payload: str | None) -> None:
         kind, _, id_ = (payload or "").partition(" ")
-        if kind == "cancel":
+        if kind in ("cancel", "end"):
             self._tell(kind, id_, None)
         elif kind == "answer" and id_ in self._own:
             self._fetch([id_])
-        elif payload is None and self._own:  # answers may have been missed
-            self._fetch(sorted(self._own))
+        elif payload is None:  # answers and ends may have been missed
+            self._fetch(sorted(self._own), with_ends=True)
 
-    def _fetch(self, questions: list[str]) -> None:
-        task = asyncio.create_task(self._fetched(questions), name="mcp-answer")
+    def _fetch(self, questions: list[str], *, with_ends: bool = False) -> None:
+        task = asyncio.create_task(self._fetched(questions, with_ends=with_ends), name="mcp-answer")
         self._fetching.add(task)
         task.add_done_callback(self._fetching.discard)
 
-    async def _fetched(self, questions: list[str]) -> None:
+    async def _fetched(self, questions: list[str], *, with_ends: bool) -> None:
         try:
+            if with_ends:
+                for row in await self._database.fetch("SELECT session FROM mcp_ended_session WHERE expires > now()"):
+                    self._tell("end", row["session"], None)
             rows = await self._database.fetch(
                 "SELECT id, answer FROM mcp_question WHERE id = ANY($1::text[]) AND answer IS NOT NULL", questions
             )
@@ -200,6 +223,7 @@ class Questions:
         self._relay: Relay = relay or NoRelay()
         self._waiting: dict[str, _Waiting] = {}
         self._running: dict[str, Callable[[], None]] = {}
+        self._ended: dict[str, None] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -271,6 +295,20 @@ class Questions:
         else:
             await self._relay.cancel(call)
 
+    async def end_session(self, name: str) -> None:
+        """A client ended its session: no process goes on with it. `StoreUnavailable`."""
+        self._note_end(name)
+        await self._relay.end(name)
+
+    def has_ended(self, name: str) -> bool:
+        """Whether a session was ended by its client."""
+        return name in self._ended
+
+    def _note_end(self, name: str) -> None:
+        self._ended[name] = None
+        if len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
+
     def _deliver(self, waiting: _Waiting, answer: Json) -> bool:
         if waiting.answer.done():
             return False
@@ -278,7 +316,9 @@ class Questions:
         return True
 
     def _told(self, kind: str, id_: str, value: Any) -> None:
-        if kind == "cancel" and id_ in self._running:
+        if kind == "end":
+            self._note_end(id_)
+        elif kind == "cancel" and id_ in self._running:
             self._running[id_]()
         elif kind == "answer" and id_ in self._waiting and isinstance(value, dict):
             self._deliver(self._waiting[id_], value)

@@ -73,12 +73,13 @@ class McpStreams:
             if follows is None or given is None or request.get(VERSION_HEADER) == MODERN_VERSION.encode():
                 request.send(405, ((b"allow", b"POST"),))
                 return
-            caller.session = self._mcp.sessions.opened(given, caller.principal)
+            caller.session = self._mcp.session_of(given, caller)
             if caller.session is None:
                 said = "this session is none of yours, or over: initialize"
                 request.send(404, _JSON, rpc_error(None, INVALID_REQUEST, said))
             elif request.method == b"DELETE":
                 await follows.end(caller)
+                await self._mcp.questions.end_session(caller.session.name)
                 request.send(204)
             else:
                 await self._stream(request, caller, follows)
@@ -109,7 +110,8 @@ class McpStreams:
 
     async def _tell(self, request: HotRequest, caller: Caller, follows: Follows, changed: asyncio.Event) -> None:
         request.start_stream(200, _HEADERS, b": open\r\n\r\n")
-        while not self._mcp.is_ending:
+        assert caller.session is not None
+        while not self._mcp.is_ending and not self._mcp.questions.has_ended(caller.session.name):
             changed.clear()
             try:
                 caller.admission = self._entry.check(request)

@@ -9,6 +9,11 @@ CREATE TABLE mcp_question (
 );
 CREATE INDEX mcp_question_principal ON mcp_question (principal);
 
+CREATE TABLE mcp_ended_session (           -- a client ended it before its time
+    session text PRIMARY KEY,
+    expires timestamptz NOT NULL
+);
+
 CREATE TABLE mcp_subscription (
     session   text NOT NULL,
     document  text NOT NULL,
