@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from roadbed.gateway.masking import Unmasker
-from roadbed.gateway.types import Event, Finished, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from roadbed.gateway.types import (
+    Event,
+    Finished,
+    ReasoningDelta,
+    ReasoningSealed,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from roadbed.guard.gate import AnswerPasser, Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.label import Label
@@ -60,6 +68,10 @@ class RuledUnmasker(Unmasker):
                 head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
                 before = [] if key in self._maskers else self._ended(but=key)
                 return [*before, *head, *_events(key, self._masker(key).feed(arguments))]
+            case ReasoningSealed(part):
+                # What was held of a block belongs before its seal; calls have nothing to do with it.
+                ended = self._ended(but=(ToolCallDelta, -1))
+                return [*ended, event] if self._is_clean(part.text) else ended
             case Finished():
                 return [*self._ended(but=None), event]
             case _:
@@ -71,6 +83,11 @@ class RuledUnmasker(Unmasker):
                 self._team, self._label, is_shown=key[0] is not ToolCallDelta
             )
         return self._maskers[key]
+
+    def _is_clean(self, text: str) -> bool:
+        """Whether a sealed text may go as it is: changed, its provider would refuse it, so it is left out then."""
+        passer = self._guard.stream_of_answer(self._team, self._label)
+        return passer.feed(text) + passer.finish() == text
 
     def _ended(self, but: _Key | None) -> list[Event]:
         """What was held back in texts that have ended: calls go on beside each other, all else one after the other."""
