@@ -17,6 +17,7 @@ from roadbed.gateway.types import (
     Finished,
     ProviderBlock,
     ReasoningDelta,
+    ReasoningSealed,
     RefusalDelta,
     TextDelta,
     TextEnded,
@@ -80,6 +81,10 @@ class RuledUnmasker(Unmasker):
                 return [*self._ended(but=_CALLS), ProviderBlock(dialect, self._tree(fields))]
             case TextEnded():
                 return [*self._ended(but=_CALLS), event]
+            case ReasoningSealed(part):
+                # What was held of a block belongs before its seal; calls have nothing to do with it.
+                ended = self._ended(but=_CALLS)
+                return [*ended, event] if self._is_clean(part.text) else ended
             case Finished():
                 return [*self._ended(but=None), event]
             case _:
@@ -100,6 +105,11 @@ class RuledUnmasker(Unmasker):
                 self._team, self._label, is_shown=key[0] is not ToolCallDelta
             )
         return self._maskers[key]
+
+    def _is_clean(self, text: str) -> bool:
+        """Whether a sealed text may go as it is: changed, its provider would refuse it, so it is left out then."""
+        passer = self._guard.stream_of_answer(self._team, self._label)
+        return passer.feed(text) + passer.finish() == text
 
     def _ended(self, but: _Key | None) -> list[Event]:
         """What was held back in texts that have ended: calls go on beside each other, all else one after the other."""
