@@ -88,6 +88,17 @@ def chain_hash(before: bytes, leaf: bytes) -> bytes:
     return hashlib.sha256(b"\2" + before + leaf).digest()
 
 
+def chained(before: bytes, records: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The leaf of each record of a shard, and the head after it, going on from the head ``before``."""
+    sha, leaves, heads = hashlib.sha256, [], []
+    for record in records:
+        leaf = sha(b"\0" + record).digest()
+        before = sha(b"\2" + before + leaf).digest()
+        leaves.append(leaf)
+        heads.append(before)
+    return leaves, heads
+
+
 class Frontier:
     """An append-only tree as the roots of its perfect subtrees, largest first: all that is needed to go on."""
 
@@ -355,8 +366,7 @@ class _Scanner:
 
     def _take_group(self, lines: Sequence[bytes]) -> bool:
         """Take lines that are all records of requests, in order and chained. False, and nothing is taken, if not."""
-        match, sha, chain = REQUEST.fullmatch, hashlib.sha256, self._chain
-        matches = [match(line, _HEX + 1) for line in lines]
+        matches = [REQUEST.fullmatch(line, _HEX + 1) for line in lines]
         if None in matches:
             return False
         ats, seqs, shards = zip(*[found.groups() for found in matches if found is not None], strict=True)
@@ -366,16 +376,12 @@ class _Scanner:
         times = [self._at, *map(int, ats)]
         if times != sorted(times) and any(after < before - SKEW_US for before, after in pairwise(times)):
             return False
-        leaves = [sha(b"\0" + line[_HEX + 1 :]).digest() for line in lines]
-        chains = []
-        for leaf in leaves:
-            chain = sha(b"\2" + chain + leaf).digest()
-            chains.append(chain)
+        leaves, chains = chained(self._chain, [line[_HEX + 1 :] for line in lines])
         if b"".join([line[: _HEX + 1] for line in lines]).decode("latin-1") != b"".join(chains).hex(" ", 32) + " ":
             return False
         self._leaves += leaves
         self._chains += chains
-        self._seq, self._at, self._chain = seq + count - 1, times[-1], chain
+        self._seq, self._at, self._chain = seq + count - 1, times[-1], chains[-1]
         return True
 
     def _take(self, number: int, line: bytes) -> None:
