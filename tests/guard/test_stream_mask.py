@@ -18,7 +18,7 @@ VALUES = [
     "151086 95088", "BSN 111222333", "8.8.8.8", "2001:4860:4860::8888", "AKIAIOSFODNN7ABCDEFG", "telefon 22 33 44 55",
     "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5", "postgres://owner:s3cr3tPw@db/x", "Bearer abcd1234efgh5678ijkl",
     "api_key = 'a8f5f167f44f4964e6c998dee827110c'", "password: hunter2!x", "curl -u admin:d2LkV78zLx https://host",
-    "-----BEGIN PRIVATE KEY-----\nMIIEvQ abc\n-----END PRIVATE KEY-----", "４１１１ １１１１ １１１１ １１１１",
+    "-----BEGIN PRIVATE KEY-----\n" + "MIIEvQabc " * 7 + "\n-----END PRIVATE KEY-----", "４１１１ １１１１ １１１１ １１１１",
     "born on May 3rd, 1990", "Date of birth: 12 of March 1984", "Kennzeichen: M AB 1234", "passport no: C01X00T47",
     "driving licence: MORGA657054SM9IJ", "CPF 123.456.789-09", "RUT 12.531.909-2", "A123456(3)", "СНИЛС 112-233-445 95",
     "bob%40example.com", "4111%201111 1111%201111", "&#52;111 1111 1111 &#49;111", "Ym9iQGV4YW1wbGUuY29tIGFuZCBtb3Jl",

@@ -55,7 +55,7 @@ class Finding(NamedTuple):
 def merge_overlaps(findings: Iterable[Finding]) -> list[Finding]:
     """Disjoint findings in order, leftmost first: those that overlap become one that covers them all.
 
-    It takes the type of the most sensitive of them, of two equally sensitive ones that of the longer, and of two equally
+    It takes the type of the most sensitive of them, of two equally sensitive ones that of the longer, and of two as
     long that of the surer one: nothing that any detector claimed is left uncovered.
     """
     ordered = sorted(findings, key=_place)

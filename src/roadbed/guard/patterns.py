@@ -69,7 +69,11 @@ COMMON: Final = (
     Trigger(COLONS, r"[0-9a-f]::|(?:[0-9a-f]{1,4}:){6}", is_caseless=True),
     # Plain texts, which cost nothing; the reader sees whether a word begins there.
     *(Trigger(FIRST_PREFIX + index, re.escape(prefix)) for index, prefix in enumerate(PREFIXES)),
-    Trigger(CONTEXT, "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3} {0,4}[:=>]", is_caseless=True),
+    Trigger(
+        CONTEXT,
+        "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3}(?: value)? {0,4}[:=>]",
+        is_caseless=True,
+    ),
     Trigger(SERVICE, "(?:" + "|".join(map(re.escape, SERVICE_WORDS)) + ")", is_caseless=True),
     Trigger(
         STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"

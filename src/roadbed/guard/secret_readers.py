@@ -13,6 +13,7 @@ from roadbed.guard.secret_rules import (
     BEARER_VALUE,
     CONTEXT_VALUE,
     PEM_BLOCK,
+    PEM_BODY_CHARACTERS_MIN,
     PEM_CHARACTERS_MAX,
     PREFIX_RULES,
     PREFIXES,
@@ -66,6 +67,8 @@ def private_key(view: str, end: int) -> Iterator[Finding]:
         return
     closing = f"-----END {match['kind']}-----"
     stop = view.find(closing, match.end(), start + PEM_CHARACTERS_MAX)
+    if 0 <= stop < match.end() + PEM_BODY_CHARACTERS_MIN:  # no key is as short as that: a form, or a test of one
+        return
     stop = stop + len(closing) if stop >= 0 else min(len(view), start + PEM_CHARACTERS_MAX)
     yield Finding(SECRET, start, stop, "private_key", 0.99, True)
 

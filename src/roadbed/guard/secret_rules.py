@@ -14,6 +14,8 @@ from typing import Final
 from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
 
 PEM_CHARACTERS_MAX: Final = 12_000
+PEM_BODY_CHARACTERS_MIN: Final = 60  # the shortest, of Ed25519, has 64
+DISTINCT_CHARACTERS_MIN: Final = 5
 VALUE_CHARACTERS_MIN: Final = 10
 PASSWORD_CHARACTERS_MIN: Final = 6
 _SERVICE_ENTROPY_MIN = 0.5
@@ -40,7 +42,7 @@ CONTEXT_WORDS: Final = (
     "service[_. -]?key",
 )  # fmt: skip
 _KEY = re.compile(
-    r"(?P<word>" + "|".join(CONTEXT_WORDS) + r")(?P<rest>[a-z0-9_.-]{0,20})[\"'\])]{0,3} {0,4}[:=>]"
+    r"(?P<word>" + "|".join(CONTEXT_WORDS) + r")(?P<rest>[a-z0-9_.-]{0,20})[\"'\])]{0,3}(?: value)? {0,4}[:=>]"
 )  # of lower case
 _ORDINARY_REST = re.compile(
     r"type|id|count|limit|name|url|uri|path|file|expir|length|size|header|version|hint|policy|reset|field|endpoint|ttl"
@@ -48,7 +50,8 @@ _ORDINARY_REST = re.compile(
     re.IGNORECASE,
 )
 _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
-_KEY_CHARACTERS_MAX = 44
+_OF_A_FORM = re.compile(r"(?:authenticity|csrf|xsrf)[_-]?\Z", re.IGNORECASE)  # good for one page, for one session
+_KEY_CHARACTERS_MAX = 52
 _BEFORE_VALUE = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?")
 CONTEXT_VALUE: Final = re.compile(
     r"[=>]?[ \t]{0,4}[\"'`]?(?:(?:[Tt]oken|[Aa]pi[Kk]ey|[Kk]ey) {1,2})?"
@@ -78,6 +81,8 @@ _UUID_CHARACTERS = 36
 _OWN_TOKEN = re.compile(r"[A-Z]{2,6}_[A-Z2-7]{8}(?:[A-Z2-7]{5})?")
 _PATH = re.compile(r"(?:\.{0,2}/|[A-Za-z]:\\|https?:|[a-z]+://)")
 _IDENTIFIER = re.compile(r"[A-Za-z_]+(?:[._-][A-Za-z_]+|[A-Z][a-z]+)*[0-9]?\Z")
+# ``prod-db-secret-1``: words and small numbers, which name something.
+_NAME = re.compile(r"(?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})(?:[-_.:/](?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})){1,12}\Z")
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
 
 
@@ -127,6 +132,8 @@ def secret_key_before(view: str, end: int) -> str | None:
         start, stop = begin + match.start("word"), begin + match.end("word")
         if start and view[start - 1].isalpha() and not (view[start - 1].islower() and view[start].isupper()):
             continue
+        if _OF_A_FORM.search(view, max(0, start - 16), start):
+            continue
         rest = view[stop : begin + match.end("rest")]
         rest = rest[1:] if rest[:1] in ("s", "S") else rest
         if rest[:1].isalpha() and not (rest[0].isupper() and view[stop - 1].islower()):
@@ -138,7 +145,8 @@ def secret_key_before(view: str, end: int) -> str | None:
 
 def is_sample(value: str, prefix: str = "") -> bool:
     """Whether a value with an issuer's prefix is one of the issuers' documentation."""
-    return value.endswith("EXAMPLE") or "xxxxx" in value.lower() or len(set(value[len(prefix) :])) < 5
+    few = len(set(value[len(prefix) :])) < DISTINCT_CHARACTERS_MIN
+    return few or value.endswith("EXAMPLE") or "xxxxx" in value.lower()
 
 
 def is_likely_secret(key: str, value: str) -> bool:
@@ -153,7 +161,7 @@ def is_likely_secret(key: str, value: str) -> bool:
             and not value.isdigit()
             and not is_word
         )
-    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value):
+    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value) or _NAME.match(value):
         return False
     if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
         return True
