@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from roadbed.guard import numbering_plans, patterns, readers, secret_readers, word_values
 from roadbed.guard.custom import CustomTerms
 from roadbed.guard.decode import neighbourhoods
-from roadbed.guard.digit_runs import Run, numbers_in, run_at
+from roadbed.guard.digit_runs import Run, card_in, numbers_in, run_at
 from roadbed.guard.engine import Engine, make_engine
 from roadbed.guard.finding import ADDRESS, CARD, PERSON, Finding, merge_overlaps
 from roadbed.guard.fold import fold
@@ -58,6 +58,7 @@ class Detector:
     ) -> None:
         self._engine = engine if engine is not None else make_engine(cache_folder)
         self._looking = looking if looking is not None else Looking(tuple(phone_regions))
+        self._looks_for_cards = self._looking.off.isdisjoint({CARD, "card"})
         self._is_plain = not (self._looking.optional or self._looking.custom)
 
     @property
@@ -157,10 +158,13 @@ class Detector:
 
     def _read_run(self, view: str, run: Run, found: list[Finding]) -> None:
         looking = self._looking
+        card = card_in(view, run) if self._looks_for_cards else None
+        if card is not None:
+            found.append(card)
+            return
         numbers = numbers_in(view, run, is_strict=looking.is_strict)
         if numbers:
             found += numbers
-            # A card that is the whole run leaves no room for a telephone number, which would cost more to see.
             if any(n.type == CARD and n.start == run.start and n.end == run.end for n in numbers):
                 return
         found += phones_in(view, run, looking.phone_regions)

@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     digit_count: int
     candidates: tuple[Candidate, ...]
     strict: tuple[Candidate, ...]
+    card: bool | None  # whether the whole may be a card without a word, and if so, whether that heeds its surroundings
 
 
 class Run:
@@ -130,6 +131,19 @@ def _ends_in_number(view: str, end: int) -> bool:
     return False
 
 
+def card_in(view: str, run: Run) -> Finding | None:
+    """The card that the whole run is; what else its digits could be is of no account beside it."""
+    heeds_glue = run.plan.card
+    if heeds_glue is None or not _CARD.check(run.digits(0, len(run.text))):
+        return None
+    if heeds_glue and is_glued(view, run.start, run.end):
+        return None
+    return Finding(CARD, run.start, run.end, _CARD.name, _CARD.confidence, False)
+
+
+(_CARD,) = (rule for rule in RULES.all if rule.type == CARD)
+
+
 def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> list[Finding]:
     """Every card and identifier in a run; may overlap. ``is_strict``: a weak checksum is enough without a word."""
     found: list[Finding] = []
@@ -180,12 +194,23 @@ def _plan_of(key: bytes) -> Plan:
             sum(end - start for start, end in groups),
             _without_doubles(_candidates(written, groups, is_strict=False)),
             _without_doubles(_candidates(written, groups, is_strict=True)),
+            _card_of(written, groups),
         )
         if len(written) <= PLAN_CHARACTERS_MAX:
             if len(_plans) >= PLANS_MAX:
                 _plans.clear()
             _plans[key] = plan
     return plan
+
+
+def _card_of(written: str, groups: list[tuple[int, int]]) -> bool | None:
+    whole = [
+        heeds_glue
+        for candidate in _candidates(written, groups, is_strict=False)
+        for rule, needs_word, heeds_glue in candidate.rules
+        if (candidate.start, candidate.end) == (0, len(written)) and rule.type == CARD and not needs_word
+    ]
+    return all(whole) if whole else None
 
 
 def _candidates(written: str, groups: list[tuple[int, int]], *, is_strict: bool) -> Iterator[Candidate]:

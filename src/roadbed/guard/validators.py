@@ -55,7 +55,8 @@ def luhn(digits: str) -> bool:
 
 def weighted(digits: str, weights: tuple[int, ...]) -> int:
     """The sum of digit times weight, left to right."""
-    return sum(map(mul, digits.encode(), weights)) - 48 * sum(weights[: len(digits)])
+    total: int = sum(map(mul, digits.encode(), weights))  # of character codes, from which 48 each is taken off
+    return total - 48 * sum(weights[: len(digits)])
 
 
 def is_card(digits: str) -> bool:
