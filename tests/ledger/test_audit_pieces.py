@@ -9,6 +9,7 @@ import pytest
 
 from roadbed.ledger.audit_verify import (
     GROUP_LINES,
+    PIECE_BYTES,
     PublicKey,
     Report,
     chain_hash,
@@ -27,7 +28,9 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return made_log(tmp_path_factory.mktemp("log"))
 
 
-def verify(log: tuple[Path, str], lines: list[bytes] | None = None, **how: int) -> Report:
+def verify(
+    log: tuple[Path, str], lines: list[bytes] | None = None, *, processes: int = 1, piece_bytes: int = PIECE_BYTES
+) -> Report:
     """A verification of the log, with other lines if some are given."""
     folder, key = log
     path = folder / "records-00000.txt"
@@ -35,7 +38,7 @@ def verify(log: tuple[Path, str], lines: list[bytes] | None = None, **how: int) 
     try:
         if lines is not None:
             path.write_bytes(b"".join(lines))
-        return verify_export(folder, [PublicKey.parse(key)], processes=how.pop("processes", 1), **how)
+        return verify_export(folder, [PublicKey.parse(key)], processes=processes, piece_bytes=piece_bytes)
     finally:
         path.write_bytes(kept)
 
