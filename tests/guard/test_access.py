@@ -84,6 +84,17 @@ def test_what_is_remembered_is_what_is_decided(principal: Principal, act: tuple[
     assert decided.is_allowed is expected(principal, *act)
 
 
+def test_a_caller_that_is_known_is_decided_by_what_it_is_now() -> None:
+    access, tool = made(TEXTS), Resource("Tool", "crm", (("source", "crm"), ("effect", "write"), ("level", 1)))
+    low, high = (Principal("k1", "staff", clearance=level) for level in (Level.INTERNAL, Level.RESTRICTED))
+    for _ in range(2):
+        assert not access.decide(low, "tool.call", tool).is_allowed
+        assert access.decide(high, "tool.call", tool).is_allowed
+        assert access.decide(
+            low, "tool.call", Resource("Tool", "crm", (*tool.attributes[:1], ("effect", "read"), ("level", 1)))
+        ).is_allowed
+
+
 def test_a_policy_that_fails_refuses_where_cedar_would_allow() -> None:
     """Cedar skips a `forbid` that fails, here by an overflow."""
     access = made({"own.cedar": "forbid (principal, action, resource) when { 9223372036854775807 + 1 > 0 };"})

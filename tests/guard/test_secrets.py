@@ -56,3 +56,32 @@ def test_a_value_of_another_length_is_not_the_services(name: str, text: str, val
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert [f.rule for f in DETECTOR.find(text) if f.is_secret] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-----BEGIN PRIVATE KEY-----\nyour key here\n-----END PRIVATE KEY-----",
+        "secret_key = prod-db-secret-1",
+        "api_token: us-east-1.staging.v2",
+        '<input name="authenticity_token" value="7SWaFo1hsC6oovfBsJFLGPUl2EhkSWPbJhWANwga">',
+        "csrf-token: 7SWaFo1hsC6oovfBsJFLGPUl2EhkSWPbJhWANwga",
+        "sk-ant-api03-too-short-to-be-a-key-of-theirs-1a2b3c",
+        "glpat-shorter-than-20",
+    ],
+)
+def test_what_only_looks_like_a_secret_is_left_alone(text: str) -> None:
+    assert [f for f in DETECTOR.find(text) if f.is_secret] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('<add key="ClearTextPassword" value="d2LkV78zLx!t" />', "d2LkV78zLx!t"),
+        ("VAULT_TOKEN=s.7uEvPvzRkJxT4aQdR2mZyL9b", "s.7uEvPvzRkJxT4aQdR2mZyL9b"),
+        ("cookie: _gitlab_session=" + "0a1b2c3d" * 4, "_gitlab_session=" + "0a1b2c3d" * 4),
+    ],
+)
+def test_other_writings_are_found(text: str, value: str) -> None:
+    (found,) = [f for f in DETECTOR.find(text) if f.is_secret]
+    assert text[found.start : found.end] == value

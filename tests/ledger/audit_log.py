@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -9,9 +11,20 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.audit import Audit
 from roadbed.ledger.audit_checkpoint import Checkpointer
 from roadbed.ledger.audit_export import AuditReader
-from roadbed.ledger.audit_record import Pseudonyms, event_of
-from roadbed.ledger.audit_tree import Signer
-from roadbed.ledger.audit_verify import PublicKey, Report, verify_export
+from roadbed.ledger.audit_record import Pseudonyms, encode_event, event_of, request_event
+from roadbed.ledger.audit_tree import Signer, consistency_proof
+from roadbed.ledger.audit_verify import (
+    CHAIN_START,
+    FORMAT,
+    Checkpoint,
+    Frontier,
+    PublicKey,
+    Report,
+    chain_hash,
+    leaf_hash,
+    ranges_digest,
+    verify_export,
+)
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
 from roadbed.store.database import Database
@@ -89,3 +102,33 @@ async def tiny_log(database: Database, folder: Path) -> tuple[Path, str]:
     await checkpointer.run()
     await audit.close()
     return await export(database, folder / "export"), str(checkpointer.public)
+
+
+def made_log(folder: Path, counts: Sequence[int] = (400, 500)) -> tuple[Path, str]:
+    """An export as the product writes it, without a database: one shard of requests, a checkpoint behind each count."""
+    names, caller, shard = Pseudonyms(PEPPER), Principal("key-1", "support"), "0" * 26
+    signer = Signer.open(ORIGIN, "", folder, folder / "key")
+    tree, head, seq, lines, checkpoints = Frontier(), CHAIN_START, 0, list[bytes](), list[str]()
+    for number, count in enumerate(counts, 1):
+        first, leaves = seq + 1, []
+        for _ in range(count):
+            seq += 1
+            event = request_event(Trace("helpdesk", caller, "f" * 64), names)
+            record = encode_event(event, shard, seq, 1_790_000_000_000_000 + seq * 1000)
+            leaves.append(leaf_hash(record))
+            head = chain_hash(head, leaves[-1])
+            lines.append(b"%b %b\n" % (head.hex().encode(), record))
+        proof = consistency_proof(tree, leaves) if tree.size else []
+        tree.extend(leaves)
+        ranges = [[shard, first, seq, head.hex()]]
+        note = signer.sign(Checkpoint(ORIGIN, tree.size, tree.root(), ranges_digest(ranges)))
+        entry = {"number": number, "note": note, "ranges": ranges, "proof": [node.hex() for node in proof]}
+        checkpoints.append(json.dumps(entry))
+    out = folder / "export"
+    out.mkdir()
+    (out / "records-00000.txt").write_bytes(b"".join(lines))
+    (out / "checkpoints.jsonl").write_text("\n".join(checkpoints) + "\n")
+    base = {"number": 0, "size": 0, "frontier": [], "heads": {}, "note": ""}
+    head_of = {"format": FORMAT, "origin": ORIGIN, "base": base, "files": ["records-00000.txt"]}
+    (out / "export.json").write_text(json.dumps(head_of))
+    return out, str(signer.public)

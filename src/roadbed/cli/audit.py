@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--key", action="append", help="a public key, or a file of some (default: what the server says)"
     )
     verify.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
+    verify.add_argument("--jobs", type=int, metavar="N", help="processes that scan it (default: one for each core)")
     add_arguments(verify)
     export = actions.add_parser("export", help="write whole checkpoints of the log into a folder")
     export.add_argument("--from", dest="start", help="a day or a time (UTC)")
@@ -82,7 +83,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             if not keys:
                 print("roadbed: name the public key with --key; `roadbed audit head` prints it", file=sys.stderr)
                 return EXIT_USAGE
-            report = verify_export(arguments.folder, keys, arguments.witness)
+            report = verify_export(arguments.folder, keys, arguments.witness, processes=arguments.jobs)
         else:
             server = connect(arguments)
             if not keys:
@@ -90,7 +91,7 @@ def _verify(arguments: argparse.Namespace) -> int:
                 print("the key is the server's own word; keep a copy of it elsewhere and give --key", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="roadbed-audit-") as name:
                 _export(server, Path(name) / "export", None, None)
-                report = verify_export(Path(name) / "export", keys, arguments.witness)
+                report = verify_export(Path(name) / "export", keys, arguments.witness, processes=arguments.jobs)
     except AuditInvalid as error:
         print(f"roadbed: not verified: {error}", file=sys.stderr)
         return EXIT_FAILED

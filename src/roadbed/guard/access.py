@@ -8,6 +8,7 @@ decision was made of the same policies, caller and resource, as all three are it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ from roadbed.kernel.errors import Forbidden
 from roadbed.kernel.principal import Principal
 
 REMEMBERED_MAX: Final = 20_000
+CALLERS_MAX: Final = 1_000
 SHIPPED: Final = "shipped"
 # Every action: the group that it is in, and the type of what it acts on, as the schema has them.
 ACTIONS: Final[Mapping[str, tuple[str, str]]] = {
@@ -74,6 +76,7 @@ class Access:
         self._set: Any = None
         self._policies: list[_Named] = []
         self._remembered: dict[tuple[Principal, str, Resource], bool] = {}
+        self._known_callers: dict[Principal, Any] = {}  # every action, and one caller, as Cedar has them parsed
 
     @property
     def is_own(self) -> bool:
@@ -112,8 +115,14 @@ class Access:
 
         if self._set is None:
             self._set, self._policies = _parsed({SHIPPED: default_text()})
-        # Without the schema: attributes are made here, and holding each against it takes a seventh of the decision.
-        entities = cedarpy.Entities.from_json_str(_entities(principal, action, resource))
+        entities = self._known_callers.get(principal)
+        if entities is None:
+            entities = _actions().with_added_json_str(_caller_json(principal))
+            if len(self._known_callers) >= CALLERS_MAX:
+                self._known_callers.clear()
+            self._known_callers[principal] = entities
+        if resource.attributes:
+            entities = entities.with_added_json_str(_resource_json(resource))
         request = {
             "principal": {"type": "Caller", "id": principal.id},
             "action": {"type": "Action", "id": action},
@@ -188,7 +197,24 @@ def _actions_of(policy: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset(str(entity["id"]) for entity in entities)
 
 
-def _entities(principal: Principal, action: str, resource: Resource) -> str:
+# What follows is made without the schema: attributes are made here, and holding each against it takes a seventh of a
+# decision. What an entity lacks that has neither attributes nor parents is nothing: it need not be there.
+
+
+@functools.cache
+def _actions() -> Any:
+    """Every action with its group."""
+    import cedarpy
+
+    found = [
+        {"uid": {"type": "Action", "id": name}, "attrs": {}, "parents": [{"type": "Action", "id": group}]}
+        for name, (group, _) in ACTIONS.items()
+        if group
+    ]
+    return cedarpy.Entities.from_json_str(msgspec.json.encode(found).decode())
+
+
+def _caller_json(principal: Principal) -> str:
     caller = {
         "uid": {"type": "Caller", "id": principal.id},
         "attrs": {
@@ -203,11 +229,9 @@ def _entities(principal: Principal, action: str, resource: Resource) -> str:
             *({"type": "Group", "id": group} for group in principal.member_of),
         ],
     }
-    group = ACTIONS.get(action, ("", ""))[0]
-    act = {
-        "uid": {"type": "Action", "id": action},
-        "attrs": {},
-        "parents": [{"type": "Action", "id": group}] if group else [],
-    }
+    return msgspec.json.encode([caller]).decode()
+
+
+def _resource_json(resource: Resource) -> str:
     uid = {"type": resource.type, "id": resource.id}
-    return msgspec.json.encode([caller, act, {"uid": uid, "attrs": dict(resource.attributes), "parents": []}]).decode()
+    return msgspec.json.encode([{"uid": uid, "attrs": dict(resource.attributes), "parents": []}]).decode()

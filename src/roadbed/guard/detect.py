@@ -7,14 +7,14 @@ about what is done with a finding: `guard.gate` does. The invariant: the finding
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from roadbed.guard import numbering_plans, patterns, readers, secret_readers, word_values
 from roadbed.guard.custom import CustomTerms
 from roadbed.guard.decode import neighbourhoods
-from roadbed.guard.digit_runs import numbers_in, run_at
+from roadbed.guard.digit_runs import Run, card_in, numbers_in, run_at
 from roadbed.guard.engine import Engine, make_engine
 from roadbed.guard.finding import ADDRESS, CARD, PERSON, Finding, merge_overlaps
 from roadbed.guard.fold import fold
@@ -58,6 +58,7 @@ class Detector:
     ) -> None:
         self._engine = engine if engine is not None else make_engine(cache_folder)
         self._looking = looking if looking is not None else Looking(tuple(phone_regions))
+        self._looks_for_cards = self._looking.off.isdisjoint({CARD, "card"})
         self._is_plain = not (self._looking.optional or self._looking.custom)
 
     @property
@@ -125,7 +126,7 @@ class Detector:
         """Read a view and what is encoded in it."""
         escapes: list[int] = []
         bases: list[int] = []
-        found = list(self._read(view, hits, escapes, bases))
+        found = self._read(view, hits, escapes, bases)
         if not escapes and not bases:
             return found
         for decoded in neighbourhoods(view, escapes, bases):
@@ -135,51 +136,70 @@ class Detector:
                     found.append(finding._replace(start=span[0], end=span[1]))
         return found
 
-    def _read(self, view: str, hits: list[tuple[int, int]], escapes: list[int], bases: list[int]) -> Iterator[Finding]:
+    def _read(self, view: str, hits: list[tuple[int, int]], escapes: list[int], bases: list[int]) -> list[Finding]:
         """Read the places that the triggers point at; each place once. Notes where something is encoded."""
+        found: list[Finding] = []
         runs_done = -1
         seen: set[tuple[int, int]] = set()
-        looking = self._looking
         for hit in hits:
             number, end = hit
             if number == patterns.DIGITS:
-                if end <= runs_done:
-                    continue
-                run = run_at(view, end, max(runs_done, 0))
-                if run is not None:
-                    runs_done = run.end
-                    numbers = list(numbers_in(view, run, is_strict=looking.is_strict))
-                    yield from numbers
-                    # A card that is the whole run leaves no room for a telephone number, which would cost more to see.
-                    if not any(number.type == CARD and number[1:3] == run[:2] for number in numbers):
-                        yield from phones_in(view, run, looking.phone_regions)
+                if end > runs_done:
+                    run = run_at(view, end, max(runs_done, 0))
+                    if run is not None:
+                        runs_done = run.end
+                        self._read_run(view, run, found)
             elif number == patterns.BASE64:
                 bases.append(end)
             elif number == patterns.ESCAPE:
                 escapes.append(end)
             elif hit not in seen:
                 seen.add(hit)
-                if number >= FIRST_ID:
-                    yield from letter_ids_in(view, end, number - FIRST_ID)
+                if number >= patterns.FIRST_PREFIX:
+                    found += secret_readers.prefixed_secret(view, end, number - patterns.FIRST_PREFIX)
+                elif number >= FIRST_ID:
+                    found += letter_ids_in(view, end, number - FIRST_ID)
                 else:
-                    yield from _READERS[number](view, end)
-        if self._is_plain:
+                    found += _READERS[number](view, end)
+        if not self._is_plain:
+            self._read_further(view, found)
+        return found
+
+    def _read_run(self, view: str, run: Run, found: list[Finding]) -> None:
+        looking = self._looking
+        card = card_in(view, run) if self._looks_for_cards else None
+        if card is not None:
+            found.append(card)
             return
+        numbers = numbers_in(view, run, is_strict=looking.is_strict)
+        if numbers:
+            found += numbers
+            if any(n.type == CARD and n.start == run.start and n.end == run.end for n in numbers):
+                return
+        found += phones_in(view, run, looking.phone_regions)
+
+    def _read_further(self, view: str, found: list[Finding]) -> None:
+        """What the manifest adds."""
+        looking = self._looking
         if looking.custom is not None:
-            yield from looking.custom.findings_in(view)
+            found += looking.custom.findings_in(view)
         if PERSON in looking.optional:
-            yield from names_in(view)
+            found += names_in(view)
         if ADDRESS in looking.optional:
-            yield from addresses_in(view)
+            found += addresses_in(view)
 
 
-_READERS: Final = {
+def _nothing(view: str, end: int) -> Iterable[Finding]:
+    return ()
+
+
+_READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
+    patterns.GATE: _nothing,
     patterns.AT: readers.email,
     patterns.IBAN_HEAD: readers.iban,
     patterns.DOTTED: readers.ip_v4,
     patterns.COLONS: readers.ip_v6,
     patterns.MRZ: readers.passport_line,
-    patterns.PREFIX: secret_readers.prefixed_secret,
     patterns.CONTEXT: secret_readers.assigned_secret,
     patterns.STRUCTURED: secret_readers.structured_secret,
     patterns.SERVICE: secret_readers.service_secret,

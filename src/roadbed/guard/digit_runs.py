@@ -2,14 +2,16 @@
 
 A run is the longest stretch of digit groups with at most three separator characters between them. Candidates in it are
 single groups, known shapes of groups (``4-4-4-4``), streaks of single digits ("4 1 1 1 ...") and the whole run; each is
-checked for its surroundings, its checksum and, where the checksum is weak, for a telling word before it. All decisions
-look at no more than `context.CONTEXT_CHARACTERS` to the left, which the streaming form relies on.
+checked for its surroundings, its checksum and, where the checksum is weak, for a telling word before it. Which parts of
+a run are candidates, and for which rules, follows from how it is written alone: that is its `Plan`, worked out once for
+each way of writing. All decisions look at no more than `context.CONTEXT_CHARACTERS` to the left, which the streaming
+form relies on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Set
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -19,8 +21,12 @@ from roadbed.guard.national_ids import RULES
 from roadbed.guard.number_rules import NumberRule
 
 RUN: Final = re.compile(r"[0-9]+(?:[ .()/-]{1,3}[0-9]+)*")
-_GROUP = re.compile(r"[0-9]+")
+_GROUP = re.compile(r"9+")
+_RUN_ALPHABET: Final = "0123456789 .()/-"
+_LOOK_BACK_CHARACTERS: Final = 36
 STREAK_DIGITS_MAX: Final = 24
+PLANS_MAX: Final = 4_096
+PLAN_CHARACTERS_MAX: Final = 64  # of runs whose plan is remembered
 
 
 LEXICON: Final = Lexicon()
@@ -31,42 +37,83 @@ _CODE = {length: chr(48 + length) for length in range(1, 41)}
 _SHAPES = {"".join([_CODE[size] for size in shape]): RULES.by_shape[shape] for shape in RULES.shapes}
 _SHAPE_SIZES = sorted({len(key) for key in _SHAPES})
 _STREAK = re.compile(f"(?<!{_CODE[1]}){_CODE[1]}{{8,{STREAK_DIGITS_MAX}}}(?!{_CODE[1]})")
+_NINES = bytes.maketrans(b"012345678", b"999999999")
+_SEPARATORS = b" .()/-"
 
 
-class Run(NamedTuple):
-    """A run in the view and the spans of its digit groups."""
+class Candidate(NamedTuple):
+    """A part of a run, by offsets in it, with the rules that it is checked by, in order.
+
+    Each with whether it needs a telling word and whether it heeds what the part is glued to.
+    """
 
     start: int
     end: int
-    groups: list[tuple[int, int]]
+    rules: tuple[tuple[NumberRule, bool, bool], ...]
+    words: frozenset[str]  # of the rules that need one
+    has_free: bool  # whether some rule needs none
+    is_plain: bool  # no separators inside
+    by_word: dict[str, tuple[tuple[NumberRule, bool, bool], ...]]
 
-    @property
-    def digit_count(self) -> int:
-        """How many digits the run has."""
-        return sum(end - start for start, end in self.groups)
+
+class Plan(NamedTuple):
+    """What follows from how a run is written: its groups and its candidates, without and with weak ones."""
+
+    written: str  # with a 9 for each digit
+    groups: tuple[tuple[int, int], ...]
+    digit_count: int
+    candidates: tuple[Candidate, ...]
+    strict: tuple[Candidate, ...]
+    card: bool | None  # whether the whole may be a card without a word, and if so, whether that heeds its surroundings
+
+
+class Run:
+    """A run in the view: ``view[start:end]`` is ``text``. Knows which kinds the words before its parts speak of."""
+
+    __slots__ = ("_bytes", "_kinds", "end", "plan", "start", "text")
+
+    def __init__(self, start: int, end: int, text: str) -> None:
+        self.start, self.end, self.text = start, end, text
+        self._bytes = text.encode("ascii")
+        self.plan = _plan_of(self._bytes.translate(_NINES))
+        self._kinds: dict[int, Set[str]] = {}
+
+    def digits(self, start: int, end: int) -> str:
+        """The digits of ``text[start:end]``."""
+        return self._bytes[start:end].translate(None, _SEPARATORS).decode()
+
+    def kinds_before(self, view: str, start: int) -> Set[str]:
+        """See `Lexicon.kinds_before`; ``start`` is an offset in the view."""
+        kinds = self._kinds.get(start)
+        if kinds is None:
+            kinds = self._kinds[start] = LEXICON.kinds_before(view, start)
+        return kinds
 
 
 def run_at(view: str, end: int, after: int) -> Run | None:
-    """The run that a trigger ending at ``end`` lies in; none when it starts before ``after`` (already looked at)."""
-    match = RUN.search(view, max(after, end - 40))
-    while match is not None and match.end() < end:
-        match = RUN.search(view, match.end())
-    if match is None or match.start() >= end:
+    """The run that a trigger ended at or shortly after, at ``end``; none when it starts before ``after``."""
+    begin = max(after, end - _LOOK_BACK_CHARACTERS)
+    while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
+        begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
+    match = RUN.search(view, begin, end)
+    if match is None:
         return None
-    start, stop = match.span()
-    return Run(start, stop, [group.span() for group in _GROUP.finditer(view, start, stop)])
+    while (later := RUN.search(view, match.end(), end)) is not None:
+        match = later
+    return Run(match.start(), match.end(), match[0])
+
+
+_LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")
 
 
 def is_glued(view: str, start: int, end: int) -> bool:
     """Whether the span is a part of a longer word or number, such as a decimal, a version or an identifier."""
-    if start:
-        before = view[start - 1]
+    if start and (before := view[start - 1]) not in _LOOSE:
         if before.isalnum() or before == "_":
             return True
         if before in "-./" and start > 1 and _ends_in_number(view, start - 1):
             return True
-    if end < len(view):
-        after = view[end]
+    if end < len(view) and (after := view[end]) not in _LOOSE:
         if after.isalnum() or after == "_":
             return True
         if after in "-./" and end + 1 < len(view) and view[end + 1].isdigit():
@@ -84,72 +131,140 @@ def _ends_in_number(view: str, end: int) -> bool:
     return False
 
 
-class _Words:
-    """The kinds that the words before a place speak of, looked up when they are first asked for."""
-
-    __slots__ = ("_known", "_view")
-
-    def __init__(self, view: str) -> None:
-        self._view = view
-        self._known: dict[int, set[str]] = {}
-
-    def speak_of(self, rule: NumberRule, start: int) -> bool:
-        kinds = self._known.get(start)
-        if kinds is None:
-            kinds = self._known[start] = LEXICON.kinds_before(self._view, start)
-        return rule.name in kinds
+def card_in(view: str, run: Run) -> Finding | None:
+    """The card that the whole run is; what else its digits could be is of no account beside it."""
+    heeds_glue = run.plan.card
+    if heeds_glue is None or not _CARD.check(run.digits(0, len(run.text))):
+        return None
+    if heeds_glue and is_glued(view, run.start, run.end):
+        return None
+    return Finding(CARD, run.start, run.end, _CARD.name, _CARD.confidence, False)
 
 
-def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> Iterator[Finding]:
+(_CARD,) = (rule for rule in RULES.all if rule.type == CARD)
+
+
+def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> list[Finding]:
     """Every card and identifier in a run; may overlap. ``is_strict``: a weak checksum is enough without a word."""
-    groups, words = run.groups, _Words(view)
-    for start, end in groups:
-        for rule in RULES.by_length.get(end - start, ()):
-            # Twelve and thirteen digits are few, and rare for cards: Luhn alone does not speak for them.
-            is_enough = rule.is_bare_enough and (end - start not in (12, 13) or rule.type != CARD)
-            if not (is_enough or is_strict or words.speak_of(rule, start)) or is_glued(view, start, end):
+    found: list[Finding] = []
+    for candidate in run.plan.strict if is_strict else run.plan.candidates:
+        offset, stop, rules, words, has_free, is_plain, _ = candidate
+        start = run.start + offset
+        kinds: Set[str] | None = None
+        if not has_free:
+            kinds = run.kinds_before(view, start)
+            spoken = words & kinds if kinds else None
+            if not spoken:
                 continue
-            if rule.check(view[start:end]):
-                yield _found(rule, start, end)
+            if len(spoken) == 1:
+                rules = candidate.by_word[next(iter(spoken))]
+        end = run.start + stop
+        digits = run.text[offset:stop] if is_plain else run.digits(offset, stop)
+        glued: bool | None = None
+        for rule, needs_word, heeds_glue in rules:
+            if needs_word and kinds is not None and rule.name not in kinds:
+                continue
+            if not rule.check(digits):
+                continue
+            if needs_word and kinds is None:
+                kinds = run.kinds_before(view, start)
+                if rule.name not in kinds:
+                    continue
+            if heeds_glue:
+                if glued is None:
+                    glued = is_glued(view, start, end)
+                if glued:
+                    continue
+            found.append(Finding(rule.type, start, end, rule.name, rule.confidence, False))
+    return found
+
+
+_plans: dict[bytes, Plan] = {}
+
+
+def _plan_of(key: bytes) -> Plan:
+    """The plan of a run, by its text with a 9 for each digit."""
+    plan = _plans.get(key)
+    if plan is None:
+        written = key.decode()
+        groups = [match.span() for match in _GROUP.finditer(written)]
+        plan = Plan(
+            written,
+            tuple(groups),
+            sum(end - start for start, end in groups),
+            _without_doubles(_candidates(written, groups, is_strict=False)),
+            _without_doubles(_candidates(written, groups, is_strict=True)),
+            _card_of(written, groups),
+        )
+        if len(written) <= PLAN_CHARACTERS_MAX:
+            if len(_plans) >= PLANS_MAX:
+                _plans.clear()
+            _plans[key] = plan
+    return plan
+
+
+def _card_of(written: str, groups: list[tuple[int, int]]) -> bool | None:
+    whole = [
+        heeds_glue
+        for candidate in _candidates(written, groups, is_strict=False)
+        for rule, needs_word, heeds_glue in candidate.rules
+        if (candidate.start, candidate.end) == (0, len(written)) and rule.type == CARD and not needs_word
+    ]
+    return all(whole) if whole else None
+
+
+def _candidates(written: str, groups: list[tuple[int, int]], *, is_strict: bool) -> Iterator[Candidate]:
+    for start, end in groups:
+        # Twelve and thirteen digits are few, and rare for cards: Luhn alone does not speak for them.
+        is_short = end - start in (12, 13)
+        rules = [
+            (rule, not (is_strict or (rule.is_bare_enough and not (is_short and rule.type == CARD))), True)
+            for rule in RULES.by_length.get(end - start, ())
+        ]
+        yield from _candidate(start, end, rules, is_plain=True)
     if len(groups) < 2:
         return
     codes = "".join([_CODE.get(end - start, "~") for start, end in groups])
     for size in _SHAPE_SIZES:
         for index in range(len(codes) - size + 1):
-            rules = _SHAPES.get(codes[index : index + size])
-            if rules is not None:
-                yield from _shaped(view, groups[index : index + size], rules, words, is_strict)
+            shaped = _SHAPES.get(codes[index : index + size])
+            if shaped is not None:
+                yield from _shaped(written, groups[index : index + size], shaped, is_strict)
     for match in _STREAK.finditer(codes):
-        yield from _joined(view, groups[match.start() : match.end()], words, all_kinds=True)
-    if 13 <= run.digit_count <= 19 and not any(view[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
-        yield from _joined(view, groups, words, all_kinds=False)
+        taken = groups[match.start() : match.end()]
+        rules = [(rule, rule.type != CARD, True) for rule in RULES.by_length.get(len(taken), ())]
+        yield from _candidate(taken[0][0], taken[-1][1], rules, is_plain=False)
+    digit_count = sum(end - start for start, end in groups)
+    if 13 <= digit_count <= 19 and not any(written[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
+        rules = [(rule, False, True) for rule in RULES.by_length.get(digit_count, ()) if rule.type == CARD]
+        yield from _candidate(groups[0][0], groups[-1][1], rules, is_plain=False)
+
+
+def _without_doubles(candidates: Iterator[Candidate]) -> tuple[Candidate, ...]:
+    """Without those that an earlier one of the same part says as freely: a card by its shape, and as the whole run."""
+    kept: list[Candidate] = []
+    for candidate in candidates:
+        free = {(rule.name, False, False) for rule, _, _ in candidate.rules}
+        before = [known for known in kept if (known.start, known.end) == (candidate.start, candidate.end)]
+        if not any(free <= {(rule.name, *rest) for rule, *rest in known.rules} for known in before):
+            kept.append(candidate)
+    return tuple(kept)
 
 
 def _shaped(
-    view: str, groups: list[tuple[int, int]], rules: Sequence[NumberRule], words: _Words, is_strict: bool
-) -> Iterator[Finding]:
+    written: str, groups: list[tuple[int, int]], shaped: list[NumberRule], is_strict: bool
+) -> Iterator[Candidate]:
     start, end = groups[0][0], groups[-1][1]
-    digits = "".join([view[a:b] for a, b in groups])
-    written = (tuple([b - a for a, b in groups]), "".join([view[a:b] for (_, a), (b, _) in pairwise(groups)]))
-    for rule in rules:
-        is_enough = written in RULES.speaking[rule.name] or is_strict
-        if not (is_enough or words.speak_of(rule, start)) or not rule.check(digits):
-            continue
-        if rule.type != CARD and is_glued(view, start, end):
-            continue
-        yield _found(rule, start, end)
+    shape = (tuple([b - a for a, b in groups]), "".join([written[a:b] for (_, a), (b, _) in pairwise(groups)]))
+    rules = [(rule, not (is_strict or shape in RULES.speaking[rule.name]), rule.type != CARD) for rule in shaped]
+    yield from _candidate(start, end, rules, is_plain=len(groups) == 1)
 
 
-def _joined(view: str, groups: list[tuple[int, int]], words: _Words, *, all_kinds: bool) -> Iterator[Finding]:
-    start, end = groups[0][0], groups[-1][1]
-    digits = "".join([view[a:b] for a, b in groups])
-    for rule in RULES.by_length.get(len(digits), ()):
-        if (all_kinds or rule.type == CARD) and rule.check(digits):
-            if is_glued(view, start, end):
-                continue
-            if rule.type == CARD or words.speak_of(rule, start):
-                yield _found(rule, start, end)
-
-
-def _found(rule: NumberRule, start: int, end: int) -> Finding:
-    return Finding(rule.type, start, end, rule.name, rule.confidence, False)
+def _candidate(
+    start: int, end: int, rules: list[tuple[NumberRule, bool, bool]], *, is_plain: bool
+) -> Iterator[Candidate]:
+    if rules:
+        words = frozenset(rule.name for rule, needs_word, _ in rules if needs_word)
+        by_word = {word: tuple(found for found in rules if found[0].name == word) for word in words}
+        has_free = not all(needs for _, needs, _ in rules)
+        yield Candidate(start, end, tuple(rules), words, has_free, is_plain, by_word)

@@ -15,10 +15,12 @@ import platform
 import re
 import sys
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from roadbed.guard.patterns import TRIGGERS
+from roadbed.guard.patterns import CODED, COMMON, GATE, GATES, LETTERED, TRIGGERS, Trigger, opens_gate
 
 DATABASE_BYTES_MAX: Final = 64 * 1024 * 1024
 logger = logging.getLogger(__name__)
@@ -56,7 +58,10 @@ def _collect(number: int, start: int, end: int, flags: int, hits: Any) -> None:
 
 
 class HyperscanEngine:
-    """The triggers by Hyperscan (Vectorscan): one pass, about a microsecond per kilobyte. `ImportError` without it."""
+    """The triggers by Hyperscan (Vectorscan), about a microsecond per kilobyte and pass. `ImportError` without it.
+
+    Three passes: two always, and that of the identifiers with letters where the first two say that one may be there.
+    """
 
     name = "hyperscan"
 
@@ -64,37 +69,57 @@ class HyperscanEngine:
         import hyperscan
 
         self._library = hyperscan
-        self._database = _load(hyperscan, cache_folder) or _compile(hyperscan, cache_folder)
-        # The library keeps a scratch of its own per database, and a loaded one has none until it is given.
-        self._database.scratch = hyperscan.Scratch(self._database)
+        self._databases = []
+        for triggers in _PASSES:
+            database = _load(hyperscan, triggers, cache_folder) or _compile(hyperscan, triggers, cache_folder)
+            # The library keeps a scratch of its own per database, and a loaded one has none until it is given.
+            database.scratch = hyperscan.Scratch(database)
+            self._databases.append(database)
         self._threads = threading.local()
         self._process = os.getpid()
 
     def hits(self, view: str) -> list[tuple[int, int]]:
         """See `Engine`."""
         try:
-            scratch = self._threads.scratch
+            common, coded, lettered = self._threads.scans
         except AttributeError:
-            scratch = self._threads.scratch = self._library.Scratch(self._database)
+            common, coded, lettered = self._threads.scans = [
+                partial(database.scan, match_event_handler=_collect, scratch=self._library.Scratch(database))
+                for database in self._databases
+            ]
+        data = view.encode("ascii")
         hits: list[tuple[int, int]] = []
-        self._database.scan(view.encode("ascii"), match_event_handler=_collect, context=hits, scratch=scratch)
+        common(data, context=hits)
+        if len(data) >= _CODED_CHARACTERS_MIN:
+            coded(data, context=hits)
+        if hits and opens_gate(view, hits):
+            hits = [hit for hit in hits if hit[0] != GATE]
+            lettered(data, context=hits)
         return hits
 
 
-def _compile(library: Any, cache_folder: Path | None) -> Any:
+_PASSES: Final = ((*COMMON, *GATES), CODED, LETTERED)
+_CODED_CHARACTERS_MIN: Final = 16
+
+
+def _compile(library: Any, triggers: Sequence[Trigger], cache_folder: Path | None) -> Any:
     database = library.Database(mode=library.HS_MODE_BLOCK)
     database.compile(
-        expressions=[trigger.expression.encode() for trigger in TRIGGERS],
-        ids=[trigger.id for trigger in TRIGGERS],
-        elements=len(TRIGGERS),
-        flags=[library.HS_FLAG_CASELESS if trigger.is_caseless else 0 for trigger in TRIGGERS],
+        expressions=[trigger.expression.encode() for trigger in triggers],
+        ids=[trigger.id for trigger in triggers],
+        elements=len(triggers),
+        flags=[
+            (library.HS_FLAG_CASELESS if trigger.is_caseless else 0)
+            | (library.HS_FLAG_SINGLEMATCH if trigger.is_once else 0)
+            for trigger in triggers
+        ],
     )
     if cache_folder is not None:
-        _save(library.dumpb(database), _cache_file(library, cache_folder))
+        _save(library.dumpb(database), _cache_file(library, triggers, cache_folder))
     return database
 
 
-def _cache_file(library: Any, folder: Path) -> Path:
+def _cache_file(library: Any, triggers: Sequence[Trigger], folder: Path) -> Path:
     """Named by everything that a compiled database depends on."""
     flags = ""
     if sys.platform == "linux":
@@ -103,7 +128,7 @@ def _cache_file(library: Any, folder: Path) -> Path:
                 flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
         except OSError:
             flags = "unknown"
-    parts = (repr(TRIGGERS), library.__version__, platform.machine(), sys.platform, flags)
+    parts = (repr(triggers), library.__version__, platform.machine(), sys.platform, flags)
     return folder / f"triggers-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}.hsdb"
 
 
@@ -121,11 +146,11 @@ def _save(data: bytes, path: Path) -> None:
         logger.info("the compiled patterns cannot be cached in %s: %s", path.parent, error.strerror)
 
 
-def _load(library: Any, cache_folder: Path | None) -> Any:
+def _load(library: Any, triggers: Sequence[Trigger], cache_folder: Path | None) -> Any:
     """The cached database, or ``None`` when there is none that is whole."""
     if cache_folder is None:
         return None
-    path = _cache_file(library, cache_folder)
+    path = _cache_file(library, triggers, cache_folder)
     try:
         if path.stat().st_size > DATABASE_BYTES_MAX:
             return None

@@ -55,22 +55,32 @@ class Finding(NamedTuple):
 def merge_overlaps(findings: Iterable[Finding]) -> list[Finding]:
     """Disjoint findings in order, leftmost first: those that overlap become one that covers them all.
 
-    It takes the type of the most sensitive of them, and of two equally sensitive ones that of the longer: nothing that
-    any detector claimed is left uncovered.
+    It takes the type of the most sensitive of them, of two equally sensitive ones that of the longer, and of two as
+    long that of the surer one: nothing that any detector claimed is left uncovered.
     """
-    ordered = sorted(findings, key=lambda finding: (finding.start, -finding.end))
+    ordered = sorted(findings, key=_place)
     merged: list[Finding] = []
-    best = -1
+    last: Finding | None = None
+    best = -1.0  # the rank of what gave `last` its type, where that was asked
     for finding in ordered:
-        rank = _PRIORITY[finding.type] * 1_000_000 + min(finding.end - finding.start, 999_999)
-        if merged and finding.start < merged[-1].end:
-            last = merged[-1]
-            end = max(last.end, finding.end)
-            if rank > best:
-                best, merged[-1] = rank, finding._replace(start=last.start, end=end)
-            elif end != last.end:
-                merged[-1] = last._replace(end=end)
-        else:
+        if last is None or finding[1] >= last[2]:
             merged.append(finding)
+            last, best = finding, -1.0
+            continue
+        if best < 0:
+            best = _rank(last)
+        rank, end = _rank(finding), max(last.end, finding.end)
+        if rank > best:
             best = rank
+            last = merged[-1] = finding._replace(start=last.start, end=end)
+        elif end != last.end:
+            last = merged[-1] = last._replace(end=end)
     return merged
+
+
+def _place(finding: Finding) -> tuple[int, int]:
+    return finding[1], -finding[2]
+
+
+def _rank(finding: Finding) -> float:
+    return _PRIORITY[finding.type] * 1_000_000 + min(finding.end - finding.start, 999_999) + finding.confidence / 2

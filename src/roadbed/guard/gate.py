@@ -16,7 +16,7 @@ from typing import Final
 
 from roadbed.guard.detect import Detector
 from roadbed.guard.erased import NOTHING_ERASED, ErasedValues
-from roadbed.guard.finding import CUSTOM, Finding, merge_overlaps
+from roadbed.guard.finding import CUSTOM, SECRET, Finding, merge_overlaps
 from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
@@ -165,6 +165,20 @@ class Guard:
                 found = [*found, *self._without_allowed(text, more)]
         return merge_overlaps(found), missing
 
+    def _scan_to_leave(self, text: str) -> list[Finding]:
+        """`scan` of a text that leaves the house. Raises `RecognizerMissing` where a required one did not answer."""
+        found, missing = self.scan_with_missing(text)
+        if missing and self._recognizer is not None and self._recognizer.is_required:
+            raise RecognizerMissing(f"the recognizer {missing[0]} did not answer")
+        return found
+
+    def _scan_to_keep(self, text: str) -> list[Finding]:
+        """`scan` of a text that is recorded: one that a required recognizer did not read is a secret as a whole."""
+        found, missing = self.scan_with_missing(text)
+        if text and missing and self._recognizer is not None and self._recognizer.is_required:
+            return [Finding(SECRET, 0, len(text), "unread", 1.0, True)]
+        return found
+
     def _scan(self, text: str) -> list[Finding]:
         found = self._allowed_out(text)
         return merge_overlaps(found) if found else found
@@ -202,7 +216,7 @@ class Guard:
         """Text to be turned into a vector: as `for_index` for a local embedder, else with placeholders throughout."""
         if is_local:
             return self._guarded(text, self._with_erased(text), label, "embedder", "embedder")
-        return self._guarded(text, self.scan(text), label, "remote_embedder", "embedder")
+        return self._guarded(text, self._scan_to_leave(text), label, "remote_embedder", "embedder")
 
     def for_model(self, text: str, label: Label, *, is_local: bool, vault: Vault, team: str = "") -> Guarded:
         """Text for a model: secrets replaced; for a model elsewhere, personal data as tokens of ``vault``.
@@ -211,10 +225,7 @@ class Guard:
         """
         if is_local:
             return self._guarded(text, self._with_erased(text), label, "local_model", "model", team, vault)
-        scanned, missing = self.scan_with_missing(text)
-        if missing and self._recognizer is not None and self._recognizer.is_required:
-            raise RecognizerMissing(f"the recognizer {missing[0]} did not answer")
-        return self._guarded(text, scanned, label, "remote_model", "remote model", team, vault)
+        return self._guarded(text, self._scan_to_leave(text), label, "remote_model", "remote model", team, vault)
 
     def label_of(self, text: str, label: Label = PUBLIC, *, team: str = "") -> Label:
         """The label of a caller's text on its way to models, by what it holds. Raises `GuardBlocked`.
@@ -273,9 +284,9 @@ class Guard:
         With ``characters_max`` it is cut to that length after masking, so that no half of a value stands at the cut.
         """
         if characters_max is None or len(text) <= characters_max:
-            return self._guarded(text, self.scan(text), label, "record", "record")
+            return self._guarded(text, self._scan_to_keep(text), label, "record", "record")
         start = text[: characters_max + WORD_CHARACTERS_MAX]
-        whole = self._guarded(start, self.scan(start), label, "record", "record")
+        whole = self._guarded(start, self._scan_to_keep(start), label, "record", "record")
         return make_guarded(whole.text[:characters_max], whole.label, sink="record", masked_count=whole.masked_count)
 
     def for_record_of_clean(self, text: str) -> Guarded:
@@ -284,16 +295,17 @@ class Guard:
 
     def for_log(self, text: str) -> Guarded:
         """A short text for the log, as `for_record`; prompts and documents do not go to the log at all."""
-        return self._guarded(text, self.scan(text), PUBLIC, "log", "log")
+        return self._guarded(text, self._scan_to_keep(text), PUBLIC, "log", "log")
 
     def for_export(self, text: str, label: Label = PUBLIC) -> Guarded:
         """Text for a file or a system outside, as `for_record`."""
-        return self._guarded(text, self.scan(text), label, "export", "export")
+        return self._guarded(text, self._scan_to_leave(text), label, "export", "export")
 
     def for_tool(self, text: str, label: Label, *, is_sent: bool, team: str = "") -> Guarded:
         """A text of a tool's arguments (``is_sent``), or of its result or error. Raises `GuardBlocked`."""
         direction: Direction = "out" if is_sent else "in"
-        return self._guarded(text, self._with_erased(text), label, "tool", "tool", team, direction=direction)
+        found = self._with_erased(text, self._scan_to_leave(text) if is_sent else None)
+        return self._guarded(text, found, label, "tool", "tool", team, direction=direction)
 
     def stream_for_record(self) -> StreamMasker:
         """`for_record` for a text that comes in pieces: placeholders for every finding."""
@@ -405,9 +417,9 @@ class Guard:
             found = [finding for finding in found if not pattern.fullmatch(text, finding.start, finding.end)]
         return found
 
-    def _with_erased(self, text: str) -> list[Finding]:
-        """What `scan` finds, and the values that were erased at a person's request."""
-        found, erased = self.scan(text), self._erased.findings(text)
+    def _with_erased(self, text: str, found: list[Finding] | None = None) -> list[Finding]:
+        """What `scan` finds, or was ``found``, and the values that were erased at a person's request."""
+        found, erased = self.scan(text) if found is None else found, self._erased.findings(text)
         return merge_overlaps([*found, *erased]) if erased else found
 
     def _guarded(

@@ -84,9 +84,9 @@ class RecognizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(min_length=1, description="dotted path `package.module:Class`, or an entry point")]
     timeout_ms: Annotated[int, Meta(ge=10, le=60_000, description="longest time for one text")] = 500
-    required: Annotated[bool, Meta(description="whether text goes to no model elsewhere when the recognizer fails")] = (
-        False
-    )
+    required: Annotated[
+        bool, Meta(description="whether text that it failed to read leaves for nowhere and is recorded nowhere")
+    ] = False
 
 
 class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -348,9 +348,13 @@ def is_in_aadhaar(digits: str) -> bool:
 
 def _verhoeff(digits: str) -> bool:
     check = 0
-    for index, character in enumerate(reversed(digits)):
-        check = int(_VERHOEFF_D[check][int(_VERHOEFF_P[index % 8][int(character)])])
+    for index, code in enumerate(digits[::-1].encode()):
+        check = _VERHOEFF[check][_VERHOEFF_PLACES[index % 8][code - 48]]
     return check == 0
+
+
+_VERHOEFF: Final = tuple(tuple(map(int, row)) for row in _VERHOEFF_D)
+_VERHOEFF_PLACES: Final = tuple(tuple(map(int, row)) for row in _VERHOEFF_P)
 
 
 def is_in_pan(text: str) -> bool:

@@ -95,8 +95,9 @@ def is_possible(digits: str) -> bool:
 
     Plans are open to new ranges, so that a possible length is enough where the writing says what it is.
     """
+    codes = _regions_of_code()
     for size in (1, 2, 3):
-        if digits[:size] in _regions_of_code():
+        if digits[:size] in codes:
             plans = _plans_of_code(digits[:size])
             national = digits[size:]
             return any(

@@ -4,12 +4,19 @@ A trigger says only "look here": that a detector's value may be near this offset
 decided by the detectors (`guard.detect`), which both engines share, so both find the same. Bytes of the folded view;
 no lookaround, no back-reference, bounded repeats.
 
-The invariant: every value that a detector accepts contains, at the place the detector expects, its trigger.
+Hyperscan searches them in three passes (`guard.engine`), because a pattern that may begin at any letter costs as much
+as all those that begin with a digit or a fixed text: `COMMON`, `CODED`, and `LETTERED`, which is searched only where a
+gate says that an identifier of letters and digits may be there.
+
+The invariants: every value that a detector accepts contains, at the place the detector expects, its trigger; a text in
+which a lettered trigger is found opens a gate.
 """
 
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from roadbed.guard.decode import BASE64_TRIGGER, ESCAPE_TRIGGER
@@ -20,9 +27,9 @@ from roadbed.guard.word_values import VALUE_WORDS
 AT: Final = 0
 DIGITS: Final = 1
 IBAN_HEAD: Final = 2
+GATE: Final = 3
 DOTTED: Final = 4
 COLONS: Final = 5
-PREFIX: Final = 6
 CONTEXT: Final = 7
 PEM: Final = 8
 BEARER: Final = 9
@@ -32,6 +39,7 @@ BASE64: Final = 12
 MRZ: Final = 13
 SERVICE: Final = 14
 STRUCTURED: Final = 15
+FIRST_PREFIX: Final = 1_000
 
 WORD_VALUE_IDS: Final = {name: 20 + index for index, name in enumerate(VALUE_WORDS)}
 
@@ -44,24 +52,28 @@ class Trigger(NamedTuple):
     id: int
     expression: str
     is_caseless: bool = False
+    is_once: bool = False  # that it is there is enough to know
 
 
-TRIGGERS: Final = (
+# To the end of the run, with what shows that it ends: one report a run.
+_RUN_END = r"(?:[ .()/-]{0,3}(?:[^0-9 .()/-]|$)|[ .()/-]{4})"
+COMMON: Final = (
     Trigger(AT, r"[^ \t\r\n@]@[A-Za-z0-9]"),
-    Trigger(DIGITS, r"[0-9](?:[ .()/-]{0,3}[0-9]){6}"),
+    Trigger(DIGITS, r"[0-9](?:[ .()/-]{0,3}[0-9]){6}" + _RUN_END),
     Trigger(IBAN_HEAD, _START + r"[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}"),
-    *(
-        Trigger(FIRST_ID + index, _START + rule.shape, is_caseless=not rule.is_case_kept)
-        for index, rule in enumerate(LETTER_RULES)
-    ),
     *(
         Trigger(WORD_VALUE_IDS[name], f"(?:^|[^A-Za-z])(?:{words})", is_caseless=True)
         for name, words in VALUE_WORDS.items()
     ),
     Trigger(DOTTED, r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"),
     Trigger(COLONS, r"[0-9a-f]::|(?:[0-9a-f]{1,4}:){6}", is_caseless=True),
-    Trigger(PREFIX, _START + "(?:" + "|".join(re.escape(prefix) for prefix in PREFIXES) + ")"),
-    Trigger(CONTEXT, "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3} {0,4}[:=>]", is_caseless=True),
+    # Plain texts, which cost nothing; the reader sees whether a word begins there.
+    *(Trigger(FIRST_PREFIX + index, re.escape(prefix)) for index, prefix in enumerate(PREFIXES)),
+    Trigger(
+        CONTEXT,
+        "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3}(?: value)? {0,4}[:=>]",
+        is_caseless=True,
+    ),
     Trigger(SERVICE, "(?:" + "|".join(map(re.escape, SERVICE_WORDS)) + ")", is_caseless=True),
     Trigger(
         STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"
@@ -71,6 +83,54 @@ TRIGGERS: Final = (
     Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:[\"']?"),
     Trigger(ESCAPE, ESCAPE_TRIGGER),
     Trigger(MRZ, r"[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}"),
-    Trigger(BASE64, BASE64_TRIGGER),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),
 )
+CODED: Final = (Trigger(BASE64, BASE64_TRIGGER),)
+LETTERED: Final = tuple(
+    Trigger(FIRST_ID + index, _START + rule.shape, is_caseless=not rule.is_case_kept)
+    for index, rule in enumerate(LETTER_RULES)
+)
+GATES: Final = (
+    # A digit after a letter. As fixed texts, which Hyperscan searches beside the others; a class would be a pass more.
+    Trigger(
+        GATE,
+        "(?:" + "|".join(letter + digit for letter in string.ascii_lowercase for digit in string.digits) + ")",
+        is_caseless=True,
+        is_once=True,
+    ),
+    *(
+        Trigger(GATE, expression, is_caseless=True, is_once=True)
+        for expression in (
+            r"[0-9]{3}[.]?[0-9]{3}[ -]?[A-Z]",
+            r"[0-9]{8}",
+            r"(?:[0-9]{2}[ -]?){3}[A-D]",
+            r"[0-9]{6}[+-][0-9]{3}",
+            r"2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}",
+            r":[0-9A-F]{2}:[0-9A-F]{2}:[0-9A-F]{2}:",
+            r"-[0-9A-F]{2}-[0-9A-F]{2}-[0-9A-F]{2}-",
+            r"[.][0-9A-F]{4}[.][0-9A-F]{4}",
+            r"/[0-9A-Z]{4}-[0-9]{2}",
+            r"0x[0-9A-F]{40}",
+            r"(?:bc|tb|ltc)1[02-9ac-hj-np-z]{11}",
+        )
+    ),
+)
+TRIGGERS: Final = (*COMMON, *CODED, *LETTERED)
+
+# What may do without a digit after a letter: keys of money, and an Italian number with letters for all its digits.
+_LONG_WORD = re.compile(
+    r"(?<![A-Za-z0-9_])(?:[13T][1-9A-HJ-NP-Za-km-z]{25}|[A-Za-z]{6}-?[L-NP-Vl-np-v]{2}[A-Za-z][L-NP-Vl-np-v]{2}-?[A-Za-z])"
+)
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{16,4000}")
+
+
+def opens_gate(view: str, hits: Sequence[tuple[int, int]]) -> bool:
+    """Whether what was hit of `COMMON`, `GATES` and `CODED` says that a `LETTERED` trigger may be in the text."""
+    for number, end in hits:
+        if number == GATE:
+            return True
+        if number == BASE64:
+            run = _LONG_RUN.match(view, end - 16)
+            if run is not None and _LONG_WORD.search(view, *run.span()):
+                return True
+    return False

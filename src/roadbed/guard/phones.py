@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
-from roadbed.guard.digit_runs import LEXICON, Run, is_glued
+from roadbed.guard.digit_runs import LEXICON, PLANS_MAX, Run, is_glued
 from roadbed.guard.finding import PHONE, Finding
 from roadbed.guard.numbering_plans import is_possible, is_valid
 
@@ -31,35 +32,44 @@ LEXICON.add(
 
 
 _LABEL = re.compile(r"(?<![a-z])(?:phone|telephone|telefon|tel|mobile|mobil|cell|fax|tlf)\.?:\s{0,3}\Z", re.IGNORECASE)
+_NINES = re.compile("9+")
 _NO_DIGITS = re.compile(r"[^0-9]+")
+_EXTENSION_BEGINS = frozenset(" xXeE")
 _EXTENSION = re.compile(r" ?(?:x|ext\.?) ?[0-9]{1,6}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
-def phones_in(view: str, run: Run, regions: Sequence[str]) -> Iterator[Finding]:
+def phones_in(view: str, run: Run, regions: Sequence[str]) -> list[Finding]:
     """The telephone numbers of a run; may overlap."""
-    groups = run.groups
-    first = groups[0][0]
-    lead = view[max(0, first - 2) : first]
+    plan, first = run.plan, run.start
+    found: list[Finding] = []
+    lead = view[first - 2 : first] if first >= 2 else view[:first]
     if lead.endswith("+") or lead in ("+(", "(+"):
-        yield from _international(view, groups, first - (1 if lead.endswith("+") else 2), "+")
-    elif view.startswith("00", first) and run.digit_count >= 10:
-        yield from _international(view, groups, first, "00")
-    for taken in _national(view, groups):
-        start, end = taken[0][0], taken[-1][1]
+        found += _international(view, run, first - (1 if lead.endswith("+") else 2), "+")
+    elif plan.digit_count >= 10 and view.startswith("00", first):
+        found += _international(view, run, first, "00")
+    if found and found[0].end >= run.end:
+        return found  # it names itself, and there is no more
+    for low, high in _national(view, run):
+        begin, finish = plan.groups[low][0], plan.groups[high - 1][1]
+        start, end = first + begin, first + finish
         if start and view[start - 1] == "(":
             start -= 1
-        if is_glued(view, start, _with_extension(view, end)):
+        stop = _with_extension(view, end)
+        if is_glued(view, start, stop):
             continue
-        digits = "".join([view[a:b] for a, b in taken])
-        if _LABEL.search(view, max(0, start - 20), start) or any(is_valid(digits, region) for region in regions):
-            yield Finding(PHONE, start, _with_extension(view, end), "phone_national", 0.7, False)
+        digits = run.digits(begin, finish)
+        is_labelled = ":" in view[max(0, start - 4) : start] and _LABEL.search(view, max(0, start - 20), start)
+        if is_labelled or any(is_valid(digits, region) for region in regions):
+            found.append(Finding(PHONE, start, stop, "phone_national", 0.7, False))
+    return found
 
 
-def _international(view: str, groups: list[tuple[int, int]], start: int, lead: str) -> Iterator[Finding]:
+def _international(view: str, run: Run, start: int, lead: str) -> Iterator[Finding]:
     """The longest valid prefix of the groups."""
     digits, ends = "", []
-    for a, b in groups[:GROUPS_MAX]:
-        digits += view[a:b]
+    for offset, stop in run.plan.groups[:GROUPS_MAX]:
+        b = run.start + stop
+        digits += run.text[offset:stop]
         if len(digits) - (2 if lead == "00" else 0) > DIGITS_MAX:
             break
         ends.append((b, digits))
@@ -79,7 +89,7 @@ def _international(view: str, groups: list[tuple[int, int]], start: int, lead: s
 
 def _with_extension(view: str, end: int) -> int:
     """The end of an extension such as ``x123`` after the number, or ``end``."""
-    match = _EXTENSION.match(view, end)
+    match = _EXTENSION.match(view, end) if view[end : end + 1] in _EXTENSION_BEGINS else None
     return match.end() if match is not None else end
 
 
@@ -88,29 +98,42 @@ def _without_trunk_zero(view: str, start: int, end: int) -> str:
     return _NO_DIGITS.sub("", view[start:end].replace("(0)", "").lstrip("+(0"))
 
 
-def _national(view: str, groups: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Stretches of groups that are written like a telephone number or follow a word that says so."""
+def _national(view: str, run: Run) -> Sequence[tuple[int, int]]:
+    """Stretches of groups, by number, that are written like a telephone number or follow a word that says so."""
+    groups, total = run.plan.groups, run.plan.digit_count
+    if not (DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX):
+        return _american_parts(run.plan.written) if total > DIGITS_MAX or len(groups) > GROUPS_MAX else ()
+    form = _form_of(run.plan.written)
+    is_written = form == _AMERICAN or (form == _ELSEWHERE and run.text[0] == "0")
+    if not is_written:
+        is_code = len(groups) > 1 and run.start > 0 and view[run.start - 1] == "(" and run.text[groups[0][1]] == ")"
+        is_written = is_code or _KIND in run.kinds_before(view, run.start)
+    return ((0, len(groups)),) if is_written else ()
+
+
+_AMERICAN, _ELSEWHERE, _OTHER = 1, 2, 0
+
+
+@lru_cache(PLANS_MAX)
+def _form_of(written: str) -> int:
+    """American ``555-123-4567`` and ``1-555-...``; elsewhere, with a leading zero, one kind of separator."""
+    groups = [match.span() for match in _NINES.finditer(written)]
     sizes = [b - a for a, b in groups]
-    total = sum(sizes)
-    start = groups[0][0]
-    if DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX:
-        is_code = start > 0 and view[start - 1] == "(" and view.startswith(")", groups[0][1])
-        has_parenthesis = is_code and len(groups) > 1
-        if has_parenthesis or _is_written_as_phone(view, groups, sizes) or _KIND in LEXICON.kinds_before(view, start):
-            yield groups
-        return
-    for index in range(len(groups) - 2):
-        part = groups[index : index + 3]
-        if sizes[index : index + 3] == [3, 3, 4] and _is_written_as_phone(view, part, [3, 3, 4]):
-            yield part
-
-
-def _is_written_as_phone(view: str, groups: list[tuple[int, int]], sizes: list[int]) -> bool:
-    """American ``555-123-4567`` and ``1-555-...``; elsewhere a leading zero and one kind of separator."""
-    separators = {view[a:b].strip() for (_, a), (b, _) in pairwise(groups)}
+    separators = {written[a:b].strip() for (_, a), (b, _) in pairwise(groups)}
     if sizes[-3:] == [3, 3, 4] and (len(sizes) == 3 or (len(sizes) == 4 and sizes[0] == 1)):
-        return separators <= {"-", "."} or separators == {""}
-    if len(sizes) < 2 or view[groups[0][0]] != "0" or not 9 <= sum(sizes) <= 12:
-        return False
+        return _AMERICAN if separators <= {"-", "."} or separators == {""} else _OTHER
+    if len(sizes) < 2 or not 9 <= sum(sizes) <= 12:
+        return _OTHER
     is_date = sizes[:3] in ([2, 2, 4], [2, 2, 2])
-    return not is_date and 2 <= sizes[0] <= 5 and separators <= {"", "-", "/"}
+    return _ELSEWHERE if not is_date and 2 <= sizes[0] <= 5 and separators <= {"", "-", "/"} else _OTHER
+
+
+def _american_parts(written: str) -> list[tuple[int, int]]:
+    """The stretches of three groups in a long run that are written as an American number."""
+    groups = [match.span() for match in _NINES.finditer(written)]
+    return [
+        (index, index + 3)
+        for index in range(len(groups) - 2)
+        if [b - a for a, b in groups[index : index + 3]] == [3, 3, 4]
+        and _form_of(written[groups[index][0] : groups[index + 2][1]]) == _AMERICAN
+    ]

@@ -6,13 +6,14 @@ Called by `guard.detect` alone; what is a secret is said by `guard.secret_rules`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from roadbed.guard.finding import SECRET, Finding
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
     CONTEXT_VALUE,
     PEM_BLOCK,
+    PEM_BODY_CHARACTERS_MIN,
     PEM_CHARACTERS_MAX,
     PREFIX_RULES,
     PREFIXES,
@@ -24,26 +25,23 @@ from roadbed.guard.secret_rules import (
     service_value,
 )
 
-_PREFIXES = frozenset(PREFIXES)
-_PREFIX_LENGTHS = tuple(sorted({len(prefix) for prefix in PREFIXES}))
-_HEAD = _PREFIX_LENGTHS[0]
-_RULES_OF_HEAD = {
-    head: tuple(rule for rule in PREFIX_RULES if rule[0].startswith(head))
-    for head in sorted({prefix[:_HEAD] for prefix in PREFIXES})
-}
+_RULES_OF_PREFIX = tuple(
+    (len(prefix), tuple(rule for rule in PREFIX_RULES if rule[0].startswith(prefix) or prefix.startswith(rule[0])))
+    for prefix in PREFIXES
+)
 
 
-def prefixed_secret(view: str, end: int) -> Iterator[Finding]:
-    """A value that begins with an issuer's prefix, which ends at ``end``; of several that fit, the longest prefix."""
-    for length in _PREFIX_LENGTHS:
-        start = end - length
-        if start < 0 or view[start:end] not in _PREFIXES or (start and view[start - 1].isalnum()):
-            continue
-        for prefix, name, pattern in _RULES_OF_HEAD[view[start : start + _HEAD]]:
-            match = pattern.match(view, start) if view.startswith(prefix, start) else None
-            if match is not None and not is_sample(match[0], prefix):
-                yield Finding(SECRET, start, match.end(), name, 0.99, True)
-                break
+def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
+    """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
+    length, rules = _RULES_OF_PREFIX[index]
+    start = end - length
+    if start and view[start - 1].isalnum():
+        return ()
+    for prefix, name, pattern in rules:
+        match = pattern.match(view, start) if view.startswith(prefix, start) else None
+        if match is not None and not is_sample(match[0], prefix):
+            return (Finding(SECRET, start, match.end(), name, 0.99, True),)
+    return ()
 
 
 def assigned_secret(view: str, end: int) -> Iterator[Finding]:
@@ -69,6 +67,8 @@ def private_key(view: str, end: int) -> Iterator[Finding]:
         return
     closing = f"-----END {match['kind']}-----"
     stop = view.find(closing, match.end(), start + PEM_CHARACTERS_MAX)
+    if 0 <= stop < match.end() + PEM_BODY_CHARACTERS_MIN:  # no key is as short as that: a form, or a test of one
+        return
     stop = stop + len(closing) if stop >= 0 else min(len(view), start + PEM_CHARACTERS_MAX)
     yield Finding(SECRET, start, stop, "private_key", 0.99, True)
 

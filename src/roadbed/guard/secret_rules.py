@@ -8,13 +8,14 @@ where the issuer fixes them; the third tier is deliberately strict, because a sc
 from __future__ import annotations
 
 import re
-from collections import Counter
 from math import log2
 from typing import Final
 
 from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
 
 PEM_CHARACTERS_MAX: Final = 12_000
+PEM_BODY_CHARACTERS_MIN: Final = 60  # the shortest, of Ed25519, has 64
+DISTINCT_CHARACTERS_MIN: Final = 5
 VALUE_CHARACTERS_MIN: Final = 10
 PASSWORD_CHARACTERS_MIN: Final = 6
 _SERVICE_ENTROPY_MIN = 0.5
@@ -41,14 +42,16 @@ CONTEXT_WORDS: Final = (
     "service[_. -]?key",
 )  # fmt: skip
 _KEY = re.compile(
-    r"(?P<word>" + "|".join(CONTEXT_WORDS) + r")(?P<rest>[a-z0-9_.-]{0,20})[\"'\])]{0,3} {0,4}[:=>]", re.IGNORECASE
-)
+    r"(?P<word>" + "|".join(CONTEXT_WORDS) + r")(?P<rest>[a-z0-9_.-]{0,20})[\"'\])]{0,3}(?: value)? {0,4}[:=>]"
+)  # of lower case
 _ORDINARY_REST = re.compile(
     r"type|id|count|limit|name|url|uri|path|file|expir|length|size|header|version|hint|policy|reset|field|endpoint|ttl"
     r"|format|usage|s?max|min|budget|per|class|mode|scope|ref|arn|manager|store|_at|label|help|prompt",
     re.IGNORECASE,
 )
 _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
+_OF_A_FORM = re.compile(r"(?:authenticity|csrf|xsrf)[_-]?\Z", re.IGNORECASE)  # good for one page, for one session
+_KEY_CHARACTERS_MAX = 52
 _BEFORE_VALUE = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?")
 CONTEXT_VALUE: Final = re.compile(
     r"[=>]?[ \t]{0,4}[\"'`]?(?:(?:[Tt]oken|[Aa]pi[Kk]ey|[Kk]ey) {1,2})?"
@@ -61,11 +64,12 @@ URL_USER: Final = re.compile(
 USER_OPTION_VALUE: Final = re.compile(r"(?<=['\"])[^'\"\s]{3,200}|[^\s\"'`<>|;&]{3,200}")
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 
-_PLACEHOLDER = re.compile(
-    r"x{4,}|\*{3,}|\.{3,}|redacted|placeholder|example|changeme|change_me|your[_-]?|dummy|sample|test_?key|1234567|abcdef"
-    r"|undefined|null|none|true|false|process\.env|os\.environ|getenv|\$\{|\$\(|\.{2,}\Z|%\(|\{\{|<[a-z]|env:|file:|vault:|secret:",
-    re.IGNORECASE,
-)
+_PLACEHOLDERS = (
+    "xxxx", "***", "...", "redacted", "placeholder", "example", "changeme", "change_me", "your", "dummy", "sample",
+    "testkey", "test_key", "1234567", "abcdef", "undefined", "null", "none", "true", "false", "process.env",
+    "os.environ", "getenv", "${", "$(", "%(", "{{", "env:", "file:", "vault:", "secret:",
+)  # fmt: skip
+_IN_BRACKETS = re.compile(r"<[a-z]")
 _SERVICE_WORDS = {word: (name, index) for index, (name, words, _) in enumerate(SERVICE_TABLE) for word in words.split()}
 SERVICE_WORDS: Final = tuple(sorted(_SERVICE_WORDS, key=len, reverse=True))
 _SERVICE_SHAPES = [re.compile(rf"(?:{shape})(?![A-Za-z0-9_=+/-])") for _, _, shape in SERVICE_TABLE]
@@ -73,17 +77,22 @@ _SERVICE_WORD = re.compile("(?:" + "|".join(SERVICE_WORDS) + r")\Z", re.IGNORECA
 _SERVICE_WORD_CHARACTERS_MAX = max(map(len, SERVICE_WORDS))
 _SERVICE_REST = re.compile(r"(?P<rest>[a-z0-9_. \t-]{0,30})[\"'\])]{0,3} {0,4}(?:=>|:=|[:=,])", re.IGNORECASE)
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+_UUID_CHARACTERS = 36
 _OWN_TOKEN = re.compile(r"[A-Z]{2,6}_[A-Z2-7]{8}(?:[A-Z2-7]{5})?")
 _PATH = re.compile(r"(?:\.{0,2}/|[A-Za-z]:\\|https?:|[a-z]+://)")
 _IDENTIFIER = re.compile(r"[A-Za-z_]+(?:[._-][A-Za-z_]+|[A-Z][a-z]+)*[0-9]?\Z")
+# ``prod-db-secret-1``: words and small numbers, which name something.
+_NAME = re.compile(r"(?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})(?:[-_.:/](?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})){1,12}\Z")
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
 
 
 def entropy_share(value: str) -> float:
     """Shannon entropy of the characters, as a share of the most that a text of this length can have."""
     length = len(value)
-    total = -sum(count / length * log2(count / length) for count in Counter(value).values())
-    return total / log2(min(length, 64)) if length > 1 else 0.0
+    if length < 2:
+        return 0.0
+    parts = [count * log2(count) for character in dict.fromkeys(value) if (count := value.count(character)) > 1]
+    return (log2(length) - sum(parts) / length) / log2(min(length, 64))
 
 
 def character_classes(value: str) -> int:
@@ -98,7 +107,16 @@ def character_classes(value: str) -> int:
 
 def is_placeholder(value: str) -> bool:
     """Whether the value visibly stands for a secret (``${TOKEN}``, ``your-key``, ``xxxx``) or is one of our tokens."""
-    return bool(_PLACEHOLDER.search(value) or _OWN_TOKEN.fullmatch(value) or len(set(value)) < 4)
+    lowered = value.lower()
+    for word in _PLACEHOLDERS:
+        if word in lowered:
+            return True
+    return (
+        lowered.endswith("..")
+        or ("<" in lowered and _IN_BRACKETS.search(lowered) is not None)
+        or len(set(value)) < 4
+        or _OWN_TOKEN.fullmatch(value) is not None
+    )
 
 
 def secret_key_before(view: str, end: int) -> str | None:
@@ -107,24 +125,28 @@ def secret_key_before(view: str, end: int) -> str | None:
     The word must be a part of a name (``api_token``, ``accessToken``), not of another word (``tokenizer``), and the
     name must not say that the value is about a secret (``token_type``).
     """
-    for match in _KEY.finditer(view, max(0, end - 44), end):
-        start, stop = match.span("word")
-        if match.end() != end:
+    begin = max(0, end - _KEY_CHARACTERS_MAX)
+    for match in _KEY.finditer(view[begin:end].lower()):
+        if match.end() != end - begin:
             continue
+        start, stop = begin + match.start("word"), begin + match.end("word")
         if start and view[start - 1].isalpha() and not (view[start - 1].islower() and view[start].isupper()):
             continue
-        rest = match["rest"]
+        if _OF_A_FORM.search(view, max(0, start - 16), start):
+            continue
+        rest = view[stop : begin + match.end("rest")]
         rest = rest[1:] if rest[:1] in ("s", "S") else rest
         if rest[:1].isalpha() and not (rest[0].isupper() and view[stop - 1].islower()):
             continue
         if not _ORDINARY_REST.search(rest):
-            return match["word"].lower()
+            return match["word"]
     return None
 
 
 def is_sample(value: str, prefix: str = "") -> bool:
     """Whether a value with an issuer's prefix is one of the issuers' documentation."""
-    return value.endswith("EXAMPLE") or "xxxxx" in value.lower() or len(set(value[len(prefix) :])) < 5
+    few = len(set(value[len(prefix) :])) < DISTINCT_CHARACTERS_MIN
+    return few or value.endswith("EXAMPLE") or "xxxxx" in value.lower()
 
 
 def is_likely_secret(key: str, value: str) -> bool:
@@ -139,9 +161,9 @@ def is_likely_secret(key: str, value: str) -> bool:
             and not value.isdigit()
             and not is_word
         )
-    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value):
+    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value) or _NAME.match(value):
         return False
-    if _UUID.fullmatch(value):
+    if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
         return True
     if _HEX.match(value):
         return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5

