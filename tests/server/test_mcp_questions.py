@@ -38,8 +38,8 @@ async def asking(questions: Questions, who: str, wait_s: float = PATIENCE_S) -> 
         sent.set_result(question)
 
     task = asyncio.create_task(questions.ask(who, send, wait_s))
-    either: set[asyncio.Future[Any]] = {task, sent}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
+    both: set[asyncio.Future[Any]] = {task, sent}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
     return (sent.result() if sent.done() else ""), task
 
 
