@@ -93,7 +93,7 @@ class Detector:
         """The secrets among the `candidates`, at a fraction of the cost where there are none."""
         if not text.isascii():
             return [finding for finding in self.candidates(text) if finding.is_secret]
-        hits = [hit for hit in self._engine.hits(text) if hit[0] in _SECRETS_AT]
+        hits = [hit for hit in self._engine.hits(text) if hit[0] in _SECRETS_AT or hit[0] >= patterns.FIRST_PREFIX]
         if not hits:
             return []
         return [finding for finding in self._without_off(self._read_all(text, hits)) if finding.is_secret]
@@ -213,7 +213,7 @@ _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
 }
 _SECRETS_AT: Final = frozenset(
     {
-        patterns.AT, patterns.PREFIX, patterns.CONTEXT, patterns.STRUCTURED, patterns.SERVICE, patterns.PEM,
+        patterns.AT, patterns.CONTEXT, patterns.STRUCTURED, patterns.SERVICE, patterns.PEM,
         patterns.BEARER, patterns.USER_OPTION, patterns.ESCAPE, patterns.BASE64,
     }
 )  # fmt: skip
