@@ -45,7 +45,7 @@ class SignInTokenRefused(Unauthorized):
     """The one-time sign-in link was used already, is older than 15 minutes, or is not one of ours."""
 
     code = "auth.sign_in_token_refused"
-    hint = "sign in with a key, or print a new link: roadbed keys sign-in"
+    hint = "sign in with a key (roadbed keys create makes one); roadbed up prints a new link when it starts"
 
     def __init__(self) -> None:
         super().__init__("this sign-in link is not valid any more")
