@@ -36,6 +36,8 @@ TEMPLATE = "template_migrated"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 LEAVE_S = 1.0
 
+LONGEST = "tests/e2e/test_office.py"
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 _numbers = itertools.count(1)
@@ -111,7 +113,10 @@ async def database(dsn: str) -> AsyncIterator[Database]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the leak checks before the test's other own fixtures, so that they are torn down last."""
+    """The longest file first, so that no process is left alone with it at the end; and the leak checks before the
+    test's other own fixtures, so that they are torn down last.
+    """
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     for item in items:
         if isinstance(item, pytest.Function):
             position = _first_own_fixture(item)

@@ -53,6 +53,8 @@ TABLES = {
     "guard/directory.py": "people and groups as their directory sends them", "sources/catalogue_sql.py": SOURCE_ONLY,
     "guard/credentials.py": "credentials of callers, sealed, and names of their owners",
     "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes alone",
+    "guard/glasses.py": "reasons and notes with placeholders for findings", "server/erasure_people.py": "empties alone",
+    "server/second_person.py": "reasons with placeholders for findings, and digests",
     "guard/deployment_secrets.py": OWN, "guard/identity.py": OWN, "guard/sessions.py": OWN,
     "knowledge/catalog.py": "names, versions and states of documents; a name is part of its stored text",
     "knowledge/connectors/uploads.py": "names and digests; the bytes pass `upload_guard`",

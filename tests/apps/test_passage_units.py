@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roadbed.apps.passage_units import is_link_only, units
@@ -81,6 +81,7 @@ def test_a_line_with_enough_words_beside_its_link_is_no_link() -> None:
 
 
 @given(st.text(alphabet="ab .|\n-:#?*1`", max_size=200))
+@example("``` ")
 def test_units_are_ordered_spans_that_begin_and_end_at_a_character(text: str) -> None:
     reached = 0
     for unit in units(text):

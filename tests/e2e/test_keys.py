@@ -114,8 +114,15 @@ def test_a_key_in_an_address_is_refused_and_burnt(server: Server, method: str, t
             assert refused.json()["type"] == "error"
         assert key["key"] not in refused.text
         assert client.get("/v1/models").status_code == 401
-    acts = eventually(lambda: server.get("/api/audit", action="keys.exposed")["records"], what="the audit's record")
-    assert key["id"] in {record["resource"] for record in acts}
+    recorded = eventually(
+        lambda: [
+            record
+            for record in server.get("/api/audit", action="keys.exposed")["records"]
+            if record["resource"] == key["id"]
+        ],
+        what="the audit's record",
+    )
+    assert recorded
     revoked = eventually(
         lambda: [one for one in server.get("/api/keys") if one["id"] == key["id"] and one["state"] == "revoked"],
         what="the end",

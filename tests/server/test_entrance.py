@@ -20,6 +20,7 @@ from roadbed.ledger.budgets import Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
 from roadbed.server.entrance import Entrance, NoLimits
+from roadbed.server.running import RunningCalls
 from roadbed.server.teams import Teams
 from roadbed.server.tries import try_route
 from roadbed.testing.scripted_model import ScriptedModel
@@ -205,6 +206,7 @@ async def test_the_playground_is_counted_and_paid_as_a_call(site: Site, model: S
         ledger=site.ledger,
         registry=SimpleNamespace(served=SimpleNamespace(routes_release=None)),
         money=SimpleNamespace(entrance=entrance),
+        running=RunningCalls(),
     )
 
     async def tried() -> TriedRoute:

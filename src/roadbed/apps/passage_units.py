@@ -57,7 +57,8 @@ def units(passage: str, headings: Sequence[str] = ()) -> list[Unit]:
         block = passage[start:end]
         fences = sum(1 for line in block.split("\n") if _FENCE.match(line))
         if fenced or fences:
-            found.append(Unit(start, end, "code", intro, heading))
+            first_shown, end_shown = start + len(block) - len(block.lstrip()), start + len(block.rstrip())
+            found.append(Unit(first_shown, end_shown, "code", intro, heading))
             fenced ^= bool(fences % 2)
             continue
         lines = list(_lines(passage, start, end))

@@ -346,9 +346,8 @@ async def _build(
     tools = await _open_tools(stack, settings, workspace, database, sources, metrics, teams, credentials)
     money.divide(tools.toolbox.rates.gauges)
     registry = _make_registry(workspace, knowledge, gateway, teams, tools)
-    engines = Engines(registry, client)
+    engines, releases = Engines(registry, client), Releases(database)
     stack.push_async_callback(engines.close)
-    releases = Releases(database)
     releases.on_change(registry.take)
     services = Services(
         settings=settings,
