@@ -53,7 +53,7 @@ test: setup-dev ## everything that needs no more than Python
 
 test-services: setup-dev ## what also needs Debian packages (headless Chromium, llama.cpp, MariaDB), and what takes long
 	@for script in tests/services/install*.sh; do bash $$script || exit 1; done
-	@$(BIN)/pytest -m services
+	@$(BIN)/pytest -n 2 --dist loadfile -m services
 
 docs: setup-dev ## regenerate the reference pages
 	@$(BIN)/python -m roadbed.cli.main docs generate docs/reference

@@ -30,6 +30,8 @@ from roadbed.gateway.local_engines import FoundEngine, engine_endpoint, find_loc
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Call, ChatRequest, Finished, Message, TextDelta
 from roadbed.guard.gate import Guard
+from roadbed.guard.manifest import GuardConfig
+from roadbed.guard.rules import GuardRule
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.principal import Principal
 from roadbed.testing.flaky_endpoint import refused_port
@@ -186,7 +188,9 @@ async def test_the_probe_knows_it_for_what_it_is(client: UpstreamClient, engine:
 async def test_a_route_to_it_streams(client: UpstreamClient, guard: Guard, engine: Engine) -> None:
     route = route_from_engines([await found(client, engine)])
     assert route is not None
-    gateway = Gateway(client, guard, {route.name: route})
+    # What a random model writes is one long word, and a word that may become a secret is held back until it ends.
+    shown = guard.with_config(GuardConfig(rules=[GuardRule("allow", ["secret"], sink=["caller"], direction="out")]), {})
+    gateway = Gateway(client, shown, {route.name: route})
     async with gateway.stream(route.name, ask(max_tokens=24, temperature=0.5), call()) as stream:
         events = [event async for event in stream]
     deltas = [event.text for event in events if isinstance(event, TextDelta)]
