@@ -51,6 +51,11 @@ def test_a_page_has_the_policy_and_nothing_inline(admin: TestClient, path: str) 
     assert len(answer.content) < 150_000
 
 
+def test_a_slash_at_the_end_leads_to_the_overview(admin: TestClient) -> None:
+    answer = admin.get("/console/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
 def test_the_policy_is_the_agreed_one() -> None:
     assert POLICY == (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

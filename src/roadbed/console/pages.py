@@ -7,7 +7,7 @@ page answers with a page that says so.
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from roadbed.console.access import access_routes
@@ -56,7 +56,11 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
     async def no_page(request: Request) -> Response:
         return await console.failed(request, NoSuchPage(f"there is no page at {request.url.path[:200]}"))
 
+    async def without_slash(request: Request) -> Response:
+        return protect(RedirectResponse("/console", status_code=303))
+
     return [
+        Route("/console/", without_slash),
         Route("/console/static/{digest}/{name}", static_file),
         *sign_in_routes(console),
         *oidc_routes(console),
