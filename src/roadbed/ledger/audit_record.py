@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from hashlib import blake2b, sha256
 from typing import Any, Final
 
 import msgspec
@@ -105,6 +106,7 @@ class Pseudonyms:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._content_key = sha256(key).digest()  # BLAKE2b takes at most 64 bytes
         self.of = lru_cache(maxsize=PSEUDONYMS_KEPT)(self._of)
 
     def _of(self, principal_id: str) -> str:
@@ -112,8 +114,9 @@ class Pseudonyms:
         return "p_" + base64.b32encode(digest[:10]).decode().lower()
 
     def digest(self, text: str) -> str:
-        """The keyed digest of a content, as 32 hex digits."""
-        return hmac.digest(self._key, b"text\0" + text.encode("utf-8", "replace"), "sha256")[:16].hex()
+        """The keyed digest (BLAKE2b, which takes a key and costs less than HMAC) of a content, as 32 hex digits."""
+        data = text.encode("utf-8", "replace")
+        return blake2b(data, digest_size=16, key=self._content_key, person=b"roadbed.content").hexdigest()
 
 
 def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:

@@ -231,8 +231,8 @@ class Jobs:
                 await self._database.execute(sql, self._worker)
             while not stop.is_set():
                 self._wake.clear()
-                for name in self._registrations:
-                    await self._take(name)
+                for row in await self._database.fetch(_DUE_SQL, list(self._registrations)):
+                    await self._take(row["name"])
                 await self._pause(stop, self._poll_s)
         finally:
             await subscription.close()
@@ -336,6 +336,12 @@ class Jobs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+_DUE_SQL = """
+    SELECT known.name FROM unnest($1::text[]) AS known (name)
+    WHERE EXISTS (
+        SELECT FROM job WHERE job.name = known.name
+        AND (state = 'queued' AND run_after <= now() OR state = 'running' AND lease_until <= now()))
+"""
 _TAKE_SQL = """
     WITH next AS (
         SELECT id FROM job
