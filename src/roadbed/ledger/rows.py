@@ -145,7 +145,7 @@ def _json(attributes: Any) -> str:
     return _NUL_IN_JSON.sub(r"\1\\ufffd", encoded).replace("\\", "\\\\")
 
 
-_second = 0
+_second = -1  # none yet
 _second_text = ""
 
 
