@@ -42,10 +42,11 @@ from run import (
 CHUNKS_PER_S = 50
 PERIOD_S = 1.0 / CHUNKS_PER_S
 SLOTS = 20
-MARK = b"@00000000000000000000@"
-STAMPED = chunk({"content": MARK.decode()})
-BEFORE, AFTER = STAMPED.split(MARK)
-STAMP = re.compile(rb"@(\d{20})@")
+# The time in words, as the rest of an answer is: the guard looks closer at figures, and holds a word until it ends.
+MARK = b"at aaaaaaaaaa aaaaaaaaaa "
+BEFORE, AFTER = chunk({"content": MARK.decode()}).split(MARK)
+STAMP = re.compile(rb"at ([a-j]{10}) ([a-j]{10}) ")
+TO_LETTERS, TO_DIGITS = bytes.maketrans(b"0123456789", b"abcdefghij"), bytes.maketrans(b"abcdefghij", b"0123456789")
 LATE_SHARE_MAX = 0.01
 CONNECT_GAP_S = 0.002
 BODY = b'{"model":"fast","stream":true,"messages":[{"role":"user","content":"x"}]}'
@@ -82,7 +83,8 @@ class PacedUpstream(asyncio.Protocol):
     @classmethod
     def tick(cls, number: int, due_s: float) -> None:
         """Write the next chunk of every stream of a slot."""
-        text = BEFORE + b"@%020d@" % time.monotonic_ns() + AFTER
+        digits = (b"%020d" % time.monotonic_ns()).translate(TO_LETTERS)
+        text = BEFORE + b"at %b %b " % (digits[:10], digits[10:]) + AFTER
         piece = b"%x\r\n%b\r\n" % (len(text), text)
         for stream in list(cls.slots[number]):
             if stream.left:
@@ -136,7 +138,7 @@ class Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
-        self.seen.delays += [now - int(stamp) for stamp in STAMP.findall(data)]
+        self.seen.delays += [now - int(b"".join(words).translate(TO_DIGITS)) for words in STAMP.findall(data)]
         if b"[DONE]" in data[-400:] or b"[DONE]" in self.tail + data[:20]:
             self.seen.whole += 1
             self.transport.close()

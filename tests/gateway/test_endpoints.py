@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -16,6 +16,7 @@ from roadbed.gateway.route import Route, build_routes, may_take, plan
 from roadbed.gateway.types import Usage
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import PERSONAL, PUBLIC, Label, Level
+from roadbed.wire.pool import PoolLimits
 
 from .conftest import endpoint
 
@@ -183,3 +184,8 @@ def test_a_plan_keeps_the_order_and_names_what_it_leaves_out() -> None:
     assert plan(route, PUBLIC, lambda item: "resting").candidates == ()
     with pytest.raises(NoCandidate, match="cloud: not cleared"):
         plan(Route("r", route.ladder[:2]), Label(Level.CONFIDENTIAL), lambda item: "")
+
+
+def test_a_pool_holds_as_many_connections_as_an_endpoint_may_be_given() -> None:
+    bounds = [note.le for note in get_type_hints(EndpointConfig, include_extras=True)["max_connections"].__metadata__]
+    assert PoolLimits().connections_max >= max(bounds)

@@ -13,7 +13,7 @@ from roadbed.guard.detect import Detector
 from roadbed.guard.finding import merge_overlaps
 from roadbed.guard.mask import mask_text
 from roadbed.guard.secret_rules import PREFIX_RULES
-from roadbed.guard.secret_stream import LETTERS_MAX, SecretStream
+from roadbed.guard.secret_stream import HELD_CHARACTERS_MAX, LETTERS_MAX, STEP_CHARACTERS, SecretStream
 
 from .test_stream_mask import FILLERS, VALUES
 
@@ -120,3 +120,22 @@ def test_a_word_without_end_is_let_go_at_a_bound() -> None:
     assert 0 < len(out) < 9_000
     assert stream.held_count <= 4_500
     assert out + stream.finish() == "abc" * 3_000
+
+
+LONG_TOKEN = "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIi" * 200 + ".dozjgNryP4J3jVmNHl0w5N"
+COMPACT = "".join([f'{{"number":{number},"words":["one","two"]}},' for number in range(60)])
+
+
+@pytest.mark.parametrize("secret", [LONG_TOKEN, "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5"])
+@pytest.mark.parametrize("size", [1, 7, 150])
+def test_a_text_without_blanks_goes_on_and_hides_what_is_in_it(secret: str, size: int) -> None:
+    text = f'[{COMPACT}"{secret}",{COMPACT}0]'
+    stream, said, held = SecretStream(DETECTOR.secrets), "", 0
+    for start in range(0, len(text), size):
+        said += stream.feed(text[start : start + size])
+        if start < len(COMPACT):
+            held = max(held, stream.held_count)
+    said += stream.finish()
+    assert said == whole(text)
+    assert secret not in said
+    assert held < HELD_CHARACTERS_MAX + STEP_CHARACTERS + size

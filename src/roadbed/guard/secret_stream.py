@@ -3,8 +3,10 @@
 A secret is one word, or a private key. No word of a few letters or digits alone is one: issuers' values, structures,
 encodings and addresses are longer, or mix them, or have a sign, and what a telling word assigns is a name when it is
 letters alone. So pieces of such words are let through up to the last blank after one search; all else is looked at by
-the detector, with what was emitted before in view, as `StreamMasker` does. Held back is the last word.
-The invariant, held by a property test: for any cut into pieces the joined output equals the masked whole.
+the detector, with what was emitted before in view, as `StreamMasker` does. Held back is the last word, of one that does
+not end (compact JSON, Thai) the last `HELD_CHARACTERS_MAX`.
+The invariant, held by a property test: for any cut into pieces the joined output equals the masked whole, where no word
+but a token is longer than that.
 """
 
 from __future__ import annotations
@@ -23,6 +25,14 @@ LETTERS_MAX: Final = 13
 WORD_MAX: Final = 30
 """And those that are written as a word is, with a capital at most at its beginning, have more than these."""
 
+HELD_CHARACTERS_MAX: Final = 256
+"""How much of a word that does not end is held: more than any key but those of `_LONG` has."""
+
+STEP_CHARACTERS: Final = 128
+"""How much of it is said at a time, so that it is not searched for every piece."""
+
+# Tokens that show what they are at their end alone, and may be of any length.
+_LONG = "eyJ"
 _SEEN_CHARACTERS_MAX = 4 * BEHIND_CHARACTERS
 # Letters that fold to letters: not the Cyrillic one that looks like a three.
 _UPPER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u024f\u0386-\u03ab\u0400-\u0416\u0418-\u042f"
@@ -63,7 +73,7 @@ class SecretStream(StreamMasker):
         cut = (text.rfind(" ") if text.isascii() else _break_in(text)) + 1
         if "\n" in piece:
             cut = max(cut, text.rfind("\n") + 1)
-        if not cut and len(text) < WORD_CHARACTERS_MAX and not self._is_open:
+        if not cut and len(text) < HELD_CHARACTERS_MAX + STEP_CHARACTERS and not self._is_open:
             self._word = text
             return ""
         ready = text[:cut]
@@ -82,6 +92,9 @@ class SecretStream(StreamMasker):
         seen = self._seen[-BEHIND_CHARACTERS:]
         self._text, self._behind = seen + text, len(seen)
         hold = len(self._text) if is_last else _hold_from(self._text, self._behind)
+        late = len(self._text) - HELD_CHARACTERS_MAX
+        if hold < late and not (_LONG in text and len(text) < WORD_CHARACTERS_MAX) and "-----BEGIN" not in text:
+            hold = late
         out = self._emit(hold, is_last=is_last)
         self._seen, self._word = self._text[: self._behind], self._text[self._behind :]
         self._is_open = _BLANK.search(self._word) is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import resource
 import socket
 
 from roadbed.console.pages import console_routes
@@ -14,11 +16,13 @@ from roadbed.wire.acceptor import Seat
 from roadbed.wire.server import Drain, HotServer, ServerTls, make_server
 
 DRAIN_S = 30.0
+OPEN_FILES_MAX = 65_536
 GC_THRESHOLDS = (10_000, 20, 50)
 
 
 def build_server(services: Services, listener: socket.socket, url: str, seat: Seat | None = None) -> HotServer:
     """Everything under ``url``, not yet accepting. ``seat`` is this process's among those that share the socket."""
+    allow_open_files()
 
     def begin_drain() -> None:
         services.is_draining = True
@@ -43,6 +47,13 @@ def tls_of(settings: Settings) -> ServerTls | None:
         return None
     client_ca = str(settings.tls_client_ca) if settings.tls_client_ca is not None else None
     return ServerTls(str(settings.tls_cert), str(settings.tls_key), client_ca=client_ca)
+
+
+def allow_open_files() -> None:
+    """Take as many open files as this process may have: a stream needs two, and the usual limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, OPEN_FILES_MAX), most))
 
 
 def settle_memory() -> None:

@@ -26,9 +26,9 @@ from roadbed.wire.sweep import Sweep
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Bounds of one pool."""
+    """Bounds of one pool; an endpoint's ``max_connections``, of at most 1,024, is to be the narrower one."""
 
-    connections_max: int = 256
+    connections_max: int = 1024
     waiting_max: int = 1024
     idle_s_max: float = 20.0
     age_s_max: float = 300.0
