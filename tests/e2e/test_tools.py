@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -66,9 +67,12 @@ def test_tools_end_to_end(scratch: Path) -> None:
     server = launch(workspace, scratch / "state", "--workers", "2")
     try:
         member = server.new_key("others")["key"]
+        began_s = time.monotonic()
         statuses = [status_of_call(server, member, "counted") for _ in range(30)]
+        by_time = (time.monotonic() - began_s) / 6
         assert set(statuses) == {200, 429}
-        assert statuses.count(200) <= 13, "ten at once by both processes together, one each, and what time adds"
+        # Ten at once by both processes together, one each, and what time adds: one in six seconds.
+        assert statuses.count(200) <= 12 + by_time
         with server.client(member) as client:
             names = [tool["name"] for tool in client.get("/api/tools").json()["tools"]]
             assert "order_of" in names
