@@ -71,8 +71,8 @@ def test_tools_end_to_end(scratch: Path) -> None:
         statuses = [status_of_call(server, member, "counted") for _ in range(30)]
         by_time = (time.monotonic() - began_s) / 6
         assert set(statuses) == {200, 429}
-        # Ten at once by both processes together, one each or two, and what time adds; unshared they are twenty.
-        assert statuses.count(200) <= 14 + by_time
+        # Ten at once by both processes together, one each, what time adds, and a second in which shares disagree.
+        assert statuses.count(200) <= 12 + by_time + 1 / 6
         with server.client(member) as client:
             names = [tool["name"] for tool in client.get("/api/tools").json()["tools"]]
             assert "order_of" in names

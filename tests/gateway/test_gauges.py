@@ -152,3 +152,12 @@ def test_the_longest_unused_is_forgotten(clock: MovableClock) -> None:
     make("c")
     assert make("a") is first
     assert make("b") is not second
+
+
+@pytest.mark.parametrize("beats", [0, 1, 2])
+def test_a_limit_holds_while_processes_have_not_heard_of_each_other(beats: int) -> None:
+    """After a start, when heartbeats have come from none, one or both, and the limit is asked for first."""
+    both = Processes(2, 10)
+    both.wait(sorted([0.0, *both._beats])[beats])
+    passed = sum(both.ask(number) for number in (0, 1) for _ in range(30))
+    assert passed <= 10 + 2

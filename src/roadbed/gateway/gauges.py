@@ -37,7 +37,7 @@ class Gauges:
         self._slots: dict[tuple[str, int], Slots] = {}
         self._shares: Mapping[str, Mapping[str, float]] = {}
         self._holder = ""
-        self._even_share = 1.0
+        self._processes = 1
 
     def __iter__(self) -> Iterator[Gauge]:
         return iter(self._gauges.values())
@@ -79,8 +79,8 @@ class Gauges:
     # -- several processes --------------------------------------------------------------------------------------------
 
     def divide_by(self, workers: int) -> None:
-        """Begin with an even share, until the first heartbeat."""
-        self._even_share = 1.0 / workers
+        """Hold no more than an even share until something is heard of as many processes."""
+        self._processes = workers
 
     def demand(self) -> dict[str, float]:
         """What this process was asked for since the last time, by limit: the largest `DEMANDS_MAX` of it."""
@@ -105,4 +105,4 @@ class Gauges:
             slots.set_share(self._share_of(f"{slots.id}/slots"))
 
     def _share_of(self, limit_id: str) -> float:
-        return divide(self._shares, self._holder, limit_id) if self._shares else self._even_share
+        return divide(self._shares, self._holder, limit_id, self._processes)

@@ -249,12 +249,13 @@ class LimitSet:
         return lines
 
 
-def divide(demands: Mapping[str, Mapping[str, float]], holder: str, limit_id: str) -> float:
+def divide(demands: Mapping[str, Mapping[str, float]], holder: str, limit_id: str, processes: int = 1) -> float:
     """The share of a limit that ``holder`` takes, of what each process was asked for lately. The shares of all are one.
 
-    Whoever was asked for nothing keeps a tenth of an even share, so that its first requests are not refused.
+    Whoever was asked for nothing keeps a tenth of an even share, so that its first requests are not refused. Of the
+    ``processes`` that there are to be, some may not have been heard of yet.
     """
-    count = max(1, len(demands))
+    count = max(processes, len(demands))
     total = sum(demand.get(limit_id, 0.0) for demand in demands.values())
     own = demands.get(holder, {}).get(limit_id, 0.0)
     if total <= 0:
