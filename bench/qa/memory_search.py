@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qa_data import QuestionSet
 
 from roadbed.kernel.label import PUBLIC
-from roadbed.knowledge.analysis import analyse, query_terms
+from roadbed.knowledge.analysis import analyse, query_words
 from roadbed.knowledge.chunk import Chunk, chunk_document
 from roadbed.knowledge.embed import MiniLmEmbedder
 from roadbed.knowledge.fusion import FusionSettings, fuse, limit_per_document
@@ -85,7 +85,7 @@ class MemoryCollection:
         """The best ``k`` chunks; documents named in ``without`` are as if they were not there."""
         words = np.zeros(len(self.chunks), dtype=np.float32)
         idfs: dict[str, float] = {}
-        for term, factor in query_terms(query).items():
+        for (term, *_), factor in query_words(query):
             rows, weights = self._postings.get(term, (np.zeros(0, np.int64), np.zeros(0, np.float32)))
             idfs[term] = inverse_document_frequency(len(self.chunks), len(rows))
             words[rows] += weights * np.float32(idfs[term] * factor)

@@ -22,7 +22,7 @@ from ir_data import Judged, read_collection
 from ir_metrics import RECALL_DEPTH, Evaluation, Run, evaluate, paired_bootstrap
 from numpy.typing import NDArray
 
-from roadbed.knowledge.analysis import ANALYZER, analyse, query_terms
+from roadbed.knowledge.analysis import ANALYZER, analyse, query_words
 from roadbed.knowledge.embed import MiniLmEmbedder
 from roadbed.knowledge.fusion import FusionSettings, fuse, missing_scores
 from roadbed.knowledge.lexical import (
@@ -82,7 +82,8 @@ class WordIndex:
         return cls(parameters, average, idfs, term_ids, postings, rows)
 
     def _query(self, query: str) -> dict[int, float]:
-        found = {self.term_ids[term]: factor for term, factor in query_terms(query).items() if term in self.term_ids}
+        words = query_words(query)
+        found = {self.term_ids[term]: factor for (term, *_), factor in words if term in self.term_ids}
         return {term_id: factor * self.idf_of_term[term_id] for term_id, factor in found.items()}
 
     def search(self, query: str) -> Scores:

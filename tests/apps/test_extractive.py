@@ -54,6 +54,39 @@ async def test_repeats_are_left_out_and_the_rest_reads_from_top_to_bottom(make_h
     assert len(texts) <= 5
 
 
+FINDINGS = """## Findings
+
+| Finding           | Verdict                                   |
+|-------------------|-------------------------------------------|
+| CVE-2020-7711     | Not reachable from our code.              |
+| CVE-2021-4444     | This report is a false positive, closed.  |"""
+
+
+async def test_a_question_of_one_thing_is_answered_from_what_names_it(make_hit: MakeHit) -> None:
+    searcher = FakeSearcher([make_hit("This report is a false positive, CVE-2022-1 too."), make_hit(FINDINGS)])
+    found = await ask(searcher, "Is CVE-2020-7711 a false positive?", count=1)
+    assert [sentence.text for sentence in found.sentences] == [FINDINGS.splitlines()[4]]
+    assert (await ask(searcher, "Is CVE-2020-9999 a false positive?")).is_abstention
+
+
+async def test_padding_of_a_table_makes_no_row_too_long(make_hit: MakeHit) -> None:
+    blanks = " " * 800
+    hit = make_hit(f"| Place | Verdict |\n|---|---|\n| Boathouse {blanks}| Not insured at all. |")
+    found = await ask(FakeSearcher([hit]), "Is the boathouse insured?", count=1)
+    assert [sentence.text.startswith("| Boathouse") for sentence in found.sentences] == [True]
+
+
+async def test_words_count_once_however_many_languages_stem_them(make_hit: MakeHit) -> None:
+    """A few documents in other languages must not make the words of a question look rare and missing."""
+    hits = [make_hit("Deel is our paid time off management system.")]
+    names = {"paid": "paid", "manag": "manag", "management": "manag", "system": "system", "syst": "system"}
+    result = SearchResult(tuple(hits), term_weights={"paid": 4.0, "manag": 2.0, "system": 3.0}, term_names=names)
+    found = await extract("What is our paid time off management system?", result, FakeSearcher(hits).embed, threshold=0)
+    assert found.signals is not None
+    assert found.signals.sentence_cover == pytest.approx(1.0)
+    assert found.signals.rare_missing == 0.0
+
+
 async def test_headings_and_links_are_no_answers(make_hit: MakeHit) -> None:
     hit = make_hit("# Rush order cost\n\n[rush order cost](https://example.org)\n\nA rush order has its cost: 35 %.")
     found = await ask(FakeSearcher([hit]), "What is the cost of a rush order?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,20 @@ from roadbed.knowledge.analysis import (
     QUERY_TERMS_MAX,
     TERM_CHARS_MAX,
     analyse,
-    query_terms,
+    holds_identifier,
+    query_identifiers,
+    query_words,
     word_terms,
 )
 
 
 def terms(text: str, language: str = "en") -> set[str]:
     return set(analyse(text, language).frequencies)
+
+
+def asked_terms(query: str, languages: Sequence[str] = ("en",)) -> dict[str, float]:
+    """All terms of a query's words, with their words' factors."""
+    return {term: word.factor for word in query_words(query, languages) for term in word.terms}
 
 
 def test_analyzer_names_its_parts() -> None:
@@ -55,7 +63,7 @@ def test_analyzer_names_its_parts() -> None:
     ],
 )
 def test_query_finds_the_document(document: str, query: str) -> None:
-    asked = query_terms(query)
+    asked = asked_terms(query)
     assert next(iter(asked)) in terms(document)  # the whole code, where the query is one
 
 
@@ -63,7 +71,7 @@ def test_query_finds_the_document(document: str, query: str) -> None:
     ("document", "query"), [("version v2.31", "v23.1"), ("value 3.14", "314"), ("the year 1,200", "1.200")]
 )
 def test_different_numbers_stay_different(document: str, query: str) -> None:
-    assert not query_terms(query).keys() & terms(document)
+    assert not asked_terms(query).keys() & terms(document)
 
 
 def test_stop_words_are_terms_without_length() -> None:
@@ -75,35 +83,72 @@ def test_stop_words_are_terms_without_length() -> None:
 
 @pytest.mark.parametrize("query", ["who are you", "The Who", "to be or not to be"])
 def test_query_of_stop_words_keeps_them(query: str) -> None:
-    assert set(query_terms(query)) == set(query.lower().split())
+    assert set(asked_terms(query)) == set(query.lower().split())
 
 
 def test_acronym_that_looks_like_a_stop_word_is_kept() -> None:
-    assert list(query_terms("WHO guidance")) == ["who", "guidanc"]
-    assert list(query_terms("who gives guidance")) == ["give", "guidanc"]
-    assert list(query_terms("THE GUIDANCE")) == ["guidanc"]
+    assert list(asked_terms("WHO guidance")) == ["who", "guidanc"]
+    assert list(asked_terms("who gives guidance")) == ["give", "guidanc"]
+    assert list(asked_terms("THE GUIDANCE")) == ["guidanc"]
 
 
 def test_languages_stem_apart_and_a_query_asks_in_all() -> None:
     assert terms("die Rechnungen sind bezahlt", "de") >= {"rechnung", "bezahlt"}
     assert "avion" in terms("l'avion", "fr")
-    asked = query_terms("offene Rechnungen", ["en", "de"])
-    assert asked.keys() >= query_terms("offene Rechnungen", ["de"]).keys()
-    assert asked.keys() >= query_terms("offene Rechnungen", ["en"]).keys()
-    assert "die" not in query_terms("die Rechnung", ["en", "de"])
+    asked = asked_terms("offene Rechnungen", ["en", "de"])
+    assert asked.keys() >= asked_terms("offene Rechnungen", ["de"]).keys()
+    assert asked.keys() >= asked_terms("offene Rechnungen", ["en"]).keys()
+    assert "die" not in asked_terms("die Rechnung", ["en", "de"])
+
+
+def test_the_terms_of_one_word_in_many_languages_are_one_word() -> None:
+    """Else a word would weigh as rare wherever one document is in a language that stems it in another way."""
+    words = query_words("What is our management system", ["da", "en", "fr"])
+    assert ["manag" in word.terms for word in words] == [True, False]
+    assert ["system" in word.terms for word in words] == [False, True]
+    assert len({term for word in words for term in word.terms}) > 2
+    (rechnung,) = query_words("Rechnung Rechnungen", ["de", "en"])
+    assert set(rechnung.terms) == {"rechnung", "rechnungen"}
+    assert rechnung.factor == pytest.approx(1.8)
+
+
+@given(st.text(max_size=80), st.lists(st.sampled_from(["en", "de", "fr", "es", "da", "ru"]), min_size=1, max_size=4))
+def test_no_term_belongs_to_two_words(query: str, languages: list[str]) -> None:
+    found = [term for word in query_words(query, languages) for term in word.terms]
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("Is CVE-2020-7711 a false positive?", {"cve20207711"}),
+        ("close INC0012345's ticket", {"inc0012345"}),
+        ("are we ISO27001 certified", {"iso27001"}),
+        ("order ab-12345 of the 12-month plan", {"ab12345"}),
+        ("the 1990s, v2.3.1, 20th-century, COVID-19, 10:30am and 2024-01-05", set()),
+    ],
+)
+def test_an_identifier_names_one_thing(query: str, found: set[str]) -> None:
+    assert query_identifiers(query) == found
+
+
+def test_an_identifier_is_held_whole_or_in_its_runs() -> None:
+    assert holds_identifier(terms("CVE-2020-7711 is false"), "cve20207711")
+    assert holds_identifier(terms("certified by ISO 27001"), "iso27001")
+    assert not holds_identifier(terms("CVE-2020-7712 is false"), "cve20207711")
 
 
 def test_repetition_in_a_query_counts_more_but_not_twice() -> None:
-    asked = query_terms("title index title search")
+    asked = asked_terms("title index title search")
     assert asked == {"titl": pytest.approx(1.8), "index": 1.0, "search": 1.0}
-    assert query_terms("title title", ["en", "de"])["titl"] == pytest.approx(1.8)
+    assert asked_terms("title title", ["en", "de"])["titl"] == pytest.approx(1.8)
 
 
 def test_bounds() -> None:
-    assert len(query_terms(" ".join(f"term{number}" for number in range(100)))) == QUERY_TERMS_MAX
-    assert query_terms("a" * 5_000 + " tail").keys() == {"a" * TERM_CHARS_MAX}
-    assert query_terms("") == {}
-    assert query_terms("?!") == {}
+    assert len(asked_terms(" ".join(f"term{number}" for number in range(100)))) == QUERY_TERMS_MAX
+    assert asked_terms("a" * 5_000 + " tail").keys() == {"a" * TERM_CHARS_MAX}
+    assert asked_terms("") == {}
+    assert asked_terms("?!") == {}
 
 
 def test_threads_have_their_own_stemmers() -> None:
@@ -126,4 +171,4 @@ def test_any_text_is_analysed_within_bounds(text: str, language: str) -> None:
 
 @given(st.text(max_size=200))
 def test_query_terms_are_terms_of_the_same_text(text: str) -> None:
-    assert query_terms(text).keys() <= terms(text)
+    assert asked_terms(text).keys() <= terms(text)

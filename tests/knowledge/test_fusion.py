@@ -84,3 +84,11 @@ def test_at_most_three_chunks_of_a_document() -> None:
     documents = {1: "a", 2: "a", 3: "b", 4: "a", 5: "a", 6: "b"}
     assert order(limit_per_document(ranking(1, 2, 3, 4, 5, 6, 7), documents)) == [1, 2, 3, 4, 6, 7]
     assert order(limit_per_document(ranking(1, 2, 3), documents, 1)) == [1, 3]
+
+
+def test_the_named_come_before_all_others_and_stay_in_order() -> None:
+    plain = fuse({1: 0.9, 2: 0.5, 3: 0.4}, {1: 3.0, 2: 1.0})
+    named = fuse({1: 0.9, 2: 0.5, 3: 0.4}, {1: 3.0, 2: 1.0}, named={3, 2})
+    assert [item.chunk for item in plain] == [1, 2, 3]
+    assert [item.chunk for item in named] == [2, 3, 1]
+    assert all(0.0 <= item.score <= 1.0 for item in named)

@@ -19,7 +19,7 @@ from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.label import Label
 from roadbed.kernel.principal import EVERYONE
-from roadbed.knowledge.analysis import analyse, query_terms
+from roadbed.knowledge.analysis import analyse, query_words
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source
 from roadbed.knowledge.chunk import Chunk, chunk_document
@@ -338,7 +338,7 @@ class Machine(RuleBasedStateMachine):
         mean = sum(found.length for found in words.values()) / total if total else 1.0
         lexical: defaultdict[str, float] = defaultdict(float)
         seen = {piece.chunk_id for piece, _, readers in expected if readers & groups}
-        for term, factor in query_terms(query).items():
+        for (term, *_), factor in query_words(query):
             frequency = sum(term in words[chunk_id].frequencies for chunk_id in seen)
             idf = math.log1p((len(seen) - frequency + 0.5) / (frequency + 0.5)) * factor
             for chunk_id, found in words.items():

@@ -184,6 +184,32 @@ async def test_rare_terms_weigh_more(bench: Any) -> None:
     assert weights["unicorn"] > weights["zebra"] > weights["stand"] > 0
 
 
+async def test_one_document_in_another_language_makes_no_word_rare(bench: Any) -> None:
+    english = "The management system of the office keeps each request. Management is easy."
+    for number in range(6):
+        bench.write(f"{number}.txt", f"{english} Number {number} of the requests has its own page.")
+    bench.write(
+        "es.txt",
+        "El contrato puede ser terminado por cualquiera de las partes con un aviso de tres meses. Si el proveedor no "
+        "entrega a tiempo, el cliente tiene derecho a retirarse del pedido y a pedir que le devuelvan el dinero.",
+    )
+    await bench.configure()
+    found = await bench.search("management system")
+    assert {found.term_names[term] for term in ("manag", "management")} == {found.term_names["manag"]}
+    assert found.term_weights[found.term_names["manag"]] < 1.0  # nearly every document holds it
+    assert found.hits[0].title != "es.txt"
+
+
+async def test_what_a_query_names_comes_first(bench: Any) -> None:
+    for number in range(8):
+        bench.write(f"{number}.txt", f"Is it a false positive? The report CVE-2021-100{number} is a false positive.")
+    bench.write("other.txt", "Parts of the engine room. Closed without a word of why: CVE-2020-7711.")
+    await bench.configure()
+    hits = (await bench.search("Is the report CVE-2020-7711 a false positive?")).hits
+    assert "CVE-2020-7711" in hits[0].text
+    assert hits[0].score > hits[1].score
+
+
 async def test_a_search_in_a_new_process_needs_no_notification(bench: Any) -> None:
     live = await filled(bench)
     search = Search(bench.database, bench.worker)

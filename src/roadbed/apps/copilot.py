@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from msgspec import structs
@@ -266,7 +266,12 @@ class Copilot:
             extracted = await extract(
                 question, found.result, self._embed_until(deadline), threshold=self._config.abstain_below
             )
-            span.set(sentences=len(extracted.sentences), confidence=round(extracted.confidence, 3))
+            signals = asdict(extracted.signals) if extracted.signals is not None else {}
+            span.set(
+                sentences=len(extracted.sentences),
+                confidence=round(extracted.confidence, 3),
+                **{name: round(value, 3) for name, value in signals.items()},
+            )
         text, citations = compose(extracted)
         for citation in citations:
             yield Cited(citation)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from roadbed.apps.answer_type import AnswerType, answer_type, holds
 from roadbed.apps.calibration import THRESHOLD, Signals, confidence
 from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, units
 from roadbed.kernel.errors import Unavailable
-from roadbed.knowledge.analysis import query_terms, word_terms
+from roadbed.knowledge.analysis import holds_identifier, query_identifiers, query_words, word_terms
 from roadbed.knowledge.language import detect_language
 from roadbed.knowledge.search import Hit, SearchResult
 
@@ -34,6 +34,7 @@ MMR_RELEVANCE = 0.85
 SCORE_SHARE_MIN = 0.65  # of the best sentence's score; costs one answer in a hundred and spares a third of the text
 NEAR_SHARE = 0.16
 HEADING_SHARE = 0.6
+NAMED_SHARE = 0.5
 REPEAT_SIMILARITY_MIN = 0.95
 COSINE_BY_WORDS = 0.7  # stands in for a cosine where there are no vectors: about what full cover goes with
 BM25_WEIGHT_MAX = 2.2
@@ -75,7 +76,10 @@ class Extract:
 
 @dataclass(slots=True)
 class Candidate:
-    """A unit under consideration. Shares are of the question's idf mass, each 0 to 1."""
+    """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
+
+    ``named`` is 1 where it, or what stands above it, holds an identifier of the question.
+    """
 
     hit: Hit
     rank: int
@@ -87,6 +91,7 @@ class Candidate:
     chunk: float = 0.0
     typed: float = 0.0
     poor: float = 0.0
+    named: float = 0.0
     cosine: float = 0.0
     score: float = 0.0
 
@@ -105,10 +110,10 @@ async def extract(
     sentences_max: int = SENTENCES_MAX,
 ) -> Extract:
     """The sentences that answer a question best, or an abstention where the confidence is under the threshold."""
-    weights = term_weights(question, result)
+    asked = asked_words(question, result)
     kind = answer_type(question)
     # Some milliseconds of words: the event loop serves others meanwhile.
-    candidates = await asyncio.to_thread(collect, question, result.hits[:HITS_MAX], weights, kind)
+    candidates = await asyncio.to_thread(collect, question, result.hits[:HITS_MAX], asked, kind)
     if not candidates:
         return Extract((), 0.0, True)
     short = preranked(candidates)
@@ -117,7 +122,7 @@ async def extract(
         candidate.cosine = cosine
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
-    signals = signals_of(result, chosen, weights, kind)
+    signals = signals_of(result, chosen, asked, kind)
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
@@ -140,68 +145,91 @@ def _cosines(candidates: Sequence[Candidate], vectors: NDArray[np.float32]) -> l
     return [COSINE_BY_WORDS * (candidate.own + candidate.above) for candidate in candidates]
 
 
-def term_weights(question: str, result: SearchResult) -> Mapping[str, float]:
-    """The idf of the question's terms; all equal when the words could not be searched."""
-    return result.term_weights or dict.fromkeys(query_terms(question), 1.0)
+@dataclass(frozen=True, slots=True)
+class AskedWords:
+    """The question's words: the idf of each by its name, and the name of each of its terms."""
+
+    weights: Mapping[str, float]
+    names: Mapping[str, str]
+    total: float
+
+    def of(self, text: str, language: str) -> set[str]:
+        """The names of those that a text holds."""
+        return {self.names[term] for term in word_terms(text, language) if term in self.names}
+
+    def share(self, words: Iterable[str]) -> float:
+        """The part of all their weight that some words have."""
+        return sum(self.weights[word] for word in words) / self.total
 
 
-def collect(question: str, hits: Sequence[Hit], weights: Mapping[str, float], kind: AnswerType) -> list[Candidate]:
-    """Every quotable unit of the hits with what words alone tell about it; a text that occurs twice only once."""
-    total = sum(weights.values()) or 1.0
+def asked_words(question: str, result: SearchResult) -> AskedWords:
+    """The question's words as they were searched; all weigh the same when they could not be."""
+    weights = result.term_weights or {word.terms[0]: 1.0 for word in query_words(question)}
+    names = {name: name for name in weights} | dict(result.term_names)
+    return AskedWords(weights, names, sum(weights.values()) or 1.0)
+
+
+def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerType) -> list[Candidate]:
+    """Every quotable unit of the hits with what words alone tell about it; a text that occurs twice only once.
+
+    Of a question that names one thing (``CVE-2020-7711``), only passages that hold its name are looked at.
+    """
+    identifiers = query_identifiers(question)
     best = max((hit.score for hit in hits), default=0.0) or 1.0
     found: list[Candidate] = []
     seen: set[str] = set()
     for rank, hit in enumerate(hits):
         language = detect_language(hit.text[:LANGUAGE_CHARACTERS])
+        headings = " ".join((hit.title, *hit.heading_path))
+        if identifiers and not _names_one(f"{headings} {hit.text}", identifiers, language):
+            continue
         parts = units(hit.text, hit.heading_path)
-        terms = [_asked(hit.text[part.start : part.end], weights, language) for part in parts]
-        above = _asked(" ".join((hit.title, *hit.heading_path)), weights, language)
+        terms = [asked.of(hit.text[part.start : part.end], language) for part in parts]
+        above = asked.of(headings, language)
         for position, part in enumerate(parts):
             text = hit.text[part.start : part.end]
             plain = " ".join(_WORD.findall(text.casefold()))
             if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
                 continue
             seen.add(plain)
-            around = above | _lead_terms(hit, part, weights, language)
+            around = above | asked.of(_lead_text(hit, part), language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
             if part.kind == "row" and part.lead is not None:  # shown together
-                own = own | _asked(hit.text[slice(*part.lead)], weights, language)
+                own = own | asked.of(hit.text[slice(*part.lead)], language)
             found.append(
                 Candidate(
                     hit,
                     rank,
                     part,
                     text,
-                    own=_mass(own, weights) / total,
-                    above=_mass(around - own, weights) / total,
-                    near=_mass(beside - own - around, weights) / total,
+                    own=asked.share(own),
+                    above=asked.share(around - own),
+                    near=asked.share(beside - own - around),
                     chunk=hit.score / best,
                     typed=float(holds(kind, text, question)),
                     poor=float(part.kind in _POOR),
+                    named=float(_names_one(f"{headings} {_lead_text(hit, part)} {text}", identifiers, language)),
                 )
             )
     return found
 
 
-def _asked(text: str, weights: Mapping[str, float], language: str) -> set[str]:
-    return {term for term in word_terms(text, language) if term in weights}
+def _names_one(text: str, identifiers: Collection[str], language: str) -> bool:
+    """Whether a text holds one of the identifiers."""
+    if not identifiers:
+        return False
+    terms = frozenset(word_terms(text, language))
+    return any(holds_identifier(terms, identifier) for identifier in identifiers)
 
 
-def _lead_terms(hit: Hit, part: Unit, weights: Mapping[str, float], language: str) -> set[str]:
-    found: set[str] = set()
-    for span in (part.lead, part.heading):
-        if span is not None:
-            found |= _asked(hit.text[slice(*span)], weights, language)
-    return found
-
-
-def _mass(terms: Iterable[str], weights: Mapping[str, float]) -> float:
-    return sum(weights[term] for term in terms)
+def _lead_text(hit: Hit, part: Unit) -> str:
+    """The line that a unit's table or list begins with, and the heading above it."""
+    return " ".join(hit.text[slice(*span)] for span in (part.lead, part.heading) if span is not None)
 
 
 def _says_something(text: str, part: Unit) -> bool:
-    if len(text) > UNIT_CHARACTERS_MAX:
+    if len(" ".join(text.split())) > UNIT_CHARACTERS_MAX:  # the cells of a table are often padded with blanks
         return False
     words = len(_WORD.findall(text))
     return words >= WORDS_MIN or (part.lead is not None and words > 0) or (words > 1 and part.kind == "row")
@@ -210,7 +238,7 @@ def _says_something(text: str, part: Unit) -> bool:
 def by_words(candidate: Candidate) -> float:
     """The rank of a candidate before it has a vector."""
     cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
-    return cover + 0.5 * candidate.chunk + 0.1 * candidate.typed
+    return cover + 0.5 * candidate.chunk + 0.1 * candidate.typed + NAMED_SHARE * candidate.named
 
 
 def preranked(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -225,14 +253,15 @@ def embed_text(candidate: Candidate) -> str:
     hit, part = candidate.hit, candidate.unit
     lead = part.lead or part.heading
     before = hit.text[slice(*lead)] if lead is not None else (hit.heading_path[-1] if hit.heading_path else "")
-    return f"{before.lstrip('# ')} {candidate.text}".strip()[:EMBEDDED_CHARACTERS_MAX]
+    return " ".join(f"{before.lstrip('# ')} {candidate.text}".split())[:EMBEDDED_CHARACTERS_MAX]
 
 
 def relevance(candidate: Candidate) -> float:
     """How well a candidate answers, by all that is known of it; the weights are rounded from ``bench/qa``'s fits."""
     cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
     place = candidate.chunk + 1.0 / (1 + candidate.rank)
-    return 0.5 * candidate.cosine + 0.5 * cover + 0.1 * place + 0.15 * candidate.typed - 0.06 * candidate.poor
+    kind = 0.15 * candidate.typed - 0.06 * candidate.poor + NAMED_SHARE * candidate.named
+    return 0.5 * candidate.cosine + 0.5 * cover + 0.1 * place + kind
 
 
 def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count: int) -> list[Candidate]:
@@ -264,24 +293,22 @@ def in_reading_order(chosen: Sequence[Candidate]) -> list[ExtractedSentence]:
     return [ExtractedSentence(item.hit, item.unit.start, item.unit.end, item.score, item.unit.lead) for item in ordered]
 
 
-def signals_of(
-    result: SearchResult, chosen: Sequence[Candidate], weights: Mapping[str, float], kind: AnswerType
-) -> Signals:
+def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType) -> Signals:
     """What tells whether the chosen sentences answer."""
     hits = result.hits[:HITS_MAX]
     top = chosen[0]
-    total = sum(weights.values()) or 1.0
+    weights = asked.weights
     language = detect_language(top.hit.text[:LANGUAGE_CHARACTERS])
     around = " ".join((top.hit.title, *top.hit.heading_path, top.hit.text))
-    passage = _asked(around, weights, language)
+    passage = asked.of(around, language)
     cosines = sorted((hit.vector_score for hit in hits if hit.vector_score is not None), reverse=True)
     words = [hit.lexical_score or 0.0 for hit in hits]
     return Signals(
         sentence_cosine=top.cosine,
         sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
-        passage_cover=_mass(passage, weights) / total,
+        passage_cover=asked.share(passage),
         chunk_cosine=cosines[0] if cosines else top.cosine,
-        lexical_share=min(1.0, max(words) / (BM25_WEIGHT_MAX * total)) if result.term_weights else top.own,
+        lexical_share=min(1.0, max(words) / (BM25_WEIGHT_MAX * asked.total)) if result.term_weights else top.own,
         legs_agree=float(bool(words) and int(np.argmax(words)) == 0 and top.rank == 0),
         type_present=0.5 if kind == "other" else max(candidate.typed for candidate in chosen),
         rare_missing=max((weights[term] for term in weights if term not in passage), default=0.0)

@@ -12,7 +12,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import Stemmer
@@ -25,9 +25,12 @@ __all__ = [
     "QUERY_CHARS_MAX",
     "QUERY_TERMS_MAX",
     "AnalysedText",
+    "QueryWord",
     "analyse",
     "detect_language",
-    "query_terms",
+    "holds_identifier",
+    "query_identifiers",
+    "query_words",
     "word_terms",
 ]
 
@@ -93,6 +96,7 @@ _UNSPACED_RANGES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003134f"
 )
+_RUN = re.compile(r"[^\W\d_]+|\d+")
 _UNSPACED = re.compile(rf"[{_UNSPACED_RANGES}]+")
 
 _local = threading.local()
@@ -271,33 +275,86 @@ def word_terms(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
     return [term.term for term in found if not term.is_stop_word]
 
 
-def query_terms(query: str, languages: Sequence[str] = (DEFAULT_LANGUAGE,)) -> dict[str, float]:
-    """The distinct terms of a query in order, at most 32, each with the factor for its idf: the union over languages.
+class QueryWord(NamedTuple):
+    """One word of a query: its terms in the languages asked in, the first its name, and the factor for its idf."""
 
-    The factor is BM25's for repetition in the query, ``n (k3 + 1) / (n + k3)``: 1 for a word said once; it matters in a
-    pasted paragraph (CISI nDCG@10 .390 instead of .343). A query's own language is not guessed, since two words do not
-    tell it: a stop word of any of the languages is one. Stop words count only when there is nothing else ("who are
-    you"), or when written in capitals inside a query that is not ("WHO guidance", "US sales").
+    terms: tuple[str, ...]
+    factor: float
+
+
+def query_words(query: str, languages: Sequence[str] = (DEFAULT_LANGUAGE,)) -> list[QueryWord]:
+    """The distinct words of a query in order, at most 32, each with its terms in every language.
+
+    The terms of a word are counted together: else "management", which an English text holds as ``manag``, would weigh
+    as the rarest of words wherever a single document is in another language. The factor is BM25's for repetition in the
+    query, ``n (k3 + 1) / (n + k3)``: 1 for a word said once; it matters in a pasted paragraph (CISI nDCG@10 .390
+    instead of .343). A query's own language is not guessed, since two words do not tell it: a stop word of any of the
+    languages is one. Stop words count only when there is nothing else ("who are you"), or when written in capitals
+    inside a query that is not ("WHO guidance", "US sales").
     """
     normalised = _normalised(query[:QUERY_CHARS_MAX])
-    tokens = _raw_tokens(normalised)
     keeps_acronyms = any(character.islower() for character in normalised)
-    per_language = [
-        [term for raw in tokens for term in _terms_of(raw, language)] for language in dict.fromkeys(languages)
-    ]
-    stopped_somewhere = {term for terms in per_language for term, is_stop_word, _ in terms if is_stop_word}
-    content: dict[str, int] = {}
-    stop_words: dict[str, int] = {}
-    for terms in per_language:
-        counted: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-        for term, is_stop_word, is_acronym in terms:
-            is_name = is_acronym and keeps_acronyms
-            if is_name or not (is_stop_word or term in stopped_somewhere):
-                counted[True][term] += 1
-            elif is_stop_word:
-                counted[False][term] += 1
-        for chosen, counts in ((content, counted[True]), (stop_words, counted[False])):
-            for term, count in counts.items():
-                chosen[term] = max(count, chosen.get(term, 0))  # one stem in two languages is still one word
-    best = list((content or stop_words).items())[:QUERY_TERMS_MAX]
-    return {term: count * (REPETITION + 1.0) / (count + REPETITION) for term, count in best}
+    asked = [word for raw in _raw_tokens(normalised) for word in _across(raw, tuple(dict.fromkeys(languages)))]
+    stopped = {form.term for forms in asked for form in forms if form.is_stop_word}
+    content, stop_words = _Words(), _Words()
+    for forms in asked:
+        is_name = keeps_acronyms and any(form.is_acronym for form in forms)
+        terms = tuple(dict.fromkeys(form.term for form in forms))
+        (stop_words if stopped.intersection(terms) and not is_name else content).add(terms)
+    return (content if content.counts else stop_words).first(QUERY_TERMS_MAX)
+
+
+def _across(raw: str, languages: tuple[str, ...]) -> Iterator[tuple[_Term, ...]]:
+    """The forms of each word of a raw token, over the languages; forms that cannot be matched stand alone."""
+    ways = [_terms_of(raw, language) for language in languages]
+    if len({len(way) for way in ways}) == 1:
+        yield from zip(*ways, strict=True)
+    else:
+        yield from ((form,) for form in dict.fromkeys(form for way in ways for form in way))
+
+
+class _Words:
+    """Words in the order in which they came; two that have a term in common are one."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._terms: dict[str, tuple[str, ...]] = {}
+        self._name_of: dict[str, str] = {}
+
+    def add(self, terms: tuple[str, ...]) -> None:
+        known = list(dict.fromkeys(self._name_of[term] for term in terms if term in self._name_of))
+        name = known[0] if known else terms[0]
+        count = 1
+        for other in known:
+            count += self.counts[other]
+            terms = self._terms[other] + terms
+        self.counts[name] = count
+        for other in known[1:]:
+            del self.counts[other], self._terms[other]
+        self._terms[name] = tuple(dict.fromkeys((name, *terms)))
+        self._name_of.update(dict.fromkeys(terms, name))
+
+    def first(self, count: int) -> list[QueryWord]:
+        factors = {name: said * (REPETITION + 1.0) / (said + REPETITION) for name, said in self.counts.items()}
+        return [QueryWord(self._terms[name], factor) for name, factor in list(factors.items())[:count]]
+
+
+def query_identifiers(query: str) -> frozenset[str]:
+    """The terms of a query that name one thing each, like ``CVE-2020-7711`` or ``INC0012345``.
+
+    A token with two capitals and three digits, or with a letter and five digits: years, versions and "12-month" are
+    none.
+    """
+    tokens = (raw.removesuffix("'s") for raw in _raw_tokens(_normalised(query[:QUERY_CHARS_MAX])))
+    return frozenset(_terms_of(raw, DEFAULT_LANGUAGE)[0].term for raw in tokens if _is_identifier(raw))
+
+
+def _is_identifier(raw: str) -> bool:
+    digits = sum(map(str.isdigit, raw))
+    capitals = sum(map(str.isupper, raw))
+    return (digits >= 3 and capitals >= 2) or (digits >= 5 and any(map(str.isalpha, raw)))
+
+
+def holds_identifier(terms: Container[str], identifier: str) -> bool:
+    """Whether a text of these terms holds it, whole or in its runs of letters and digits (``ISO 27001``)."""
+    return identifier in terms or all(run in terms for run in _RUN.findall(identifier))

@@ -7,7 +7,7 @@ every machine; ties are broken by the smaller chunk.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -67,8 +67,10 @@ def _reciprocal_ranks(scores: Scores) -> dict[int, float]:
     return reciprocal
 
 
-def fuse(vector: Scores, lexical: Scores, settings: FusionSettings | None = None) -> list[Fused]:
-    """All candidates of both legs, best first.
+def fuse(
+    vector: Scores, lexical: Scores, settings: FusionSettings | None = None, named: Collection[int] = ()
+) -> list[Fused]:
+    """All candidates of both legs, best first; those ``named`` before all others, whatever their likeness.
 
     ``vector`` holds cosines, ``lexical`` BM25 scores. ``convex`` adds the normalised scores (floors -1 and 0),
     ``ranks`` adds reciprocal ranks; a chunk absent from a leg gets nothing from it. An empty leg leaves the other's
@@ -81,15 +83,12 @@ def fuse(vector: Scores, lexical: Scores, settings: FusionSettings | None = None
         by_vector = _reciprocal_ranks(vector)
         by_words = _reciprocal_ranks({chunk: score for chunk, score in lexical.items() if score > BM25_FLOOR})
     share = settings.vector_share
-    fused = [
-        Fused(
-            chunk,
-            share * by_vector.get(chunk, 0.0) + (1.0 - share) * by_words.get(chunk, 0.0),
-            vector.get(chunk),
-            lexical.get(chunk),
-        )
-        for chunk in vector.keys() | lexical.keys()
-    ]
+    fused = []
+    for chunk in vector.keys() | lexical.keys():
+        score = share * by_vector.get(chunk, 0.0) + (1.0 - share) * by_words.get(chunk, 0.0)
+        if named:
+            score = (score + (chunk in named)) / 2.0
+        fused.append(Fused(chunk, score, vector.get(chunk), lexical.get(chunk)))
     return sorted(fused, key=lambda item: (-item.score, item.chunk))
 
 

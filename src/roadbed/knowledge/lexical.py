@@ -6,7 +6,7 @@ the tests' reference. A chunk is a dense ``chunk_no`` of its generation, so that
 
 The one scorer: ``idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))``,
 ``weight(t, d) = tf (k1 + 1) / (tf + k1 (1 - b + b length / average_length))``; the score is the sum of idf x weight
-over the distinct terms of the query, each idf times the term's factor from ``analysis.query_terms``. The invariant:
+over the distinct terms of the query, each idf times its word's factor from ``analysis.query_words``. The invariant:
 weights are in (0, k1 + 1] and an impact is never 0, so a touched chunk always has a positive score.
 """
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from roadbed.knowledge.analysis import QueryWord
 from roadbed.knowledge.lexical import (
     DEFAULT_PARAMETERS,
     Bm25,
@@ -109,16 +110,13 @@ def _extended(known: Postings, row: Mapping[str, Any] | None, next_no: int) -> P
 def lexical_scores(
     snapshot: GenerationSnapshot,
     postings: Mapping[str, Postings],
-    factors: Mapping[str, float],
+    words: Iterable[QueryWord],
     visible: NDArray[np.bool_],
     parameters: Bm25 = DEFAULT_PARAMETERS,
 ) -> Floats:
-    """The BM25 score of every row of the snapshot; 0 for rows without a term of the query or not visible.
-
-    ``factors`` multiply the idf of a term, as `analysis.query_terms` gives them.
-    """
+    """The BM25 score of every row of the snapshot; 0 for rows without a term of the query or not visible."""
     totals = np.zeros(len(visible), dtype=np.float32)
-    for term in weighted_terms(snapshot, postings, factors, visible, parameters):
+    for term in weighted_terms(snapshot, postings, words, visible, parameters):
         totals[term.chunks] += term.weights * np.float32(term.idf)
     return totals
 
@@ -126,28 +124,27 @@ def lexical_scores(
 def weighted_terms(
     snapshot: GenerationSnapshot,
     postings: Mapping[str, Postings],
-    factors: Mapping[str, float],
+    words: Iterable[QueryWord],
     visible: NDArray[np.bool_],
     parameters: Bm25 = DEFAULT_PARAMETERS,
 ) -> list[TermPostings]:
     """Each term's rows that the caller may see, with exact weights.
 
-    How telling a term is, is counted over those rows alone: else the scores of what a caller sees would tell which
+    How telling a word is, is counted over those rows alone: else the scores of what a caller sees would tell which
     words the documents hold that he does not see. Terms come in a fixed order, so that sums are the same on every run.
     """
-    weighted = []
+    weighted: dict[str, TermPostings] = {}
     rows = int(np.count_nonzero(visible))
-    for term in sorted(postings):
-        entry = postings[term]
-        positions, live = visible_positions(snapshot, entry, visible)
-        if not len(positions):
-            continue
-        idf = inverse_document_frequency(rows, len(positions)) * factors.get(term, 1.0)
-        known = len(live)
-        lengths = snapshot.length[positions]
-        weights = term_weights(entry.frequencies[:known][live], lengths, snapshot.average_length, parameters)
-        weighted.append(TermPostings(idf, positions, weights))
-    return weighted
+    for word in words:
+        found = {term: visible_positions(snapshot, postings[term], visible) for term in word.terms if term in postings}
+        frequency = min(rows, sum(len(positions) for positions, _ in found.values()))
+        idf = inverse_document_frequency(rows, frequency) * word.factor
+        for term, (positions, live) in found.items():
+            if len(positions):
+                counts = postings[term].frequencies[: len(live)][live]
+                weights = term_weights(counts, snapshot.length[positions], snapshot.average_length, parameters)
+                weighted[term] = TermPostings(idf, positions, weights)
+    return [weighted[term] for term in sorted(weighted)]
 
 
 def visible_positions(

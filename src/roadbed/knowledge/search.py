@@ -9,7 +9,7 @@ moment. Each leg has a share of the deadline; one that is late or away is left o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from roadbed.kernel.label import Label, Sink, parse_label
-from roadbed.knowledge.analysis import QUERY_CHARS_MAX, query_terms
+from roadbed.knowledge.analysis import QUERY_CHARS_MAX, QueryWord, query_identifiers, query_words
 from roadbed.knowledge.fusion import Fused, FusionSettings, fuse, limit_per_document
 from roadbed.knowledge.generations import Generation
 from roadbed.knowledge.language import DEFAULT_LANGUAGE
@@ -82,8 +82,9 @@ class SearchResult:
     """Hits, best first, and how they were found.
 
     ``missing`` names what was left out (``lexical``, ``vector``, ``fresh documents``). ``generations`` and
-    ``watermark`` hold each collection's generation and its epoch. ``term_weights`` is the idf of each term of the
-    query, by the collections' joint frequency; a term that no document holds has the weight of the rarest.
+    ``watermark`` hold each collection's generation and its epoch. ``term_weights`` is the idf of each word of the
+    query by its first term, by the collections' joint frequency; a word that no document holds has the weight of the
+    rarest. ``term_names`` is that first term, for each term of a word.
     """
 
     hits: tuple[Hit, ...]
@@ -91,11 +92,15 @@ class SearchResult:
     generations: Mapping[str, int] = field(default_factory=dict)
     watermark: Mapping[str, int] = field(default_factory=dict)
     term_weights: Mapping[str, float] = field(default_factory=dict)
+    term_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Part:
-    """One collection's side of a search. Its rows are numbered from ``offset`` in the joint ranking."""
+    """One collection's side of a search. Its rows are numbered from ``offset`` in the joint ranking.
+
+    ``named`` are the rows that hold an identifier of the query.
+    """
 
     collection: str
     generation: Generation
@@ -104,7 +109,9 @@ class _Part:
     offset: int
     lexical: NDArray[np.float32] | None = None
     vector: NDArray[np.float32] | None = None
+    words: Sequence[QueryWord] = ()
     postings: Mapping[str, Postings] = field(default_factory=dict)
+    named: frozenset[int] = frozenset()
 
 
 class Search:
@@ -159,7 +166,7 @@ class Search:
             tuple(dict.fromkeys(missing)),
             {part.collection: part.generation.id for part in parts},
             {part.collection: part.snapshot.epoch for part in parts},
-            _term_weights(parts),
+            *_term_weights(parts),
         )
 
     def keep_only(self, generations: frozenset[int]) -> None:
@@ -205,9 +212,11 @@ class Search:
 
     async def _lexical_leg(self, parts: list[_Part], query: str) -> None:
         for part in parts:
-            terms = query_terms(query, part.snapshot.languages or (DEFAULT_LANGUAGE,))
-            part.postings = await self.postings.get(part.snapshot, terms)
-            part.lexical = await _compute(part, lexical_scores, part.snapshot, part.postings, terms, part.visible)
+            words = query_words(query, part.snapshot.languages or (DEFAULT_LANGUAGE,))
+            part.postings = await self.postings.get(part.snapshot, [term for word in words for term in word.terms])
+            part.words = words
+            part.lexical = await _compute(part, lexical_scores, part.snapshot, part.postings, words, part.visible)
+            part.named = _named(part, query)
 
     async def _vector_leg(self, parts: list[_Part], query: str) -> None:
         wanted = [part for part in parts if part.generation.recipe.embedder == self._embedder.digest]
@@ -305,7 +314,8 @@ def _rank(parts: list[_Part], candidates: int, settings: FusionSettings) -> tupl
                 lexical[key] = float(part.lexical[position])
             if part.vector is not None and part.vector[position] > ABSENT:
                 vector[key] = float(part.vector[position])
-    return limit_per_document(fuse(vector, lexical, settings), document_of), is_all
+    named = {part.offset + position for part in parts for position in part.named}
+    return limit_per_document(fuse(vector, lexical, settings, named), document_of), is_all
 
 
 def _owner(parts: list[_Part], key: int) -> _Part:
@@ -334,12 +344,26 @@ def _hit(row: Any, collection: str, item: Fused, label: Label) -> Hit:
     )
 
 
-def _term_weights(parts: list[_Part]) -> dict[str, float]:
-    """idf by the joint counts of what the caller may see in all parts."""
+def _named(part: _Part, query: str) -> frozenset[int]:
+    """The rows that the caller may see and that hold an identifier of the query."""
+    rows: set[int] = set()
+    for identifier in query_identifiers(query):
+        postings = part.postings.get(identifier)
+        if postings is not None:
+            rows.update(visible_positions(part.snapshot, postings, part.visible)[0].tolist())
+    return frozenset(rows)
+
+
+def _term_weights(parts: list[_Part]) -> tuple[dict[str, float], dict[str, str]]:
+    """idf by the joint counts of what the caller may see in all parts, and which term each word goes by."""
     rows = sum(int(np.count_nonzero(part.visible)) for part in parts)
     frequency: dict[str, int] = {}
+    name_of: dict[str, str] = {}
     for part in parts:
-        for term, postings in part.postings.items():
-            seen, _ = visible_positions(part.snapshot, postings, part.visible)
-            frequency[term] = frequency.get(term, 0) + len(seen)
-    return {term: inverse_document_frequency(rows, count) for term, count in frequency.items()}
+        for word in part.words:
+            name = next((name_of[term] for term in word.terms if term in name_of), word.terms[0])
+            name_of.update(dict.fromkeys(word.terms, name))
+            seen = (visible_positions(part.snapshot, part.postings[term], part.visible)[0] for term in word.terms)
+            frequency[name] = frequency.get(name, 0) + sum(map(len, seen))
+    weights = {name: inverse_document_frequency(rows, min(rows, count)) for name, count in frequency.items()}
+    return weights, name_of
