@@ -114,7 +114,7 @@ def made_log(folder: Path, counts: Sequence[int] = (400, 500)) -> tuple[Path, st
         for _ in range(count):
             seq += 1
             event = request_event(Trace("helpdesk", caller, "f" * 64), names)
-            record = encode_event(event, shard, seq, 1_790_000_000_000_000 + seq * 1000)
+            record = encode_event(event, shard, seq, 1_790_000_000_000_000 + seq * 1000).encode()
             leaves.append(leaf_hash(record))
             head = chain_hash(head, leaves[-1])
             lines.append(b"%b %b\n" % (head.hex().encode(), record))

@@ -88,14 +88,14 @@ def test_a_proof_holds_for_the_tree_that_it_was_made_for_alone(old: int, more: i
 )
 @settings(max_examples=60)
 def test_records_are_canonical_json(detail: dict[str, Any], resource: str) -> None:
-    record = encode_event(event_of("keys.create", resource=resource, **detail), "0" * 26, 1, 1)
+    record = encode_event(event_of("keys.create", resource=resource, **detail), "0" * 26, 1, 1).encode()
     assert rfc8785.dumps(json.loads(record)) == record
     parse_record(record)
 
 
 def test_the_record_of_a_request_takes_the_verifiers_fast_way() -> None:
     trace = Trace("helpdesk", Principal("key-1", "support"), "f" * 64)
-    record = encode_event(request_event(trace, Pseudonyms(b"k" * 32)), "0" * 26, 7, 1)
+    record = encode_event(request_event(trace, Pseudonyms(b"k" * 32)), "0" * 26, 7, 1).encode()
     assert verifier.REQUEST.fullmatch(record)
     assert rfc8785.dumps(json.loads(record)) == record
 
@@ -251,4 +251,4 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_an_event_without_a_place_has_defaults() -> None:
-    assert base64.b64encode(encode_event(AuditEvent("x.y"), "0" * 26, 1, 1))
+    assert base64.b64encode(encode_event(AuditEvent("x.y"), "0" * 26, 1, 1).encode())

@@ -8,11 +8,20 @@ import os
 import select
 import selectors
 import socket
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
 
-from roadbed.wire.direct import READ_BYTES_MAX, DirectLoop, DirectSelector, DirectTransport
+from roadbed.wire.direct import (
+    LATE_PIECE_BYTES_MAX,
+    LATE_PIECES_MAX,
+    READ_BYTES_MAX,
+    UNSENT_MAX,
+    DirectLoop,
+    DirectSelector,
+    DirectTransport,
+)
 
 PATIENCE_S = 5.0
 MUCH = b"x" * (8 * 1024 * 1024)
@@ -248,6 +257,92 @@ async def test_one_that_is_lost_in_the_same_step_is_not_called(pair: Pair) -> No
         transport.abort()
         peer.close()
     await asyncio.sleep(0)
+
+
+class Counted:
+    """Counts a transport's sends, which go through to its socket."""
+
+    def __init__(self, transport: DirectTransport, log: list[str], name: str) -> None:
+        self._send, self._log, self._name = transport._send, log, name
+        transport._send = self
+
+    def __call__(self, data: bytes) -> int:
+        self._log.append(self._name)
+        return self._send(data)
+
+
+async def test_what_is_written_in_one_step_is_sent_once_at_its_end(pair: Pair) -> None:
+    if not isinstance(pair.transport, DirectTransport):
+        pytest.skip("asyncio's own transports send at once")
+    sends: list[str] = []
+    Counted(pair.transport, sends, "a")
+    for piece in (b"one ", bytearray(b"two "), memoryview(b"three")):
+        pair.transport.write(piece)
+    assert not sends
+    assert pair.transport.get_write_buffer_size() == 13
+    assert await pair.read(13) == b"one two three"
+    assert sends == ["a"]
+    assert pair.transport.get_write_buffer_size() == 0
+
+
+async def test_much_is_sent_at_once_after_what_was_written_before(pair: Pair) -> None:
+    if not isinstance(pair.transport, DirectTransport):
+        pytest.skip("asyncio's own transports send at once")
+    sends: list[str] = []
+    Counted(pair.transport, sends, "a")
+    pair.transport.write(b"first ")
+    pair.transport.write(b"x" * (LATE_PIECE_BYTES_MAX + 1))
+    assert sends == ["a"]
+    for _ in range(LATE_PIECES_MAX):
+        pair.transport.write(b"y")
+    assert sends == ["a", "a"]
+    size = LATE_PIECE_BYTES_MAX + 1
+    expected = b"first " + b"x" * size + b"y" * LATE_PIECES_MAX
+    assert await pair.read(len(expected)) == expected
+
+
+@pytest.mark.parametrize("end", ["close", "write_eof", "abort"])
+async def test_what_was_written_goes_out_before_an_end(pair: Pair, end: str) -> None:
+    pair.transport.write(b"last words")
+    getattr(pair.transport, end)()
+    assert await pair.read(10) == b"last words"
+    assert await pair.read(1) == b""
+
+
+async def test_a_peer_that_is_gone_is_told_when_it_is_sent_to(pair: Pair) -> None:
+    pair.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    pair.transport.pause_reading()
+    pair.peer.close()
+    pair.transport.write(b"too late")
+    await pair.kept.until("lost")
+
+
+def test_those_who_came_first_do_not_wait_for_all_others() -> None:
+    selector, order = DirectSelector(), list[str]()
+
+    class Transport:
+        def send_due(self) -> bool:
+            order.append("sent")
+            return True
+
+    pairs = [socket.socketpair() for _ in range(UNSENT_MAX + 8)]
+    for ours, theirs in pairs:
+
+        def on_ready(event: int, ours: socket.socket = ours) -> None:
+            order.append("read")
+            ours.recv(10)
+            selector.unsent.append(Transport())  # type: ignore[arg-type]
+
+        selector.watch(ours.fileno(), on_ready)
+        theirs.send(b"x")
+    assert selector.select(1.0) == []
+    assert order.index("sent") == UNSENT_MAX
+    assert order.count("sent") == len(pairs)
+    assert order[-8:] == ["sent"] * 8
+    selector.close()
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
 
 
 def test_the_selector_keeps_asyncios_contract() -> None:

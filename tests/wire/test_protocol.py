@@ -445,8 +445,13 @@ async def test_a_stalled_reader_is_cut(open_site: OpenSite) -> None:
     def answer(request: HotRequest) -> None:
         request.on_disconnect(left.set)
         request.start_stream(200)
-        while request.is_writable:
-            request.write(b"x" * 65536)
+
+        def fill() -> None:
+            while request.is_writable:
+                request.write(b"x" * 65536)
+            request.on_drain(fill)  # the kernel's buffers grow
+
+        fill()
 
     site = await open_site(routes(Recorder(answer)), limits=FAST)
     client = await site.connect()

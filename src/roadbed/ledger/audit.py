@@ -28,6 +28,7 @@ from roadbed.ledger.audit_record import (
     STOP,
     AuditEvent,
     Pseudonyms,
+    RequestEvent,
     encode_event,
     event_of,
     request_event,
@@ -97,7 +98,7 @@ class Audit:
         self._metrics = metrics
         self._host, self._slot, self._is_owner = host, slot, is_owner
         self._seq, self._head = 0, CHAIN_START
-        self._queue: deque[tuple[AuditEvent, _Waiting | None]] = deque()
+        self._queue: deque[tuple[AuditEvent | RequestEvent, _Waiting | None]] = deque()
         self._stuck: Batch | None = None
         self._stuck_was_sent = False
         self._lost = 0
@@ -157,7 +158,7 @@ class Audit:
         self._put(event, waiting)
         await waiting
 
-    def note(self, event: AuditEvent) -> None:
+    def note(self, event: AuditEvent | RequestEvent) -> None:
         """Record what has happened, without waiting; over `QUEUE_RECORDS_MAX` it is counted as lost."""
         if len(self._queue) >= QUEUE_RECORDS_MAX or self._stopping:
             self._lost += 1
@@ -173,7 +174,7 @@ class Audit:
             self._metrics.add("roadbed_audit_lost_total")
             log.error("a request could not be recorded in the audit (%s)", type(error).__name__)
 
-    def _put(self, event: AuditEvent, waiting: _Waiting | None) -> None:
+    def _put(self, event: AuditEvent | RequestEvent, waiting: _Waiting | None) -> None:
         self._queue.append((event, waiting))
         self._wake.set()
         if len(self._queue) >= GROUP_RECORDS:
@@ -213,7 +214,7 @@ class Audit:
                 else:
                     waiting.set_exception(AuditUnavailable("an act cannot be recorded, so it is not done"))
 
-    async def _place(self, events: Sequence[AuditEvent]) -> Batch:
+    async def _place(self, events: Sequence[AuditEvent | RequestEvent]) -> Batch:
         """Give records their places, a few at a time: a record takes 10 us, and requests wait meanwhile."""
         parts = []
         for start in range(0, len(events), TURN_RECORDS):
@@ -225,18 +226,17 @@ class Audit:
         lines = b"".join([part.lines for part in parts])
         return Batch(self.shard, self._host, self._slot, parts[0].first, self._seq, lines)
 
-    def _sequence(self, events: Sequence[AuditEvent]) -> Batch:
+    def _sequence(self, events: Sequence[AuditEvent | RequestEvent]) -> Batch:
         first, shard, at_us = self._seq + 1, self.shard, time.time_ns() // 1000
         at = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at_us // 1_000_000))}.{at_us % 1_000_000:06d}+00"
         records = [encode_event(event, shard, seq, at_us) for seq, event in enumerate(events, first)]
-        _, heads = chained(self._head, records)
+        _, heads = chained(self._head, [record.encode() for record in records])
         lines = []
         for seq, (event, record, head) in enumerate(zip(events, records, heads, strict=True), first):
-            text = record.replace(b"\\", b"\\\\") if b"\\" in record else record
-            place = f"{shard}\t{seq}\t{at}\t{event.action}\t{event.actor}\t".encode()
-            lines.append(b"%b%b\t\\\\x%b\n" % (place, text, head.hex().encode()))
+            text = record.replace("\\", "\\\\") if "\\" in record else record
+            lines.append(f"{shard}\t{seq}\t{at}\t{event.action}\t{event.actor}\t{text}\t\\\\x{head.hex()}\n")
         self._seq, self._head = first + len(events) - 1, heads[-1]
-        return Batch(shard, self._host, self._slot, first, self._seq, b"".join(lines))
+        return Batch(shard, self._host, self._slot, first, self._seq, "".join(lines).encode())
 
     async def _make_durable(self, batch: Batch) -> bool:
         """In PostgreSQL, else in the spool; else it is kept in hand, and nothing more is given a place."""

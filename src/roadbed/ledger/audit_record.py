@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from roadbed.kernel.label import PUBLIC
 from roadbed.ledger.trace import Trace
 
 REQUEST: Final = "request"
@@ -26,6 +27,7 @@ GAP: Final = "audit.gap"
 TEXT_CHARACTERS_MAX = 300
 DETAILS_MAX = 24
 PSEUDONYMS_KEPT = 8192
+TEXTS_KEPT = 1024
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -60,29 +62,25 @@ class _Record(msgspec.Struct):
     v: int = 1
 
 
-class _RequestDetail(msgspec.Struct):
-    """The facts of a request in canonical order."""
+class RequestEvent(msgspec.Struct, frozen=True, gc=False):
+    """A request's event, written but for its place: ``head`` ends before the time, ``rest`` before the number."""
 
-    answer: str
-    code: str
-    cost_microusd: int
-    input: int = msgspec.field(name="in")
-    labels: str
-    masked: int
-    output: int = msgspec.field(name="out")
-    question: str
-    tags: str
-    team: str
-    trace: str
+    actor: str
+    head: str
+    rest: str
+    action: str = REQUEST
 
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def encode_event(event: AuditEvent, shard: str, seq: int, at_us: int) -> bytes:
+def encode_event(event: AuditEvent | RequestEvent, shard: str, seq: int, at_us: int) -> str:
     """The record of an event at its place. msgspec's bytes equal rfc8785's, fifty times as fast."""
+    if type(event) is RequestEvent:
+        return f'{event.head}{at_us}{event.rest}{seq},"shard":"{shard}","v":1}}'
+    assert isinstance(event, AuditEvent)
     facts = (event.outcome, event.release, event.resource, event.rung)
-    return _encode(_Record(event.action, event.actor, at_us, event.detail, *facts, seq, shard))
+    return _encode(_Record(event.action, event.actor, at_us, event.detail, *facts, seq, shard)).decode()
 
 
 def event_of(
@@ -119,8 +117,11 @@ class Pseudonyms:
         return blake2b(data, digest_size=16, key=self._content_key, person=b"roadbed.content").hexdigest()
 
 
-def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
-    """The event of a finished request; no content, and nothing that a caller may have written but its tags."""
+def request_event(trace: Trace, names: Pseudonyms) -> RequestEvent:
+    """The event of a finished request; no content, and nothing that a caller may have written but its tags.
+
+    `ValueError` for a name that is no Unicode text.
+    """
     given = made = cost = 0
     call = trace.only_call
     for usage in trace.usage if call is None else (call,):
@@ -128,18 +129,33 @@ def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
         made += usage.output_tokens
         cost += usage.cost_microusd
     asked, answered = trace.question, trace.answer
-    masked = trace.masked_count
-    detail: Any = _RequestDetail(  # by place, which takes half the time of by name
-        names.digest(answered.text) if answered is not None else "",
-        trace.error_code,
-        cost if cost > 0 else 0,
-        given if given > 0 else 0,
-        "+".join(asked.label.words()) if asked is not None else "",
-        masked if masked > 0 else 0,
-        made if made > 0 else 0,
-        names.digest(asked.text) if asked is not None else "",
-        trace.tags,
-        trace.principal.team,
-        trace.id,
+    masked, label = trace.masked_count, asked.label if asked is not None else None
+    labels = "" if label is None else "public" if label is PUBLIC else "+".join(label.words())
+    actor = names.of(trace.principal.id)
+    about = (trace.app, trace.status, trace.release, trace.rung, trace.error_code)
+    head, code, label_text, team, outcome = _request_texts(actor, labels, trace.tags, trace.principal.team, *about)
+    answer_digest = names.digest(answered.text) if answered is not None else ""
+    question_digest = names.digest(asked.text) if asked is not None else ""
+    return RequestEvent(
+        actor,
+        head,
+        f',"detail":{{"answer":"{answer_digest}{code}{cost if cost > 0 else 0},"in":{given if given > 0 else 0}'
+        f'{label_text}{masked if masked > 0 else 0},"out":{made if made > 0 else 0},"question":"{question_digest}{team}'
+        f"{trace.id}{outcome}",
     )
-    return AuditEvent(REQUEST, names.of(trace.principal.id), trace.app, trace.status, trace.release, trace.rung, detail)
+
+
+@lru_cache(maxsize=TEXTS_KEPT)
+def _request_texts(
+    actor: str, labels: str, tags: str, team: str, app: str, status: str, release: str, rung: str, code: str
+) -> tuple[str, str, str, str, str]:
+    """What stands between the counts and digests of requests that are alike."""
+    said = [_encode(text).decode() for text in (actor, labels, tags, team, app, status, release, rung, code)]
+    actor, labels, tags, team, app, status, release, rung, code = said
+    return (
+        f'{{"action":"{REQUEST}","actor":{actor},"at":',
+        f'","code":{code},"cost_microusd":',
+        f',"labels":{labels},"masked":',
+        f'","tags":{tags},"team":{team},"trace":"',
+        f'"}},"outcome":{status},"release":{release},"resource":{app},"rung":{rung},"seq":',
+    )

@@ -2,10 +2,11 @@
 
 asyncio makes a handle of every event, queues it and runs it in the next step: about 130 of the 200 bytecodes that it
 spends on a read. Here the selector, which asyncio lets its caller choose, calls our transports while it looks for
-events, and returns only those of others. Where the selector is another one (macOS, tests with their own loops, TLS)
-asyncio's own transports are used.
+events, and returns only those of others. What transports write in a step is sent at its end, together: one send after
+the other finds the peer awake, where each alone would wake it up, which costs more than all the rest of sending. Where
+the selector is another one (macOS, tests with their own loops, TLS) asyncio's own transports are used.
 The invariant: a transport is called once at most for each time that the kernel says it is ready, and never after its
-socket was closed.
+socket was closed; what was written before the selector waits has been given to the kernel or is held by its transport.
 """
 
 from __future__ import annotations
@@ -24,19 +25,35 @@ READ_BYTES_MAX = 64 * 1024
 HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 EVENTS_MAX = 1024
+UNSENT_MAX = 32
+LATE_PIECES_MAX = 32
+LATE_PIECE_BYTES_MAX = 8 * 1024
 
 OnReady = Callable[[int], None]
 
 
 class DirectSelector(selectors.BaseSelector):
-    """epoll for asyncio's loop, with a second table of descriptors whose callbacks it runs in place."""
+    """epoll for asyncio's loop, with a second table of descriptors whose callbacks it runs in place.
+
+    ``unsent`` are the transports that have something to send before the selector waits again.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._direct: dict[int, OnReady] = {}
+        self.unsent: list[DirectTransport] = []
 
     # Ours.
+
+    def send_all(self) -> bool:
+        """Send what was written since the last time. False when that gave the loop something to do."""
+        is_quiet = True
+        while self.unsent:
+            unsent, self.unsent = self.unsent, []
+            for transport in unsent:
+                is_quiet = transport.send_due() and is_quiet
+        return is_quiet
 
     def watch(self, descriptor: int, on_ready: OnReady) -> None:
         """Call ``on_ready`` with epoll's event mask while ``descriptor`` is readable. It must not raise."""
@@ -80,7 +97,9 @@ class DirectSelector(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait, call those who are watched, and return the ready keys of others."""
+        """Send what was written, wait, call those who are watched, and return the ready keys of others."""
+        if self.unsent and not self.send_all():
+            timeout = 0.0  # what a protocol was told may have scheduled something after the loop chose how long to wait
         if timeout is None:
             wait_s = -1.0
         elif timeout <= 0:
@@ -93,6 +112,8 @@ class DirectSelector(selectors.BaseSelector):
             on_ready = direct.get(descriptor)
             if on_ready is not None:
                 on_ready(event)
+                if len(self.unsent) >= UNSENT_MAX:  # who came first shall not wait for all the others
+                    self.send_all()
                 continue
             key = self._keys.get(descriptor)
             if key is not None:
@@ -100,10 +121,13 @@ class DirectSelector(selectors.BaseSelector):
                     selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
                 )
                 ready.append((key, events & key.events))
+        if self.unsent:
+            self.send_all()
         return ready
 
     def close(self) -> None:
-        """Let go of epoll."""
+        """Send what was written, and let go of epoll."""
+        self.send_all()
         self._epoll.close()
         self._keys.clear()
         self._direct.clear()
@@ -157,10 +181,12 @@ class DirectTransport(asyncio.Transport):
         self._descriptor = connection.fileno()
         self._receive = connection.recv
         self._send = connection.send
+        self._late: list[bytes] = []
         self._buffer = bytearray()
         self._high, self._low = HIGH_WATER_BYTES, LOW_WATER_BYTES
         self._is_direct = True
         self._is_closing = self._is_lost = self._is_paused = self._is_eof = self._is_held_back = False
+        self._is_due = False
         self._names: dict[str, Any] = {"socket": connection}
         for name, ask in (("sockname", connection.getsockname), ("peername", connection.getpeername)):
             try:
@@ -234,19 +260,41 @@ class DirectTransport(asyncio.Transport):
     # Writing.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send now what the kernel takes; the rest when it takes more."""
+        """Send at the end of this step what the kernel takes, much at once; the rest when it takes more."""
         if not self._is_direct:
             self._hold(data)
             return
+        late = self._late
+        late.append(data if type(data) is bytes else bytes(data))
+        if len(data) > LATE_PIECE_BYTES_MAX or len(late) >= LATE_PIECES_MAX:
+            self.send_late()
+        elif not self._is_due:
+            self._is_due = True
+            self._selector.unsent.append(self)
+
+    def send_due(self) -> bool:
+        """`send_late` at the end of a step, for the selector."""
+        self._is_due = False
+        return self.send_late()
+
+    def send_late(self) -> bool:
+        """Send what was written since the last time. False when it did not go as a whole."""
+        late = self._late
+        if not late:
+            return True
+        data = late[0] if len(late) == 1 else b"".join(late)
+        late.clear()
         try:
             sent = self._send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self._lose(error)
-            return
+            return False
         if sent != len(data):
             self._hold(data[sent:])
+            return False
+        return True
 
     def _hold(self, data: bytes | bytearray | memoryview) -> None:
         if self._is_eof:
@@ -298,6 +346,7 @@ class DirectTransport(asyncio.Transport):
 
     def write_eof(self) -> None:
         """Close the writing side once all is out."""
+        self.send_late()
         if not self._is_eof and not self._is_closing:
             self._is_eof, self._is_direct = True, False
             if not self._buffer:
@@ -311,7 +360,7 @@ class DirectTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has not taken."""
-        return len(self._buffer)
+        return len(self._buffer) + sum(map(len, self._late))
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Low and high mark, in bytes."""
@@ -332,6 +381,7 @@ class DirectTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Send what is held, then close."""
+        self.send_late()
         if self._is_closing:
             return
         self._is_closing, self._is_direct = True, False
@@ -341,7 +391,8 @@ class DirectTransport(asyncio.Transport):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close now; what is held is lost."""
+        """Close now; what the kernel does not take any more is lost."""
+        self.send_late()
         self._lose(None)
 
     def _lose(self, error: OSError | Exception | None) -> None:
@@ -349,6 +400,7 @@ class DirectTransport(asyncio.Transport):
             return
         self._is_lost = self._is_closing = True
         self._is_direct = False
+        self._late.clear()
         self._buffer.clear()
         self._selector.unwatch(self._descriptor)
         self._loop.call_soon(self._finish, error)
