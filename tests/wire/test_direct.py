@@ -10,6 +10,7 @@ import selectors
 import socket
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -266,7 +267,7 @@ class Counted:
         self._send, self._log, self._name = transport._send, log, name
         transport._send = self
 
-    def __call__(self, data: bytes) -> int:
+    def __call__(self, data: Any) -> int:
         self._log.append(self._name)
         return self._send(data)
 
