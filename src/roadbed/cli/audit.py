@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     query = actions.add_parser("query", help="list records, newest first")
     query.add_argument("--actor", help="a key's id, or a pseudonym")
     query.add_argument("--what", help="an action, for example keys.rotate, or keys.*", dest="what", metavar="ACTION")
+    query.add_argument("--break-glass", metavar="ID", help="what was done under a use of break-glass")
     query.add_argument("--acts", action="store_true", help="privileged acts alone, no requests")
     query.add_argument("--from", dest="start", help="a day or a time (UTC)")
     query.add_argument("--to", dest="end", help="a day or a time (UTC)")
@@ -86,9 +87,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             if not keys:
                 print("roadbed: name the public key with --key; `roadbed audit head` prints it", file=sys.stderr)
                 return EXIT_USAGE
-            report = verify_export(
-                arguments.folder, keys, copies, is_part=arguments.part, processes=arguments.jobs
-            )
+            report = verify_export(arguments.folder, keys, copies, is_part=arguments.part, processes=arguments.jobs)
         else:
             server = connect(arguments)
             if not keys:
@@ -119,7 +118,8 @@ def _export(server: Server, folder: Path, start: str | None, end: str | None) ->
 
 def _query(server: Server, arguments: argparse.Namespace) -> None:
     query = {"actor": arguments.actor, "action": arguments.what, "from": arguments.start, "to": arguments.end}
-    found = server.call("GET", "/api/audit", acts="true" if arguments.acts else None, limit=arguments.limit, **query)
+    query |= {"break_glass": arguments.break_glass, "acts": "true" if arguments.acts else None}
+    found = server.call("GET", "/api/audit", limit=arguments.limit, **query)
     if arguments.json:
         print_json(found)
         return

@@ -142,4 +142,6 @@ def request_event(trace: Trace, names: Pseudonyms) -> AuditEvent:
         trace.principal.team,
         trace.id,
     )
+    if trace.principal.break_glass:
+        detail = {**msgspec.to_builtins(detail), "break_glass": trace.principal.break_glass}
     return AuditEvent(REQUEST, names.of(trace.principal.id), trace.app, trace.status, trace.release, trace.rung, detail)
