@@ -108,7 +108,7 @@ async def test_what_was_asked_under_a_break_glass_is_found_by_its_id(database: D
     caller = Principal("key-1", "support", roles=frozenset({"admin"}), break_glass=glass)
     for principal in (caller, replace(caller, break_glass=another), replace(caller, break_glass="")):
         audit.note_trace(Trace("helpdesk", principal, "f" * 64))
-    audit.note(event_of("breakglass.use", resource='"break_glass":"%s"' % another, break_glass=glass))
+    audit.note(event_of("breakglass.use", resource=f'"break_glass":"{another}"', break_glass=glass))
     audit.note(event_of("breakglass.end", resource=glass))
     await audit.close()
     rows, _ = await reader.page(break_glass=glass)

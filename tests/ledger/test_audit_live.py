@@ -95,10 +95,11 @@ async def test_an_export_that_retention_cut_meanwhile_is_none(database: Database
     await audit.start()
     await checkpointer.run()
     await audit.close()
+    files = AuditReader(database).files(ORIGIN)
+    assert (await anext(files))[0] == "records-00000.txt"
+    await database.execute("UPDATE audit_tree SET base_number = 1")
     with pytest.raises(AuditMoved):
-        async for name, _ in AuditReader(database).files(ORIGIN):
-            if name == "checkpoints.jsonl":
-                await database.execute("UPDATE audit_tree SET base_number = 1")
+        [name async for name, _ in files]
 
 
 # -- copies -----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ SUMMARY = "Verify, export and query the tamper-evident record of acts and decisi
 EXAMPLE = (
     "  roadbed audit head\n  roadbed audit verify --key roadbed.pub --witness /mnt/auditor\n"
     "  roadbed audit export --from 2026-11-01 --to 2026-12-01 --out november\n"
-    "  roadbed audit verify november --key roadbed.pub --witness /mnt/auditor --part\n  roadbed audit query --what 'keys.*' --from 2026-11-01\n"
+    "  roadbed audit verify november --key roadbed.pub --witness /mnt/auditor --part\n"
+    "  roadbed audit query --what 'keys.*' --from 2026-11-01\n"
     "  roadbed audit rotate-key"
 )
 

@@ -49,13 +49,16 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which `roadbed up` would meet the troubles."""
     running = find_running(settings.state)
+    told = running or {}
     return [
         *_python(),
         *_workspace(settings),
         *_state(settings),
         *_disk(settings),
         *_port(settings, running),
-        *_revoked_clients(settings, running),
+        *revoked_checks(
+            settings.tls_client_crl or told.get("client_crl"), settings.tls_client_ca or told.get("client_ca")
+        ),
         *_postgres(settings),
         *_server(running),
         *_data_systems(running),
@@ -192,10 +195,8 @@ def _port(settings: Settings, running: dict[str, Any] | None) -> Iterator[Check]
     yield Check("port", "ok", f"{settings.host}:{settings.port} is free")
 
 
-def _revoked_clients(settings: Settings, running: dict[str, Any] | None) -> Iterator[Check]:
+def revoked_checks(file: Path | str | None, authorities: Path | str | None) -> Iterator[Check]:
     """The lists of revoked certificates that are named here, or that the running server was started with."""
-    told = running or {}
-    authorities, file = settings.tls_client_ca or told.get("client_ca"), settings.tls_client_crl or told.get("client_crl")
     if authorities is None or file is None:
         return
     fix = "bring a list that holds now, signed by the authority; it is read within seconds, without a restart"

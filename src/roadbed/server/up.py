@@ -147,7 +147,8 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
     body = {"url": address.url, "api": address.api, "key": key, "pid": os.getpid(), "version": __version__}
     settings = services.settings
     if settings.tls_client_ca is not None and settings.tls_client_crl is not None:
-        body["client_ca"], body["client_crl"] = (str(p.absolute()) for p in (settings.tls_client_ca, settings.tls_client_crl))
+        body["client_ca"] = str(settings.tls_client_ca.absolute())
+        body["client_crl"] = str(settings.tls_client_crl.absolute())
     write_private_file(settings.state / "run" / "cli.json", json.dumps(body).encode())
     return record
 

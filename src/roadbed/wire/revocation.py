@@ -31,7 +31,9 @@ class InvalidCrlFile(InvalidTlsFile):
     """A list of revoked certificates cannot be read, or is not of an authority that clients are verified by."""
 
     code = "wire.invalid_crl_file"
-    hint = "PEM, one list of each authority in --tls-client-ca; of DER: `openssl crl -inform DER -in FILE -out FILE.pem`"
+    hint = (
+        "PEM, one list of each authority in --tls-client-ca; of DER: `openssl crl -inform DER -in FILE -out FILE.pem`"
+    )
 
 
 def read_lists(file: str, authorities: str) -> Lists:
