@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.e2e.authority import Authority
 
 from roadbed.server.doctor import is_optimized, python_check, revoked_checks, source_checks
-from tests.e2e.authority import Authority
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from tests.e2e.authority import Authority
 
 from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists
 from roadbed.wire.server import HotServer, ServerTls
-from tests.e2e.authority import Authority
 
 from .conftest import PATIENCE_S, Recorder
 from .test_server import GET, running

@@ -235,7 +235,7 @@ async def _certificate(host: str, port: int, name: str) -> Certificate:
 
 
 def _revoked_clients(lists: Path, authorities: Path) -> list[Certificate]:
-    """What is wrong with the lists of revoked certificates of clients. They live for days, and two weeks are too long."""
+    """What is wrong with the lists of revoked certificates of clients; they live for days, not for weeks."""
     try:
         faults = faults_of(read_lists(str(lists), str(authorities)))
     except InvalidCrlFile as error:
