@@ -12,6 +12,7 @@ from datetime import date
 from operator import mul
 
 _IBAN_VALUES = str.maketrans({letter: str(int(letter, 36)) for letter in string.ascii_uppercase})
+_VALUES = bytes((code - 48) % 256 for code in range(256))  # of digits' codes
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _SSN_SAMPLES = frozenset({"078051120", "219099999", "123456789"})
@@ -55,8 +56,7 @@ def luhn(digits: str) -> bool:
 
 def weighted(digits: str, weights: tuple[int, ...]) -> int:
     """The sum of digit times weight, left to right."""
-    total: int = sum(map(mul, digits.encode(), weights))  # of character codes, from which 48 each is taken off
-    return total - 48 * sum(weights[: len(digits)])
+    return sum(map(mul, digits.encode().translate(_VALUES), weights))
 
 
 def is_card(digits: str) -> bool:
