@@ -53,6 +53,22 @@ class Authority:
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
 
+    def revoke(self, *certificates: Path, lives: timedelta = timedelta(days=1), file: str = "") -> Path:
+        """Its list of revoked certificates, now these alone."""
+        made = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)]))
+            .last_update(datetime.now(UTC) - timedelta(days=2))
+            .next_update(datetime.now(UTC) + lives)
+        )
+        for certificate in certificates:
+            serial = x509.load_pem_x509_certificate(certificate.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(datetime.now(UTC))
+            made = made.add_revoked_certificate(entry.build())
+        path = self.folder / (file or f"{self.name}-crl.pem")
+        path.write_bytes(made.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return path
+
     def _begin(self, name: str, key: ec.EllipticCurvePublicKey, lives: timedelta) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (

@@ -96,6 +96,12 @@ def records(server: Server, glass: str) -> list[dict[str, Any]]:
     return [record for record in found if record["detail"].get("break_glass") == glass or record["resource"] == glass]
 
 
+def requests_under(server: Server, glass: str) -> list[dict[str, Any]]:
+    found = server.cli("audit", "query", "--break-glass", glass, "--what", "request", "--json")
+    assert found.returncode == 0, found.stderr
+    return list(json.loads(found.stdout)["records"])
+
+
 def test_rights_are_raised_recorded_ended_and_reviewed(server: Server, hook: Hook) -> None:
     auditor, other = (server.new_key("watch", "member", "auditor")["key"] for _ in range(2))
     member = server.new_key("staff")["key"]
@@ -131,6 +137,9 @@ def test_rights_are_raised_recorded_ended_and_reviewed(server: Server, hook: Hoo
         for page in ("/console", "/console/keys", "/console/compliance"):
             assert "Break-glass" in browser.get(page).text, page
     eventually(lambda: standing(server) == "fail", what="the control")
+    asked = {"model": "desk", "messages": [{"role": "user", "content": "Apples?"}]}
+    assert server.post("/v1/chat/completions", asked, key=auditor).status_code == 200
+    assert server.post("/v1/chat/completions", asked, key=other).status_code == 200
 
     reviewed = f"{START}/{glass['id']}/review"
     assert server.post(reviewed, {"note": "fine"}, key=other).json()["code"] == "access.break_glass_unknown"
@@ -151,6 +160,8 @@ def test_rights_are_raised_recorded_ended_and_reviewed(server: Server, hook: Hoo
         return wanted | {"breakglass.review"} <= set(actions)
 
     eventually(whole, what="the records")
+    found = eventually(lambda: requests_under(server, glass["id"]), what="the record of the request")
+    assert len(found) == 1, "and none of another caller"
     assert not any("ada@example.com" in json.dumps(record) for record in records(server, glass["id"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def doors() -> Iterator[Doors]:
         certificate, key = ours.issue("server", *host, use=ExtendedKeyUsageOID.SERVER_AUTH)
         workspace = write_files(folder / "doors", {"roadbed.yaml": MANIFEST})
         arguments = ["--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ours.file)]
+        arguments += ["--tls-client-crl", str(ours.revoke())]
         with serving(workspace, folder / "state", *arguments) as server:
             yield Doors(server, ours, theirs)
 
@@ -172,3 +174,24 @@ def test_what_the_manifest_forgets_is_forgotten_on_open_connections(doors: Doors
         eventually(lambda: client.post("/v1/chat/completions", json=CHAT).status_code == 401, what="the end")
         manifest.write_text(MANIFEST)
         eventually(lambda: client.post("/v1/chat/completions", json=CHAT).status_code != 401, what="the return")
+
+
+def test_what_is_revoked_is_refused_within_seconds_and_doctor_sees_the_list(doors: Doors) -> None:
+    shown, key = doors.ours.issue("lost", BILLING), doors.new_key("sales")
+    with doors.client(shown) as before:
+        assert before.get("/v1/models").status_code == 200
+        doors.ours.revoke(shown[0])
+
+        def is_refused() -> bool:
+            try:
+                with doors.client(shown, key) as client:
+                    client.get("/v1/models")
+            except httpx2.TransportError as error:
+                return "CERTIFICATE_REVOKED" in str(error)
+            return False
+
+        eventually(is_refused, within_s=20, what="the new list")
+        with doors.client(doors.ours.issue("a", BILLING)) as client:
+            assert client.get("/v1/models").status_code == 200
+    checks = json.loads(doors.server.cli("doctor", "--json").stdout)
+    assert [check["verdict"] for check in checks if check["name"] == "revoked"] == ["ok"]

@@ -65,7 +65,9 @@ async def test_rights_are_raised_and_ended_everywhere_within_a_second(two: list[
     await everywhere(two, is_admin(key))
     raised = there.authenticate(key)
     assert raised.roles == {ADMIN, AUDITOR, MEMBER}
+    assert raised.break_glass == glass.id
     assert there.glasses.base(raised).roles == {AUDITOR, MEMBER}
+    assert not there.glasses.base(raised).break_glass
     assert there.authenticate(key) is raised, "the same object, for what is remembered of a caller"
     assert there.principal_of(record.id).is_admin
     assert not there.authenticate(other).is_admin

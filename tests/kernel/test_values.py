@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError, DeadlineExceeded, RoadbedError, all_errors
 from roadbed.kernel.guarded import Guarded, make_guarded
-from roadbed.kernel.ids import is_id, new_id
+from roadbed.kernel.ids import is_id, ms_of, new_id
 from roadbed.kernel.label import CATEGORIES, PERSONAL, PUBLIC, Label, Level, Sink, join_labels, parse_label
 from roadbed.kernel.principal import Principal
 from roadbed.kernel.secrets import Secret, resolve_secret
@@ -86,6 +86,7 @@ def test_guarded_text_is_made_by_the_guard_alone_and_never_shown() -> None:
 
 def test_ids_sort_by_time_and_do_not_repeat() -> None:
     ids = [new_id() for _ in range(1000)]
+    assert [ms_of(new_id(ms)) for ms in (0, 1023, 1_790_000_000_123)] == [0, 1023, 1_790_000_000_123]
     assert len(set(ids)) == 1000
     assert all(map(is_id, ids))
     assert [i[:9] for i in ids] == sorted(i[:9] for i in ids)

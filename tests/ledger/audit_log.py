@@ -21,6 +21,7 @@ from roadbed.ledger.audit_verify import (
     PublicKey,
     Report,
     chain_hash,
+    copies_of,
     leaf_hash,
     ranges_digest,
     verify_export,
@@ -91,7 +92,8 @@ async def small_log(database: Database, folder: Path) -> tuple[Path, str]:
 
 def verify(folder: Path, key: str, witness: Path | None = None) -> Report:
     """A verification in this process."""
-    return verify_export(folder, [PublicKey.parse(key)], witness, processes=1)
+    copies = copies_of(witness) if witness is not None else None
+    return verify_export(folder, [PublicKey.parse(key)], copies, processes=1)
 
 
 async def tiny_log(database: Database, folder: Path) -> tuple[Path, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.audit import AuditUnavailable
 from roadbed.ledger.audit_checkpoint import AuditBroken
@@ -96,6 +98,30 @@ async def test_pages_are_filtered_and_go_on(database: Database, tmp_path: Path) 
     assert len(rows) == 12
     with pytest.raises(AuditQueryInvalid):
         await reader.page(before="nonsense")
+
+
+async def test_what_was_asked_under_a_break_glass_is_found_by_its_id(database: Database, tmp_path: Path) -> None:
+    audit, reader = open_audit(database, tmp_path), AuditReader(database)
+    checkpointer = open_checkpointer(database, tmp_path)
+    glass, another = new_id(), new_id()
+    await audit.start()
+    caller = Principal("key-1", "support", roles=frozenset({"admin"}), break_glass=glass)
+    for principal in (caller, replace(caller, break_glass=another), replace(caller, break_glass="")):
+        audit.note_trace(Trace("helpdesk", principal, "f" * 64))
+    audit.note(event_of("breakglass.use", resource=f'"break_glass":"{another}"', break_glass=glass))
+    audit.note(event_of("breakglass.end", resource=glass))
+    await audit.close()
+    rows, _ = await reader.page(break_glass=glass)
+    assert [row["action"] for row in rows] == ["breakglass.end", "breakglass.use", "request"]
+    assert rows[-1]["detail"]["break_glass"] == glass
+    assert [row["action"] for row in (await reader.page(break_glass=another))[0]] == ["request"]
+    assert (await reader.page(break_glass=glass, start=datetime.now(UTC) + timedelta(days=1)))[0] == []
+    for wrong in ("%", "Z" * 26):
+        with pytest.raises(AuditQueryInvalid):
+            await reader.page(break_glass=wrong)
+    await checkpointer.run()
+    report = verify(await export(database, tmp_path / "export"), str(checkpointer.public))
+    assert report.is_whole, report.faults
 
 
 async def test_an_export_of_some_days_is_proven_from_the_checkpoint_before_it(

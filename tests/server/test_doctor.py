@@ -1,10 +1,14 @@
-"""What `roadbed doctor` says of the Python that runs."""
+"""What `roadbed doctor` says of the Python that runs, of data systems, and of lists of revoked certificates."""
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
+from pathlib import Path
 
-from roadbed.server.doctor import is_optimized, python_check, source_checks
+import pytest
+from tests.e2e.authority import Authority
+
+from roadbed.server.doctor import is_optimized, python_check, revoked_checks, source_checks
 
 
 @pytest.mark.parametrize(
@@ -41,3 +45,18 @@ def test_a_data_system_that_is_away_is_wrong_and_a_writable_role_a_note_with_its
     assert (reached.verdict, note.verdict) == ("ok", "note")
     assert "GRANT SELECT ON users TO roadbed_reader;" in note.fix
     assert [check.verdict for check in source_checks({**away, "pool": None})] == ["ok"]
+
+
+def test_a_list_of_revoked_certificates_that_does_not_hold_is_wrong(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    crl = authority.revoke()
+    (check,) = revoked_checks(crl, authority.file)
+    assert (check.verdict, check.message) == ("ok", "1 lists of revoked client certificates hold")
+    authority.revoke(lives=timedelta(hours=-1))
+    (check,) = revoked_checks(crl, authority.file)
+    assert check.verdict == "wrong"
+    assert "the list of CN=ours has run out on" in check.message
+    assert check.fix
+    crl.write_text("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
+    (check,) = revoked_checks(crl, authority.file)
+    assert (check.verdict, check.message) == ("wrong", f"the CRL file {crl} is damaged")

@@ -13,13 +13,14 @@ from typing import Any
 from roadbed.cli.connection import Server, add_arguments, connect
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from roadbed.cli.output import print_json, print_table
-from roadbed.ledger.audit_verify import AuditInvalid, describe, read_keys, verify_export
+from roadbed.ledger.audit_verify import AuditInvalid, copies_of, describe, read_keys, verify_export
 
 SUMMARY = "Verify, export and query the tamper-evident record of acts and decisions."
 EXAMPLE = (
     "  roadbed audit head\n  roadbed audit verify --key roadbed.pub --witness /mnt/auditor\n"
     "  roadbed audit export --from 2026-11-01 --to 2026-12-01 --out november\n"
-    "  roadbed audit verify november --key roadbed.pub\n  roadbed audit query --what 'keys.*' --from 2026-11-01\n"
+    "  roadbed audit verify november --key roadbed.pub --witness /mnt/auditor --part\n"
+    "  roadbed audit query --what 'keys.*' --from 2026-11-01\n"
     "  roadbed audit rotate-key"
 )
 
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--key", action="append", help="a public key, or a file of some (default: what the server says)"
     )
     verify.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
+    verify.add_argument("--part", action="store_true", help="the export ends before the log: copies may extend it")
     verify.add_argument("--jobs", type=int, metavar="N", help="processes that scan it (default: one for each core)")
     add_arguments(verify)
     export = actions.add_parser("export", help="write whole checkpoints of the log into a folder")
@@ -43,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     query = actions.add_parser("query", help="list records, newest first")
     query.add_argument("--actor", help="a key's id, or a pseudonym")
     query.add_argument("--what", help="an action, for example keys.rotate, or keys.*", dest="what", metavar="ACTION")
+    query.add_argument("--break-glass", metavar="ID", help="what was done under a use of break-glass")
     query.add_argument("--acts", action="store_true", help="privileged acts alone, no requests")
     query.add_argument("--from", dest="start", help="a day or a time (UTC)")
     query.add_argument("--to", dest="end", help="a day or a time (UTC)")
@@ -79,11 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     try:
         keys = [key for text in arguments.key or () for key in read_keys(text)]
+        # Before the log is read: each of these copies is of a checkpoint that it then holds.
+        copies = copies_of(arguments.witness) if arguments.witness is not None else None
         if arguments.folder is not None:
             if not keys:
                 print("roadbed: name the public key with --key; `roadbed audit head` prints it", file=sys.stderr)
                 return EXIT_USAGE
-            report = verify_export(arguments.folder, keys, arguments.witness, processes=arguments.jobs)
+            report = verify_export(arguments.folder, keys, copies, is_part=arguments.part, processes=arguments.jobs)
         else:
             server = connect(arguments)
             if not keys:
@@ -91,7 +96,7 @@ def _verify(arguments: argparse.Namespace) -> int:
                 print("the key is the server's own word; keep a copy of it elsewhere and give --key", file=sys.stderr)
             with tempfile.TemporaryDirectory(prefix="roadbed-audit-") as name:
                 _export(server, Path(name) / "export", None, None)
-                report = verify_export(Path(name) / "export", keys, arguments.witness, processes=arguments.jobs)
+                report = verify_export(Path(name) / "export", keys, copies, processes=arguments.jobs)
     except AuditInvalid as error:
         print(f"roadbed: not verified: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -114,7 +119,8 @@ def _export(server: Server, folder: Path, start: str | None, end: str | None) ->
 
 def _query(server: Server, arguments: argparse.Namespace) -> None:
     query = {"actor": arguments.actor, "action": arguments.what, "from": arguments.start, "to": arguments.end}
-    found = server.call("GET", "/api/audit", acts="true" if arguments.acts else None, limit=arguments.limit, **query)
+    query |= {"break_glass": arguments.break_glass, "acts": "true" if arguments.acts else None}
+    found = server.call("GET", "/api/audit", limit=arguments.limit, **query)
     if arguments.json:
         print_json(found)
         return

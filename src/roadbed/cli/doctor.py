@@ -21,6 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, help="its state folder, when it is started with --state")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help=f"port to listen on (default: {PORT_DEFAULT})")
+    parser.add_argument("--tls-client-ca", type=Path, help="authorities of clients' certificates, PEM")
+    parser.add_argument("--tls-client-crl", type=Path, help="these authorities' lists of revoked certificates, PEM")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -29,7 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
     from roadbed.server.doctor import examine
 
     state = (arguments.state or default_state(arguments.workspace)).expanduser().absolute()
-    settings = Settings(workspace=arguments.workspace, state=state, host=arguments.host, port=arguments.port)
+    settings = Settings(
+        workspace=arguments.workspace,
+        state=state,
+        host=arguments.host,
+        port=arguments.port,
+        tls_client_ca=arguments.tls_client_ca,
+        tls_client_crl=arguments.tls_client_crl,
+    )
     checks = examine(settings)
     if arguments.json:
         print_json([dataclasses.asdict(check) for check in checks])

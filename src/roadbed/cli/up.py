@@ -33,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM")
     parser.add_argument("--tls-key", type=Path, help="its key, PEM")
     parser.add_argument("--tls-client-ca", type=Path, help="authorities of clients' certificates, PEM")
+    parser.add_argument("--tls-client-crl", type=Path, help="these authorities' lists of revoked certificates, PEM")
     parser.add_argument("--tls-client-required", action="store_true", help="refuse clients without a certificate")
     parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front ends TLS")
     parser.add_argument("--ready-file", type=Path, help="written as JSON when the first ingest is done")
@@ -75,6 +76,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         tls_cert=arguments.tls_cert,
         tls_key=arguments.tls_key,
         tls_client_ca=arguments.tls_client_ca,
+        tls_client_crl=arguments.tls_client_crl,
         tls_client_required=arguments.tls_client_required,
         behind_proxy=arguments.behind_proxy,
         ready_file=arguments.ready_file,

@@ -29,10 +29,10 @@ class Lexicon:
     """The words of many kinds. ``add`` them once; then `kinds_before` any place."""
 
     def __init__(self) -> None:
-        self._words: dict[str, set[str]] = defaultdict(set)
+        self._words: dict[bytes, set[str]] = defaultdict(set)
         self._opaque: list[tuple[str, str]] = []
         self._parts: set[bytes] = set()  # every single word that an entry has
-        self._seconds: set[str] = set()  # of those in a row
+        self._seconds: set[bytes] = set()  # of those in a row
 
     def add(self, kind: str, words: str) -> None:
         """Words of ``kind``, separated by commas; several words in a row are written with spaces between."""
@@ -42,9 +42,9 @@ class Lexicon:
                 if _OPAQUE.search(folded):
                     self._opaque.append((folded, kind))
                 elif folded:
-                    self._words[folded].add(kind)
+                    self._words[folded.encode("ascii")].add(kind)
                     self._parts.update(folded.encode("ascii").split())
-                    self._seconds.update(folded.split()[1:])
+                    self._seconds.update(folded.encode("ascii").split()[1:])
 
     def kinds_before(self, view: str, start: int) -> Set[str]:
         """The kinds whose words stand in the characters before ``start``."""
@@ -55,18 +55,24 @@ class Lexicon:
         tokens = (apart.replace(_MARK, b" ") if is_opaque else apart).split()
         if begin and window[0].isalpha() and view[begin - 1].isalpha():
             del tokens[0]  # the rest of a word that began before
-        # Most words before a number tell nothing, which one comparison of sets says.
-        if not is_opaque and self._parts.isdisjoint(tokens):
+        if is_opaque:
+            return self._kinds_of(tokens, window)
+        # Most words before a number tell nothing, which one comparison of sets says; of the others, most stand alone.
+        told = self._parts.intersection(tokens)
+        if not told:
             return _NO_KINDS
-        return self._kinds_of([token.decode() for token in tokens], window if is_opaque else "")
+        if not self._seconds.isdisjoint(told):
+            return self._kinds_of(tokens, "")
+        kinds = [self._words[token] for token in told if token in self._words]
+        return kinds[0] if len(kinds) == 1 else _NO_KINDS.union(*kinds)
 
-    def _kinds_of(self, tokens: list[str], opaque: str) -> set[str]:
+    def _kinds_of(self, tokens: list[bytes], opaque: str) -> set[str]:
         found: set[str] = set()
-        words, before = self._words, ""
+        words, before = self._words, b""
         for token in tokens:
             if token in words:
                 found |= words[token]
-            if token in self._seconds and (pair := f"{before} {token}") in words:
+            if token in self._seconds and (pair := b"%b %b" % (before, token)) in words:
                 found |= words[pair]
             before = token
         if opaque:

@@ -174,8 +174,9 @@ class Detector:
         numbers = numbers_in(view, run, is_strict=looking.is_strict)
         if numbers:
             found += numbers
-            if any(n.type == CARD and n.start == run.start and n.end == run.end for n in numbers):
-                return
+            for kind, start, end, *_ in numbers:
+                if kind == CARD and start == run.start and end == run.end:
+                    return
         found += phones_in(view, run, looking.phone_regions)
 
     def _read_further(self, view: str, found: list[Finding]) -> None:

@@ -75,7 +75,8 @@ class Run:
     def __init__(self, start: int, end: int, text: str) -> None:
         self.start, self.end, self.text = start, end, text
         self._bytes = text.encode("ascii")
-        self.plan = _plan_of(self._bytes.translate(_NINES))
+        written = self._bytes.translate(_NINES)
+        self.plan = _plans.get(written) or _plan_of(written)
         self._kinds: dict[int, Set[str]] = {}
 
     def digits(self, start: int, end: int) -> str:
@@ -95,12 +96,10 @@ def run_at(view: str, end: int, after: int) -> Run | None:
     begin = max(after, end - _LOOK_BACK_CHARACTERS)
     while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
         begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
-    match = RUN.search(view, begin, end)
-    if match is None:
-        return None
-    while (later := RUN.search(view, match.end(), end)) is not None:
-        match = later
-    return Run(match.start(), match.end(), match[0])
+    match = None
+    for match in RUN.finditer(view, begin, end):  # noqa: B007 - the last one is wanted
+        pass
+    return Run(match.start(), match.end(), match[0]) if match is not None else None
 
 
 _LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")
@@ -183,23 +182,21 @@ _plans: dict[bytes, Plan] = {}
 
 
 def _plan_of(key: bytes) -> Plan:
-    """The plan of a run, by its text with a 9 for each digit."""
-    plan = _plans.get(key)
-    if plan is None:
-        written = key.decode()
-        groups = [match.span() for match in _GROUP.finditer(written)]
-        plan = Plan(
-            written,
-            tuple(groups),
-            sum(end - start for start, end in groups),
-            _without_doubles(_candidates(written, groups, is_strict=False)),
-            _without_doubles(_candidates(written, groups, is_strict=True)),
-            _card_of(written, groups),
-        )
-        if len(written) <= PLAN_CHARACTERS_MAX:
-            if len(_plans) >= PLANS_MAX:
-                _plans.clear()
-            _plans[key] = plan
+    """The plan of a run, by its text with a 9 for each digit, from now on in ``_plans``."""
+    written = key.decode()
+    groups = [match.span() for match in _GROUP.finditer(written)]
+    plan = Plan(
+        written,
+        tuple(groups),
+        sum(end - start for start, end in groups),
+        _without_doubles(_candidates(written, groups, is_strict=False)),
+        _without_doubles(_candidates(written, groups, is_strict=True)),
+        _card_of(written, groups),
+    )
+    if len(written) <= PLAN_CHARACTERS_MAX:
+        if len(_plans) >= PLANS_MAX:
+            _plans.clear()
+        _plans[key] = plan
     return plan
 
 

@@ -7,6 +7,7 @@ may be logged and stored.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 EMAIL: Final = "email"
@@ -33,6 +34,7 @@ _BY_RANK = (
 )  # fmt: skip
 PERSONAL_TYPES: Final = frozenset(_BY_RANK) - {ERASED, SECRET, PRIVATE_IP}
 TYPES: Final = _BY_RANK
+_START, _END = itemgetter(1), itemgetter(2)
 _PRIORITY = {kind: len(_BY_RANK) - rank for rank, kind in enumerate(_BY_RANK)}
 
 
@@ -58,7 +60,9 @@ def merge_overlaps(findings: Iterable[Finding]) -> list[Finding]:
     It takes the type of the most sensitive of them, of two equally sensitive ones that of the longer, and of two as
     long that of the surer one: nothing that any detector claimed is left uncovered.
     """
-    ordered = sorted(findings, key=_place)
+    # By start, and of those with the same the longest first: two stable sorts, which ask nothing of Python.
+    ordered = sorted(findings, key=_END, reverse=True)
+    ordered.sort(key=_START)
     merged: list[Finding] = []
     last: Finding | None = None
     best = -1.0  # the rank of what gave `last` its type, where that was asked
@@ -76,10 +80,6 @@ def merge_overlaps(findings: Iterable[Finding]) -> list[Finding]:
         elif end != last.end:
             last = merged[-1] = last._replace(end=end)
     return merged
-
-
-def _place(finding: Finding) -> tuple[int, int]:
-    return finding[1], -finding[2]
 
 
 def _rank(finding: Finding) -> float:

@@ -116,11 +116,13 @@ class Glasses:
 
     def raised(self, principal: Principal) -> Principal:
         """The caller with an admin's rights while theirs is in force; the same object for the same caller."""
-        if self.of(principal.id) is None:
+        glass = self.of(principal.id)
+        if glass is None:
             return principal
         known = self._raised.get(principal.id)
-        if known is None or known[0] is not principal:
-            known = self._raised[principal.id] = (principal, replace(principal, roles=principal.roles | {ADMIN}))
+        if known is None or known[0] is not principal or known[1].break_glass != glass.id:
+            raised = replace(principal, roles=principal.roles | {ADMIN}, break_glass=glass.id)
+            known = self._raised[principal.id] = (principal, raised)
         return known[1]
 
     def base(self, principal: Principal) -> Principal:

@@ -42,9 +42,9 @@ def phones_in(view: str, run: Run, regions: Sequence[str]) -> list[Finding]:
     """The telephone numbers of a run; may overlap."""
     plan, first = run.plan, run.start
     found: list[Finding] = []
-    lead = view[first - 2 : first] if first >= 2 else view[:first]
-    if lead.endswith("+") or lead in ("+(", "(+"):
-        found += _international(view, run, first - (1 if lead.endswith("+") else 2), "+")
+    before = view[first - 1] if first else ""
+    if before == "+" or (before == "(" and first > 1 and view[first - 2] == "+"):
+        found += _international(view, run, first - (1 if before == "+" else 2), "+")
     elif plan.digit_count >= 10 and view.startswith("00", first):
         found += _international(view, run, first, "00")
     if found and found[0].end >= run.end:
@@ -59,9 +59,16 @@ def phones_in(view: str, run: Run, regions: Sequence[str]) -> list[Finding]:
             continue
         digits = run.digits(begin, finish)
         is_labelled = ":" in view[max(0, start - 4) : start] and _LABEL.search(view, max(0, start - 20), start)
-        if is_labelled or any(is_valid(digits, region) for region in regions):
+        if is_labelled or _is_valid_in(regions, digits):
             found.append(Finding(PHONE, start, stop, "phone_national", 0.7, False))
     return found
+
+
+def _is_valid_in(regions: Sequence[str], digits: str) -> bool:
+    for region in regions:  # noqa: SIM110 - a generator costs as much as a plan's answer
+        if is_valid(digits, region):
+            return True
+    return False
 
 
 def _international(view: str, run: Run, start: int, lead: str) -> Iterator[Finding]:

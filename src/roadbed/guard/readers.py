@@ -21,7 +21,7 @@ _DOMAIN = re.compile(
     r"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
 )
 _FILE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "py", "html", "md"})
-_SEPARATORS = str.maketrans("", "", " .-")
+_SEPARATORS = b" .-"
 _IBAN_OF_LENGTH = {
     length: re.compile(rf"[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){{{length - 1}}}")
     for length in set(validators.IBAN_LENGTHS.values())
@@ -71,7 +71,7 @@ def iban(view: str, end: int) -> Iterable[Finding]:
     stop = match.end()
     if stop < len(view) and (view[stop].isalnum() or view[stop] == "_"):
         return ()
-    if not validators.is_iban(match[0].translate(_SEPARATORS).upper()):
+    if not validators.is_iban(match[0].encode("ascii").translate(None, _SEPARATORS).decode().upper()):
         return ()
     return (Finding(IBAN, start, stop, "iban", 0.98, False),)
 

@@ -84,6 +84,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]+(?:[._-][A-Za-z_]+|[A-Z][a-z]+)*[0-9]?\Z")
 # ``prod-db-secret-1``: words and small numbers, which name something.
 _NAME = re.compile(r"(?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})(?:[-_.:/](?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})){1,12}\Z")
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
+_LOWER, _UPPER, _DIGIT = re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]")
+
+
+_WEIGHTS = (0.0, *[count * log2(count) for count in range(1, 256)])
 
 
 def entropy_share(value: str) -> float:
@@ -91,17 +95,18 @@ def entropy_share(value: str) -> float:
     length = len(value)
     if length < 2:
         return 0.0
-    parts = [count * log2(count) for character in dict.fromkeys(value) if (count := value.count(character)) > 1]
+    weights, counts = _WEIGHTS, map(value.count, dict.fromkeys(value))
+    parts = [weights[count] if count < 256 else count * log2(count) for count in counts if count > 1]
     return (log2(length) - sum(parts) / length) / log2(min(length, 64))
 
 
 def character_classes(value: str) -> int:
     """How many of lower case, upper case, digits and other characters occur."""
     return (
-        any("a" <= c <= "z" for c in value)
-        + any("A" <= c <= "Z" for c in value)
-        + any(c.isdigit() for c in value)
-        + any(not c.isalnum() for c in value)
+        (_LOWER.search(value) is not None)
+        + (_UPPER.search(value) is not None)
+        + (_DIGIT.search(value) is not None)
+        + (not value.isalnum() and value != "")
     )
 
 
@@ -154,7 +159,7 @@ def is_likely_secret(key: str, value: str) -> bool:
     if is_placeholder(value) or _PATH.match(value):
         return False
     if key.startswith(("pass", "pwd")):
-        is_word = _IDENTIFIER.match(value) is not None and not any(c.isdigit() for c in value)
+        is_word = _IDENTIFIER.match(value) is not None and _DIGIT.search(value) is None
         return (
             len(value) >= PASSWORD_CHARACTERS_MIN
             and character_classes(value) >= 2
@@ -167,8 +172,7 @@ def is_likely_secret(key: str, value: str) -> bool:
         return True
     if _HEX.match(value):
         return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5
-    has_digit = any(c.isdigit() for c in value)
-    return has_digit and character_classes(value) >= 2 and entropy_share(value) >= _ENTROPY_MIN
+    return _DIGIT.search(value) is not None and character_classes(value) >= 2 and entropy_share(value) >= _ENTROPY_MIN
 
 
 def service_value(view: str, end: int) -> tuple[str, int, int] | None:

@@ -12,7 +12,8 @@ from datetime import date
 from operator import mul
 
 _IBAN_VALUES = str.maketrans({letter: str(int(letter, 36)) for letter in string.ascii_uppercase})
-_DOUBLED = str.maketrans("0123456789", "0246813579")
+_VALUES = bytes((code - 48) % 256 for code in range(256))  # of digits' codes
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _DNI_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _SSN_SAMPLES = frozenset({"078051120", "219099999", "123456789"})
 _NINO_PREFIXES_UNUSED = frozenset({"BG", "GB", "NK", "KN", "TN", "NT", "ZZ"})
@@ -49,14 +50,13 @@ IBAN_LENGTHS: dict[str, int] = {
 def luhn(digits: str) -> bool:
     """ISO/IEC 7812 check over all digits, the last being the check digit."""
     # As character codes: 48 is taken off each.
-    doubled = digits[-2::-2].translate(_DOUBLED)
-    return (sum(digits[-1::-2].encode()) + sum(doubled.encode()) - 48 * len(digits)) % 10 == 0
+    codes = digits.encode()
+    return (sum(codes[-1::-2]) + sum(codes[-2::-2].translate(_DOUBLED)) - 48 * len(digits)) % 10 == 0
 
 
 def weighted(digits: str, weights: tuple[int, ...]) -> int:
     """The sum of digit times weight, left to right."""
-    total: int = sum(map(mul, digits.encode(), weights))  # of character codes, from which 48 each is taken off
-    return total - 48 * sum(weights[: len(digits)])
+    return sum(map(mul, digits.encode().translate(_VALUES), weights))
 
 
 def is_card(digits: str) -> bool:

@@ -70,7 +70,12 @@ def canonical(kind: str, value: str) -> str:
         return value.lower()
     if kind in (PHONE, CARD):
         return _DIGITS_ONLY.sub("", value)
-    return re.sub(r"[ .\-/]", "", value).upper()
+    return value.replace(" ", "").replace(".", "").replace("-", "").replace("/", "").upper()
+
+
+def _token_of(kind: str, digest: bytes, letters: int) -> str:
+    # Only the bytes that the letters say: base32 costs as much as all the rest of a token.
+    return f"{TOKEN_WORDS[kind]}_{base64.b32encode(digest[: (letters + 7) // 8 * 5]).decode()[:letters]}"
 
 
 class Vault:
@@ -97,10 +102,9 @@ class Vault:
         if known is not None:
             return known
         digest = hmac.digest(self._key, f"{kind}\0{bare}".encode(), hashlib.sha256)
-        name = base64.b32encode(digest).decode()
-        token = f"{TOKEN_WORDS[kind]}_{name[:_SHORT]}"
+        token = _token_of(kind, digest, _SHORT)
         if token in self._values:  # another value has it already: a chance of 5e-5 among 10,000 values
-            token = f"{TOKEN_WORDS[kind]}_{name[:_LONG]}"
+            token = _token_of(kind, digest, _LONG)
         if len(self._values) < VAULT_VALUES_MAX:
             self._values[token] = value
             self._tokens[kind, bare] = token

@@ -41,6 +41,14 @@ def _seconds_text(about_seconds: int) -> str:
     return "".join([_PAIRS[about_seconds >> shift & 1023] for shift in (30, 20, 10, 0)])
 
 
+def ms_of(made: str) -> int:
+    """The time, in milliseconds since 1970, at which an id was made."""
+    found = 0
+    for letter in made[: ID_LENGTH - _TAIL_LENGTH]:
+        found = found << 5 | _ALPHABET.index(letter)
+    return found
+
+
 def is_id(text: str) -> bool:
     """Whether ``text`` has the shape of an id made by `new_id`."""
     return len(text) == ID_LENGTH and all(character in _ALPHABET for character in text)

@@ -25,6 +25,7 @@ class Principal:
     of the key alone. ``groups`` are the names that document permissions are written in: ``everyone``, ``team:NAME``,
     ``key:ID``, and ``group:NAME`` for each group of the directory that a person is a ``member_of``. ``shown`` is the
     access token that the caller came with: it is exchanged for others (RFC 8693) and goes to no source itself.
+    ``break_glass`` names the use of break-glass that raised the roles, if one did.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Principal:
     budget: str = ""
     member_of: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
+    break_glass: str = ""
     shown: Secret | None = field(default=None, repr=False, compare=False)
 
     @property

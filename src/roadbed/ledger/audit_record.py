@@ -133,7 +133,8 @@ def request_event(trace: Trace, names: Pseudonyms) -> RequestEvent:
     labels = "" if label is None else "public" if label is PUBLIC else "+".join(label.words())
     actor = names.of(trace.principal.id)
     about = (trace.app, trace.status, trace.release, trace.rung, trace.error_code)
-    head, code, label_text, team, outcome = _request_texts(actor, labels, trace.tags, trace.principal.team, *about)
+    caller = (trace.principal.team, trace.principal.break_glass)
+    head, code, label_text, team, outcome = _request_texts(actor, labels, trace.tags, *caller, *about)
     answer_digest = names.digest(answered.text) if answered is not None else ""
     question_digest = names.digest(asked.text) if asked is not None else ""
     return RequestEvent(
@@ -147,14 +148,15 @@ def request_event(trace: Trace, names: Pseudonyms) -> RequestEvent:
 
 @lru_cache(maxsize=TEXTS_KEPT)
 def _request_texts(
-    actor: str, labels: str, tags: str, team: str, app: str, status: str, release: str, rung: str, code: str
+    actor: str, labels: str, tags: str, team: str, glass: str, app: str, status: str, release: str, rung: str, code: str
 ) -> tuple[str, str, str, str, str]:
-    """What stands between the counts and digests of requests that are alike."""
-    said = [_encode(text).decode() for text in (actor, labels, tags, team, app, status, release, rung, code)]
-    actor, labels, tags, team, app, status, release, rung, code = said
+    """What stands between the counts and digests of requests that are alike; ``glass`` is the break-glass, if any."""
+    said = [_encode(text).decode() for text in (actor, labels, tags, team, glass, app, status, release, rung, code)]
+    actor, labels, tags, team, quoted_glass, app, status, release, rung, code = said
+    broken = f'"break_glass":{quoted_glass},' if glass else ""
     return (
         f'{{"action":"{REQUEST}","actor":{actor},"at":',
-        f'","code":{code},"cost_microusd":',
+        f'",{broken}"code":{code},"cost_microusd":',
         f',"labels":{labels},"masked":',
         f'","tags":{tags},"team":{team},"trace":"',
         f'"}},"outcome":{status},"release":{release},"resource":{app},"rung":{rung},"seq":',

@@ -1,6 +1,6 @@
 """The verifier of the audit log: this one file, with the standard library and ``cryptography``, and no database.
 
-    python audit_verify.py EXPORT_FOLDER --key PUBLIC_KEY [--witness FOLDER] [--jobs N] [--json]
+    python audit_verify.py EXPORT_FOLDER --key PUBLIC_KEY [--witness FOLDER [--part]] [--jobs N] [--json]
 
 It proves that an export is what was signed: every record canonical (1), in its shard's order and chain (2), shards
 explained by boot records (3), the tree recomputed (4) and consistent from checkpoint to checkpoint (5), every signature
@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = 1
 SKEW_US = 60_000_000
+LATE_S_MAX = 3_600
 FAULTS_MAX = 1_000
 NOTE_BYTES_MAX = 64 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
@@ -621,12 +622,17 @@ class _Lines:
 def verify_export(
     folder: Path,
     keys: Sequence[PublicKey],
-    witness: Path | None = None,
+    copies: Sequence[Path] | None = None,
     *,
+    is_part: bool = False,
     processes: int | None = None,
     piece_bytes: int = PIECE_BYTES,
 ) -> Report:
-    """Check an export from beginning to end, in so many processes. `AuditInvalid` when it is none at all."""
+    """Check an export from beginning to end, in so many processes. `AuditInvalid` when it is none at all.
+
+    ``copies`` are checkpoints of a second place, as `copies_of` lists them. Where the log is still written, list them
+    before it is exported: what was there then must be in it. ``is_part``: it was asked for up to some time only.
+    """
     report = Report()
     head = _read_json(folder / "export.json")
     try:
@@ -652,9 +658,9 @@ def verify_export(
             heads[shard] = (seq, chain)
             del leaf
     _verify_tail(report, folder / "tail.txt", heads, lines)
-    _verify_boots(report, lines.boots, heads)
-    if witness is not None:
-        _verify_copies(report, witness, roots, signers.ever)
+    _verify_boots(report, lines.boots, heads, _verify_late(report, head.get("late", [])))
+    if copies is not None:
+        _verify_copies(report, copies, roots, signers.ever, is_part)
     return report
 
 
@@ -756,7 +762,9 @@ def _verify_tail(report: Report, path: Path, heads: dict[str, tuple[int, bytes]]
     lines.boots += tail.boots
 
 
-def _verify_boots(report: Report, boots: Sequence[dict[str, Any]], heads: dict[str, tuple[int, bytes]]) -> None:
+def _verify_boots(
+    report: Report, boots: Sequence[dict[str, Any]], heads: dict[str, tuple[int, bytes]], late: set[str]
+) -> None:
     """Every shard begins with a boot record that names the head of its predecessor."""
     for boot in boots:
         detail, shard = boot["detail"], boot["shard"]
@@ -769,17 +777,44 @@ def _verify_boots(report: Report, boots: Sequence[dict[str, Any]], heads: dict[s
             report.notes.append(f"{shard} follows {before}, which is not in this export")
         elif heads[before][0] == seq and heads[before][1].hex() != head:
             report.add("boot", f"its predecessor {before} ends with another head", -1, shard, 1)
-        elif heads[before][0] < int(seq):
+        elif heads[before][0] < int(seq) and before not in late:
             report.add("boot", f"its predecessor {before} had {seq} records, {heads[before][0]} are left", -1, shard, 1)
         elif heads[before][0] > int(seq):
             report.notes.append(f"{before} went on after {shard} began: records came late, from its spool")
 
 
-def _verify_copies(report: Report, witness: Path, roots: dict[int, bytes], keys: Sequence[PublicKey]) -> None:
-    """Every checkpoint that was shipped to a second place must be one of the log's."""
-    if not witness.is_dir():
-        raise AuditInvalid(f"there is no folder {witness} of shipped checkpoints")
-    for path in sorted(witness.rglob("*.json")):
+def _verify_late(report: Report, late: Any) -> set[str]:
+    """Records that were missing when the export was made: for a while, they may lie in the spool of their process.
+    The shards of those that may.
+    """
+    shards: set[str] = set()
+    try:
+        for entry in late:
+            shard, seq, waits_s = str(entry["shard"]), int(entry["seq"]), int(entry["waits_s"])
+            what = f"it was missing, and what stands behind it, up to {int(entry['before'])}, waits for it"
+            if waits_s > LATE_S_MAX:
+                report.add("late", f"{what} since {waits_s} s: no spool is that late", -1, shard, seq)
+            else:
+                report.notes.append(f"{shard} {seq}: {what}; verify again later")
+                shards.add(shard)
+    except (KeyError, TypeError, ValueError):
+        raise AuditInvalid("export.json names late records in another way") from None
+    return shards
+
+
+def copies_of(folder: Path) -> list[Path]:
+    """The checkpoints that a second place holds now. `AuditInvalid` where there is no such folder."""
+    if not folder.is_dir():
+        raise AuditInvalid(f"there is no folder {folder} of shipped checkpoints")
+    return sorted(folder.rglob("*.json"))
+
+
+def _verify_copies(
+    report: Report, copies: Sequence[Path], roots: dict[int, bytes], keys: Sequence[PublicKey], is_part: bool
+) -> None:
+    """Every checkpoint that was shipped to a second place must be one of the log's, or, for a part, extend it."""
+    beyond: list[tuple[Checkpoint, Path, Any]] = []
+    for path in copies:
         found = _read_json(path)
         try:
             note = open_note(str(found["note"]), keys)
@@ -789,10 +824,30 @@ def _verify_copies(report: Report, witness: Path, roots: dict[int, bytes], keys:
         if note.origin != report.origin:
             continue
         report.copies += 1
-        if note.size > report.proven:
+        if note.size > report.proven and is_part:
+            beyond.append((note, path, found.get("proof")))
+        elif note.size > report.proven:
             report.add("copy", f"{path.name} holds {note.size} records, the log only {report.proven}: it was cut back")
         elif note.size > report.first and roots.get(note.size) != note.root:
             report.add("copy", f"{path.name} has another root: the log was rewritten", note.size)
+    _verify_beyond(report, sorted(beyond, key=lambda entry: entry[0].size))
+
+
+def _verify_beyond(report: Report, beyond: Sequence[tuple[Checkpoint, Path, Any]]) -> None:
+    """Copies behind the end of a part of the log: each must extend the one before it, from the part's end on."""
+    if not beyond:
+        return
+    size, root = report.proven, bytes.fromhex(report.root)
+    for note, path, proof in beyond:
+        try:
+            nodes = [bytes.fromhex(node) for node in proof]
+        except (TypeError, ValueError):
+            nodes = []
+        if not is_consistent(size, root, note.size, note.root, nodes):
+            report.add("copy", f"{path.name} does not extend the {size} records before it", size)
+            return
+        size, root = note.size, note.root
+    report.notes.append(f"the log went on: {len(beyond)} copies, of up to {size} records, extend what is here")
 
 
 def _read_json(path: Path) -> Any:
@@ -827,12 +882,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--key", action="append", required=True, help="a public key, or a file that holds some")
     parser.add_argument("--witness", type=Path, help="a folder of checkpoints that were shipped to a second place")
+    parser.add_argument("--part", action="store_true", help="the export ends before the log: copies may extend it")
     parser.add_argument("--jobs", type=int, default=None, help="processes that scan; as many as cores by default")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     try:
         keys = [key for text in arguments.key for key in read_keys(text)]
-        report = verify_export(arguments.folder, keys, arguments.witness, processes=arguments.jobs)
+        copies = copies_of(arguments.witness) if arguments.witness is not None else None
+        report = verify_export(arguments.folder, keys, copies, is_part=arguments.part, processes=arguments.jobs)
     except AuditInvalid as error:
         print(f"not verified: {error}", file=sys.stderr)
         return 2

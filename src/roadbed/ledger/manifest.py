@@ -24,6 +24,18 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class LockConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The lock (S3 Object Lock) that each copy of a checkpoint gets, beside what the bucket itself asks for."""
+
+    keep: Annotated[
+        str, Meta(pattern=DURATION_PATTERN, description="how long a copy can be neither changed nor removed")
+    ]
+    mode: Annotated[
+        Literal["compliance", "governance"],
+        Meta(description="`compliance`: by nobody; `governance`: only by whom the bucket's owner permits it"),
+    ] = "compliance"
+
+
 class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The tamper-evident record: how often it is signed, with what key, and where the copies go."""
 
@@ -39,6 +51,9 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[str],
         Meta(description="second places for checkpoints: folders, s3://..., or https://HOST/api/audit/witness"),
     ] = []
+    lock: Annotated[LockConfig | None, Meta(description="a lock on each copy in an s3:// bucket with Object Lock")] = (
+        None
+    )
     witness_key: Annotated[
         str, Meta(description="reference to the key (role auditor) that a witness wants: env:NAME or file:PATH")
     ] = ""

@@ -22,6 +22,7 @@ AUDIT_OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("actor", "a key's id, or a pseudonym"),
             Query("action", "for example keys.rotate, or keys.*"),
             Query("acts", "true: privileged acts alone, no requests"),
+            Query("break_glass", "the id of a use of break-glass: what was done under it"),
             Query("from", "a time or a day (UTC)"),
             Query("to", "a time or a day (UTC)"),
             Query("before", "`next` of the page before"),

@@ -56,6 +56,7 @@ def audit_routes(services: Services) -> list[Route]:
             "acts_only": given.get("acts") == "true",
             "start": time_of(given.get("from"), "from"),
             "end": time_of(given.get("to"), "to"),
+            "break_glass": given.get("break_glass") or "",
         }
         if form == "json":
             rows, place = await trail.reader.page(

@@ -22,9 +22,10 @@ from roadbed.kernel.errors import ConfigError, RoadbedError, Unavailable
 from roadbed.kernel.secrets import resolve_secret
 from roadbed.ledger.audit_verify import PublicKey
 from roadbed.ledger.manifest import AuditConfig
+from roadbed.server.locked_objects import LockedBucket
 from roadbed.store.database import Database
 from roadbed.store.objects import URL_SCHEMES, ObjectStore
-from roadbed.wire.address import parse_url
+from roadbed.wire.address import Url, parse_url
 from roadbed.wire.client import UpstreamClient
 from roadbed.wire.errors import UpstreamFailed
 from roadbed.wire.exchange import UpstreamRequest
@@ -34,6 +35,7 @@ log = logging.getLogger("roadbed.audit")
 AT_ONCE_MAX = 500
 POST_S = 15.0
 REPLY_BYTES_MAX = 64 * 1024
+_ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 WITNESS_PATH = "/api/audit/witness"
 
 
@@ -63,6 +65,11 @@ class Shipping:
             if mark and scheme not in (*URL_SCHEMES, "https", "http"):
                 hint = "a folder, s3://bucket/prefix, gs://, az://, or https://HOST/api/audit/witness"
                 raise ConfigError(f"audit.ship_to: {place} is no place for checkpoints", hint=hint)
+        if config.lock is not None and not any(place.startswith("s3://") for place in config.ship_to):
+            raise ConfigError("audit.lock: no place in audit.ship_to is an s3:// bucket")
+        for place in config.ship_to:
+            if config.lock is not None and place.startswith("s3://"):
+                LockedBucket(place, config.lock, self._put_signed)
         self._config, self._folder, self._workspace = config, folder, workspace
 
     async def close(self) -> None:
@@ -126,6 +133,8 @@ class Shipping:
         scheme, mark, _ = place.partition("://")
         if not mark:
             await asyncio.to_thread(_write, (self._folder / place).resolve() / name, body)
+        elif scheme == "s3" and self._config.lock is not None:
+            await LockedBucket(place, self._config.lock, self._put_signed).put(name, body)
         elif scheme in URL_SCHEMES:
             await ObjectStore.at_url(place, is_locked=True).put(name, body)
         else:
@@ -134,6 +143,19 @@ class Shipping:
             status, reply = await self._post(place, body, token)
             if not 200 <= status < 300:
                 raise CopyRefused(f"the witness answered {status}: {_reason(reply)}")
+
+    async def _put_signed(self, url: Url, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> None:
+        request = UpstreamRequest(
+            b"PUT", url, headers, body, credential_class="audit", response_bytes_max=REPLY_BYTES_MAX
+        )
+        try:
+            response = await self._client.request(request, head_s=POST_S, complete_s=POST_S)
+            status, reply = response.status, await response.read()
+        except UpstreamFailed as error:
+            raise CopyRefused(f"it cannot be reached ({error.code})") from None
+        if status != 200:
+            code = _ERROR_CODE.search(reply)
+            raise CopyRefused(f"the bucket answered {status}: {code[1].decode() if code else 'no reason'}")
 
     async def alarm(self, event: str, message: str) -> None:
         """Tell the webhook that something is wrong with an audit log, as well as that goes."""

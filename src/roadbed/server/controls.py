@@ -45,6 +45,7 @@ from roadbed.server.control_parts import DeploymentParts
 from roadbed.sources.manifest import DatabaseSource
 from roadbed.sources.rows import shown
 from roadbed.wire.address import parse_url
+from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists
 
 GIT_S = 5.0
 CERTIFICATE_S = 5.0
@@ -173,6 +174,9 @@ class Looks:
         found = [await _certificate(host, port, name) for (host, port), name in list(hosts.items())[:CERTIFICATES_MAX]]
         if services.settings.tls_cert is not None:
             found.append(await asyncio.to_thread(_own_certificate, services.settings.tls_cert))
+        authorities, lists = services.settings.tls_client_ca, services.settings.tls_client_crl
+        if authorities is not None and lists is not None:
+            found += await asyncio.to_thread(_revoked_clients, lists, authorities)
         return found
 
     async def erase(self, subject: str) -> dict[str, Any]:
@@ -228,6 +232,15 @@ async def _certificate(host: str, port: int, name: str) -> Certificate:
     found = writer.get_extra_info("peercert")
     writer.transport.abort()
     return Certificate(name, datetime.fromtimestamp(ssl.cert_time_to_seconds(found["notAfter"]), UTC))
+
+
+def _revoked_clients(lists: Path, authorities: Path) -> list[Certificate]:
+    """What is wrong with the lists of revoked certificates of clients; they live for days, not for weeks."""
+    try:
+        faults = faults_of(read_lists(str(lists), str(authorities)))
+    except InvalidCrlFile as error:
+        faults = [error.message]
+    return [Certificate("revoked client certificates", None, fault) for fault in faults]
 
 
 def _own_certificate(path: Path) -> Certificate:

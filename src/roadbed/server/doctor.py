@@ -27,6 +27,7 @@ from roadbed.gateway.providers import describe_environment
 from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.releases.workspace import Workspace, load_workspace
 from roadbed.server.settings import Settings
+from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 1024**3
@@ -48,12 +49,16 @@ class Check:
 def examine(settings: Settings) -> list[Check]:
     """All checks, in the order in which `roadbed up` would meet the troubles."""
     running = find_running(settings.state)
+    told = running or {}
     return [
         *_python(),
         *_workspace(settings),
         *_state(settings),
         *_disk(settings),
         *_port(settings, running),
+        *revoked_checks(
+            settings.tls_client_crl or told.get("client_crl"), settings.tls_client_ca or told.get("client_ca")
+        ),
         *_postgres(settings),
         *_server(running),
         *_data_systems(running),
@@ -188,6 +193,23 @@ def _port(settings: Settings, running: dict[str, Any] | None) -> Iterator[Check]
             yield Check("port", "wrong", message, "stop what listens there, or choose another with --port")
             return
     yield Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def revoked_checks(file: Path | str | None, authorities: Path | str | None) -> Iterator[Check]:
+    """The lists of revoked certificates that are named here, or that the running server was started with."""
+    if authorities is None or file is None:
+        return
+    fix = "bring a list that holds now, signed by the authority; it is read within seconds, without a restart"
+    try:
+        lists = read_lists(str(file), str(authorities))
+    except InvalidCrlFile as error:
+        yield Check("revoked", "wrong", error.message, f"{error.hint}; until then the server goes by the list before")
+        return
+    faults = faults_of(lists)
+    for fault in faults:
+        yield Check("revoked", "wrong", f"{fault}: clients of that authority are refused", fix)
+    if not faults:
+        yield Check("revoked", "ok", f"{len(lists)} lists of revoked client certificates hold")
 
 
 def _postgres(settings: Settings) -> Iterator[Check]:

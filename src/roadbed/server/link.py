@@ -59,6 +59,7 @@ class Start(msgspec.Struct, frozen=True, tag=True):
     tls_cert: str | None
     tls_key: str | None
     tls_client_ca: str | None
+    tls_client_crl: str | None
     tls_client_required: bool
     behind_proxy: bool
     deployment: Deployment

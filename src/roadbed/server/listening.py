@@ -46,7 +46,8 @@ def tls_of(settings: Settings) -> ServerTls | None:
     if settings.tls_cert is None:
         return None
     client_ca = str(settings.tls_client_ca) if settings.tls_client_ca is not None else None
-    return ServerTls(str(settings.tls_cert), str(settings.tls_key), client_ca=client_ca)
+    client_crl = str(settings.tls_client_crl) if settings.tls_client_crl is not None else None
+    return ServerTls(str(settings.tls_cert), str(settings.tls_key), client_ca=client_ca, client_crl=client_crl)
 
 
 def allow_open_files() -> None:

@@ -36,6 +36,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    tls_client_crl: Path | None = None
     tls_client_required: bool = False
     behind_proxy: bool = False
     migrate: str = "auto"
@@ -74,6 +75,8 @@ def check_settings(settings: Settings) -> None:
         raise ConfigError("--tls-client-ca needs --tls-cert: clients show certificates over TLS alone")
     if settings.tls_client_required and not settings.tls_client_ca:
         raise ConfigError("--tls-client-required needs --tls-client-ca")
+    if settings.tls_client_crl and not settings.tls_client_ca:
+        raise ConfigError("--tls-client-crl needs --tls-client-ca: the authorities whose lists it has")
     if not (is_loopback(settings.host) or settings.tls_cert or settings.behind_proxy):
         raise ConfigError(
             f"--host {settings.host} is reachable from other machines, and keys would travel in clear",

@@ -117,7 +117,12 @@ class ToolCalls:
         if asked.as_team:
             if not principal.is_admin:
                 raise Forbidden("only an admin calls as another team")
-            principal = Principal(id=f"{principal.id}:as:{asked.as_team}", team=asked.as_team, region=principal.region)
+            principal = Principal(
+                id=f"{principal.id}:as:{asked.as_team}",
+                team=asked.as_team,
+                region=principal.region,
+                break_glass=principal.break_glass,
+            )
         name = request.path_params["name"]
         call = traced_call(
             self._services,

@@ -145,7 +145,11 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
         team=CLI_TEAM, roles=("admin", "member"), name=CLI_KEY_NAME, acts_as=ADMIN_KEY_ID
     )
     body = {"url": address.url, "api": address.api, "key": key, "pid": os.getpid(), "version": __version__}
-    write_private_file(services.settings.state / "run" / "cli.json", json.dumps(body).encode())
+    settings = services.settings
+    if settings.tls_client_ca is not None and settings.tls_client_crl is not None:
+        body["client_ca"] = str(settings.tls_client_ca.absolute())
+        body["client_crl"] = str(settings.tls_client_crl.absolute())
+    write_private_file(settings.state / "run" / "cli.json", json.dumps(body).encode())
     return record
 
 

@@ -208,6 +208,7 @@ def _settings_of(start: Start) -> Settings:
         tls_cert=Path(start.tls_cert) if start.tls_cert else None,
         tls_key=Path(start.tls_key) if start.tls_key else None,
         tls_client_ca=Path(start.tls_client_ca) if start.tls_client_ca else None,
+        tls_client_crl=Path(start.tls_client_crl) if start.tls_client_crl else None,
         tls_client_required=start.tls_client_required,
         behind_proxy=start.behind_proxy,
     )

@@ -237,6 +237,7 @@ class Workers:
             tls_cert=str(settings.tls_cert.absolute()) if settings.tls_cert else None,
             tls_key=str(settings.tls_key.absolute()) if settings.tls_key else None,
             tls_client_ca=str(settings.tls_client_ca.absolute()) if settings.tls_client_ca else None,
+            tls_client_crl=str(settings.tls_client_crl.absolute()) if settings.tls_client_crl else None,
             tls_client_required=settings.tls_client_required,
             behind_proxy=settings.behind_proxy,
             deployment=deployment,

@@ -115,6 +115,10 @@ class Acceptor:
         if self._seat is not None and not self._is_closed:
             self._seat.seats.set(self._seat.index, self._count() + len(self._opening))
 
+    def take_tls(self, context: ssl.SSLContext) -> None:
+        """Open connections by this context from now on."""
+        self._tls = context
+
     async def close(self, wait_s: float) -> None:
         """Accept no more here; other processes go on. What is being opened gets ``wait_s`` to become a connection."""
         if self._is_closed:

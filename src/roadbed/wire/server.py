@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -31,12 +32,15 @@ from roadbed.wire.client_handshake import ClientVerifyingContext
 from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
 from roadbed.wire.hot import HotTable
 from roadbed.wire.protocol import HotProtocol, hot_protocol
+from roadbed.wire.revocation import faults_of, is_revoked, read_lists, require_lists
 
 BACKLOG = 2048
 TLS_HANDSHAKE_S = 5.0
 FLUSH_S = 2.0
 _TICK_S = 0.05
 _CERTIFICATE_CHECK_TICKS = 100
+
+log = logging.getLogger("roadbed.wire")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +58,26 @@ class Drain:
 class ServerTls:
     """Certificate chain and key files. Read again when they change, without dropping connections.
 
-    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. An authority that is
-    taken out of the file is trusted until the next start.
+    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. ``client_crl`` has these
+    authorities' lists of revoked certificates: a client whose certificate is on one, or whose authority has none that
+    holds now, is refused.
     """
 
     certificate: str
     key: str
     key_password: str | None = field(default=None, repr=False)
     client_ca: str | None = None
+    client_crl: str | None = None
 
-    def modified_at(self) -> float:
-        """When one of the files was last changed."""
-        files = (self.certificate, self.key, *([self.client_ca] if self.client_ca is not None else []))
+    def state_of_files(self) -> tuple[tuple[int, int, int], ...] | None:
+        """What changes when one of the files does; None while one is not there."""
+        files = [file for file in (self.certificate, self.key, self.client_ca, self.client_crl) if file is not None]
         try:
-            return max(os.stat(file).st_mtime for file in files)
+            return tuple((found.st_mtime_ns, found.st_size, found.st_ino) for found in map(os.stat, files))
         except OSError:
-            return 0.0
+            return None
 
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """Use the files for new connections. Raises ``InvalidTlsFile``."""
+    def _load_into(self, context: ssl.SSLContext) -> None:
         try:
             context.load_cert_chain(self.certificate, self.key, self.key_password)
         except (OSError, ssl.SSLError):
@@ -84,9 +89,13 @@ class ServerTls:
                 context.load_verify_locations(self.client_ca)
             except (OSError, ssl.SSLError):
                 raise InvalidTlsFile(f"the CA file {self.client_ca} cannot be read", file=self.client_ca) from None
+        if self.client_ca is not None and self.client_crl is not None:
+            for fault in faults_of(read_lists(self.client_crl, self.client_ca)):
+                log.warning("%s in %s: clients of that authority are refused", fault, self.client_crl)
+            require_lists(context, self.client_crl)
 
     def make_context(self) -> ssl.SSLContext:
-        """A server context: TLS 1.2 or later, HTTP/1.1 only."""
+        """A server context: TLS 1.2 or later, HTTP/1.1 only. Raises ``InvalidTlsFile``."""
         kind = ssl.SSLContext if self.client_ca is None else ClientVerifyingContext
         context = kind(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -96,8 +105,15 @@ class ServerTls:
             # A resumed session would bring its certificate along without a second look at it.
             context.options |= ssl.OP_NO_TICKET
             context.num_tickets = 0
-        self.load_into(context)
+        self._load_into(context)
         return context
+
+    def revoked(self, certificates: Iterable[bytes]) -> list[bytes]:
+        """Those of clients' certificates (DER) that are on a list. Raises ``InvalidTlsFile``."""
+        if self.client_ca is None or self.client_crl is None:
+            return []
+        lists = read_lists(self.client_crl, self.client_ca)
+        return [certificate for certificate in certificates if is_revoked(lists, certificate)]
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -142,8 +158,9 @@ class HotServer(uvicorn.Server):
         self._acceptor: Acceptor | None = None
         self._listener = listener
         self._tls = tls
-        self._tls_context = tls.make_context() if tls is not None else None
-        self._tls_read_at = tls.modified_at() if tls is not None else 0.0
+        self._tls_context = tls.make_context() if tls is not None else None  # that it begins with
+        self._tls_files = tls.state_of_files() if tls is not None else None
+        self._tls_fault, self._looks_again = "", False
         self._drain = drain
         self._handles_signals = handle_signals
         self.ready = asyncio.Event()
@@ -184,14 +201,39 @@ class HotServer(uvicorn.Server):
         """uvicorn's beat (0.1 s): also look for changed certificates."""
         if self._acceptor is not None:
             self._acceptor.publish()
-        if self._tls is not None and self._tls_context is not None and counter % _CERTIFICATE_CHECK_TICKS == 0:
-            modified_at = self._tls.modified_at()
-            if modified_at > self._tls_read_at:
-                # A half-written pair is refused by OpenSSL and the old one stays; the next beat tries again.
-                with contextlib.suppress(InvalidTlsFile):
-                    self._tls.load_into(self._tls_context)
-                    self._tls_read_at = modified_at
+        if self._tls is not None and counter % _CERTIFICATE_CHECK_TICKS == 0:
+            await self._read_tls_again(self._tls)
         return await super().on_tick(counter)
+
+    async def _read_tls_again(self, tls: ServerTls) -> None:
+        """Where files have changed: a new context for new connections, and an end of those that are revoked."""
+        files = tls.state_of_files()
+        is_changed = files is not None and files != self._tls_files
+        if not (is_changed or self._looks_again):
+            return
+        try:
+            if is_changed:
+                # A new one each time: of an old one, nothing is ever taken out, neither authorities nor lists.
+                context = await asyncio.to_thread(tls.make_context)
+                self._tls_files, self._tls_fault = files, ""
+                if self._acceptor is not None:
+                    self._acceptor.take_tls(context)
+            # Handshakes that had begun are over by the next beat.
+            self._looks_again = is_changed
+            await self._end_revoked(tls)
+        except InvalidTlsFile as error:
+            # A half-written file is refused and the old ones stay; the next beat tries again.
+            if error.message != self._tls_fault:
+                log.error("changed TLS files are not taken: %s", error.message)
+            self._tls_fault = error.message
+
+    async def _end_revoked(self, tls: ServerTls) -> None:
+        shown = {connection: _shown(connection) for connection in self.server_state.connections}
+        revoked = {*await asyncio.to_thread(tls.revoked, {one for one in shown.values() if one is not None})}
+        for connection, certificate in shown.items():
+            if certificate in revoked:
+                log.warning("a connection was ended: its client's certificate is revoked")
+                connection.cut()  # type: ignore[union-attr]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """The drain."""
@@ -236,6 +278,14 @@ class HotServer(uvicorn.Server):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.stop()
+
+
+def _shown(connection: Any) -> bytes | None:
+    """The certificate (DER) that a connection's client has shown."""
+    if not isinstance(connection, HotProtocol) or connection.certificate is None:
+        return None
+    found: bytes | None = connection.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return found
 
 
 def make_server(
