@@ -83,6 +83,11 @@ class EndpointHealth:
         """Whether somebody told it to take no new requests; `orders` does and undoes it."""
         return self.resting_until_s == math.inf
 
+    @property
+    def failed_last(self) -> str:
+        """Why its latest attempt failed, in our words, while its breaker has not opened; empty when it answered."""
+        return self.recent[-1].reason if self.breaker.failures_in_a_row and self.recent else ""
+
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""
         if self.is_drained:
