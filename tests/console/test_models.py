@@ -100,5 +100,5 @@ def test_the_summary_says_who_cannot_be_asked() -> None:
         lines(view("a"), view("b", unavailable="resting")), {"smart": [away, ready]}
     )
     failed = summary(lines(view("a", failed_last="refused"), view("b")), {"smart": [ready]})
-    assert failed == "Every route can be answered; 2 endpoints can be asked, but the latest attempt at a failed."
+    assert failed == "Every route can be answered; 2 endpoints can be asked; the latest attempt at a failed."
     assert summary(lines(view("b", unavailable="x")), {"smart": [away]}) == "Nobody can be asked now for smart."

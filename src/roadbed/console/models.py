@@ -96,10 +96,11 @@ def summary(lines: Sequence[EndpointLine], ladders: Mapping[str, Sequence[Mappin
     if dead:
         return f"Nobody can be asked now for {', '.join(dead)}."
     noun = "endpoint" if len(lines) == 1 else "endpoints"
-    if not left:
-        note = f", but the latest attempt at {' and at '.join(failed)} failed" if failed else ""
-        return f"Every route can be answered; {len(lines)} {noun} can be asked{note}."
-    return f"Every route can be answered; {len(left)} of {len(lines)} {noun} cannot be asked now: {', '.join(left)}."
+    can = f"{len(lines)} {noun} can be asked"
+    if left:
+        can = f"{len(left)} of {len(lines)} {noun} cannot be asked now: {', '.join(left)}"
+    note = f"; the latest attempt at {' and at '.join(failed)} failed" if failed else ""
+    return f"Every route can be answered; {can}{note}."
 
 
 async def order(visit: Visit) -> Response:

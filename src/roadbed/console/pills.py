@@ -128,6 +128,8 @@ def health_pill(view: EndpointView) -> Pill:
         return Pill("warn", "–", "drained")
     if view.unavailable:
         return Pill("warn" if view.breaker == "closed" else "bad", "!", view.unavailable)
+    if view.breaker == "open":
+        return Pill("warn", "…", "tried with the next request")
     if view.breaker != "closed":
         return Pill("warn", "…", "coming back slowly")
     if view.failed_last:

@@ -85,8 +85,9 @@ class EndpointHealth:
 
     @property
     def failed_last(self) -> str:
-        """Why its latest attempt failed, in our words, while its breaker has not opened; empty when it answered."""
-        return self.recent[-1].reason if self.breaker.failures_in_a_row and self.recent else ""
+        """Why its latest attempt failed, in our words; empty when it answered, or there was none."""
+        is_failing = self.breaker.phase in ("open", "half_open") or self.breaker.failures_in_a_row
+        return self.recent[-1].reason if is_failing and self.recent else ""
 
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""

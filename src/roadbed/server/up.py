@@ -83,7 +83,8 @@ async def up(settings: Settings, say: Say, worker_command: Sequence[str] = ()) -
     with _signals(on_signal), contextlib.closing(listener):
         try:
             async with open_services(settings, workspace) as services:
-                say(f"{workspace.manifest.name}: database ready, {_counted(len(workspace.manifest.sources), 'source')} declared")
+                sources = _counted(len(workspace.manifest.sources), "source")
+                say(f"{workspace.manifest.name}: database ready, {sources} declared")
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
                 if settings.workers == 1:
