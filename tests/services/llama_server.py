@@ -58,10 +58,10 @@ def tiny_model() -> Iterator[Path]:
 @contextmanager
 def engine_on(model: Path, answer_tokens: int = ANSWER_TOKENS_MAX) -> Iterator[Engine]:
     """A llama.cpp server with the model, killed at the end when it still runs."""
-    words = ["--model", model, "--alias", MODEL, "--answer-tokens", str(answer_tokens)]
+    words: list[str | Path] = ["--model", model, "--alias", MODEL, "--answer-tokens", str(answer_tokens)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [ENGINE_PYTHON, HERE / "llama_engine.py", *words],
+            [str(ENGINE_PYTHON), str(HERE / "llama_engine.py"), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

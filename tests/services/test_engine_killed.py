@@ -123,7 +123,7 @@ def check_sdks(server: Server, endpoint: str) -> None:
         model="house", max_tokens=20, messages=[{"role": "user", "content": PROMPT}]
     ) as streamed:
         assert "".join(streamed.text_stream)
-    command = [ENGINE_PYTHON, "-c", LANGCHAIN, server.url, ADMIN_KEY, "house"]
+    command = [str(ENGINE_PYTHON), "-c", LANGCHAIN, server.url, ADMIN_KEY, "house"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 0
