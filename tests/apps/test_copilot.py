@@ -148,6 +148,16 @@ async def test_a_stream_that_breaks_ends_in_an_error(
     assert not any(isinstance(event, Answered) for event in seen)
 
 
+async def test_a_stream_that_breaks_before_a_sentence_was_said_leaves_the_answer_to_the_passages(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    model.rules = [Rule(".", Reply("Reports are kept for seven years [1]. Cats are allowed on Fridays.", cut_after=3))]
+    _, answered = await events_of(make_copilot(abstain_below=0.0), make_turn(QUESTION))
+    assert answered.rung == "extractive"
+    assert any("gateway.stream_cut" in part for part in answered.degraded)
+    assert "Cats" not in answered.text
+
+
 async def test_without_a_model_it_answers_or_says_no(make_copilot: MakeCopilot, make_turn: MakeTurn) -> None:
     _, answered = await events_of(make_copilot(has_model=False), make_turn(QUESTION))
     assert (answered.rung, answered.abstained, answered.degraded) == ("extractive", False, ())

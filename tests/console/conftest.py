@@ -411,6 +411,7 @@ class FakeGateway:
                 "rung": "full",
                 "breaker": "open",
                 "unavailable": "resting after failures",
+                "failed_last": "it fell silent in its answer",
             }
         ]
 
@@ -434,6 +435,7 @@ def view(name: str = "openai", **changes: Any) -> EndpointView:
         "failures": 1,
         "first_token_ms": 412.3,
         "first_token_shares_ms": {"p50": 390.2, "p95": 800.0, "p99": 1212.0},
+        "failed_last": "",
         "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
     }
     return EndpointView(**{**values, **changes})
@@ -621,8 +623,9 @@ class Deployment:
         yield " <well>"
         error = Unavailable("no endpoint answered", hint="try later") if name == "broken" else None
         yield TriedRoute(
-            name, f"{name} says <well>", "01TRACE", "full", "openai", 0.25, 1.5, 12, 34, 5_600, name != "free", error
-        )
+            name, f"{name} says <well>", "01TRACE", "full", "openai", 0.25, 1.5, 12, 34, 5_600, name != "free", error,
+            ("near: it is away",) if name in ("broken", "free") else (), int(name == "free"),
+        )  # fmt: skip
 
     def order_endpoint(self, endpoint: str, name: OrderName, *, actor: str) -> None:
         self.orders.append((endpoint, name, actor))

@@ -81,6 +81,15 @@ def test_an_auditor_gives_no_orders(deployment: Deployment, auditor: TestClient)
     assert not deployment.orders
 
 
+def test_an_endpoint_that_failed_last_is_not_shown_as_answering(deployment: Deployment, auditor: TestClient) -> None:
+    reason = "127.0.0.1:8080 refuses connections"
+    deployment.gateway.views = [view(failed_last=reason)]
+    page = auditor.get("/console/models").text
+    assert "failed last" in page
+    assert reason in page
+    assert "answering" not in page
+
+
 def test_the_summary_says_who_cannot_be_asked() -> None:
     def lines(*views: Any) -> list[EndpointLine]:
         return [EndpointLine(found, health_pill(found), 0) for found in views]
@@ -90,4 +99,6 @@ def test_the_summary_says_who_cannot_be_asked() -> None:
     assert "1 of 2 endpoints cannot be asked now: b" in summary(
         lines(view("a"), view("b", unavailable="resting")), {"smart": [away, ready]}
     )
+    failed = summary(lines(view("a", failed_last="refused"), view("b")), {"smart": [ready]})
+    assert failed == "Every route can be answered; 2 endpoints can be asked; the latest attempt at a failed."
     assert summary(lines(view("b", unavailable="x")), {"smart": [away]}) == "Nobody can be asked now for smart."

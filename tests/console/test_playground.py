@@ -25,8 +25,11 @@ def test_without_scripts_all_answers_come_on_one_page(deployment: Deployment, ad
         "0.0056",
         "not known",
         "No endpoint answered",
+        "</span>broke off",
+        "openai went on where another broke off: near: it is away",
     ):
         assert text in page, text
+    assert page.count("near: it is away") == 1, "an error says by itself who broke off"
     assert page.count('class="try card"') == 3
     assert "/console/traces/01TRACE" in page
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from roadbed.gateway.policy import Asked, Condition, Policy
 from roadbed.kernel.label import Label, Level
-from roadbed.testing.scripted_model import ScriptedModel
+from roadbed.testing.scripted_model import Rule, ScriptedModel
+from roadbed.testing.scripted_reply import failing
 
 from .conftest import MakeGateway, ask, call, endpoint
 
@@ -29,6 +32,22 @@ async def test_the_explained_choice_is_the_one_that_is_made(
         await stream.answer()
     assert stream.outcome.endpoint == "big"
     assert stream.outcome.skipped == long["left_out"]
+
+
+async def test_who_failed_last_is_named_until_it_answers(gateway_of: MakeGateway, first: ScriptedModel) -> None:
+    gateway = gateway_of(endpoint("a", first.url), chance=0.5)
+    first.script(Rule("", failing(500), times=2))
+    with pytest.raises(Exception, match="smart"):
+        await gateway.complete("smart", ask(), call())
+
+    def told() -> set[str]:
+        shown = gateway.explain("smart")[0], gateway.explain_choice("smart", Asked())["order"][0]
+        return {*(str(row["failed_last"]) for row in shown), gateway.endpoints()[0].failed_last}
+
+    (reason,) = told()
+    assert "500" in reason
+    await gateway.complete("smart", ask(), call())
+    assert told() == {""}
 
 
 async def test_a_refusal_is_explained_and_chance_is_named(gateway_of: MakeGateway, first: ScriptedModel) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 
@@ -144,14 +143,74 @@ def test_what_is_told_is_bounded_and_ends() -> None:
     assert told == {}
 
 
-def test_the_longest_unused_is_forgotten(clock: MovableClock) -> None:
-    gauges = Gauges(clock.monotonic_s, gauges_max=2)
-    make: Callable[[str], object] = lambda owner: gauges.gauge(owner, "requests", 5, PERIOD_S)  # noqa: E731
-    first, second = make("a"), make("b")
-    assert make("a") is first
-    make("c")
-    assert make("a") is first
-    assert make("b") is not second
+LIMIT = 5
+
+
+class Crowd:
+    """Callers at gauges of which few are kept; nobody holds on to one."""
+
+    def __init__(self, gauges_max: int) -> None:
+        self.clock = MovableClock()
+        self.gauges = Gauges(self.clock.monotonic_s, gauges_max=gauges_max)
+
+    def ask(self, owner: str, cost: float = 1.0) -> bool:
+        gauge, now_s = self.gauges.gauge(owner, "requests", LIMIT, PERIOD_S), self.clock.now_s
+        if gauge.wait_s(now_s, cost) > 1e-9:
+            return False
+        gauge.take(now_s, cost)
+        return True
+
+
+@given(
+    st.integers(2, 12),
+    st.lists(st.tuples(st.integers(0, 40), st.floats(0, 0.2)), min_size=1, max_size=60),
+    st.integers(1, LIMIT - 1),
+)
+def test_many_others_do_not_empty_anybody_s_count(
+    gauges_max: int, others: list[tuple[int, float]], cost: float
+) -> None:
+    crowd = Crowd(gauges_max)
+    began_s = crowd.clock.now_s
+    assert crowd.ask("spent", LIMIT)
+    for number, seconds in others:
+        crowd.clock.now_s += seconds
+        crowd.ask(f"other {number}", cost)
+        assert len(list(crowd.gauges)) <= gauges_max
+    if crowd.clock.now_s - began_s < PERIOD_S / LIMIT - 0.001:
+        assert not crowd.ask("spent"), "not one unit is free again before the spacing of one has gone by"
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(1, 8))
+def test_what_is_free_again_goes_before_all_that_counts(owners: list[int], used: int) -> None:
+    crowd = Crowd(9)
+    for number in range(used):
+        assert crowd.ask(f"used {number}", LIMIT - 1)
+    for number in owners:
+        crowd.gauges.gauge(f"idle {number}", "requests", LIMIT, PERIOD_S)
+    for number in range(used):
+        assert crowd.ask(f"used {number}")
+        assert not crowd.ask(f"used {number}"), "its count was kept"
+
+
+def test_one_that_somebody_holds_is_the_same_for_all_and_hears_of_shares() -> None:
+    gauges = Gauges(lambda: 0.0, gauges_max=2)
+    held = gauges.gauge("a", "requests", LIMIT, PERIOD_S)
+    for number in range(5):
+        gauges.gauge(str(number), "requests", LIMIT, PERIOD_S)
+    held.take(0.0, 2.0)
+    assert gauges.demand() == {"a/requests": 2.0}
+    gauges.share({"me": {"a/requests": 1.0}, "they": {"a/requests": 3.0}}, "me")
+    assert held.period_s / held.spacing_s == pytest.approx(LIMIT * (0.05 + 0.9 / 4))
+    assert gauges.gauge("a", "requests", LIMIT, PERIOD_S) is held
+
+
+def test_slots_in_use_are_kept_and_others_bounded() -> None:
+    gauges = Gauges(lambda: 0.0, gauges_max=3)
+    gauges.slots("busy", 1).used += 1
+    for number in range(50):
+        gauges.slots(str(number), 1)
+    assert len(gauges.all_slots()) <= 4
+    assert gauges.slots("busy", 1).used == 1
 
 
 @pytest.mark.parametrize("beats", [0, 1, 2])

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadbed.cli.main import EXIT_CONFIG, EXIT_OK, EXIT_PARTLY, main
+from roadbed.gateway.prices import PriceTable
+from roadbed.gateway.route import build_routes
 from roadbed.kernel.config import parse_yaml
 from roadbed.kernel.errors import ConfigError
 from roadbed.releases.litellm import Imported, import_litellm
@@ -40,10 +42,10 @@ model_list:
   - model_name: house
     litellm_params: {model: ollama_chat/llama3.1, api_base: os.environ/OLLAMA_BASE}
   - model_name: azured
-    litellm_params: {model: azure/gpt-4o-eu, api_base: "https://x.openai.azure.com", api_version: "2024-02-01"}
+    litellm_params: {model: sagemaker/jumpstart-llama, aws_region_name: eu-central-1}
   - model_name: vectors
-    litellm_params: {model: openai/text-embedding-3-small}
-    model_info: {mode: embedding}
+    litellm_params: {model: openai/gpt-image-1}
+    model_info: {mode: image_generation}
   - model_name: "anthropic/*"
     litellm_params: {model: "anthropic/*"}
 router_settings:
@@ -152,12 +154,20 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
     max_leaves=5,
 )
-MODELS = st.sampled_from(["openai/x", "anthropic/c", "ollama/l", "groq/g", "azure/z", "hosted_vllm/v", "gpt", "claude"])
+PLAIN_MODELS = ["openai/x", "anthropic/c", "ollama/l", "groq/g", "azure/z", "hosted_vllm/v", "gpt", "claude"]
+OWN_MODELS = ["gemini/g", "gemini/embedding-1", "cohere/rerank-3", "cohere/embed-4", "bedrock/eu-west-1/m", "cohere/c"]
+ODD_MODELS = ["azure/o_series/a", "bedrock/arn:aws:b/x", "bedrock/a/b", "bedrock/m", "azure/embed"]
+MODELS = st.sampled_from([*PLAIN_MODELS, *OWN_MODELS, *ODD_MODELS])
 PARAMS = st.fixed_dictionaries(
     {"model": MODELS | NAMES},
     optional={
         "api_base": st.sampled_from(["http://10.0.0.1/v1", "ftp://x", "http://user:pw@x/v1", "http://", "x"]) | VALUES,
         "api_key": st.sampled_from(["os.environ/K", "sk-in-clear"]) | VALUES,
+        "api_version": st.sampled_from(["2024-10-21", "v1", "x"]) | VALUES,
+        "aws_region_name": st.sampled_from(["eu-central-1", "nowhere", "os.environ/R"]) | VALUES,
+        "aws_access_key_id": st.sampled_from(["os.environ/A", "sk-in-clear", ""]) | VALUES,
+        "aws_secret_access_key": st.sampled_from(["os.environ/S", "sk-in-clear"]) | VALUES,
+        "aws_session_token": VALUES,
         "timeout": VALUES | st.integers(1, 600),
         "max_parallel_requests": VALUES,
         "input_cost_per_token": VALUES,
@@ -191,7 +201,10 @@ SECTION = st.fixed_dictionaries(
 def test_whatever_is_imported_is_a_valid_manifest(entries: list[Any], router: Any, settings: Any) -> None:
     config = {"model_list": entries, "router_settings": router, "litellm_settings": settings}
     made = import_litellm(config, "acme")
-    load_workspace(Path(__file__).parent, yaml.safe_dump(made.manifest, sort_keys=False, allow_unicode=True))
+    workspace = load_workspace(
+        Path(__file__).parent, yaml.safe_dump(made.manifest, sort_keys=False, allow_unicode=True)
+    )
+    build_routes(workspace.manifest.endpoints, workspace.manifest.models, prices=PriceTable("", {}))
     for model in made.manifest.get("models", {}).values():
         assert set(model["ladder"]) <= set(made.manifest["endpoints"])
     assert "sk-in-clear" not in repr(made)
@@ -205,7 +218,7 @@ def test_the_command_writes_a_manifest_that_check_takes(tmp_path: Path, capsys: 
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "4 endpoints, 5 models" in shown.err
-    assert "model_list[4].litellm_params.model: azure" in shown.err
+    assert "model_list[4].litellm_params.model: sagemaker" in shown.err
     assert load_workspace(out.parent).manifest.models["careful"].ladder == ["careful-1", "house-1"]
     assert main(["import", "litellm", str(source), "--out", str(out)]) == EXIT_CONFIG, "nothing is written over"
     capsys.readouterr()

@@ -514,6 +514,17 @@ async def test_a_secret_that_a_model_writes_is_masked_on_both_ways(
     assert all(trace.answer is not None and SECRET not in trace.answer.text for trace in site.ledger.traces)
 
 
+async def test_a_stream_begins_well_whose_first_texts_are_held_back(site: Site, model: ScriptedModel) -> None:
+    parts = ("It", " dep", "ends", " on", " you", ".")
+    model.script(Rule(".", Reply("It depends on you.", parts, gap_s=0.01)))
+    site.serve(endpoint("first", model.url))
+    answered = await site.ask(chat(stream=True))
+    assert answered.status == 200
+    said = [event["choices"][0]["delta"].get("content", "") for event in answered.events[:-1]]
+    assert "".join(said) == "It depends on you."
+    assert site.chat.relayed == 1
+
+
 @pytest.mark.parametrize("is_short", [True, False])
 async def test_a_rule_lets_the_secrets_that_models_write_through(
     site: Site, model: ScriptedModel, is_short: bool

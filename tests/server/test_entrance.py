@@ -11,6 +11,7 @@ import pytest
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.registry import ServedApp
 from roadbed.console.services import TriedRoute
+from roadbed.gateway.limits import RateExceeded
 from roadbed.gateway.route import Route
 from roadbed.kernel.config import decode, parse_yaml
 from roadbed.kernel.limits import Budget
@@ -265,6 +266,24 @@ async def test_each_owner_has_its_own_counts(site: Site) -> None:
     assert set(entrance.budgets._accounts) == {
         "app:helpdesk/day", "key:k1/day", "key:k2/day", "key:k3/month",
     }  # fmt: skip
+
+
+async def test_a_caller_with_many_keys_empties_nobody_s_count(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roadbed.server.entrance.SETS_MAX", 30)
+    entrance = limit(site, "teams: {support: {per_key: {rate: 2/min, concurrency: 5}}}")
+    route: Any = None
+    victim, busy = Principal("victim", "support"), Principal("busy", "support")
+    first, _ = entrance.let_in(10, busy, "fast", route)
+    for _ in range(2):
+        entrance.let_in(10, victim, "fast", route)[0].close()
+    for number in range(100):
+        entrance.let_in(10, Principal(f"k{number}", "support"), "fast", route)[0].close()
+    with pytest.raises(RateExceeded):
+        entrance.let_in(10, victim, "fast", route)
+    assert len(list(entrance.gauges)) <= 2 * 30
+    assert [slots.used for slots in entrance.gauges.all_slots() if slots.id == "key busy"] == [1]
+    first.close()
+    assert [slots.used for slots in entrance.gauges.all_slots() if slots.id == "key busy"] == [0]
 
 
 async def test_processes_hold_shares_of_a_rate(site: Site) -> None:

@@ -16,13 +16,12 @@ from pathlib import Path
 import xllamacpp
 
 CONTEXT_TOKENS = 32_768
-ANSWER_TOKENS = 96
 PARALLEL = 2
 SEED = 7
 
 
-def parameters(model: Path, alias: str) -> xllamacpp.CommonParams:
-    """The server's settings: one model, two slots, short answers, no cache beyond the slots, nothing from the net."""
+def parameters(model: Path, alias: str, answer_tokens: int) -> xllamacpp.CommonParams:
+    """The server's settings: one model, two slots, bounded answers, no cache beyond the slots, nothing from the net."""
     chosen = xllamacpp.CommonParams()
     chosen.model.path = str(model)
     chosen.model_alias = {alias}
@@ -33,7 +32,7 @@ def parameters(model: Path, alias: str) -> xllamacpp.CommonParams:
     chosen.verbosity = 0
     chosen.n_ctx = CONTEXT_TOKENS * PARALLEL
     chosen.n_parallel = PARALLEL
-    chosen.n_predict = ANSWER_TOKENS
+    chosen.n_predict = answer_tokens
     chosen.cache_ram_mib = 0
     chosen.fit_params = False
     chosen.cpuparams.n_threads = 1
@@ -47,8 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--alias", default="tiny")
+    parser.add_argument("--answer-tokens", type=int, default=96, help="what a call without a limit of its own may get")
     arguments = parser.parse_args()
-    server = xllamacpp.Server(parameters(arguments.model, arguments.alias))
+    server = xllamacpp.Server(parameters(arguments.model, arguments.alias, arguments.answer_tokens))
     print(json.dumps({"url": server.listening_address, "build": xllamacpp.__version__}), flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # an orderly end waits for the calls under way, and whoever started them may be gone

@@ -37,16 +37,10 @@ from roadbed.kernel.principal import Principal
 from roadbed.testing.flaky_endpoint import refused_port
 from roadbed.wire.client import UpstreamClient
 
-HERE = Path(__file__).resolve().parent
-ENGINE_PYTHON = HERE.parents[1] / ".venv" / "services" / "llama" / "bin" / "python"
-MODEL = "tiny"
-ANSWER_TOKENS_MAX = 96
-"""What `llama_engine.py` lets a call without a limit of its own write."""
+from .llama_server import ANSWER_TOKENS_MAX, MODEL, START_S, STOP_S, Engine, engine_on, tiny_model
 
 ADMIN_KEY = "rb-tests-7c0d2f9a4b8e6153"
 PROBE_S = 5.0
-START_S = 60.0
-STOP_S = 30.0
 LEFT_S = 1.0
 """A call that was left must be over at the engine within this; writing on to its limit would take 20 s."""
 
@@ -88,61 +82,11 @@ def eventually(check: Callable[[], T | None], within_s: float, what: str) -> T:
     return found
 
 
-@dataclass
-class Engine:
-    """A running llama.cpp server."""
-
-    process: subprocess.Popen[bytes]
-    root: str
-    build: str
-
-    @property
-    def port(self) -> int:
-        """Where it listens on loopback."""
-        return int(self.root.rpartition(":")[2])
-
-    def kill(self) -> None:
-        """End it as a crash does."""
-        self.process.kill()
-        self.process.wait(STOP_S)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
-
-
 @pytest.fixture(scope="module")
 def model() -> Iterator[Path]:
     """The tiny model's file."""
-    if not ENGINE_PYTHON.exists():
-        pytest.fail("there is no llama.cpp server; run `make test-services`, or tests/services/install_llama.sh")
-    with tempfile.TemporaryDirectory(prefix="rb-gguf-") as folder:
-        path = Path(folder) / "tiny.gguf"
-        subprocess.run([ENGINE_PYTHON, HERE / "tiny_gguf.py", path], check=True, timeout=START_S)
+    with tiny_model() as path:
         yield path
-
-
-@contextmanager
-def engine_on(model: Path) -> Iterator[Engine]:
-    """A llama.cpp server with the model, killed at the end when it still runs."""
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [ENGINE_PYTHON, HERE / "llama_engine.py", "--model", model, "--alias", MODEL],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            process.wait(STOP_S)
-            log.seek(0)
-            pytest.fail(f"the engine ended with {process.returncode}: {log.read()[-2000:].decode(errors='replace')}")
-        said = json.loads(line)
-        engine = Engine(process, said["url"], said["build"])
-        try:
-            yield engine
-        finally:
-            engine.kill()
 
 
 @pytest.fixture(scope="module")

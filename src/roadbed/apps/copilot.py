@@ -30,7 +30,6 @@ from roadbed.apps.tool_asking import WITHOUT_TOOLS, ToolAsking, data_of, release
 from roadbed.apps.tool_offer import NO_TOOLS, AppTools, Offer
 from roadbed.apps.tool_rounds import ToolRounds
 from roadbed.apps.types import Answered, AnswerEvent, Cited, Delta, Rung, Turn, lowest_rung
-from roadbed.gateway.errors import StreamCut
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
 from roadbed.gateway.types import Answer, Call, ChatRequest, Finished, RefusalDelta, TextDelta
@@ -110,10 +109,8 @@ class Copilot:
                 async with aclosing(way) as events:
                     async for event in events:
                         yield event
-            except StreamCut:
-                raise
             except RoadbedError as error:
-                if not checked.is_empty:
+                if not checked.is_empty:  # a part was said already, so no other answer can stand in its place
                     raise
                 degraded.append(f"model {route.name}: {error.code}")
             if not checked.is_empty:

@@ -82,7 +82,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _row(endpoint: dict[str, Any]) -> list[str]:
     where = "local" if endpoint["is_local"] else endpoint["address"]
-    return [endpoint["endpoint"], endpoint["model"], where, endpoint["rung"], endpoint["unavailable"] or "ready"]
+    return [endpoint["endpoint"], endpoint["model"], where, endpoint["rung"], _state(endpoint)]
+
+
+def _state(endpoint: dict[str, Any]) -> str:
+    return str(endpoint["unavailable"]) or ("ready, but failed last" if endpoint["failed_last"] else "ready")
 
 
 def _health(endpoint: dict[str, Any]) -> list[str]:

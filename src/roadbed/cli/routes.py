@@ -54,9 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{found['would_ask']} would be asked first ({by}{chance})")
         rows = [
-            [row["endpoint"], row["rung"], row["in_flight"], _pace(row["seconds_per_token"])] for row in found["order"]
+            [row["endpoint"], row["rung"], row["in_flight"], _pace(row["seconds_per_token"]), row["failed_last"]]
+            for row in found["order"]
         ]
-        print_table(["endpoint", "rung", "in flight", "ms/token"], rows)
+        print_table(["endpoint", "rung", "in flight", "ms/token", "failed last"], rows)
     for reason in found["left_out"]:
         print(f"left out: {reason}")
     return EXIT_OK

@@ -91,13 +91,16 @@ def summary(lines: Sequence[EndpointLine], ladders: Mapping[str, Sequence[Mappin
     if not lines:
         return "No model is configured and no local engine answers."
     left = [line.view.endpoint for line in lines if line.view.unavailable]
+    failed = [line.view.endpoint for line in lines if line.view.failed_last and not line.view.unavailable]
     dead = [name for name, ladder in ladders.items() if all(rung["unavailable"] for rung in ladder)]
     if dead:
         return f"Nobody can be asked now for {', '.join(dead)}."
     noun = "endpoint" if len(lines) == 1 else "endpoints"
-    if not left:
-        return f"Every route can be answered; {len(lines)} {noun} can be asked."
-    return f"Every route can be answered; {len(left)} of {len(lines)} {noun} cannot be asked now: {', '.join(left)}."
+    can = f"{len(lines)} {noun} can be asked"
+    if left:
+        can = f"{len(left)} of {len(lines)} {noun} cannot be asked now: {', '.join(left)}"
+    note = f"; the latest attempt at {' and at '.join(failed)} failed" if failed else ""
+    return f"Every route can be answered; {can}{note}."
 
 
 async def order(visit: Visit) -> Response:

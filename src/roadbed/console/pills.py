@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from roadbed.console.services import TriedRoute
 from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.knowledge.states import SourceState
 from roadbed.sources.registry import SourceHealth
 
+FAILED_FROM = 500
 Tone = Literal["good", "warn", "bad", "plain"]
 
 
@@ -68,6 +70,13 @@ def control_pill(standing: str) -> Pill:
     return _CONTROLS[standing]
 
 
+def try_pill(tried: TriedRoute) -> Pill:
+    """What became of a try: its rung, or how it ended where a model failed on it."""
+    if tried.error is not None and tried.error.http_status >= FAILED_FROM:
+        return Pill("bad", "×", "broke off" if tried.text else "failed")
+    return rung_pill(tried.rung)
+
+
 def rung_pill(rung: str) -> Pill:
     """The rung of an answer."""
     return _RUNGS.get(rung, Pill("plain", "–", rung or "no answer"))
@@ -106,19 +115,25 @@ def part_pill(text: str) -> Pill:
     return Pill("good", "✓", "ok") if text == "ok" else Pill("bad", "×", "needs attention")
 
 
-def endpoint_pill(unavailable: str) -> Pill:
+def endpoint_pill(unavailable: str, failed_last: str = "") -> Pill:
     """Whether an endpoint would be asked now. Ready is not green: nothing was checked by looking."""
-    return Pill("warn", "!", unavailable) if unavailable else Pill("plain", "→", "ready to ask")
+    if unavailable or failed_last:
+        return Pill("warn", "!", unavailable or "asked, but failed last")
+    return Pill("plain", "→", "ready to ask")
 
 
 def health_pill(view: EndpointView) -> Pill:
-    """How an endpoint stands. Green only for one that answered and whose breaker is closed."""
+    """How an endpoint stands. Green only for one whose latest attempt was answered and whose breaker is closed."""
     if view.is_drained:
         return Pill("warn", "–", "drained")
     if view.unavailable:
         return Pill("warn" if view.breaker == "closed" else "bad", "!", view.unavailable)
+    if view.breaker == "open":
+        return Pill("warn", "…", "tried with the next request")
     if view.breaker != "closed":
         return Pill("warn", "…", "coming back slowly")
+    if view.failed_last:
+        return Pill("warn", "!", "failed last")
     return Pill("good", "✓", "answering") if view.first_token_ms is not None else Pill("plain", "→", "ready to ask")
 
 

@@ -65,6 +65,7 @@ class Templates:
             when=formatting.when,
             short=formatting.short,
             rung_pill=pills.rung_pill,
+            try_pill=pills.try_pill,
             status_pill=pills.status_pill,
             source_pill=pills.source_pill,
             document_pill=pills.document_pill,

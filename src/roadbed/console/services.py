@@ -277,7 +277,10 @@ class Routes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TriedRoute:
-    """What became of one prompt at one route. ``first_s`` is the time to its first text; None when none came."""
+    """What became of one prompt at one route. ``first_s`` is the time to its first text; None when none came.
+
+    ``missing`` are the endpoints that did not answer, each with why; ``continued`` is how often another one went on.
+    """
 
     route: str
     text: str
@@ -291,6 +294,8 @@ class TriedRoute:
     cost_microusd: int
     is_priced: bool
     error: RoadbedError | None
+    missing: tuple[str, ...] = ()
+    continued: int = 0
 
 
 class TryRoute(Protocol):

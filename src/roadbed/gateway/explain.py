@@ -48,11 +48,13 @@ def explain_choice(route: Route, asked: Asked, health: HealthBoard) -> dict[str,
             "endpoint": candidate.endpoint.name,
             "rung": choice.route.rung(candidate.position),
             "weight": policy.weights.get(candidate.endpoint.name, 1.0),
-            "in_flight": health.of(candidate.endpoint.name).in_flight,
-            "seconds_per_token": health.of(candidate.endpoint.name).pace.seconds_per_token,
+            "in_flight": state.in_flight,
+            "seconds_per_token": state.pace.seconds_per_token,
+            "failed_last": state.failed_last,
             "continues": bool(candidate.endpoint.continues),
         }
         for candidate in choice.plan.candidates
+        for state in (health.of(candidate.endpoint.name),)
     ]
     facts["left_out"] = list(choice.plan.skipped)
     if facts["order"]:

@@ -228,6 +228,7 @@ class Gateway:
                     "in_flight": state.in_flight,
                     "first_token_ms": first_token_shares_ms(state),
                     "unavailable": reason or state.why_unavailable(now_s),
+                    "failed_last": state.failed_last,
                     **({"keys": state.keys.states(now_s)} if state.keys is not None else {}),
                 }
             )

@@ -83,6 +83,12 @@ class EndpointHealth:
         """Whether somebody told it to take no new requests; `orders` does and undoes it."""
         return self.resting_until_s == math.inf
 
+    @property
+    def failed_last(self) -> str:
+        """Why its latest attempt failed, in our words; empty when it answered, or there was none."""
+        is_failing = self.breaker.phase in ("open", "half_open") or self.breaker.failures_in_a_row
+        return self.recent[-1].reason if is_failing and self.recent else ""
+
     def unavailable_for_s(self, now_s: float) -> float:
         """Seconds until it may be asked again; zero when it may be now, or when nobody can say."""
         if self.is_drained:

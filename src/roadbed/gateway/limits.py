@@ -49,7 +49,7 @@ class Gauge:
     period's units, or one unit where the share is smaller. ``demand`` is what was asked for, granted or not.
     """
 
-    __slots__ = ("burst_s", "demand", "id", "kind", "limit", "period_s", "spacing_s", "tat_s")
+    __slots__ = ("__weakref__", "burst_s", "demand", "id", "kind", "limit", "period_s", "spacing_s", "tat_s")
 
     def __init__(self, id: str, kind: Kind, limit: int, period_s: float) -> None:
         self.id = id
@@ -81,6 +81,10 @@ class Gauge:
         """Whole units that could be taken now."""
         return max(0, int((self.burst_s - max(0.0, self.tat_s - now_s)) / self.spacing_s + 1e-9))
 
+    def used_part(self, now_s: float) -> float:
+        """Which part of the limit is used; 0 when it is all free again, as it is of a new one."""
+        return max(0.0, self.tat_s - now_s) / self.burst_s
+
     def set_share(self, share: float, now_s: float) -> None:
         """Hold this part of the limit from now on. The units that are free stay free, up to all of the new part, and a
         larger part fills at its new rate: so shares that move to and fro let nothing through twice.
@@ -97,7 +101,7 @@ class Gauge:
 class Slots:
     """How many requests run at a time, and may."""
 
-    __slots__ = ("id", "limit", "most", "used")
+    __slots__ = ("__weakref__", "id", "limit", "most", "used")
 
     def __init__(self, id: str, limit: int) -> None:
         self.id = id

@@ -28,7 +28,8 @@ class FailureView:
 @dataclass(frozen=True, slots=True)
 class EndpointView:
     """One endpoint. Counts are since this process began; ``first_token_ms`` is of the last answer, and
-    ``first_token_shares_ms`` its p50, p95 and p99 over the latest ones.
+    ``first_token_shares_ms`` its p50, p95 and p99 over the latest ones. ``failed_last`` is why its latest attempt
+    failed; empty when it answered.
     """
 
     endpoint: str
@@ -47,6 +48,7 @@ class EndpointView:
     failures: int
     first_token_ms: float | None
     first_token_shares_ms: dict[str, float]
+    failed_last: str
     recent_failures: tuple[FailureView, ...]
 
 
@@ -84,5 +86,6 @@ def _view(endpoint: Endpoint, routes: tuple[str, ...], board: HealthBoard) -> En
         state.failures,
         None if state.first_event_ms is None else round(state.first_event_ms, 1),
         first_token_shares_ms(state),
+        state.failed_last,
         tuple(FailureView(seen.failure, seen.reason, round(now_s - seen.at_s, 1)) for seen in reversed(state.recent)),
     )

@@ -13,26 +13,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from roadbed.gateway.providers import PROVIDERS
 from roadbed.kernel.errors import ConfigError
-from roadbed.releases.litellm_notes import ELSEWHERE, MODES, OPENAI_HOSTS, SERVERS, SETTINGS, UNSUPPORTED
-from roadbed.releases.litellm_routes import ROUTING_STRATEGIES, Deployment, number_of, shape_of, target_of
+from roadbed.releases.litellm_notes import ELSEWHERE, SETTINGS, TASKS, Left
+from roadbed.releases.litellm_routes import (
+    ROUTING_STRATEGIES,
+    Deployment,
+    number_of,
+    shape_of,
+    target_of,
+    task_of,
+    why_apart,
+)
+from roadbed.releases.litellm_servers import Given, server_of
 
 NAME_CHARACTERS_MAX = 63
 FALLBACKS_MAX = 1000
-_ENVIRONMENT = "os.environ/"
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9._:\[\]-]+(/\S*)?$")
 OUTCOMES = {"context_window_fallbacks": "context_length", "content_policy_fallbacks": "content_filter"}
 FALLBACKS = ("fallbacks", "default_fallbacks", *OUTCOMES)
 _SPANS = {"1d": "day", "24h": "day", "30d": "month", "1mo": "month", "7d": "week", "1w": "week"}
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A setting that did not carry over as it was: where it stands, why, and what to do."""
-
-    path: str
-    why: str
 
 
 @dataclass(slots=True)
@@ -100,17 +98,22 @@ class _Import:
         params: dict[str, Any] = dict(given)
         info = entry.get("model_info")
         info = dict(info) if isinstance(info, Mapping) else {}
-        mode = str(info.pop("mode", "chat"))
+        mode = str(info.pop("mode", "") or task_of(params["model"]))
         if "*" in group or "*" in params["model"]:
             self._leave(path, "wildcards: name each model, so that it is known what may be asked")
             return
-        if mode not in MODES:
-            self._leave(f"{path}.model_info.mode", f"{mode}: routes answer chats alone")
+        if mode not in TASKS:
+            self._leave(f"{path}.model_info.mode", f"{mode}: routes are for chats, embeddings and reranking")
             return
-        endpoint = self._server(params, path)
+        task, variables = TASKS[mode], self._section("environment_variables")
+        endpoint = server_of(Given(params, path, variables, len(self.endpoints) + 1, self.left), task)
         if endpoint is None:
             return
         name = self._endpoint_name(group)
+        beside = self.groups.get(group)
+        if beside and (why := why_apart(beside[0], task, endpoint["model"])):
+            self._leave(path, why)
+            return
         shares = tuple(self._share(params, key, path) for key in ("weight", "rpm", "tpm"))
         order = params.pop("order", None)
         if order is not None and (not isinstance(order, int) or isinstance(order, bool)):
@@ -120,7 +123,9 @@ class _Import:
         self.endpoints[name] = endpoint
         is_priced = "price_input" in endpoint and "price_output" in endpoint
         weight, rpm, tpm = shares
-        self.groups.setdefault(group, []).append(Deployment(name, order, (weight, rpm, tpm), is_priced))
+        self.groups.setdefault(group, []).append(
+            Deployment(name, order, (weight, rpm, tpm), is_priced, task, endpoint["model"])
+        )
         for key in params:
             self._leave(f"{path}.litellm_params.{key}", SETTINGS.get(key, "no counterpart; callers may send it"))
         for key in info:
@@ -133,80 +138,6 @@ class _Import:
         if key == "weight" and params.pop(key, None) is not None and share is None:
             self._leave(f"{path}.litellm_params.weight", "a weight is a number, 0 or more")
         return share
-
-    def _server(self, params: dict[str, Any], path: str) -> dict[str, Any] | None:
-        """Dialect, model, address and key; None, and a line in the report, where there is no counterpart."""
-        prefix, slash, model = str(params.pop("model")).partition("/")
-        provider = str(params.pop("custom_llm_provider", "") or (prefix if slash else ""))
-        if not slash or prefix != provider:
-            model = prefix + slash + model
-        if not model:
-            self._leave(f"{path}.litellm_params.model", "it names no model")
-            return None
-        base = self._text(params.pop("api_base", params.pop("base_url", None)), f"{path}.litellm_params.api_base")
-        if base is not None and _ADDRESS.match(base) is None:
-            self._leave(f"{path}.litellm_params.api_base", "it is no http or https address")
-            return None
-        if not provider:
-            provider = "anthropic" if model.startswith("claude") else "openai"
-        found: dict[str, Any]
-        if provider == "anthropic":
-            found = {"type": "anthropic", **({"url": base} if base else {}), "model": model}
-            variable = "ANTHROPIC_API_KEY"
-        elif provider in OPENAI_HOSTS or provider in PROVIDERS:
-            known = PROVIDERS.get(provider)
-            url, variable = (known.url, known.key_name) if known is not None else OPENAI_HOSTS[provider]
-            found = {"type": "openai", "url": base or url, "model": model}
-        elif provider in SERVERS:
-            if base is None and not SERVERS[provider]:
-                self._leave(f"{path}.litellm_params.api_base", f"{provider}: an endpoint needs its address in clear")
-                return None
-            url, variable = base or SERVERS[provider], ""
-            is_ollama = provider.startswith("ollama") and not url.rstrip("/").endswith("/v1")
-            found = {"type": "openai", "url": url.rstrip("/") + ("/v1" if is_ollama else ""), "model": model}
-        else:
-            why = UNSUPPORTED.get(provider, "its dialect is not spoken; a server that speaks OpenAI's is")
-            self._leave(f"{path}.litellm_params.model", f"{provider}: {why}")
-            return None
-        key = self._key(params, variable, path)
-        if key:
-            found["key"] = key
-        return found
-
-    def _key(self, params: dict[str, Any], variable: str, path: str) -> str:
-        """A reference to the key. One in clear is not taken over: it belongs into a variable."""
-        given = params.pop("api_key", None)
-        if given is None:
-            return f"env:{variable}" if variable else ""
-        if isinstance(given, str) and given.startswith(_ENVIRONMENT):
-            return f"env:{given.removeprefix(_ENVIRONMENT)}"
-        if isinstance(given, str) and given.lower() in (
-            "",
-            "none",
-            "null",
-            "dummy",
-            "fake",
-            "no-key",
-            "empty",
-            "ollama",
-        ):
-            return ""
-        wanted = variable or f"ENDPOINT_{len(self.endpoints) + 1}_KEY"
-        self._leave(f"{path}.litellm_params.api_key", f"a key in clear: put it into {wanted}")
-        return f"env:{wanted}"
-
-    def _text(self, value: Any, path: str) -> str | None:
-        """A text, looked up where it names a variable that the file itself sets."""
-        if not isinstance(value, str):
-            return None
-        if not value.startswith(_ENVIRONMENT):
-            return value
-        name = value.removeprefix(_ENVIRONMENT)
-        found = self._section("environment_variables").get(name)
-        if isinstance(found, str):
-            return found
-        self._leave(path, f"it is read from {name}: write the address in clear")
-        return None
 
     def _limits(
         self, endpoint: dict[str, Any], params: dict[str, Any], info: dict[str, Any], group: str, path: str
@@ -256,22 +187,28 @@ class _Import:
         models: dict[str, Any] = {}
         for group in self.groups:
             others = [other for other in fallbacks.get(group, default) if other != group]
+            first = self.groups[group][0]
+            behind = []
             for other in others:
-                if other not in self.groups:
-                    self._leave(f"fallbacks.{group}", f"{other}: no route of this name carried over")
-            behind = [self.groups[other] for other in others if other in self.groups]
+                next_to = self.groups.get(other)
+                why = "no route of this name carried over"
+                if next_to is not None and not (why := why_apart(first, next_to[0].task, next_to[0].model)):
+                    behind.append(next_to)
+                else:
+                    self._leave(f"fallbacks.{group}", f"{other}: {why}")
             shape = shape_of(self.groups[group], behind, routing)
             for why in shape.left:
                 self._leave(f"router_settings.routing_strategy ({group})", why)
             name = self._model_name(group, models)
-            models[name] = {"ladder": shape.ladder, **shape.fields}
+            task = {} if first.task == "chat" else {"task": first.task}
+            models[name] = {"ladder": shape.ladder, **task, **shape.fields}
             on = self._outcomes(group, outcomes)
             if on:
                 models[name]["on"] = on
             whole = self.deadlines.get(group, deadline)
             if whole is not None:
                 models[name]["deadline"] = _duration(whole)
-            if cache is not None:
+            if cache is not None and not task:
                 models[name]["cache"] = cache
         self._aliases(router, models)
         return models
@@ -287,7 +224,9 @@ class _Import:
         """The endpoints to go on with after some outcomes."""
         on: dict[str, str] = {}
         for key, listed in outcomes.items():
-            target, why = target_of(group, listed, self.groups)
+            first = self.groups[group][0]
+            alike = {name: of for name, of in self.groups.items() if not why_apart(first, of[0].task, of[0].model)}
+            target, why = target_of(group, listed, alike)
             if target:
                 on[OUTCOMES[key]] = target
             if why:

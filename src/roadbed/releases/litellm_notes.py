@@ -5,9 +5,26 @@ Tables for `litellm.py` alone. A setting that is missing here is reported too, i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-MODES: Final = frozenset({"chat", "completion", "responses"})
+TASKS: Final = {
+    "chat": "chat",
+    "completion": "chat",
+    "responses": "chat",
+    "embedding": "embeddings",
+    "rerank": "rerank",
+}
+"""A route's task by a model's mode. Other modes have no counterpart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A setting that did not carry over as it was: where it stands, why, and what to do."""
+
+    path: str
+    why: str
+
 
 OPENAI_HOSTS: Final = {
     "together_ai": ("https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
@@ -16,9 +33,16 @@ OPENAI_HOSTS: Final = {
     "perplexity": ("https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
     "cerebras": ("https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
     "deepinfra": ("https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
+    "jina_ai": ("https://api.jina.ai/v1", "JINA_AI_API_KEY"),
     "nvidia_nim": ("https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
 }
 """Providers that speak OpenAI's dialect: address, and the variable of the key."""
+
+CHAT_HOSTS: Final = {"cohere": "https://api.cohere.ai/compatibility/v1"}
+"""Where a provider speaks OpenAI's dialect beside its own, for chats."""
+
+EMPTY_KEYS: Final = frozenset({"", "none", "null", "dummy", "fake", "no-key", "empty", "ollama"})
+"""What stands for a key where a server wants none."""
 
 SERVERS: Final = {
     "ollama": "http://localhost:11434",
@@ -34,15 +58,13 @@ SERVERS: Final = {
 """Servers of one's own that speak OpenAI's dialect, with their usual address if there is one."""
 
 UNSUPPORTED: Final = {
-    "azure": "deployments in Azure have addresses of their own; its v1 address speaks OpenAI's dialect: type openai",
     "azure_ai": "write its OpenAI-compatible address as an endpoint of type openai",
-    "bedrock": "no endpoint type for it in this importer",
-    "vertex_ai": "no endpoint type for it in this importer",
-    "gemini": "its OpenAI-compatible address can be an endpoint of type openai",
+    "azure_text": "legacy completions are not asked for: write the deployment of a chat model as azure/NAME",
+    "vertex_ai": "no endpoint type for it: the Gemini API (gemini/MODEL) is spoken",
+    "vertex_ai_beta": "no endpoint type for it: the Gemini API (gemini/MODEL) is spoken",
     "sagemaker": "no endpoint type for it",
     "huggingface": "write the server's OpenAI-compatible address as an endpoint of type openai",
     "replicate": "no endpoint type for it",
-    "cohere": "its OpenAI-compatible address can be an endpoint of type openai",
 }
 
 ELSEWHERE: Final = (
@@ -53,6 +75,9 @@ ELSEWHERE: Final = (
 _OWN_BREAKER = "not set: each endpoint has a breaker, and asks to wait are honoured"
 _OWN_LOGS = "not sent: traces are kept here, metrics at /metrics"
 _NO_REDIS = "not needed: processes share PostgreSQL"
+_NO_ENTRA = "tokens of Microsoft Entra are not fetched: an endpoint of type azure has a key"
+_NO_ROLES = "roles and profiles are not taken on: give the endpoint keys, or a Bedrock API key"
+_PAIR = "an access key's id and its secret are named together, in place of api_key"
 _DEFAULT = "not set for callers: it is theirs to send"
 
 SETTINGS: Final = {
@@ -93,6 +118,18 @@ SETTINGS: Final = {
     "alerting": "see /metrics",
     "guardrails": "the guard is always on: secrets are replaced, personal data is tokenised for endpoints outside",
     "environment_variables": "set them where `roadbed up` runs",
+    "azure_ad_token": _NO_ENTRA,
+    "tenant_id": _NO_ENTRA,
+    "client_id": _NO_ENTRA,
+    "client_secret": _NO_ENTRA,
+    "aws_role_name": _NO_ROLES,
+    "aws_session_name": _NO_ROLES,
+    "aws_profile_name": _NO_ROLES,
+    "aws_web_identity_token": _NO_ROLES,
+    "aws_sts_endpoint": _NO_ROLES,
+    "aws_access_key_id": _PAIR,
+    "aws_secret_access_key": _PAIR,
+    "aws_session_token": _PAIR,
     "temperature": _DEFAULT,
     "top_p": _DEFAULT,
     "max_tokens": _DEFAULT,

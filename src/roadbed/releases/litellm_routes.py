@@ -29,6 +29,8 @@ class Deployment:
     order: int | None = None
     shares: tuple[float | None, float | None, float | None] = (None, None, None)
     is_priced: bool = False
+    task: str = "chat"
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,21 @@ def number_of(value: Any) -> float | None:
     """A share; None for what is none."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value <= 1e12 else None
+
+
+def task_of(model: str) -> str:
+    """The mode of a model that says none, by its name, as LiteLLM leaves it to the caller."""
+    name = model.lower()
+    return "rerank" if "rerank" in name else "embedding" if "embed" in name else "chat"
+
+
+def why_apart(first: Deployment, task: str, model: str) -> str:
+    """Why a deployment cannot stand in one ladder with another; empty when it can."""
+    if first.task != task:
+        return f"it is for {task}, where the group's first deployment is for {first.task}"
+    if task == "embeddings" and first.model.rpartition("/")[2].lower() != model.rpartition("/")[2].lower():
+        return f"vectors of {model} cannot be compared with those of {first.model}"
+    return ""
 
 
 def tiers_of(deployments: Iterable[Deployment]) -> list[list[Deployment]]:

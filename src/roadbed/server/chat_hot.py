@@ -220,11 +220,13 @@ class HotAnswer(Relay):
                 raw, text = _encode_text(said)[1:-1], said
         self._texts.append(text)  # type: ignore[union-attr]  # a text came before
         if turn.incoming.stream:
-            frame = self._text_frame
+            frame, request = self._text_frame, turn.request
             if frame is None:
-                self._text_frame = frame = self._replying().text_frame()
-            request = turn.request
-            request.write(frame[0] + raw + frame[1])
+                frame = self._text_frame = self._replying().text_frame()
+            if frame is None:  # all that came before is held back, so this text begins the reply
+                self._replying().events([TextDelta(text)])
+            else:
+                request.write(frame[0] + raw + frame[1])
             if not request.is_writable:
                 self.pause()
                 request.on_drain(self.resume)

@@ -8,6 +8,7 @@ task cancelled.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,7 @@ class Entrance:
     monotonic_s: Callable[[], float] = SYSTEM_CLOCK.monotonic_s
     is_on: bool = False
     _manifest: Manifest = field(default_factory=lambda: Manifest("none"))
-    _sets: dict[tuple[str, str], tuple[Principal, LimitSet]] = field(default_factory=dict)
+    _sets: OrderedDict[tuple[str, str], tuple[Principal, LimitSet]] = field(default_factory=OrderedDict)
     gauges: Gauges = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,9 +95,8 @@ class Entrance:
         return self.count(body_bytes, principal, name) if self.is_on else None
 
     def _set_of(self, principal: Principal, name: str) -> LimitSet:
-        if len(self._sets) >= SETS_MAX or self.gauges.is_full:
-            self._sets.clear()
-            self.gauges.clear()
+        if len(self._sets) >= SETS_MAX:  # what they count is kept by the gauges, so one is as good as another
+            self._sets.popitem(last=False)
         gauges: list[Gauge] = []
         slots: list[Slots] = []
         budgets: list[Budget] = []

@@ -404,7 +404,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "provider keys that are set and not used. Health is of the process that answers.",
         "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
         "is_drained, in_flight, connections_max, requests, failures, first_token_ms, "
-        "first_token_shares_ms: {p50, p95, p99}, recent_failures: [{failure, reason, age_s}], "
+        "first_token_shares_ms: {p50, p95, p99}, failed_last, recent_failures: [{failure, reason, age_s}], "
         "spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
@@ -414,7 +414,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Operation",
         "Which endpoint of a route would take a request like this one now, and why not the others.",
         "{route, label, tokens, strategy, by_chance, on_cut, rule, would_ask, order: [{endpoint, rung, weight, "
-        "in_flight, seconds_per_token, continues}], left_out: [reason], refused}",
+        "in_flight, seconds_per_token, failed_last, continues}], left_out: [reason], refused}",
         query=(
             Query("label", "the data's label: a level and categories, with commas between"),
             Query("tokens", "the prompt's length in tokens", "integer"),

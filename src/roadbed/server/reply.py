@@ -83,10 +83,10 @@ class Reply:
         else:
             self._request.write(writer.events(events))
 
-    def text_frame(self) -> tuple[bytes, bytes]:
-        """`ChatWriter.text_frame` of a stream that has begun."""
+    def text_frame(self) -> tuple[bytes, bytes] | None:
+        """`ChatWriter.text_frame` of a stream that has begun; None before its head was written."""
         writer: Any = self._writer
-        return cast(ChatWriter, writer).text_frame()
+        return cast(ChatWriter, writer).text_frame() if writer is not None else None
 
     def _made(self) -> AnswerWriter:
         self._writer = self._dialect.writer(self._trace.id, int(time.time()), self._incoming)

@@ -57,6 +57,7 @@ async def try_route(
         trace.add_late(RouteRecord(guard, prompt, answer.text, is_clean=False))
         services.ledger.finish(trace, status=status, error_code=code)
     outcome = stream.outcome
+    failed = [f"{seen.endpoint}: {seen.reason}" for seen in outcome.attempts if seen.failure]
     yield TriedRoute(
         route=name,
         text=answer.text or answer.refusal,
@@ -70,4 +71,6 @@ async def try_route(
         cost_microusd=outcome.cost_microusd,
         is_priced=outcome.price != "unknown",
         error=error,
+        missing=tuple(dict.fromkeys([*failed, *outcome.skipped])),
+        continued=outcome.continued,
     )

@@ -83,7 +83,8 @@ async def up(settings: Settings, say: Say, worker_command: Sequence[str] = ()) -
     with _signals(on_signal), contextlib.closing(listener):
         try:
             async with open_services(settings, workspace) as services:
-                say(f"{workspace.manifest.name}: database ready, {len(workspace.manifest.sources)} sources declared")
+                sources = _counted(len(workspace.manifest.sources), "source")
+                say(f"{workspace.manifest.name}: database ready, {sources} declared")
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
                 if settings.workers == 1:
@@ -216,8 +217,12 @@ async def _follow_first_ingest(services: Services, address: Address, say: Say) -
         _write_ready_file(services.settings.ready_file, services, address)
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _line(state: SourceState) -> str:
-    words = [f"  {state.name}: {state.indexed} documents"]
+    words = [f"  {state.name}: {_counted(state.indexed, 'document')}"]
     if state.failed:
         words.append(f"{state.failed} not readable (`roadbed ingest {state.name}` lists why)")
     if state.not_taken:

@@ -43,10 +43,11 @@ class Reply:
     ``first_delay_s`` and ``gap_s`` slow it down. ``hang`` sends nothing at all; ``stall_after`` falls silent,
     ``cut_after`` ends the connection and ``end_after`` the response (cleanly, without a finish) after so many pieces;
     ``garbage_after`` sends what is no JSON. ``body`` with a ``status`` is sent as it is. ``pings`` SSE comments come
-    before the first piece.
+    before the first piece. ``parts`` are sent in place of the text's words, after a chunk without text, as engines do.
     """
 
     text: str = ""
+    parts: tuple[str, ...] = ()
     calls: tuple[ScriptedCall, ...] = ()
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -65,6 +66,8 @@ class Reply:
 
     def pieces(self) -> list[str]:
         """The text word by word, blanks kept."""
+        if self.parts:
+            return list(self.parts)
         return re.findall(r"\s*\S+\s*$|\s*\S+", self.text) if self.text else []
 
 
@@ -176,6 +179,9 @@ def stream_openai(prompt: Prompt, reply: Reply) -> Iterator[bytes]:
         return _event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
     first = chunk({"role": "assistant", "content": ""})
+    if reply.parts:
+        yield first
+        first = b""
     for piece in reply.pieces():
         yield first + chunk({"content": piece})
         first = b""
