@@ -1,10 +1,10 @@
 """The MCP server: an `Offering` for clients of every protocol era. The only file that imports the SDK's server.
 
 The SDK is imported in a thread, in an idle moment after the start (`mcp_loading.py`) or at the first request, if that
-comes sooner: it takes about a second, and no start waits for it. Both eras share one low-level server without sessions. Two transports stand
-over it: one answers with plain JSON, the other with an event stream for calls that last or tell their progress. The
-invariant: whatever a handler raises becomes a result or a protocol error here; its text reaches a client only when it
-is a `RoadbedError`.
+comes sooner: it takes about a second, and no start waits for it. Both eras share one low-level server without sessions.
+Two transports stand over it: one answers with plain JSON, the other with an event stream for calls that last or tell
+their progress. The invariant: whatever a handler raises becomes a result or a protocol error here; its text reaches a
+client only when it is a `RoadbedError`.
 """
 
 from __future__ import annotations
