@@ -223,6 +223,13 @@ async def test_what_is_held_for_a_waiting_call_is_found_by_every_process_until_i
     assert await other.held(anna, "crm", "declared") is None
     await place.vault.hold(bert, "crm", "declared", Secret("his"))
     assert await place.database.fetchval("SELECT count(*) FROM caller_credential") == 1
+    await place.vault.store(anna, "crm", "stored", actor=anna)
+    await Credentials.forget_ended(place.database)
+    assert await place.vault.held(bert, "crm", "declared") is not None
+    await place.database.execute("UPDATE caller_credential SET created = now() - make_interval(secs => $1)", HELD_S)
+    await Credentials.forget_ended(place.database)
+    assert await place.database.fetchval("SELECT string_agg(owner, ',') FROM caller_credential") == anna.id
+    await place.vault.hold(bert, "crm", "declared", Secret("his"))
     await other.let_go("crm")
     assert await place.vault.held(bert, "crm", "declared") is None
 

@@ -170,6 +170,16 @@ class Credentials:
         """Hold nothing for a source any longer. `StoreUnavailable`."""
         await self._database.execute("DELETE FROM caller_credential WHERE source = $1", _HELD + source)
 
+    @staticmethod
+    async def forget_ended(database: Database) -> None:
+        """Delete what is held for longer than it can be used. `StoreUnavailable`."""
+        await database.execute("DELETE FROM sign_in_identity WHERE expires <= now()")
+        await database.execute(
+            "DELETE FROM caller_credential WHERE starts_with(source, $1)"
+            " AND created <= now() - make_interval(secs => $2)",
+            *(_HELD, HELD_S),
+        )
+
     # -- by their owners ----------------------------------------------------------------------------------------------
 
     async def store(self, owner: Principal, source: str, value: str, *, actor: Principal) -> None:

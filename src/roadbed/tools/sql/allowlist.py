@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
 from sqlglot import exp
@@ -16,8 +15,6 @@ from sqlglot import exp
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql import functions
 from roadbed.tools.sql.errors import SqlRefused
-
-CLASSES_MAX = 2_000
 
 
 def _words(text: str) -> frozenset[str]:
@@ -118,18 +115,28 @@ class _Rule(NamedTuple):
     checks: tuple[Callable[[exp.Expr, SqlDialect], None], ...]
 
 
+class _Rules(dict[type[exp.Expr], _Rule | None]):
+    """Rules by class, made when the first node of it is met: as many as the parser has classes."""
+
+    def __missing__(self, kind: type[exp.Expr]) -> _Rule | None:
+        rule = self[kind] = _rule(kind)
+        return rule
+
+
+_rules = _Rules()
+
+
 def check_nodes(nodes: Iterable[exp.Expr], dialect: SqlDialect) -> None:
     """`SqlRefused` unless each of these nodes, its arguments and its words are on the lists.
 
     Children are not looked at by way of their parents: the nodes are all that a tree holds.
     """
     for node in nodes:
-        rule = _rule(type(node))
+        rule = _rules[type(node)]
         if rule is not None:
             _check_node(node, rule, dialect)
 
 
-@lru_cache(maxsize=CLASSES_MAX)
 def _rule(kind: type[exp.Expr]) -> _Rule | None:
     """The rule for a class of nodes; None where being on the list is all that is asked."""
     name = kind.__name__

@@ -8,11 +8,9 @@ and no masked column outside the one place that its kind allows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from sqlglot import exp
 
-from roadbed.tools.sql.allowlist import CLASSES_MAX
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, identifier, key_of, same
 from roadbed.tools.sql.scopes import Relation, Scope, Shared
@@ -39,6 +37,17 @@ _LOOKED_AT = (
 )
 
 
+class _LookedAt(dict[type[exp.Expr], bool]):
+    """Whether `Expressions.resolve` does anything with nodes of a class but go on to their children."""
+
+    def __missing__(self, kind: type[exp.Expr]) -> bool:
+        answer = self[kind] = issubclass(kind, _LOOKED_AT)
+        return answer
+
+
+_is_looked_at = _LookedAt()
+
+
 class Expressions:
     """Resolves expressions against scopes. ``nested`` resolves a query that stands in one."""
 
@@ -59,7 +68,7 @@ class Expressions:
         stack: list[tuple[exp.Expr, frozenset[str]]] = [(root, frozenset())]
         while stack:
             node, bound = stack.pop()
-            if not _is_looked_at(type(node)):
+            if not _is_looked_at[type(node)]:
                 for value in node.args.values():
                     if isinstance(value, exp.Expr):
                         stack.append((value, bound))
@@ -225,12 +234,6 @@ class Expressions:
         for column in self._nested(node, scope):
             if column.mask is not None:
                 raise masked(column.mask)
-
-
-@lru_cache(maxsize=CLASSES_MAX)
-def _is_looked_at(kind: type[exp.Expr]) -> bool:
-    """Whether `Expressions.resolve` does anything with nodes of a class but go on to their children."""
-    return issubclass(kind, _LOOKED_AT)
 
 
 def masked(mask: Mask) -> SqlRefused:
