@@ -401,9 +401,7 @@ async def test_it_is_loaded_without_a_request_once_the_process_is_ready_and_idle
     idle.set()
     async with asyncio.timeout(PATIENCE_S * 3):
         await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "mcp-load"))
-    is_loaded = server.mcp.is_loaded
-    assert is_loaded
-    assert (await server.modern("tools/list")).status_code == 200
+    assert server.mcp.is_loaded
 
 
 async def test_a_process_that_ends_first_does_not_wait_for_an_idle_moment(server: Serving) -> None:
