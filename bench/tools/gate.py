@@ -6,6 +6,7 @@
 
 Times are CPU times of `check` alone, on one thread, for an analytic query of eight lines in each dialect, over a
 catalogue of twenty tables with masks and row filters; beside them is what the parser alone takes in the same run.
+Garbage is collected as the server does it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from random import Random
 
 import sqlglot
 
+from roadbed.server.listening import settle_memory
 from roadbed.sources.catalogue import Catalogue, SqlDialect
 from roadbed.tools.sql import gate
 from roadbed.tools.sql.gate import GatePolicy
@@ -89,6 +91,7 @@ def times(dialect: SqlDialect) -> tuple[list[float], list[float], list[float]]:
 
 def measure_times() -> None:
     """Print medians and the 95th percentiles."""
+    settle_memory()
     print(f"Python {platform.python_version()}, sqlglot {sqlglot.__version__}, {ROUNDS} texts a dialect, one thread")
     for dialect in DIALECTS:
         uncached, cached, parses = times(dialect)

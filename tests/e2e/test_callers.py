@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ from roadbed.testing.scripted_reply import Prompt, Reply, ScriptedCall
 
 from .issuer import CLIENT_ID, CLIENT_SECRET, Issuer
 from .serving import ADMIN_KEY, ModelThread, Server, environment, eventually, serving, temporary_folder, write_files
+from .test_workers import Pair
 
 pytestmark = pytest.mark.services  # a server of its own, and long
 
@@ -143,8 +145,9 @@ class Place:
         return self.server.post(f"/api/tools/{tool}/call", {"arguments": {}}, key=key)
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+@contextmanager
+def deployment(*arguments: str) -> Iterator[Place]:
+    """A server with its issuer, its town and its model."""
     issuer, model = Issuer(), ModelThread()
     town = Town()
     manifest = MANIFEST.format(model=model.url, town=town.url, issuer=issuer.url, client=CLIENT_ID)
@@ -158,7 +161,7 @@ def place() -> Iterator[Place]:
     try:
         with temporary_folder() as folder:
             workspace = write_files(folder / "callers", files)
-            with serving(workspace, folder / "state", variables=secrets) as server:
+            with serving(workspace, folder / "state", *arguments, variables=secrets) as server:
                 found = Place(server, issuer, town, model)
                 eventually(lambda: found.call("platform_status", found.token("anna")).status_code == 200, what="keys")
                 yield found
@@ -168,6 +171,12 @@ def place() -> Iterator[Place]:
         town.stop()
         model.stop()
         issuer.stop()
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with deployment() as found:
+        yield found
 
 
 def test_a_token_is_exchanged_for_each_caller(place: Place) -> None:
@@ -221,6 +230,22 @@ def test_a_write_runs_as_its_asker_when_an_admin_approves_it(place: Place) -> No
     ran = place.server.post(f"/api/tools/approvals/{waits.json()['approval_id']}/approve", {})
     assert ran.status_code == 200, ran.text
     assert place.town.shown("/v1") == ["Bearer exchanged-for-cora"]
+
+
+def test_a_write_is_approved_in_another_process_than_the_one_that_was_asked() -> None:
+    with deployment("--workers", "2") as place:
+        pair = Pair(place.server, place.model)
+        path = "/api/tools/orders_cancelOrder/call"
+        for asked, approved, name in ((1, 2, "cora"), (2, 1, "dan")):
+            token = place.token(name)
+            eventually(lambda t=token: place.call("platform_status", t).status_code == 200, what="keys")  # type: ignore[misc]
+            with pair.client_of(asked) as client:
+                waits = client.post(path, json={"arguments": {}}, headers={"authorization": f"Bearer {token}"})
+            assert waits.status_code == 202, waits.text
+            with pair.client_of(approved) as client:
+                ran = client.post(f"/api/tools/approvals/{waits.json()['approval_id']}/approve", json={})
+            assert ran.status_code == 200, ran.text
+        assert place.town.shown("/v1") == ["Bearer exchanged-for-cora", "Bearer exchanged-for-dan"]
 
 
 def test_a_person_stores_a_credential_which_is_used_for_them_alone_and_erased_with_them(place: Place) -> None:

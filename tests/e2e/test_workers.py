@@ -145,6 +145,12 @@ def test_it_starts_like_one_and_both_answer(pair: Pair) -> None:
     assert "2 workers" in doctor.stdout, doctor.stdout
 
 
+def test_the_library_of_mcp_is_there_before_a_client_asks(pair: Pair) -> None:
+    for process in workers_of(pair.server):
+        maps = Path(f"/proc/{process}/maps")  # nothing else needs this extension module of the library
+        eventually(lambda m=maps: "pydantic_core" in m.read_text(), within_s=60, what="the library")  # type: ignore[misc]
+
+
 def test_a_key_works_and_ends_on_both(pair: Pair) -> None:
     with pair.client_of(1) as first:
         made = first.post("/api/keys", json={"team": "office"}).json()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from roadbed.guard.credentials import (
     CREDENTIALS_OF_ONE_MAX,
+    HELD_MAX,
+    HELD_S,
     ID_TOKEN,
     CredentialInvalid,
     Credentials,
@@ -193,6 +195,58 @@ async def test_the_token_of_a_sign_in_counts_until_it_ends_or_the_issuer_ends_it
     assert await place.vault.subject(person) is None
 
 
+# -- what waits for a person -------------------------------------------------------------------------------------------
+
+
+async def test_what_is_held_for_a_waiting_call_is_found_by_every_process_until_it_ends(place: Place) -> None:
+    anna, bert = Principal(token_caller_id(ISSUER, "anna"), "staff", name="Anna Larsen"), await a_key(place)
+    other = Credentials.open(place.state, place.database, place.identity)
+    for token in ("first", "PLANTED-7731"):
+        await place.vault.hold(anna, "crm", "declared", Secret(token))
+    found = await other.held(anna, "crm", "declared")
+    assert found is not None
+    assert found.equals("PLANTED-7731")
+    assert await other.held(anna, "crm", "declared otherwise") is None
+    assert await other.held(anna, "erp", "declared") is None
+    assert await other.held(bert, "crm", "declared") is None
+    assert "PLANTED" not in str(await place.database.fetch("SELECT * FROM caller_credential"))
+    # It is no credential that was stored, and stands in the way of none.
+    assert await place.vault.listed(anna) == []
+    assert await value_of(place, anna) is None
+    await place.vault.store(anna, "crm", "stored", actor=anna)
+    assert await place.vault.remove(anna, "crm")
+    assert await other.held(anna, "crm", "declared") is not None
+    await place.database.execute("UPDATE caller_credential SET owner = $1", bert.id)
+    assert await other.held(bert, "crm", "declared") is None  # a row that is moved opens nothing
+    await place.database.execute("UPDATE caller_credential SET owner = $1", anna.id)
+    await place.database.execute("UPDATE caller_credential SET created = now() - make_interval(secs => $1)", HELD_S)
+    assert await other.held(anna, "crm", "declared") is None
+    await place.vault.hold(bert, "crm", "declared", Secret("his"))
+    assert await place.database.fetchval("SELECT count(*) FROM caller_credential") == 1
+    await place.vault.store(anna, "crm", "stored", actor=anna)
+    await Credentials.forget_ended(place.database)
+    assert await place.vault.held(bert, "crm", "declared") is not None
+    await place.database.execute("UPDATE caller_credential SET created = now() - make_interval(secs => $1)", HELD_S)
+    await Credentials.forget_ended(place.database)
+    assert await place.database.fetchval("SELECT string_agg(owner, ',') FROM caller_credential") == anna.id
+    await place.vault.hold(bert, "crm", "declared", Secret("his"))
+    await other.let_go("crm")
+    assert await place.vault.held(bert, "crm", "declared") is None
+
+
+async def test_the_oldest_that_is_held_makes_room(place: Place) -> None:
+    await place.database.execute(
+        "INSERT INTO caller_credential (owner, source, sealed, actor, created)"
+        " SELECT 'owner-' || n, 'held:crm', '', '', now() - make_interval(secs => n * 0.1)"
+        " FROM generate_series(1, $1::int) n",
+        HELD_MAX,
+    )
+    await place.vault.hold(ADMIN, "crm", "declared", Secret("token"))
+    assert await place.database.fetchval("SELECT count(*) FROM caller_credential") == HELD_MAX
+    last = f"owner-{HELD_MAX}"
+    assert await place.database.fetchval("SELECT count(*) FROM caller_credential WHERE owner = $1", last) == 0
+
+
 # -- erasing -----------------------------------------------------------------------------------------------------------
 
 
@@ -202,8 +256,10 @@ async def test_erasing_a_person_takes_what_they_stored(place: Place) -> None:
         await place.vault.store(one, "crm", "value", actor=one)
         await place.vault.store(one, "erp", f"{one.id}:anna@office.example" if one is bert else "v", actor=one)
     await place.vault.keep_sign_in(anna.id, "h.e30.s", time.time() + 60)
+    await place.vault.hold(anna, "crm", "declared", Secret("of-anna"))
+    await place.vault.hold(bert, "crm", "declared", Secret("h.eyJhIjoiQW5uYSBMYXJzZW4ifQ.s"))  # its claims name her
     assert await place.vault.erase(WordFinder("Anna Larsen"), is_dry_run=True) == {
-        "caller_credential": 4,
+        "caller_credential": 6,
         "sign_in_identity": 1,
     }
     assert await value_of(place, anna) == "value"

@@ -383,3 +383,31 @@ async def test_nothing_is_loaded_before_the_first_request(server: Serving) -> No
     assert not server.mcp.is_loaded
     await server.modern("tools/list")
     assert server.mcp.is_loaded
+
+
+async def test_it_is_loaded_without_a_request_once_the_process_is_ready_and_idle(server: Serving) -> None:
+    ready, idle, waits = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def is_idle() -> None:
+        waits.set()
+        await idle.wait()
+
+    server.mcp.load_soon(ready, is_idle)
+    await server.client.get(server.url)  # another request than one that needs it
+    assert not waits.is_set()
+    ready.set()
+    await waits.wait()
+    assert not server.mcp.is_loaded
+    idle.set()
+    async with asyncio.timeout(PATIENCE_S * 3):
+        await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "mcp-load"))
+    assert server.mcp.is_loaded
+
+
+async def test_a_process_that_ends_first_does_not_wait_for_an_idle_moment(server: Serving) -> None:
+    ready = asyncio.Event()
+    server.mcp.load_soon(ready, asyncio.Event().wait)  # type: ignore[arg-type]
+    ready.set()
+    await server.mcp.close()
+    assert not server.mcp.is_loaded
+    assert "mcp-load" not in {task.get_name() for task in asyncio.all_tasks()}

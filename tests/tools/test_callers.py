@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.sources.listener import Listener
 from tests.tools.crm_api import DOCUMENT
@@ -51,6 +52,7 @@ class Noted:
 
     def __init__(self) -> None:
         self.stored: dict[tuple[str, str], str] = {}
+        self.waiting: dict[tuple[str, str], tuple[str, Secret]] = {}
 
     async def credential(self, principal: Principal, source: str) -> Secret | None:
         value = self.stored.get((principal.id, source))
@@ -58,6 +60,16 @@ class Noted:
 
     async def subject(self, principal: Principal) -> Subject | None:
         return Subject(principal.id, principal.shown) if principal.shown is not None else None
+
+    async def hold(self, principal: Principal, source: str, exchange: str, token: Secret) -> None:
+        self.waiting[principal.id, source] = (exchange, token)
+
+    async def held(self, principal: Principal, source: str, exchange: str) -> Secret | None:
+        got_by, token = self.waiting.get((principal.id, source), ("", None))
+        return token if got_by == exchange else None
+
+    async def let_go(self, source: str) -> None:
+        self.waiting = {key: held for key, held in self.waiting.items() if key[1] != source}
 
 
 class Town:
@@ -204,6 +216,21 @@ async def test_a_call_that_waits_for_a_person_runs_later_as_its_asker(town: Town
     await town.callers.use({})
     with pytest.raises(CallerNotExchangeable):
         await delete.run(request(later, id="1"))
+
+
+async def test_a_call_that_was_approved_runs_in_whichever_process(town: Town) -> None:
+    await (await town.tools(town.exchange()))["crm_deleteCustomer"].preview(request(ANNA, id="1"))  # type: ignore[misc]
+    later, first = request(replace(ANNA, shown=None), id="1"), town.callers
+    town.callers = CallerAuths(town.folder, town.vault, lookup=town._lookup)  # as of another process
+    town.reach = Reach(town.folder, lookup=town._lookup, callers=town.callers)
+    assert isinstance(await (await town.tools(town.exchange()))["crm_deleteCustomer"].run(later), Ok)
+    assert town.shown() == ["bearer given-token-1"]
+    auth = town.exchange()
+    assert auth.exchange is not None
+    other = CallerAuth(exchange=msgspec.structs.replace(auth.exchange, audience="another"))
+    with pytest.raises(CallerNotExchangeable):  # what was got for one audience is shown to no other
+        await (await town.tools(other))["crm_deleteCustomer"].run(later)
+    await first.close()
 
 
 async def test_a_change_that_was_refused_for_its_caller_is_known_not_to_have_been_made(

@@ -141,6 +141,8 @@ class Bridge:
             self._is_over.set()
             for connection in [*self._open.values(), *([self._listening] if self._listening is not None else [])]:
                 _cut(connection)
+        # Nothing is written from now on: the thread of changes would hold the stream while the interpreter ends.
+        self._writing.acquire(timeout=END_S)
 
     def _take(self, line: bytes, pool: ThreadPoolExecutor) -> None:
         try:

@@ -1,7 +1,8 @@
 """`Credentials`: what callers leave here for sources that want to know who asks, and the tokens that show who they are.
 
 A credential is stored by its owner, or for them by an admin, and read again for a call to its source alone. The owner
-is a person, whichever way they come in, or a key or token that belongs to none. Kept sealed (`sealing.py`). The
+is a person, whichever way they come in, or a key or token that belongs to none. What a call that waits for a person
+needs is held beside them. Kept sealed (`sealing.py`). The
 invariant: no value leaves but for a call of its own owner, and none is one that opens this deployment.
 """
 
@@ -36,6 +37,11 @@ CREDENTIALS_MAX: Final = 100_000
 TOKEN_CHARACTERS_MAX: Final = 16 * 1024
 ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the kind's name
 ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the kind's name
+HELD_MAX: Final = 1_000
+HELD_S: Final = 900.0
+"""An approval is good for ten minutes; what its run needs is held a little longer."""
+_HELD: Final = "held:"
+"""Before the source of a row that is held; no source's name has a colon."""
 _SIGN_IN: Final = "sign-in"
 _STORED: Final = "stored"
 _PRINTABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -128,6 +134,52 @@ class Credentials:
         except SealBroken:
             return None
 
+    # -- for calls that a person has yet to approve -------------------------------------------------------------------
+
+    async def hold(self, principal: Principal, source: str, exchange: str, token: Secret) -> None:
+        """Keep a source's token until the call that needs it is decided, whichever process runs it then, in place of
+        the caller's one before. ``exchange`` tells how it was got. `StoreUnavailable`.
+        """
+        place = _HELD + source
+        sealed = self._sealer.seal(f"{exchange}\n{token.reveal()}", _HELD, principal.id, source)
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "DELETE FROM caller_credential WHERE starts_with(source, $1)"
+                " AND (created <= now() - make_interval(secs => $2) OR (owner, source) IN"
+                " (SELECT owner, source FROM caller_credential WHERE starts_with(source, $1)"
+                " ORDER BY created DESC OFFSET $3))",
+                *(_HELD, HELD_S, HELD_MAX - 1),
+            )
+            await connection.execute(
+                "INSERT INTO caller_credential (owner, source, sealed, name, actor) VALUES ($1, $2, $3, $4, $1)"
+                " ON CONFLICT (owner, source) DO UPDATE SET sealed = $3, name = $4, created = now()",
+                *(principal.id, place, sealed, self._names(principal)),
+            )
+
+    async def held(self, principal: Principal, source: str, exchange: str) -> Secret | None:
+        """The token that is held for a caller and was got by this exchange. `StoreUnavailable`."""
+        sealed = await self._database.fetchval(
+            "SELECT sealed FROM caller_credential WHERE owner = $1 AND source = $2"
+            " AND created > now() - make_interval(secs => $3)",
+            *(principal.id, _HELD + source, HELD_S),
+        )
+        got_by, _, token = self._read(bytes(sealed or b""), _HELD, principal.id, source).partition("\n")
+        return Secret(token) if token and got_by == exchange else None
+
+    async def let_go(self, source: str) -> None:
+        """Hold nothing for a source any longer. `StoreUnavailable`."""
+        await self._database.execute("DELETE FROM caller_credential WHERE source = $1", _HELD + source)
+
+    @staticmethod
+    async def forget_ended(database: Database) -> None:
+        """Delete what is held for longer than it can be used. `StoreUnavailable`."""
+        await database.execute("DELETE FROM sign_in_identity WHERE expires <= now()")
+        await database.execute(
+            "DELETE FROM caller_credential WHERE starts_with(source, $1)"
+            " AND created <= now() - make_interval(secs => $2)",
+            *(_HELD, HELD_S),
+        )
+
     # -- by their owners ----------------------------------------------------------------------------------------------
 
     async def store(self, owner: Principal, source: str, value: str, *, actor: Principal) -> None:
@@ -141,13 +193,11 @@ class Credentials:
             raise CredentialInvalid("this is a key or token of this deployment, which goes to no source")
         owners = self._identity.owners_of(owner)
         sealed = self._sealer.seal(value, _STORED, owners[0], source)
-        # An issuer's token may name its caller with characters that no table takes.
-        names = "\n".join(self._identity.names_of(owner)).encode("utf-8", "replace").decode().replace("\0", "")
         async with self._database.transaction() as connection:
             counts = await connection.fetchrow(
                 "SELECT count(*) AS all, count(*) FILTER (WHERE owner = $1) AS own FROM caller_credential"
-                " WHERE NOT (owner = ANY($3) AND source = $2)",
-                *(owners[0], source, list(owners)),
+                " WHERE NOT (owner = ANY($3) AND source = $2) AND NOT starts_with(source, $4)",
+                *(owners[0], source, list(owners), _HELD),
             )
             if counts["all"] >= CREDENTIALS_MAX or counts["own"] >= CREDENTIALS_OF_ONE_MAX:
                 raise CredentialsFull("no more credentials are stored")
@@ -156,7 +206,7 @@ class Credentials:
             )
             await connection.execute(
                 "INSERT INTO caller_credential (owner, source, sealed, name, actor) VALUES ($1, $2, $3, $4, $5)",
-                *(owners[0], source, sealed, names, actor.id),
+                *(owners[0], source, sealed, self._names(owner), actor.id),
             )
 
     async def remove(self, owner: Principal, source: str) -> bool:
@@ -170,10 +220,15 @@ class Credentials:
     async def listed(self, owner: Principal) -> Sequence[StoredCredential]:
         """What a caller stored, by source. `StoreUnavailable`."""
         rows = await self._database.fetch(
-            "SELECT source, created, actor FROM caller_credential WHERE owner = ANY($1) ORDER BY source LIMIT $2",
-            *(list(self._identity.owners_of(owner)), CREDENTIALS_OF_ONE_MAX),
+            "SELECT source, created, actor FROM caller_credential"
+            " WHERE owner = ANY($1) AND NOT starts_with(source, $3) ORDER BY source LIMIT $2",
+            *(list(self._identity.owners_of(owner)), CREDENTIALS_OF_ONE_MAX, _HELD),
         )
         return [StoredCredential(row["source"], row["created"], row["actor"] == owner.id) for row in rows]
+
+    def _names(self, owner: Principal) -> str:
+        """What an erasure finds a row by. An issuer's token may name its caller with characters that no table takes."""
+        return "\n".join(self._identity.names_of(owner)).encode("utf-8", "replace").decode().replace("\0", "")
 
     def _opens_this(self, value: str) -> bool:
         if value.startswith(KEY_PREFIX):
@@ -211,8 +266,7 @@ class Credentials:
         stored = [
             (row["owner"], row["source"])
             for row in await self._database.fetch("SELECT owner, source, sealed, name FROM caller_credential")
-            if finder.spans(row["name"])
-            or finder.spans(self._read(bytes(row["sealed"]), _STORED, row["owner"], row["source"]))
+            if finder.spans(row["name"]) or finder.spans(self._text(row["owner"], row["source"], bytes(row["sealed"])))
         ]
         kept = [
             row["person"]
@@ -234,6 +288,13 @@ class Credentials:
             for name, count in (("caller_credential", len(stored)), ("sign_in_identity", len(kept)))
             if count
         }
+
+    def _text(self, owner: str, source: str, sealed: bytes) -> str:
+        """What a row says, for whoever looks for a value in it: of a token that is held also its claims."""
+        if not source.startswith(_HELD):
+            return self._read(sealed, _STORED, owner, source)
+        token = self._read(sealed, _HELD, owner, source.removeprefix(_HELD)).partition("\n")[2]
+        return f"{token}\n{_claims(token)}"
 
     def _read(self, sealed: bytes, *bound: str) -> str:
         try:

@@ -30,7 +30,7 @@ def build_server(services: Services, listener: socket.socket, url: str, seat: Se
 
     settings = services.settings
     services.mcp.serve_at(url)
-    return make_server(
+    server = make_server(
         contained(build_app(services, console_routes(console_services(services, url)))),
         build_hot_table(services),
         listener,
@@ -39,6 +39,8 @@ def build_server(services: Services, listener: socket.socket, url: str, seat: Se
         handle_signals=False,
         seat=seat,
     )
+    services.mcp.mcp.load_soon(server.ready)
+    return server
 
 
 def tls_of(settings: Settings) -> ServerTls | None:

@@ -1,17 +1,17 @@
 """The MCP server: an `Offering` for clients of every protocol era. The only file that imports the SDK's server.
 
-The SDK is imported at the first request, in a thread: it takes about a second and tens of megabytes, which a
-deployment without MCP clients does not pay. Both eras share one low-level server without sessions. Two transports stand
-over it: one answers with plain JSON, the other with an event stream for calls that last or tell their progress. The
-invariant: whatever a handler raises becomes a result or a protocol error here; its text reaches a client only when it
-is a `RoadbedError`.
+The SDK is imported in a thread, in an idle moment after the start (`mcp_loading.py`) or at the first request, if that
+comes sooner: it takes about a second, and no start waits for it. Both eras share one low-level server without sessions.
+Two transports stand over it: one answers with plain JSON, the other with an event stream for calls that last or tell
+their progress. The invariant: whatever a handler raises becomes a result or a protocol error here; its text reaches a
+client only when it is a `RoadbedError`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.types import Receive, Scope, Send
 
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
+from roadbed.server.mcp_loading import wait_until_idle
 from roadbed.server.mcp_questions import Questions, call_name
 from roadbed.server.mcp_results import failed_result
 from roadbed.server.mcp_session import Session, Sessions
@@ -55,7 +56,7 @@ _asking: ContextVar[Caller | None] = ContextVar("roadbed_mcp_caller", default=No
 
 
 class Mcp:
-    """The MCP server of one process. It loads itself at the first request; `close` it when the server stops.
+    """The MCP server of one process. It loads itself at the first request, or before; `close` it when the server stops.
 
     ``state_key`` seals what clients keep for us between two requests; all processes of a deployment share it.
     ``questions`` reaches the other processes. ``waking`` are the events of open streams, set when this process ends.
@@ -72,6 +73,7 @@ class Mcp:
         self._streaming: StreamableHTTPSessionManager | None = None
         self._loading = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
+        self._soon: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
     @property
@@ -90,6 +92,18 @@ class Mcp:
             await ready
             self._plain, self._streaming = plain, streaming
 
+    def load_soon(self, ready: asyncio.Event, idle: Callable[[], Awaitable[None]] = wait_until_idle) -> None:
+        """Load in the first idle moment after ``ready``, in the background."""
+
+        async def load() -> None:
+            await ready.wait()
+            await idle()
+            if not self.is_ending:
+                await self.load()
+                log.debug("the MCP library was loaded before a client asked for it")
+
+        self._soon = asyncio.create_task(load(), name="mcp-load")
+
     def session_of(self, sealed: bytes, caller: Caller) -> Session | None:
         """The session of an id; None when it is none of this caller, or over."""
         session = self.sessions.opened(sealed, caller.principal)
@@ -105,6 +119,9 @@ class Mcp:
     async def close(self) -> None:
         """End the transports and every call that still runs."""
         self.begin_end()
+        if self._soon is not None:
+            self._soon.cancel()
+            await asyncio.gather(self._soon, return_exceptions=True)
         task, self._running = self._running, None
         self._plain = self._streaming = None
         if task is not None:

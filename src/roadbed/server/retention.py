@@ -14,6 +14,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from roadbed.guard.credentials import Credentials
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import DeadlineExceeded, NotFound, Unavailable
 from roadbed.kernel.principal import SYSTEM
@@ -65,7 +66,8 @@ class Retention:
             await asyncio.sleep(EVERY_S)
 
     async def apply(self) -> dict[str, int]:
-        """Remove what is older than the manifest says; how much, by store."""
+        """Remove what is older than the manifest says, how much, by store; and what callers left that has ended."""
+        await Credentials.forget_ended(self._database)
         removed = {
             "usage": await self._usage(_age(self._config.usage)),
             "audit": await self._audit(_age(self._config.audit)),

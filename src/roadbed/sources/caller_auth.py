@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections import OrderedDict
+import contextlib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import quote
+
+import msgspec
 
 from roadbed.guard.credentials import Subject
 from roadbed.kernel.deadline import Deadline
@@ -24,12 +27,9 @@ from roadbed.kernel.secrets import Secret
 from roadbed.sources.caller_errors import CallerCredentialMissing, CallerCredentialRefused, CallerNotExchangeable
 from roadbed.sources.caller_manifest import CallerAuth, TokenExchange
 from roadbed.sources.token_exchange import Exchanger
+from roadbed.store.errors import StoreUnavailable
 from roadbed.wire.resolver import Lookup, system_lookup
 from roadbed.wire.tls import DEFAULT_TRUST, TrustDomain
-
-HELD_MAX: Final = 1_000
-HELD_S: Final = 900.0
-"""An approval is good for ten minutes; what it needs is held a little longer."""
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -43,6 +43,18 @@ class CallerVault(Protocol):
 
     async def subject(self, principal: Principal) -> Subject | None:
         """The token of a caller that may be exchanged."""
+        ...
+
+    async def hold(self, principal: Principal, source: str, exchange: str, token: Secret) -> None:
+        """Keep a source's token for the run of a call that a person has yet to approve, for every process to find."""
+        ...
+
+    async def held(self, principal: Principal, source: str, exchange: str) -> Secret | None:
+        """The token that was kept so, of an exchange that was declared like this."""
+        ...
+
+    async def let_go(self, source: str) -> None:
+        """Keep none of a source's tokens any longer."""
         ...
 
 
@@ -80,7 +92,6 @@ class CallerAuths:
         self._lookup = lookup
         self._trust = trust
         self._exchangers: dict[str, tuple[TokenExchange, Exchanger]] = {}
-        self._held: OrderedDict[tuple[str, str], tuple[float, Shown]] = OrderedDict()
 
     async def use(self, declared: Mapping[str, CallerAuth | None]) -> None:
         """Go by these from now on; tokens of an exchange that is declared otherwise or no more are forgotten."""
@@ -88,9 +99,9 @@ class CallerAuths:
             auth = declared.get(source)
             if auth is None or auth.exchange != config:
                 del self._exchangers[source]
-                for held in [key for key in self._held if key[1] == source]:
-                    del self._held[held]
                 await exchanger.close()
+                with contextlib.suppress(StoreUnavailable):  # it opens for the old declaration alone, and ends soon
+                    await self._vault.let_go(source)
 
     async def shown(self, source: str, auth: CallerAuth, principal: Principal, deadline: Deadline) -> Shown:
         """What a request of this caller shows. `CallerNotTaken`, `ExchangeAway`, `StoreUnavailable`, `ConfigError`."""
@@ -98,22 +109,18 @@ class CallerAuths:
             return await self._stored(source, auth, principal)
         subject = await self._vault.subject(principal)
         if subject is None:
-            held = self._held.get((principal.id, source))
-            if held is None or asyncio.get_running_loop().time() >= held[0]:
+            held = await self._vault.held(principal, source, _declared(auth.exchange))
+            if held is None:
                 raise CallerNotExchangeable(f"{source} is asked with the caller's own identity, and no token shows it")
-            return held[1]
+            return shown_as("bearer", "", held.reveal())
         token = await self._exchanger(source, auth.exchange).token(subject, deadline)
         return replace(shown_as("bearer", "", token.reveal()), subject=subject)
 
     async def hold(self, source: str, auth: CallerAuth, principal: Principal, deadline: Deadline) -> None:
         """As `shown`, kept for the run of a call that a person has yet to approve, when its caller is not there."""
         shown = await self.shown(source, auth, principal, deadline)
-        if shown.subject is None:
-            return
-        while len(self._held) >= HELD_MAX:
-            self._held.popitem(last=False)
-        self._held.pop((principal.id, source), None)
-        self._held[principal.id, source] = (asyncio.get_running_loop().time() + HELD_S, shown)
+        if auth.exchange is not None and shown.subject is not None:
+            await self._vault.hold(principal, source, _declared(auth.exchange), Secret(shown.secret))
 
     def refused(self, source: str, auth: CallerAuth, shown: Shown) -> CallerCredentialRefused:
         """The error for a credential that the source did not take; an exchanged token is not used again."""
@@ -129,7 +136,6 @@ class CallerAuths:
 
     async def close(self) -> None:
         """Forget everything and close every connection."""
-        self._held.clear()
         exchangers = [exchanger for _, exchanger in self._exchangers.values()]
         self._exchangers.clear()
         await asyncio.gather(*(exchanger.close() for exchanger in exchangers))
@@ -152,6 +158,11 @@ class CallerAuths:
             made = Exchanger(source, config, self._folder, lookup=self._lookup, trust=self._trust)
             known = self._exchangers[source] = (config, made)
         return known[1]
+
+
+def _declared(exchange: TokenExchange) -> str:
+    """What tells one declaration of an exchange from another."""
+    return hashlib.sha256(msgspec.json.encode(exchange)).hexdigest()
 
 
 def _command(source: str) -> str:

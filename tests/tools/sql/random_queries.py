@@ -27,6 +27,7 @@ MASKED = GatePolicy(
 )
 FILTERED = GatePolicy(row_filters={"customers": "team = 'red'", "orders": "team = 'red'"}, rows_max=100_000)
 STEPS_MAX = 300_000
+STEPS_BETWEEN = 1000
 
 _FUNCTIONS = (
     "UPPER({})",
@@ -63,23 +64,22 @@ def database(masked: str = "", others: str = "") -> sqlite3.Connection:
         connection.execute(
             "INSERT INTO orders VALUES (?, ?, ?, ?, ?)", (200 + n, 100 + n, f"{others}{n}", n, f"{PLANTED}{n}")
         )
-    connection.set_progress_handler(_Budget(STEPS_MAX), 1000)
     return connection
 
 
-class _Budget:
-    """Stops a statement that takes too many steps."""
+class TooSlow(Exception):
+    """A statement takes too many steps; how many depends on rows that it may not read too, so that it tells nothing."""
 
-    def __init__(self, steps_max: int) -> None:
-        self._steps_max = steps_max
-        self.left = steps_max
+
+class _Budget:
+    """Stops one statement that takes too many steps."""
+
+    def __init__(self) -> None:
+        self.left = STEPS_MAX
 
     def __call__(self) -> bool:
-        self.left -= 1000
-        if self.left <= 0:
-            self.left = self._steps_max
-            return True
-        return False
+        self.left -= STEPS_BETWEEN
+        return self.left <= 0
 
 
 class Maker:
@@ -210,11 +210,15 @@ class Maker:
 
 
 def run(connection: sqlite3.Connection, checked: Checked) -> list[tuple[Any, ...]] | None:
-    """The masked rows, sorted; None when the statement is wrong or too slow for this engine."""
+    """The masked rows, sorted; None when the statement is wrong for this engine. `TooSlow`."""
+    budget = _Budget()
+    connection.set_progress_handler(budget, STEPS_BETWEEN)
     try:
         cursor = connection.execute(checked.sql)
         rows = tuple(cursor.fetchall())
     except sqlite3.Error:
+        if budget.left <= 0:
+            raise TooSlow from None
         return None
     columns = tuple(Column(item[0], "text", "") for item in cursor.description)
     masked = mask_rows(checked, QueryResult(columns, rows, False, 0), lambda _: "token")
@@ -229,7 +233,10 @@ def telling_apart(
         checked = check(text, CATALOGUE, policy)
     except SqlRefused:
         return False, ""
-    results = [run(connection, checked) for connection in connections]
+    try:
+        results = [run(connection, checked) for connection in connections]
+    except TooSlow:
+        return False, ""
     if results[0] is None or results[1] is None:
         return False, "" if results[0] is results[1] else f"one of two fails: {text}\n{checked.sql}"
     if PLANTED in repr(results) and PLANTED not in text:  # what the text itself holds may come back

@@ -7,6 +7,8 @@ invariant: a new version of the parser that learns a new construct adds nothing 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from sqlglot import exp
 
@@ -83,6 +85,7 @@ WORDS = _words("""
     """)
 WINDOW_WORDS = re.compile(r"(?i)^(rows|range|groups|unbounded|current row|preceding|following|no others|ties|group)?$")
 
+_NUMBER = re.compile(r"[0-9.]+([eE][+-]?[0-9]+)?")
 _COLLATION = re.compile(r"^[A-Za-z0-9_.\-]{1,64}$")
 
 # What to write instead, for the refusals that models run into most.
@@ -104,26 +107,67 @@ HINTS: dict[str, str] = {
 }
 
 
-def check_node(node: exp.Expr, dialect: SqlDialect) -> None:
-    """`SqlRefused` unless this node, its arguments and its words are on the lists. Its children are checked apart."""
+class _Rule(NamedTuple):
+    """What is looked at on every node of a class, which depends on the class alone."""
+
+    is_listed: bool
+    arguments: frozenset[str] | None
+    checks: tuple[Callable[[exp.Expr, SqlDialect], None], ...]
+
+
+class _Rules(dict[type[exp.Expr], _Rule | None]):
+    """Rules by class, made when the first node of it is met: as many as the parser has classes."""
+
+    def __missing__(self, kind: type[exp.Expr]) -> _Rule | None:
+        rule = self[kind] = _rule(kind)
+        return rule
+
+
+_rules = _Rules()
+
+
+def check_nodes(nodes: Iterable[exp.Expr], dialect: SqlDialect) -> None:
+    """`SqlRefused` unless each of these nodes, its arguments and its words are on the lists.
+
+    Children are not looked at by way of their parents: the nodes are all that a tree holds.
+    """
+    for node in nodes:
+        rule = _rules[type(node)]
+        if rule is not None:
+            _check_node(node, rule, dialect)
+
+
+def _rule(kind: type[exp.Expr]) -> _Rule | None:
+    """The rule for a class of nodes; None where being on the list is all that is asked."""
+    name = kind.__name__
+    checks = []
+    if name == "Lambda":
+        checks.append(_check_lambda)
+    if name in _CHECKS:
+        checks.append(_CHECKS[name])
+    if functions.has_check(kind):
+        checks.append(functions.check_call)
+    rule = _Rule(
+        name in NODES or functions.is_listed(kind),
+        ARGUMENTS.get("SetOperation" if issubclass(kind, exp.SetOperation) else name),
+        tuple(checks),
+    )
+    return None if rule == (True, None, ()) else rule
+
+
+def _check_node(node: exp.Expr, rule: _Rule, dialect: SqlDialect) -> None:
     name = type(node).__name__
-    if name not in NODES and not functions.is_listed(node, dialect):
+    if not rule.is_listed:
         raise SqlRefused(f"{_described(node, dialect)} is not allowed", hint=HINTS.get(name, SqlRefused.hint))
-    listed = ARGUMENTS.get("SetOperation" if isinstance(node, exp.SetOperation) else name)
-    if listed is not None:
+    if rule.arguments is not None:
         for key, value in node.args.items():
-            if key not in listed and value:
+            if value and key not in rule.arguments:
                 raise SqlRefused(
                     f"{key.rstrip('_').replace('_', ' ')} in {name.upper()} is not allowed",
                     hint=HINTS.get(type(value[0] if isinstance(value, list) else value).__name__, SqlRefused.hint),
                 )
-    if name == "Lambda":
-        _check_lambda(node, dialect)
-    check = _CHECKS.get(name)
-    if check is not None:
-        check(node)
-    if isinstance(node, exp.Func):
-        functions.check_call(node, dialect)
+    for check in rule.checks:
+        check(node, dialect)
 
 
 def _described(node: exp.Expr, dialect: SqlDialect) -> str:
@@ -134,7 +178,7 @@ def _described(node: exp.Expr, dialect: SqlDialect) -> str:
     return f"{type(node).__name__.upper()} in {dialect}"
 
 
-def _check_join(node: exp.Expr) -> None:
+def _check_join(node: exp.Expr, dialect: SqlDialect) -> None:
     if str(node.args.get("kind") or "").upper() not in JOIN_KINDS:
         raise SqlRefused(f"a {node.args['kind']} join is not allowed", hint="use JOIN, LEFT JOIN or CROSS JOIN")
     if str(node.args.get("side") or "").upper() not in JOIN_SIDES:
@@ -143,39 +187,39 @@ def _check_join(node: exp.Expr) -> None:
         raise SqlRefused(f"a {node.args['method']} join is not allowed", hint="use JOIN ... ON")
 
 
-def _check_type(node: exp.Expr) -> None:
+def _check_type(node: exp.Expr, dialect: SqlDialect) -> None:
     kind = node.this
     word = kind.name if hasattr(kind, "name") else str(kind)
     if word not in TYPES:
         raise SqlRefused("a cast to this type is not allowed", hint="cast to a plain type such as TEXT or INTEGER")
 
 
-def _check_var(node: exp.Expr) -> None:
+def _check_var(node: exp.Expr, dialect: SqlDialect) -> None:
     word = str(node.this).upper()
     if not isinstance(node.parent, exp.Collate) and (word not in WORDS or isinstance(node.parent, exp.GroupConcat)):
         raise SqlRefused("a bare word stands where a value is expected")
 
 
-def _check_window_spec(node: exp.Expr) -> None:
+def _check_window_spec(node: exp.Expr, dialect: SqlDialect) -> None:
     for key, value in node.args.items():
         if isinstance(value, str) and not WINDOW_WORDS.match(value):
             raise SqlRefused(f"{key.replace('_', ' ')} of a window is not understood")
 
 
-def _check_literal(node: exp.Expr) -> None:
+def _check_literal(node: exp.Expr, dialect: SqlDialect) -> None:
     if "\x00" in str(node.this):
         raise SqlRefused("a string holds a NUL character")
-    if not node.args.get("is_string") and not re.fullmatch(r"[0-9.]+([eE][+-]?[0-9]+)?", str(node.this)):
+    if not node.args.get("is_string") and not _NUMBER.fullmatch(str(node.this)):
         raise SqlRefused("a number is not understood")
 
 
-def _check_collate(node: exp.Expr) -> None:
+def _check_collate(node: exp.Expr, dialect: SqlDialect) -> None:
     name = node.args["expression"].name
     if not _COLLATION.match(name):
         raise SqlRefused("the collation is not understood")
 
 
-def _check_limit(node: exp.Expr) -> None:
+def _check_limit(node: exp.Expr, dialect: SqlDialect) -> None:
     for key in ("expression", "offset", "count"):
         value = node.args.get(key)
         if value is not None and not (isinstance(value, exp.Literal) and value.is_int):
@@ -186,7 +230,7 @@ def _check_limit(node: exp.Expr) -> None:
         raise SqlRefused("FETCH takes FIRST or NEXT")
 
 
-def _check_table(node: exp.Expr) -> None:
+def _check_table(node: exp.Expr, dialect: SqlDialect) -> None:
     if node.args.get("indexed") is not None:  # False says NOT INDEXED
         raise SqlRefused("INDEXED BY and NOT INDEXED are not allowed")
     if not isinstance(node.this, exp.Identifier) and (node.args.get("db") or not isinstance(node.this, exp.Func)):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
-from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, key_of
+from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, identifier, key_of, same
 from roadbed.tools.sql.scopes import Relation, Scope, Shared
 
 INLINED_NODES_MAX = 4000
@@ -25,6 +25,27 @@ ALLOWED_FORMS = {
     "group": "use COUNT(column), or GROUP BY the column in a SELECT over its table alone",
 }
 _ONLY_IN_FROM = (exp.Table, exp.From, exp.Join, exp.With, exp.CTE, exp.Lateral, exp.Values)
+_LOOKED_AT = (
+    exp.Column,
+    exp.Query,
+    exp.Identifier,
+    exp.Star,
+    exp.Alias,
+    exp.Lambda,
+    exp.PropertyEQ,
+    *_ONLY_IN_FROM,
+)
+
+
+class _LookedAt(dict[type[exp.Expr], bool]):
+    """Whether `Expressions.resolve` does anything with nodes of a class but go on to their children."""
+
+    def __missing__(self, kind: type[exp.Expr]) -> bool:
+        answer = self[kind] = issubclass(kind, _LOOKED_AT)
+        return answer
+
+
+_is_looked_at = _LookedAt()
 
 
 class Expressions:
@@ -47,6 +68,13 @@ class Expressions:
         stack: list[tuple[exp.Expr, frozenset[str]]] = [(root, frozenset())]
         while stack:
             node, bound = stack.pop()
+            if not _is_looked_at[type(node)]:
+                for value in node.args.values():
+                    if isinstance(value, exp.Expr):
+                        stack.append((value, bound))
+                    elif isinstance(value, list):
+                        stack += [(inner, bound) for inner in value if isinstance(inner, exp.Expr)]
+                continue
             if isinstance(node, exp.Column):
                 if not (bound and self._is_bound(node, bound)):
                     self.column(node, scope)
@@ -86,25 +114,22 @@ class Expressions:
         """Resolve a column and write it as ``alias.column``; the mask where it is an output that has to be masked."""
         done = self._written.get(id(node))
         found = done[1] if done else self.find(node, scope)
-        match found:
-            case Shared():
-                for relation, column in found.places:
-                    self._use(node, relation, column, scope, is_output=False)
-                node.replace(self._replacement(node, found.expression()))
-                return None
-            case exp.Expr():
-                self._inline(node, found, scope)
-                return None
-            case (relation, column):
-                mask = self._use(node, relation, column, scope, is_output=is_output)
-                if not done:
-                    quoted = bool(node.this.args.get("quoted"))
-                    written = relation.reference(column, quoted)
-                    node.set("this", written.this)
-                    node.set("table", written.args["table"])
-                    node.set("db", None)
-                    self._written[id(node)] = (node, (relation, column))
-                return mask
+        if isinstance(found, Shared):
+            for relation, column in found.places:
+                self._use(node, relation, column, scope, is_output=False)
+            node.replace(self._replacement(node, found.expression()))
+            return None
+        if isinstance(found, exp.Expr):
+            self._inline(node, found, scope)
+            return None
+        relation, column = found
+        mask = self._use(node, relation, column, scope, is_output=is_output)
+        if not done:
+            node.set("this", identifier(column.name, bool(node.this.args.get("quoted"))))
+            node.set("table", same(relation.alias))
+            node.set("db", None)
+            self._written[id(node)] = (node, found)
+        return mask
 
     def find(self, node: exp.Column, scope: Scope) -> Place | Shared | exp.Expr:
         """What a name means: a relation's column, a column of USING, or the expression of an output name."""

@@ -143,11 +143,25 @@ _ONLY_IN_FROM: dict[SqlDialect, frozenset[str]] = {
 _PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WIDTH = re.compile(r"[0-9]{4,}|\*")
 _FORMATTERS = frozenset({"printf", "format"})
+_CHECKED = (
+    exp.Anonymous,
+    exp.GenerateSeries,
+    exp.ExplodingGenerateSeries,
+    exp.Repeat,
+    exp.Space,
+    exp.Pad,
+    exp.Format,
+)
 
 
-def is_listed(node: exp.Expr, dialect: SqlDialect) -> bool:
-    """Whether the node is a function that the parser knows and the list names."""
-    return isinstance(node, exp.Func) and type(node).__name__ in CLASSES
+def is_listed(kind: type[exp.Expr]) -> bool:
+    """Whether the class is that of a function that the parser knows and the list names."""
+    return issubclass(kind, exp.Func) and kind.__name__ in CLASSES
+
+
+def has_check(kind: type[exp.Expr]) -> bool:
+    """Whether calls of this class are looked at by `check_call`."""
+    return issubclass(kind, _CHECKED)
 
 
 def name_of(node: exp.Func) -> str:
@@ -157,12 +171,11 @@ def name_of(node: exp.Func) -> str:
     return node.sql_name().lower()
 
 
-def check_call(node: exp.Func, dialect: SqlDialect) -> None:
+def check_call(node: exp.Expr, dialect: SqlDialect) -> None:
     """`SqlRefused` unless the function is listed by its plain name, and what it makes is bounded."""
-    if isinstance(node, exp.Anonymous):
-        _check_name(node, dialect)
-        return
     match node:
+        case exp.Anonymous():
+            _check_name(node, dialect)
         case exp.GenerateSeries() | exp.ExplodingGenerateSeries():
             _check_series(node)
         case exp.Repeat():

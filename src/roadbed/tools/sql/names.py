@@ -8,7 +8,7 @@ the catalogue's own spelling, so that gate and engine cannot mean two different 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,19 +39,16 @@ def key_of(name: exp.Identifier, dialect: SqlDialect) -> str:
     return text if dialect == "postgres" and name.args.get("quoted") else fold(text)
 
 
-def nodes_of(root: exp.Expr) -> Iterator[exp.Expr]:
-    """The node and all below it, level by level: sqlglot's own walk in half of its time, as it is walked whole here."""
-    level = [root]
-    while level:
-        below: list[exp.Expr] = []
-        for node in level:
-            yield node
-            for value in node.args.values():
-                if isinstance(value, exp.Expr):
-                    below.append(value)
-                elif isinstance(value, list):
-                    below += [inner for inner in value if isinstance(inner, exp.Expr)]
-        level = below
+def nodes_of(root: exp.Expr) -> list[exp.Expr]:
+    """The node and all below it, level by level: sqlglot's own walk in less than half of its time."""
+    nodes = [root]
+    for node in nodes:  # grows as it is walked
+        for value in node.args.values():
+            if isinstance(value, exp.Expr):
+                nodes.append(value)
+            elif isinstance(value, list):
+                nodes += [inner for inner in value if isinstance(inner, exp.Expr)]
+    return nodes
 
 
 def identifier(name: str, quoted: bool = True) -> exp.Identifier:
@@ -82,9 +79,12 @@ class Column:
     mask: Mask | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KnownTable:
-    """A table of the catalogue with the policy's rules for it. ``key`` is the catalogue's own name."""
+    """A table of the catalogue with the policy's rules for it. ``key`` is the catalogue's own name.
+
+    Compared by identity, so that a memory keyed by it does not hash every column at each use.
+    """
 
     key: str
     schema: str

@@ -23,7 +23,8 @@ NODES_MAX = 6000
 FILTERS_REMEMBERED_MAX = 512
 BARRIER_ROWS = 2**63 - 1
 _EXECUTABLE = re.compile(r"/\*[Mm]?!")
-_OPENING, _CLOSING = "([{", ")]}"
+_BRACKETS = re.compile(r"[(\[{)\]}]")
+_OPENING = "([{"
 
 
 def parse(sql: str, dialect: SqlDialect) -> exp.Query:
@@ -50,11 +51,11 @@ def _check_text(sql: str) -> None:
     if _EXECUTABLE.search(sql):
         raise SqlRefused("executable comments are not allowed", hint="leave comments out")
     depth = deepest = 0
-    for character in sql:
-        if character in _OPENING:
+    for bracket in _BRACKETS.findall(sql):
+        if bracket in _OPENING:
             depth += 1
             deepest = max(deepest, depth)
-        elif character in _CLOSING:
+        else:
             depth -= 1
     if deepest > NESTING_MAX:
         raise SqlRefused(f"the statement is nested more than {NESTING_MAX} levels deep", hint="use WITH")
