@@ -13,7 +13,7 @@ from collections import Counter
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line
 from roadbed.knowledge.parse.pdf_layout import Line, order_lines
 from roadbed.knowledge.parse.pdf_page import form_values, read_page
-from roadbed.knowledge.parse.pdf_text import Paragraph, Prose
+from roadbed.knowledge.parse.pdf_text import Prose
 
 PARSER = "pdf/pypdfium2-5.15.2:v1"
 PAGES_MAX = 5_000
@@ -130,12 +130,10 @@ def _contents(lines: list[Line]) -> set[int]:
 
 
 def _write(builder: DocumentBuilder, pages: list[list[Line]], forms: dict[int, list[str]]) -> None:
-    prose = Prose(pages)
-    for index, lines in enumerate(pages):
+    for index, paragraphs in enumerate(Prose(pages).joined_over_pages(pages)):
         number = index + 1
         location = f"page {number}"
-        paragraph: Paragraph
-        for paragraph in prose.paragraphs(lines):
+        for paragraph in paragraphs:
             builder.add(
                 paragraph.kind,
                 paragraph.text,
