@@ -10,25 +10,41 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
-from roadbed.knowledge.sentences import sentences
+from roadbed.knowledge.sentences import ITEM_SIGN, sentences
 
 UnitKind = Literal["sentence", "item", "row", "heading", "header", "code", "link", "question", "intro", "note"]
 Span = tuple[int, int]
 
 UNIT_CHARACTERS_MAX = 700
+ROW_PART_CHARACTERS = 350
+"""A row that is too long is quoted in parts of about this length, each under the row's first cells."""
+ROW_LEAD_CHARACTERS_MAX = 120
+HEADER_CHARACTERS_MAX = 120
 HEADING_WORDS_MAX = 12
 LINK_WORDS_LEFT_MAX = 2
-_BLANK_LINE = re.compile(r"\n[ \t]*\n\s*")
-_ITEM = re.compile(r"[ \t]*(?:[-*+•‣▪–]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]+(?=\S)")
+_BLANK_LINE = re.compile(r"\n[ \t>]*\n[\s>]*")
+_ITEM = re.compile(rf"[ \t]*(?:{ITEM_SIGN}|\+)[ \t]+(?=\S)")
 _RULE = re.compile(r"[\s|:\-=+*_~#>.]*")
-_RECORD = re.compile(r"[^\s:;|][^:;|\n]{0,40}: [^;\n]*(?:; [^:;|\n]{1,40}: [^;\n]*)+;?")
-_MARKUP_HEADING = re.compile(r"#{1,6}\s")
+_LABEL = r"[^\s:;|][^:;|\n]{0,119}: "  # as long as the column names of `knowledge.parse.tables`
+_RECORD = re.compile(rf"{_LABEL}[^\n]*?; {_LABEL}")
+CELL_END = "; "
+_NEXT_CELL = re.compile(rf"{CELL_END}(?={_LABEL})")
+_PAIR = re.compile(r"[^\s:;|.,][^:;|.,\n]{0,59}: \S")
+_MARKUP_HEADING = re.compile(r"#{1,6}\s+(?!\|)")  # a column of numbers is named "#"
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _BOLD_LINE = re.compile(r"(\*\*|__)[^*_]+\1:?")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|<?https?://\S+|www\.\S+")
-_TAG = re.compile(r"<[^<>]{1,200}>")
+_TAG_NAMES = (
+    "a|abbr|article|aside|audio|b|big|blockquote|br|button|center|cite|code|col|colgroup|dd|del|details|div|dl|dt|em|"
+    "figcaption|figure|font|footer|form|h[1-6]|header|hr|i|iframe|img|input|ins|kbd|li|link|main|mark|nav|ol|p|picture|"
+    "pre|q|s|samp|script|section|small|source|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|tfoot|th|"
+    "thead|tr|tt|u|ul|var|video|wbr"
+)
+TAG = re.compile(rf"</?(?:{_TAG_NAMES})(?:[\s/][^<>]{{0,2000}})?>|<!--[^<>]{{0,2000}}-->")
+"""A tag of HTML, by its name: documents write ``<your name>`` too, and a address between brackets is no tag."""
 _CELL = re.compile(r"\s*\|\s*")
 _EMPHASISED = re.compile(r"([*_]{1,3})[^*_].*\1")
 _WORD = re.compile(r"\w+")
@@ -84,7 +100,7 @@ def units(passage: str, headings: Sequence[str] = ()) -> list[Unit]:
 def is_link_only(text: str) -> bool:
     """Whether hardly a word is left when links are taken away."""
     bare, count = _LINK.subn(" ", text)
-    bare, tags = _TAG.subn(" ", bare)
+    bare, tags = TAG.subn(" ", bare)
     return count + tags > 0 and len(_WORD.findall(bare)) <= LINK_WORDS_LEFT_MAX
 
 
@@ -132,26 +148,92 @@ def _block_units(passage: str, lines: list[Span], intro: Span | None, heading: S
     texts = [passage[start:end] for start, end in lines]
     bars = sum("|" in text for text in texts)
     if bars == len(texts) and (len(texts) > 1 or texts[0].startswith("|") or " | " in texts[0]):
-        yield from _rows(lines, texts, heading)
-    elif len(texts) > 1 and sum(_RECORD.fullmatch(text) is not None for text in texts) >= len(texts) - 1:
-        for (start, end), text in zip(lines, texts, strict=True):
-            yield Unit(start, end, "row" if _RECORD.fullmatch(text) else "header", None, heading)
+        yield from _rows(lines, texts, heading, may_go_on=not passage[: lines[0][0]].strip())
+    elif _are_records(texts):
+        for span, text in zip(lines, texts, strict=True):
+            if " | " in text and not _RECORD.match(text):
+                yield Unit(*span, "header", None, heading)
+            else:
+                yield from _record(passage, span, heading)
     elif any(_ITEM.match(text) for text in texts):
         yield from _items(passage, lines, texts, intro, heading)
     else:
         yield from _sentences(passage, lines[0][0], lines[-1][1], "sentence", intro, heading)
 
 
-def _rows(lines: list[Span], texts: list[str], heading: Span | None) -> Iterator[Unit]:
+def _are_records(lines: Sequence[str]) -> bool:
+    """Whether lines are records: most of them rows of named cells, or all of them a name with its value.
+
+    The others are a row of names, or hold a single cell.
+    """
+    if len(lines) == 1:
+        return _RECORD.match(lines[0]) is not None and len(_NEXT_CELL.findall(lines[0])) > 1
+    count = sum(_RECORD.match(line) is not None for line in lines)
+    return count >= max(len(lines) - 1, 1) or 2 * count >= max(len(lines), 4) or all(map(_PAIR.match, lines))
+
+
+def _record(passage: str, span: Span, heading: Span | None) -> Iterator[Unit]:
+    """One row of named cells; a long one in parts, each under the row's first cells."""
+    start, end = span
+    if end - start <= UNIT_CHARACTERS_MAX:
+        yield Unit(start, end, "row", None, heading)
+        return
+    cuts = [start, *(start + match.end() for match in _NEXT_CELL.finditer(passage[start:end])), end]
+    lead: Span | None = None
+    first = start
+    for before, cut in pairwise(cuts):
+        if cut - first > ROW_PART_CHARACTERS and before > first:
+            yield Unit(first, before - len(CELL_END), "row", lead if first > start else None, heading)
+            first = before
+        if cut - start <= ROW_LEAD_CHARACTERS_MAX:
+            lead = (start, cut - len(CELL_END))
+    yield Unit(first, end, "row", lead if first > start else None, heading)
+
+
+def _rows(lines: list[Span], texts: list[str], heading: Span | None, *, may_go_on: bool) -> Iterator[Unit]:
     header: Span | None = None
     for number, (span, text) in enumerate(zip(lines, texts, strict=True)):
         if _RULE.fullmatch(text):
             continue
-        if number == 0 and len(lines) > 1 and not _is_pair(text) and not _is_torn(texts):
+        if number == 0 and _names_columns(texts, may_go_on=may_go_on):
             header = span
             yield Unit(*span, "header", None, heading)
         else:
             yield Unit(*span, "row", header, heading)
+
+
+def _names_columns(rows: list[str], *, may_go_on: bool) -> bool:
+    """Whether a first row names the columns, rather than being one of the rows.
+
+    A passage that begins with a table (``may_go_on``) may have been cut inside of it. Its first row then names columns
+    only where it differs in kind from those below: words over figures.
+    """
+    if len(rows) < 2 or _is_pair(rows[0]) or _is_torn(rows):
+        return False
+    if _RULE.fullmatch(rows[1]):
+        return True
+    names, *others = (_cells(row) for row in rows)
+    if any(len(name) > HEADER_CHARACTERS_MAX or _is_figure(name) for name in names):
+        return False
+    if not may_go_on:
+        return True
+    below = [[cells[column] for cells in others if column < len(cells)] for column in range(len(names))]
+    return any(2 * sum(map(_has_digit, cells)) > len(cells) for cells in below if cells) and not any(
+        map(_has_digit, names)
+    )
+
+
+def _cells(row: str) -> list[str]:
+    return _CELL.split(row.strip().removeprefix("|").removesuffix("|").strip())
+
+
+def _is_figure(cell: str) -> bool:
+    """Whether a cell holds digits and no letter: a number or a date."""
+    return _has_digit(cell) and not any(character.isalpha() for character in cell)
+
+
+def _has_digit(cell: str) -> bool:
+    return any(character.isdigit() for character in cell)
 
 
 def _is_torn(rows: list[str]) -> bool:
@@ -182,8 +264,25 @@ def _items(
         made = list(_sentences(passage, before[0][0], before[-1][1], "sentence", None, heading))
         yield from made
         intro = (made[-1].start, made[-1].end) if made else None
+    under: dict[str, Span | None] = {}  # what the items of a sign stand under, outer signs first
+    deeper = intro
     for group in groups:
-        yield from _sentences(passage, group[0][0], group[-1][1], "item", intro, heading)
+        sign = _sign(passage[slice(*group[0])])
+        if sign in under:
+            known = list(under)
+            for inner in known[known.index(sign) + 1 :]:
+                del under[inner]
+        lead = under.setdefault(sign, deeper)
+        made = list(_sentences(passage, group[0][0], group[-1][1], "item", lead, heading))
+        yield from made
+        # "not older than:", and then items of another sign that say so
+        deeper = (made[-1].start, made[-1].end) if made and made[-1].kind == "intro" else lead
+
+
+def _sign(item: str) -> str:
+    """What an item begins with: its sign, numbers and letters as one each."""
+    found = _ITEM.match(item)
+    return re.sub(r"\d+", "1", re.sub(r"[a-zA-Z]", "a", found.group().strip())) if found else ""
 
 
 def _sentences(
