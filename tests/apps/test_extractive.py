@@ -161,4 +161,8 @@ def test_what_the_question_says_itself_is_no_answer() -> None:
 def test_shown_text_has_no_markup() -> None:
     assert readable("- **Time:** see [the *list*](a.md), <b>now</b>\n soon") == "Time: see the list, now soon"
     assert readable("5 * 3 * 2 and snake_case_name") == "5 * 3 * 2 and snake_case_name"
+    assert readable("> ● It is _kept\n> for years_ by <name>, <a@b.org>") == "It is kept for years by <name>, <a@b.org>"
+    assert readable("Seen <img alt='' style='" + "x: 1; " * 60 + "'> here") == "Seen here"
+    assert readable("2. Verify it") == "2. Verify it"
     assert row_text("| A | B |", "| 1 |") == "1"
+    assert row_text("Before: | After:", "read | sign") == "Before: read; After: sign"

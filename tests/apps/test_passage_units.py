@@ -135,10 +135,16 @@ def test_a_long_row_is_quoted_in_parts_under_its_first_cells() -> None:
     found = units(row)
     assert len(found) > 3
     assert all(unit.kind == "row" and unit.end - unit.start <= 700 for unit in found)
-    leads = {row[slice(*unit.lead)] for unit in found if unit.lead}
-    assert leads == {"Number: 44; Field: E-MAIL; Column 0: value value value value value value value value value value value value "}
+    assert {row[slice(*unit.lead)][:26] for unit in found if unit.lead} == {"Number: 44; Field: E-MAIL;"}
     assert found[0].lead is None
     assert sum(row[unit.start : unit.end].count("Column") for unit in found) == 20
+
+
+def test_a_long_cell_is_quoted_by_its_sentences_under_the_row() -> None:
+    row = "Number: 7; Name: Maintenance; Text: " + "This sentence is one of many. " * 40 + "; Level: low"
+    found = units(row)
+    assert [unit.kind for unit in found].count("row") > 30
+    assert {row[slice(*unit.lead)] for unit in found[2:] if unit.lead} == {"Number: 7; Name: Maintenance"}
 
 
 def test_a_table_with_a_column_of_numbers_is_no_heading() -> None:

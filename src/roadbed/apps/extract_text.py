@@ -10,15 +10,19 @@ import re
 from roadbed.apps.checked_answer import ABSTENTION
 from roadbed.apps.citing import cite
 from roadbed.apps.extractive import Extract, ExtractedSentence
+from roadbed.apps.passage_units import TAG
 from roadbed.apps.types import Citation
+from roadbed.knowledge.sentences import ITEM_SIGN
 
 LEAD_CHARACTERS_MAX = 200
 _CELL = re.compile(r"\s*\|\s*")
-_ITEM = re.compile(r"^(?:[-*+•‣▪–]|\d{1,3}[.)])\s+")
+_QUOTED = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
+_NUMBERED = re.compile(r"\w{1,3}[.)]\s")
+_ITEM = re.compile(rf"^(?:{ITEM_SIGN}|\+)\s+")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
-_SLANTED = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])")
-_TAG = re.compile(r"(`[^`\n]{1,200}`)|</?[a-zA-Z][^<>\n]{0,200}>")
+_SLANTED = re.compile(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=[^\s*_])\1(?![\w*])")
+_TAG = re.compile(rf"(`[^`\n]{{1,200}}`)|{TAG.pattern}")
 _HEADING = re.compile(r"^#{1,6}\s+")
 
 
@@ -50,15 +54,18 @@ def row_text(header: str, row: str) -> str:
     cells, names = _cells(row), _cells(header)
     if len(cells) != len(names):
         return readable(" | ".join(cell for cell in cells if cell))
-    pairs = [f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell]
+    pairs = [f"{name.rstrip(':')}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell]
     return readable("; ".join(pairs))
 
 
 def readable(text: str) -> str:
-    """Text on one line without list markers, emphasis, link targets and tags."""
-    text = _HEADING.sub("", _ITEM.sub("", text.strip()))
+    """Text on one line without marks of lists, quotations, emphasis, link targets and tags; an item keeps its number."""
+    text = " ".join(_QUOTED.sub("", text).split())
+    if not _NUMBERED.match(text):
+        text = _ITEM.sub("", text)
+    text = _HEADING.sub("", text)
     text = _TAG.sub(lambda match: match[1] or "", _LINK.sub(r"\1", text))
-    text = _SLANTED.sub(r"\1", _EMPHASIS.sub(r"\2", text))
+    text = _SLANTED.sub(r"\2", _EMPHASIS.sub(r"\2", text))
     return " ".join(text.split())
 
 

@@ -167,7 +167,7 @@ def _are_records(lines: Sequence[str]) -> bool:
     The others are a row of names, or hold a single cell.
     """
     if len(lines) == 1:
-        return _RECORD.match(lines[0]) is not None and len(_NEXT_CELL.findall(lines[0])) > 1
+        return len(_NEXT_CELL.findall(lines[0])) > 1
     count = sum(_RECORD.match(line) is not None for line in lines)
     return count >= max(len(lines) - 1, 1) or 2 * count >= max(len(lines), 4) or all(map(_PAIR.match, lines))
 
@@ -178,16 +178,24 @@ def _record(passage: str, span: Span, heading: Span | None) -> Iterator[Unit]:
     if end - start <= UNIT_CHARACTERS_MAX:
         yield Unit(start, end, "row", None, heading)
         return
-    cuts = [start, *(start + match.end() for match in _NEXT_CELL.finditer(passage[start:end])), end]
+    cuts = [start, *(start + match.end() for match in _NEXT_CELL.finditer(passage[start:end])), end + len(CELL_END)]
     lead: Span | None = None
     first = start
     for before, cut in pairwise(cuts):
         if cut - first > ROW_PART_CHARACTERS and before > first:
-            yield Unit(first, before - len(CELL_END), "row", lead if first > start else None, heading)
+            yield from _row_part(passage, (first, before - len(CELL_END)), lead if first > start else None, heading)
             first = before
         if cut - start <= ROW_LEAD_CHARACTERS_MAX:
             lead = (start, cut - len(CELL_END))
-    yield Unit(first, end, "row", lead if first > start else None, heading)
+    yield from _row_part(passage, (first, end), lead if first > start else None, heading)
+
+
+def _row_part(passage: str, span: Span, lead: Span | None, heading: Span | None) -> Iterator[Unit]:
+    """Some cells of a long row, or the sentences of a cell that is too long itself."""
+    if span[1] - span[0] <= UNIT_CHARACTERS_MAX:
+        yield Unit(*span, "row", lead, heading)
+    else:
+        yield from _sentences(passage, *span, "row", lead, heading)
 
 
 def _rows(lines: list[Span], texts: list[str], heading: Span | None, *, may_go_on: bool) -> Iterator[Unit]:
@@ -205,8 +213,9 @@ def _rows(lines: list[Span], texts: list[str], heading: Span | None, *, may_go_o
 def _names_columns(rows: list[str], *, may_go_on: bool) -> bool:
     """Whether a first row names the columns, rather than being one of the rows.
 
-    A passage that begins with a table (``may_go_on``) may have been cut inside of it. Its first row then names columns
-    only where it differs in kind from those below: words over figures.
+    A passage that begins with a table (``may_go_on``) may have been cut inside of it, and two columns are labels with
+    values as often as a table. There a first row names columns only where it differs in kind from those below: words
+    over figures.
     """
     if len(rows) < 2 or _is_pair(rows[0]) or _is_torn(rows):
         return False
@@ -215,7 +224,7 @@ def _names_columns(rows: list[str], *, may_go_on: bool) -> bool:
     names, *others = (_cells(row) for row in rows)
     if any(len(name) > HEADER_CHARACTERS_MAX or _is_figure(name) for name in names):
         return False
-    if not may_go_on:
+    if not may_go_on and len(names) > 2:
         return True
     below = [[cells[column] for cells in others if column < len(cells)] for column in range(len(names))]
     return any(2 * sum(map(_has_digit, cells)) > len(cells) for cells in below if cells) and not any(
