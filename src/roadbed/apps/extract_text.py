@@ -59,7 +59,7 @@ def row_text(header: str, row: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Text on one line without marks of lists, quotations, emphasis, link targets and tags; an item keeps its number."""
+    """Text on one line without marks of lists, quotations and emphasis, link targets and tags; items keep numbers."""
     text = " ".join(_QUOTED.sub("", text).split())
     if not _NUMBERED.match(text):
         text = _ITEM.sub("", text)

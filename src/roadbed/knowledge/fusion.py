@@ -95,12 +95,14 @@ def fuse(
 def limit_per_document(
     ranked: Iterable[Fused], document_of: Mapping[int, Hashable], limit: int = CHUNKS_PER_DOCUMENT_MAX
 ) -> list[Fused]:
-    """The ranking with at most ``limit`` chunks of a document; a chunk without a document stands for itself."""
+    """The ranking, with what is over ``limit`` chunks of a document behind all others.
+
+    It is not left out, since one long document may be all that there is. A chunk without a document stands for itself.
+    """
     seen: dict[Hashable, int] = {}
-    kept = []
+    kept, over = [], []
     for item in ranked:
         document = document_of.get(item.chunk, ("chunk", item.chunk))
         seen[document] = seen.get(document, 0) + 1
-        if seen[document] <= limit:
-            kept.append(item)
-    return kept
+        (kept if seen[document] <= limit else over).append(item)
+    return kept + over

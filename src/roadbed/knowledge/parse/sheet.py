@@ -81,7 +81,7 @@ def _header_index(rows: list[Row]) -> int:
 
 
 def _is_form(cells: dict[int, str]) -> bool:
-    """Whether a row is labels, each with its value beside it ("Provider: | Acme | Level: | low"): no column is named."""
+    """Whether a row is labels, each with its value beside it ("Provider: | Acme | Level: | low"), and no names."""
     return 0 < sum(cell.endswith(":") for cell in cells.values()) < len(cells)
 
 
