@@ -161,3 +161,21 @@ def test_small_squares_and_minus_signs_are_bullets() -> None:
         pdf.text(20, 40 + 5 * number, text)
     document = parse_bytes(bytes(pdf.output()), name="a.pdf")
     assert [block.kind for block in document.blocks] == ["list", "list"]
+
+
+def test_a_table_of_contents_goes_and_a_table_of_figures_stays() -> None:
+    titles = ["Purpose", "Background", "Penetration tests", "Vulnerability scans", "Control tests"]
+    pdf = FPDF()
+    for shown in (titles, [f"Item {name}" for name in "ABCDE"]):
+        page_of(pdf)
+        for number, title in enumerate(shown):
+            pdf.text(20, 40 + 7 * number, title)
+            pdf.text(150, 40 + 7 * number, str(number + 1))
+    page_of(pdf)
+    for number, title in enumerate(titles):
+        pdf.text(20, 40 + 40 * number, title)
+        pdf.text(20, 50 + 40 * number, f"What has to be said of number {number} is said here.")
+    text = parse_bytes(bytes(pdf.output()), name="a.pdf").text
+    assert "Purpose | 1" not in text
+    assert "Item A | 1" in text
+    assert text.count("Penetration tests") == 1
