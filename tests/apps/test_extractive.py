@@ -7,7 +7,7 @@ import pytest
 from roadbed.apps.answer_type import answer_type, holds
 from roadbed.apps.calibration import Signals, confidence
 from roadbed.apps.extract_text import compose, readable, row_text
-from roadbed.apps.extractive import EMBEDDED_MAX, Extract, extract
+from roadbed.apps.extractive import EMBEDDED_MAX, Extract, asked_words, collect, extract
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.search import SearchResult
 
@@ -52,6 +52,19 @@ async def test_repeats_are_left_out_and_the_rest_reads_from_top_to_bottom(make_h
     places = [sentence.start for sentence in found.sentences if sentence.hit is first]
     assert places == sorted(places)
     assert len(texts) <= 5
+
+
+async def test_one_row_in_two_tables_is_two_answers_and_a_title_none(make_hit: MakeHit) -> None:
+    rows = "Code | Description\nCode: 03; Description: PASSPORT\nCode: 04; Description: LICENCE"
+    identity = make_hit(rows, heading_path=("Identity proof",), title="Codes of the download file")
+    address = make_hit(rows, heading_path=("Address proof",), title="Codes of the download file")
+    titled = make_hit("Codes of the download file\n\nThe file is sent daily.", title="Codes of the download file")
+    question = "Which code of the download file is a passport as address proof?"
+    candidates = collect(
+        question, [identity, address, titled], asked_words(question, SearchResult(())), answer_type(question)
+    )
+    assert [candidate.hit for candidate in candidates if "PASSPORT" in candidate.text] == [identity, address]
+    assert [candidate.text for candidate in candidates if candidate.hit is titled] == ["The file is sent daily."]
 
 
 FINDINGS = """## Findings

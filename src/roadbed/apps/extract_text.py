@@ -42,7 +42,7 @@ def compose(found: Extract) -> tuple[str, tuple[Citation, ...]]:
 def shown(sentence: ExtractedSentence) -> str:
     """One sentence as it is shown: with its table's header or the line before its list."""
     lead = sentence.hit.text[slice(*sentence.lead)] if sentence.lead is not None else ""
-    if "|" in sentence.text:
+    if "|" in sentence.text and (not lead or "|" in lead):
         return row_text(lead, sentence.text)
     if lead and len(lead) <= LEAD_CHARACTERS_MAX:
         return f"{readable(lead)} {readable(sentence.text)}"

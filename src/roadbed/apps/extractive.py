@@ -170,7 +170,7 @@ def asked_words(question: str, result: SearchResult) -> AskedWords:
 
 
 def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerType) -> list[Candidate]:
-    """Every quotable unit of the hits with what words alone tell about it; a text that occurs twice only once.
+    """Every quotable unit of the hits with what words alone tell about it; one that occurs twice only once.
 
     Of a question that names one thing (``CVE-2020-7711``), only passages that hold its name are looked at.
     """
@@ -183,12 +183,12 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
         headings = " ".join((hit.title, *hit.heading_path))
         if identifiers and not _names_one(f"{headings} {hit.text}", identifiers, language):
             continue
-        parts = units(hit.text, hit.heading_path)
+        parts = units(hit.text, (hit.title, *hit.heading_path))
         terms = [asked.of(hit.text[part.start : part.end], language) for part in parts]
         above = asked.of(headings, language)
         for position, part in enumerate(parts):
             text = hit.text[part.start : part.end]
-            plain = " ".join(_WORD.findall(text.casefold()))
+            plain = _plain(f"{text} {_context(hit, part)}")
             if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
                 continue
             seen.add(plain)
@@ -213,6 +213,17 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                 )
             )
     return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WORD.findall(text.casefold()))
+
+
+def _context(hit: Hit, part: Unit) -> str:
+    """What a unit says little without: the table or list of a row or item. A sentence stands for itself."""
+    if part.kind not in ("row", "item"):
+        return ""
+    return f"{_lead_text(hit, part)} {hit.heading_path[-1] if hit.heading_path else ''}"
 
 
 def _names_one(text: str, identifiers: Collection[str], language: str) -> bool:
