@@ -7,7 +7,7 @@ import pytest
 from roadbed.apps.answer_type import answer_type, holds
 from roadbed.apps.calibration import Signals, confidence
 from roadbed.apps.extract_text import compose, readable, row_text
-from roadbed.apps.extractive import EMBEDDED_MAX, Extract, asked_words, collect, extract
+from roadbed.apps.extractive import EMBEDDED_MAX, Extract, ExtractedSentence, asked_words, collect, extract
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.search import SearchResult
 
@@ -65,6 +65,24 @@ async def test_one_row_in_two_tables_is_two_answers_and_a_title_none(make_hit: M
     )
     assert [candidate.hit for candidate in candidates if "PASSPORT" in candidate.text] == [identity, address]
     assert [candidate.text for candidate in candidates if candidate.hit is titled] == ["The file is sent daily."]
+
+
+async def test_a_list_is_quoted_whole_when_its_announcement_answers(make_hit: MakeHit) -> None:
+    text = "Three vectors are mandatory:\n\n● Tenant to tenant\n● Outside to inside\n\nOthers are not."
+    found = await ask(FakeSearcher([make_hit(text)]), "Which vectors are mandatory?", count=1)
+    answer, citations = compose(found)
+    assert answer == "Three vectors are mandatory:\n- Tenant to tenant\n- Outside to inside [1]"
+    assert citations[0].quote == "Three vectors are mandatory:\n\n● Tenant to tenant\n● Outside to inside"
+    whole = await ask(FakeSearcher([make_hit(text)]), "Which tenant vectors are mandatory?")
+    assert [sentence.text for sentence in whole.sentences if "Tenant" in sentence.text] == [citations[0].quote]
+
+
+async def test_the_line_before_a_list_is_shown_once(make_hit: MakeHit) -> None:
+    hit = make_hit("You need these papers for the visa:\n\n- a passport\n- a visa photograph")
+    lead = (0, 35)
+    sentences = tuple(ExtractedSentence(hit, *span, 1.0, lead) for span in ((37, 49), (50, 69)))
+    answer, _ = compose(Extract(sentences, 0.9, False))
+    assert answer == "You need these papers for the visa: a passport [1]\n\na visa photograph [2]"
 
 
 FINDINGS = """## Findings

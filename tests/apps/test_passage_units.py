@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roadbed.apps.passage_units import is_link_only, units
+from roadbed.apps.passage_units import announced_end, is_link_only, units
 
 
 def kinds(text: str, *headings: str) -> list[tuple[str, str]]:
@@ -166,3 +166,22 @@ def test_a_passage_cut_inside_a_table_takes_no_row_for_its_header() -> None:
 def test_placeholders_and_addresses_are_no_tags() -> None:
     assert not is_link_only("for <Insert the name of the provider>")
     assert is_link_only('<img alt="" style="' + "padding: 0; " * 40 + '">')
+
+
+def test_a_sentence_with_semicolons_and_colons_is_no_record() -> None:
+    text = "Xhosa ( English : one ; Xhosa : two ; isi : three ) is a language . It is spoken there ."
+    assert [kind for kind, _ in kinds(text)] == ["sentence", "sentence"]
+
+
+def test_an_announcement_is_quoted_with_its_list() -> None:
+    text = "They are:\n\n- One:\n  * a\n  * b\n- Two\n\nSomething else."
+    found = units(text)
+    assert text[found[0].start : announced_end(found, 0)] == "They are:\n\n- One:\n  * a\n  * b\n- Two"
+    assert announced_end(found, len(found) - 1) == found[-1].end
+
+
+def test_doubtful_names_of_columns_are_a_row_that_stands_above_the_others() -> None:
+    text = "See below.\n\nISCP | Contingency plan\nDFR | Finding review"
+    _, first, second = units(text)
+    assert (first.kind, second.kind, second.lead) == ("row", "row", None)
+    assert second.heading == (first.start, first.end)

@@ -19,6 +19,7 @@ _CELL = re.compile(r"\s*\|\s*")
 _QUOTED = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _NUMBERED = re.compile(r"\w{1,3}[.)]\s")
 _ITEM = re.compile(rf"^(?:{ITEM_SIGN}|\+)\s+")
+_ITEMS = re.compile(rf"\n\s*(?={ITEM_SIGN}\s)")
 _LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 _SLANTED = re.compile(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=[^\s*_])\1(?![\w*])")
@@ -32,21 +33,27 @@ def compose(found: Extract) -> tuple[str, tuple[Citation, ...]]:
         return ABSTENTION, ()
     lines: list[str] = []
     citations: list[Citation] = []
+    before: ExtractedSentence | None = None
     for sentence in found.sentences:
         citation = cite(sentence.hit, len(citations) + 1, sentence.start, sentence.end)
         citations.append(citation)
-        lines.append(f"{shown(sentence)} [{citation.number}]")
+        is_led = before is not None and before.hit is sentence.hit and before.lead == sentence.lead
+        lines.append(f"{shown(sentence, is_led=is_led)} [{citation.number}]")
+        before = sentence
     return "\n\n".join(lines), tuple(citations)
 
 
-def shown(sentence: ExtractedSentence) -> str:
-    """One sentence as it is shown: with its table's header or the line before its list."""
+def shown(sentence: ExtractedSentence, *, is_led: bool = False) -> str:
+    """One sentence as it is shown: with its table's header, or the line before its list unless that ``is_led`` already.
+
+    A list is shown item by item.
+    """
     lead = sentence.hit.text[slice(*sentence.lead)] if sentence.lead is not None else ""
     if "|" in sentence.text and (not lead or "|" in lead):
         return row_text(lead, sentence.text)
-    if lead and len(lead) <= LEAD_CHARACTERS_MAX:
-        return f"{readable(lead)} {readable(sentence.text)}"
-    return readable(sentence.text)
+    first, *items = _ITEMS.split(sentence.text)
+    text = "\n".join([readable(first), *(f"- {readable(item)}" for item in items)])
+    return f"{readable(lead)} {text}" if lead and not is_led and len(lead) <= LEAD_CHARACTERS_MAX else text
 
 
 def row_text(header: str, row: str) -> str:

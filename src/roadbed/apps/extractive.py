@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from roadbed.apps.answer_type import AnswerType, answer_type, holds
 from roadbed.apps.calibration import THRESHOLD, Signals, confidence
-from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, units
+from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, announced_end, units
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.analysis import holds_identifier, query_identifiers, query_words, word_terms
 from roadbed.knowledge.language import detect_language
@@ -78,13 +78,15 @@ class Extract:
 class Candidate:
     """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
 
-    ``named`` is 1 where it, or what stands above it, holds an identifier of the question.
+    ``named`` is 1 where it, or what stands above it, holds an identifier of the question. ``end`` is where its quotation
+    ends: a line that announces a list is quoted with the list.
     """
 
     hit: Hit
     rank: int
     unit: Unit
     text: str
+    end: int
     own: float = 0.0
     near: float = 0.0
     above: float = 0.0
@@ -95,10 +97,9 @@ class Candidate:
     cosine: float = 0.0
     score: float = 0.0
 
-    @property
-    def span(self) -> Span:
-        """Its offsets in the passage."""
-        return self.unit.start, self.unit.end
+    def holds(self, other: Candidate) -> bool:
+        """Whether the other one stands within what is quoted for this one."""
+        return self.hit is other.hit and self.unit.start < other.unit.start < self.end
 
 
 async def extract(
@@ -195,6 +196,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
             around = above | asked.of(_lead_text(hit, part), language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
+            end = announced_end(parts, position) if part.kind == "intro" else part.end
             if part.kind == "row" and part.lead is not None:  # shown together
                 own = own | asked.of(hit.text[slice(*part.lead)], language)
             found.append(
@@ -203,12 +205,13 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                     rank,
                     part,
                     text,
+                    end,
                     own=asked.share(own),
                     above=asked.share(around - own),
                     near=asked.share(beside - own - around),
                     chunk=hit.score / best,
                     typed=float(holds(kind, text, question)),
-                    poor=float(part.kind in _POOR),
+                    poor=float(part.kind in _POOR and end == part.end),
                     named=float(_names_one(f"{headings} {_lead_text(hit, part)} {text}", identifiers, language)),
                 )
             )
@@ -298,10 +301,9 @@ def in_reading_order(chosen: Sequence[Candidate]) -> list[ExtractedSentence]:
     order: dict[str, int] = {}
     for candidate in chosen:
         order.setdefault(candidate.hit.document_id, len(order))
-    ordered = sorted(
-        chosen, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank)
-    )
-    return [ExtractedSentence(item.hit, item.unit.start, item.unit.end, item.score, item.unit.lead) for item in ordered]
+    whole = [item for item in chosen if not any(other.holds(item) for other in chosen)]
+    ordered = sorted(whole, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank))
+    return [ExtractedSentence(item.hit, item.unit.start, item.end, item.score, item.unit.lead) for item in ordered]
 
 
 def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType) -> Signals:

@@ -28,7 +28,7 @@ LINK_WORDS_LEFT_MAX = 2
 _BLANK_LINE = re.compile(r"\n[ \t>]*\n[\s>]*")
 _ITEM = re.compile(rf"[ \t]*(?:{ITEM_SIGN}|\+)[ \t]+(?=\S)")
 _RULE = re.compile(r"[\s|:\-=+*_~#>.]*")
-_LABEL = r"[^\s:;|][^:;|\n]{0,119}: "  # as long as the column names of `knowledge.parse.tables`
+_LABEL = r"[^\s:;|](?:[^:;|\n]{0,118}[^\s:;|])?: "  # as long as the column names of `knowledge.parse.tables`
 _RECORD = re.compile(rf"{_LABEL}[^\n]*?; {_LABEL}")
 CELL_END = "; "
 _NEXT_CELL = re.compile(rf"{CELL_END}(?={_LABEL})")
@@ -85,16 +85,30 @@ def units(passage: str, headings: Sequence[str] = ()) -> list[Unit]:
             lines = lines[1:]
             if not lines:
                 continue
+        above = heading
         for made in _block_units(passage, lines, intro, heading):
             if made.kind == "question":
                 heading = (made.start, made.end)
-            elif heading is not None and made.heading is not None:
+            elif made.heading == above:
                 made = replace(made, heading=heading)
             found.append(made)
         last = found[-1] if found else None
         if last is not None and last.kind != "item":
             intro = (last.start, last.end) if last.kind == "intro" else None
     return found
+
+
+def announced_end(parts: Sequence[Unit], position: int) -> int:
+    """Where that ends which an ``intro`` announces, as far as both fit into one quotation; its own end without any."""
+    intro = parts[position]
+    under = {(intro.start, intro.end)}
+    end = intro.end
+    for part in parts[position + 1 :]:
+        if part.lead not in under or part.end - intro.start > UNIT_CHARACTERS_MAX:
+            break
+        under.add((part.start, part.end))
+        end = part.end
+    return end
 
 
 def is_link_only(text: str) -> bool:
@@ -148,7 +162,7 @@ def _block_units(passage: str, lines: list[Span], intro: Span | None, heading: S
     texts = [passage[start:end] for start, end in lines]
     bars = sum("|" in text for text in texts)
     if bars == len(texts) and (len(texts) > 1 or texts[0].startswith("|") or " | " in texts[0]):
-        yield from _rows(lines, texts, heading, may_go_on=not passage[: lines[0][0]].strip())
+        yield from _rows(lines, texts, heading, may_be_cut=not passage[: lines[0][0]].strip())
     elif _are_records(texts):
         for span, text in zip(lines, texts, strict=True):
             if " | " in text and not _RECORD.match(text):
@@ -158,7 +172,8 @@ def _block_units(passage: str, lines: list[Span], intro: Span | None, heading: S
     elif any(_ITEM.match(text) for text in texts):
         yield from _items(passage, lines, texts, intro, heading)
     else:
-        yield from _sentences(passage, lines[0][0], lines[-1][1], "sentence", intro, heading)
+        is_next = intro is not None and not passage[intro[1] : lines[0][0]].strip()  # no list stands between
+        yield from _sentences(passage, lines[0][0], lines[-1][1], "sentence", intro if is_next else None, heading)
 
 
 def _are_records(lines: Sequence[str]) -> bool:
@@ -166,8 +181,9 @@ def _are_records(lines: Sequence[str]) -> bool:
 
     The others are a row of names, or hold a single cell.
     """
-    if len(lines) == 1:
-        return len(_NEXT_CELL.findall(lines[0])) > 1
+    if len(lines) == 1:  # perhaps cut in its first cell
+        named = len(_NEXT_CELL.findall(lines[0]))
+        return named > 1 and 2 * named >= lines[0].count(CELL_END)
     count = sum(_RECORD.match(line) is not None for line in lines)
     return count >= max(len(lines) - 1, 1) or 2 * count >= max(len(lines), 4) or all(map(_PAIR.match, lines))
 
@@ -198,38 +214,40 @@ def _row_part(passage: str, span: Span, lead: Span | None, heading: Span | None)
         yield from _sentences(passage, *span, "row", lead, heading)
 
 
-def _rows(lines: list[Span], texts: list[str], heading: Span | None, *, may_go_on: bool) -> Iterator[Unit]:
+def _rows(lines: list[Span], texts: list[str], heading: Span | None, *, may_be_cut: bool) -> Iterator[Unit]:
+    """The rows of a table; a first row that only may name its columns is a row, and stands above the others too."""
     header: Span | None = None
+    names = _names_columns(texts)
+    is_sure = names and (_differs(texts) or not (may_be_cut or len(_cells(texts[0])) == 2))
     for number, (span, text) in enumerate(zip(lines, texts, strict=True)):
         if _RULE.fullmatch(text):
             continue
-        if number == 0 and _names_columns(texts, may_go_on=may_go_on):
+        if number == 0 and is_sure:
             header = span
             yield Unit(*span, "header", None, heading)
         else:
-            yield Unit(*span, "row", header, heading)
+            yield Unit(*span, "row", header, lines[0] if names and not is_sure and number else heading)
 
 
-def _names_columns(rows: list[str], *, may_go_on: bool) -> bool:
-    """Whether a first row names the columns, rather than being one of the rows.
-
-    A passage that begins with a table (``may_go_on``) may have been cut inside of it, and two columns are labels with
-    values as often as a table. There a first row names columns only where it differs in kind from those below: words
-    over figures.
-    """
+def _names_columns(rows: list[str]) -> bool:
+    """Whether a first row can name the columns: words, and rows below it."""
     if len(rows) < 2 or _is_pair(rows[0]) or _is_torn(rows):
         return False
+    return not any(len(cell) > HEADER_CHARACTERS_MAX or _is_figure(cell) for cell in _cells(rows[0]))
+
+
+def _differs(rows: list[str]) -> bool:
+    """Whether a first row is no row like those below: a rule follows it, or it has words over figures.
+
+    Without that it is doubtful in two places: where a passage begins, since the table may have been cut there, and in
+    two columns, which are labels with values as often as a table.
+    """
     if _RULE.fullmatch(rows[1]):
         return True
     names, *others = (_cells(row) for row in rows)
-    if any(len(name) > HEADER_CHARACTERS_MAX or _is_figure(name) for name in names):
-        return False
-    if not may_go_on and len(names) > 2:
-        return True
     below = [[cells[column] for cells in others if column < len(cells)] for column in range(len(names))]
-    return any(2 * sum(map(_has_digit, cells)) > len(cells) for cells in below if cells) and not any(
-        map(_has_digit, names)
-    )
+    has_figures = any(2 * sum(map(_has_digit, cells)) > len(cells) for cells in below if cells)
+    return has_figures and not any(map(_has_digit, names))
 
 
 def _cells(row: str) -> list[str]:
