@@ -168,6 +168,10 @@ def test_placeholders_and_addresses_are_no_tags() -> None:
     assert is_link_only('<img alt="" style="' + "padding: 0; " * 40 + '">')
 
 
+def test_items_that_name_their_values_stay_items() -> None:
+    assert [kind for kind, _ in kinds("> - Status: Open\n> - Closing date: 2025-02-17")] == ["item", "item"]
+
+
 def test_a_sentence_with_semicolons_and_colons_is_no_record() -> None:
     text = "Xhosa ( English : one ; Xhosa : two ; isi : three ) is a language . It is spoken there ."
     assert [kind for kind, _ in kinds(text)] == ["sentence", "sentence"]

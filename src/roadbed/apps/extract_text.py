@@ -52,8 +52,13 @@ def shown(sentence: ExtractedSentence, *, is_led: bool = False) -> str:
     if "|" in sentence.text and (not lead or "|" in lead):
         return row_text(lead, sentence.text)
     first, *items = _ITEMS.split(sentence.text)
-    text = "\n".join([readable(first), *(f"- {readable(item)}" for item in items)])
+    text = "\n".join([readable(first), *map(_listed, items)])
     return f"{readable(lead)} {text}" if lead and not is_led and len(lead) <= LEAD_CHARACTERS_MAX else text
+
+
+def _listed(item: str) -> str:
+    text = readable(item)
+    return text if _NUMBERED.match(text) else f"- {text}"
 
 
 def row_text(header: str, row: str) -> str:

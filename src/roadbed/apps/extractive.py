@@ -78,8 +78,8 @@ class Extract:
 class Candidate:
     """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
 
-    ``named`` is 1 where it, or what stands above it, holds an identifier of the question. ``end`` is where its quotation
-    ends: a line that announces a list is quoted with the list.
+    ``named`` is 1 where it, or what stands above it, holds an identifier of the question. ``end`` is where its
+    quotation ends: a line that announces a list is quoted with the list.
     """
 
     hit: Hit

@@ -185,7 +185,9 @@ def _are_records(lines: Sequence[str]) -> bool:
         named = len(_NEXT_CELL.findall(lines[0]))
         return named > 1 and 2 * named >= lines[0].count(CELL_END)
     count = sum(_RECORD.match(line) is not None for line in lines)
-    return count >= max(len(lines) - 1, 1) or 2 * count >= max(len(lines), 4) or all(map(_PAIR.match, lines))
+    if count >= max(len(lines) - 1, 1) or 2 * count >= max(len(lines), 4):
+        return True
+    return all(_PAIR.match(line) and not _ITEM.match(line) for line in lines)
 
 
 def _record(passage: str, span: Span, heading: Span | None) -> Iterator[Unit]:

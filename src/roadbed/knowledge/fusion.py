@@ -15,6 +15,7 @@ RANK_CONSTANT = 60
 COSINE_FLOOR = -1.0
 BM25_FLOOR = 0.0
 CHUNKS_PER_DOCUMENT_MAX = 3
+VARIED_PLACES = 8  # what one sees of a result, and a model of the passages
 
 Scores = Mapping[int, float]
 
@@ -93,16 +94,21 @@ def fuse(
 
 
 def limit_per_document(
-    ranked: Iterable[Fused], document_of: Mapping[int, Hashable], limit: int = CHUNKS_PER_DOCUMENT_MAX
+    ranked: Iterable[Fused],
+    document_of: Mapping[int, Hashable],
+    limit: int = CHUNKS_PER_DOCUMENT_MAX,
+    places: int = VARIED_PLACES,
 ) -> list[Fused]:
-    """The ranking, with what is over ``limit`` chunks of a document behind all others.
+    """The ranking with at most ``limit`` chunks of a document in its first ``places``; all others follow as ranked.
 
-    It is not left out, since one long document may be all that there is. A chunk without a document stands for itself.
+    A reader of the first results sees several documents, and whoever reads on gets what is likest, though it stands in
+    one long document. A chunk without a document stands for itself.
     """
     seen: dict[Hashable, int] = {}
-    kept, over = [], []
+    first: list[Fused] = []
+    rest: list[Fused] = []
     for item in ranked:
         document = document_of.get(item.chunk, ("chunk", item.chunk))
         seen[document] = seen.get(document, 0) + 1
-        (kept if seen[document] <= limit else over).append(item)
-    return kept + over
+        (first if len(first) < places and seen[document] <= limit else rest).append(item)
+    return first + rest
