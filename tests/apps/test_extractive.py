@@ -154,6 +154,7 @@ async def test_without_vectors_words_rank_alone(make_hit: MakeHit) -> None:
     searcher.embed_failure = Unavailable("the embedder is away")
     found = await ask(searcher, "What does a rush order cost?", count=1)
     assert found.sentences[0].text == "A rush order costs 35 % more."
+    assert found.by_words
 
 
 def test_better_signals_make_it_surer() -> None:

@@ -66,12 +66,16 @@ class ExtractedSentence:
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """At most five sentences in reading order, and the chance that they answer. An abstention holds none."""
+    """At most five sentences in reading order, and the chance that they answer. An abstention holds none.
+
+    ``by_words`` tells that the sentences were ranked without their vectors, which were late or away.
+    """
 
     sentences: tuple[ExtractedSentence, ...]
     confidence: float
     is_abstention: bool
     signals: Signals | None = None
+    by_words: bool = False
 
 
 @dataclass(slots=True)
@@ -127,8 +131,8 @@ async def extract(
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
-        return Extract((), sure, True, signals)
-    return Extract(tuple(in_reading_order(chosen)), sure, False, signals)
+        return Extract((), sure, True, signals, not vectors.shape[1])
+    return Extract(tuple(in_reading_order(chosen)), sure, False, signals, not vectors.shape[1])
 
 
 async def _vectors(question: str, candidates: Sequence[Candidate], embed: Embed) -> NDArray[np.float32]:
