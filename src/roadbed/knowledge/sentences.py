@@ -36,7 +36,9 @@ _MONTHS = frozenset(_MONTHS_TEXT.split())
 _END = re.compile(
     r"""(?P<blank>(?:(?<![ \t])[ \t]+)?\n[ \t]*\n\s*)"""
     rf"""|(?P<item>\n(?=[ \t]*{ITEM_SIGN}))"""
-    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)|(?<![.!?…])(?P<stop>[.!?…]++["'”’»)\]]*+)(?=\s)"""
+    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)"""
+    # The number of a footnote can stand directly behind the stop, raised in print.
+    r"""|(?<![.!?…])(?P<stop>[.!?…]++["'”’»)\]]*+(?:(?<=[^\s\d][.!?…"'”’»)\]])\d{1,3})?)(?=\s)"""
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[a-zA-Z])$")
@@ -46,7 +48,7 @@ _LOOK_BEHIND_CHARS = 40
 
 def _is_end(text: str, stop_start: int, stop_end: int) -> bool:
     """Whether the stop marks at these offsets end a sentence."""
-    if text[stop_start:stop_end].strip("\"'”’»)]") != ".":
+    if text[stop_start:stop_end].strip("\"'”’»)]0123456789") != ".":
         return True
     before = text[max(0, stop_start - _LOOK_BEHIND_CHARS) : stop_start]
     if _LIST_NUMBER.search(before):
@@ -61,7 +63,7 @@ def _is_end(text: str, stop_start: int, stop_end: int) -> bool:
     if word in _ABBREVIATIONS or word.rpartition("-")[2] in _ABBREVIATIONS:
         return False
     if word == "no" or word == "p":
-        return not following[:1].isdigit()
+        return not (following[:1].isdigit() or text[stop_end - 1].isdigit())
     if word.isdigit() and len(word) <= 2:
         month = _WORD.match(following)
         return not (month and month.group().casefold() in _MONTHS)
