@@ -165,6 +165,14 @@ async def test_without_a_model_it_answers_or_says_no(make_copilot: MakeCopilot, 
     assert (declined.text, declined.abstained, declined.citations) == (ABSTENTION, True, ())
 
 
+async def test_sentences_ranked_by_words_alone_are_told(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, searcher: FakeSearcher
+) -> None:
+    searcher.embed_failure = Unavailable("the embedder is away")
+    _, answered = await events_of(make_copilot(has_model=False), make_turn(QUESTION))
+    assert (answered.rung, answered.degraded) == ("extractive", ("sentence vectors",))
+
+
 async def test_nothing_found_asks_no_model(
     make_copilot: MakeCopilot, make_turn: MakeTurn, searcher: FakeSearcher, model: ScriptedModel
 ) -> None:

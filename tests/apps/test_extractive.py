@@ -7,7 +7,7 @@ import pytest
 from roadbed.apps.answer_type import answer_type, holds
 from roadbed.apps.calibration import Signals, confidence
 from roadbed.apps.extract_text import compose, readable, row_text
-from roadbed.apps.extractive import EMBEDDED_MAX, Extract, extract
+from roadbed.apps.extractive import EMBEDDED_MAX, Extract, ExtractedSentence, asked_words, collect, extract
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.search import SearchResult
 
@@ -52,6 +52,37 @@ async def test_repeats_are_left_out_and_the_rest_reads_from_top_to_bottom(make_h
     places = [sentence.start for sentence in found.sentences if sentence.hit is first]
     assert places == sorted(places)
     assert len(texts) <= 5
+
+
+async def test_one_row_in_two_tables_is_two_answers_and_a_title_none(make_hit: MakeHit) -> None:
+    rows = "Code | Description\nCode: 03; Description: PASSPORT\nCode: 04; Description: LICENCE"
+    identity = make_hit(rows, heading_path=("Identity proof",), title="Codes of the download file")
+    address = make_hit(rows, heading_path=("Address proof",), title="Codes of the download file")
+    titled = make_hit("Codes of the download file\n\nThe file is sent daily.", title="Codes of the download file")
+    question = "Which code of the download file is a passport as address proof?"
+    candidates = collect(
+        question, [identity, address, titled], asked_words(question, SearchResult(())), answer_type(question)
+    )
+    assert [candidate.hit for candidate in candidates if "PASSPORT" in candidate.text] == [identity, address]
+    assert [candidate.text for candidate in candidates if candidate.hit is titled] == ["The file is sent daily."]
+
+
+async def test_a_list_is_quoted_whole_when_its_announcement_answers(make_hit: MakeHit) -> None:
+    text = "Three vectors are mandatory:\n\n● Tenant to tenant\n● Outside to inside\n\nOthers are not."
+    found = await ask(FakeSearcher([make_hit(text)]), "Which vectors are mandatory?", count=1)
+    answer, citations = compose(found)
+    assert answer == "Three vectors are mandatory:\n- Tenant to tenant\n- Outside to inside [1]"
+    assert citations[0].quote == "Three vectors are mandatory:\n\n● Tenant to tenant\n● Outside to inside"
+    whole = await ask(FakeSearcher([make_hit(text)]), "Which tenant vectors are mandatory?")
+    assert [sentence.text for sentence in whole.sentences if "Tenant" in sentence.text] == [citations[0].quote]
+
+
+async def test_the_line_before_a_list_is_shown_once(make_hit: MakeHit) -> None:
+    hit = make_hit("You need these papers for the visa:\n\n- a passport\n- a visa photograph")
+    lead = (0, 35)
+    sentences = tuple(ExtractedSentence(hit, *span, 1.0, lead) for span in ((37, 49), (50, 69)))
+    answer, _ = compose(Extract(sentences, 0.9, False))
+    assert answer == "You need these papers for the visa: a passport [1]\n\na visa photograph [2]"
 
 
 FINDINGS = """## Findings
@@ -123,6 +154,7 @@ async def test_without_vectors_words_rank_alone(make_hit: MakeHit) -> None:
     searcher.embed_failure = Unavailable("the embedder is away")
     found = await ask(searcher, "What does a rush order cost?", count=1)
     assert found.sentences[0].text == "A rush order costs 35 % more."
+    assert found.by_words
 
 
 def test_better_signals_make_it_surer() -> None:
@@ -161,4 +193,8 @@ def test_what_the_question_says_itself_is_no_answer() -> None:
 def test_shown_text_has_no_markup() -> None:
     assert readable("- **Time:** see [the *list*](a.md), <b>now</b>\n soon") == "Time: see the list, now soon"
     assert readable("5 * 3 * 2 and snake_case_name") == "5 * 3 * 2 and snake_case_name"
+    assert readable("> ● It is _kept\n> for years_ by <name>, <a@b.org>") == "It is kept for years by <name>, <a@b.org>"
+    assert readable("Seen <img alt='' style='" + "x: 1; " * 60 + "'> here") == "Seen here"
+    assert readable("2. Verify it") == "2. Verify it"
     assert row_text("| A | B |", "| 1 |") == "1"
+    assert row_text("Before: | After:", "read | sign") == "Before: read; After: sign"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from roadbed.apps.passage_units import is_link_only, units
+from roadbed.apps.passage_units import announced_end, is_link_only, units
 
 
 def kinds(text: str, *headings: str) -> list[tuple[str, str]]:
@@ -94,3 +94,98 @@ def test_units_are_ordered_spans_that_begin_and_end_at_a_character(text: str) ->
 def test_a_table_that_goes_on_from_an_earlier_chunk_has_no_header() -> None:
     assert [unit.kind for unit in units("| a | 1 |\n| b | 2 |\n| c | 3 |")] == ["row", "row", "row"]
     assert [unit.kind for unit in units("| name | size |\n|---|---|\n| b | 2 |")] == ["header", "row"]
+
+
+def test_items_of_any_sign_are_items_and_stand_under_the_item_that_announces_them() -> None:
+    text = (
+        "Requirements:\n\n● Evidence must be current within:\n○ 120 days, without an authorization.\n"
+        "○ 12 months, with one.\n● It must be complete.\n§ It must be signed."
+    )
+    found = units(text)
+    assert [(unit.kind, text[unit.start]) for unit in found] == [
+        ("intro", "R"),
+        ("intro", "●"),
+        ("item", "○"),
+        ("item", "○"),
+        ("item", "●"),
+        ("item", "§"),
+    ]
+    leads = [text[slice(*unit.lead)] if unit.lead else "" for unit in found]
+    assert leads[2] == leads[3] == "● Evidence must be current within:"
+    assert leads[4] == leads[5] == "Requirements:"
+
+
+def test_rows_are_records_whatever_their_cells_hold() -> None:
+    rows = [
+        "Number | Source | Correspondence and permanent address proof",
+        "Number: 44; Source: Title 44; Chapter 31; Sections 3101 through 3107",
+        "Number: 05; Source: Statement; Correspondence and permanent address proof: deleted",
+        "Number: 06",
+    ]
+    assert kinds("\n".join(rows)) == [("header", rows[0]), *(("row", row) for row in rows[1:])]
+
+
+def test_names_with_their_values_are_rows() -> None:
+    text = "School: Hill Street\nGrade level: 4\nTelephone: 555 0199"
+    assert kinds(text) == [("row", line) for line in text.split("\n")]
+
+
+def test_a_long_row_is_quoted_in_parts_under_its_first_cells() -> None:
+    row = "Number: 44; Field: E-MAIL; " + "; ".join(f"Column {number}: {'value ' * 12}" for number in range(20))
+    found = units(row)
+    assert len(found) > 3
+    assert all(unit.kind == "row" and unit.end - unit.start <= 700 for unit in found)
+    assert {row[slice(*unit.lead)][:26] for unit in found if unit.lead} == {"Number: 44; Field: E-MAIL;"}
+    assert found[0].lead is None
+    assert sum(row[unit.start : unit.end].count("Column") for unit in found) == 20
+
+
+def test_a_long_cell_is_quoted_by_its_sentences_under_the_row() -> None:
+    row = "Number: 7; Name: Maintenance; Text: " + "This sentence is one of many. " * 40 + "; Level: low"
+    found = units(row)
+    assert [unit.kind for unit in found].count("row") > 30
+    assert {row[slice(*unit.lead)] for unit in found[2:] if unit.lead} == {"Number: 7; Name: Maintenance"}
+
+
+def test_a_table_with_a_column_of_numbers_is_no_heading() -> None:
+    text = "See the table.\n\n# | Topic | Compliant\n1 | Encryption | Yes\n2 | Logging | No"
+    assert [unit.kind for unit in units(text)] == ["sentence", "header", "row", "row"]
+
+
+def test_a_row_of_figures_names_no_columns() -> None:
+    text = "See the history.\n\n03/12/2015 | 0.6 | Draft\n04/12/2015 | 0.7 | Draft"
+    assert [unit.kind for unit in units(text)] == ["sentence", "row", "row"]
+
+
+def test_a_passage_cut_inside_a_table_takes_no_row_for_its_header() -> None:
+    assert [unit.kind for unit in units("DHS | Homeland Security\nDFR | Finding Review")] == ["row", "row"]
+    found = units("Team | Place | Cups\nBlues | STL | 1\nFlyers | PHI | 2")
+    assert [unit.kind for unit in found] == ["header", "row", "row"]
+
+
+def test_placeholders_and_addresses_are_no_tags() -> None:
+    assert not is_link_only("for <Insert the name of the provider>")
+    assert is_link_only('<img alt="" style="' + "padding: 0; " * 40 + '">')
+
+
+def test_items_that_name_their_values_stay_items() -> None:
+    assert [kind for kind, _ in kinds("> - Status: Open\n> - Closing date: 2025-02-17")] == ["item", "item"]
+
+
+def test_a_sentence_with_semicolons_and_colons_is_no_record() -> None:
+    text = "Xhosa ( English : one ; Xhosa : two ; isi : three ) is a language . It is spoken there ."
+    assert [kind for kind, _ in kinds(text)] == ["sentence", "sentence"]
+
+
+def test_an_announcement_is_quoted_with_its_list() -> None:
+    text = "They are:\n\n- One:\n  * a\n  * b\n- Two\n\nSomething else."
+    found = units(text)
+    assert text[found[0].start : announced_end(found, 0)] == "They are:\n\n- One:\n  * a\n  * b\n- Two"
+    assert announced_end(found, len(found) - 1) == found[-1].end
+
+
+def test_doubtful_names_of_columns_are_a_row_that_stands_above_the_others() -> None:
+    text = "See below.\n\nISCP | Contingency plan\nDFR | Finding review"
+    _, first, second = units(text)
+    assert (first.kind, second.kind, second.lead) == ("row", "row", None)
+    assert second.heading == (first.start, first.end)

@@ -119,6 +119,13 @@ def test_larger_than_a_chunk_is_cut_all_the_same() -> None:
     assert all(chunk.token_count <= TOKENS_MAX and len(chunk.text) <= CHUNK_CHARS_MAX for chunk in chunks)
 
 
+def test_a_row_larger_than_a_chunk_is_cut_between_cells() -> None:
+    row = "; ".join(f"Column {number}: " + "value " * (10 + number % 7) for number in range(60))
+    chunks = chunks_of(("row", row, 0))
+    assert len(chunks) > 2
+    assert all(chunk.text.startswith("Column ") for chunk in chunks)
+
+
 def test_long_heading_path_loses_its_outermost_part() -> None:
     chunks = chunks_of(("heading", "far " * 30, 1), ("heading", "near " * 24, 2), ("paragraph", sentences_of(60), 0))
     assert chunks[-1].heading_path == (("near " * 24).strip(),)

@@ -80,10 +80,11 @@ def ranking(*chunks: int) -> list[Fused]:
     return [Fused(chunk, 1.0 - place / 10, None, None) for place, chunk in enumerate(chunks)]
 
 
-def test_at_most_three_chunks_of_a_document() -> None:
-    documents = {1: "a", 2: "a", 3: "b", 4: "a", 5: "a", 6: "b"}
-    assert order(limit_per_document(ranking(1, 2, 3, 4, 5, 6, 7), documents)) == [1, 2, 3, 4, 6, 7]
-    assert order(limit_per_document(ranking(1, 2, 3), documents, 1)) == [1, 3]
+def test_the_first_places_hold_at_most_three_chunks_of_a_document() -> None:
+    documents = {1: "a", 2: "a", 3: "b", 4: "a", 5: "a", 6: "b", 8: "a"}
+    assert order(limit_per_document(ranking(1, 2, 3, 4, 5, 6, 7, 8), documents)) == [1, 2, 3, 4, 6, 7, 5, 8]
+    assert order(limit_per_document(ranking(1, 2, 3, 4, 5, 6, 7, 8), documents, places=5)) == [1, 2, 3, 4, 6, 5, 7, 8]
+    assert order(limit_per_document(ranking(1, 2, 3), documents, 1)) == [1, 3, 2]
 
 
 def test_the_named_come_before_all_others_and_stay_in_order() -> None:

@@ -170,12 +170,13 @@ async def test_bounds_and_names(bench: Any) -> None:
     assert (await bench.search("\x00 ' OR 1=1 -- \ud800 " * 100)).missing == ()
 
 
-async def test_at_most_three_chunks_of_a_document(bench: Any) -> None:
+async def test_one_long_document_takes_not_all_of_the_first_places(bench: Any) -> None:
     bench.write("long.md", "\n\n".join(f"# Zebra {i}\n\n" + f"Zebra number{i} grazes. " * 40 for i in range(8)))
     bench.write("short.txt", "One zebra.")
     await bench.configure()
     hits = (await bench.search("zebra", k=10)).hits
-    assert sorted(hit.title for hit in hits) == ["Zebra 0", "Zebra 0", "Zebra 0", "short"]
+    assert sorted(hit.title for hit in hits[:4]) == ["Zebra 0", "Zebra 0", "Zebra 0", "short"]
+    assert len(hits) > 6
 
 
 async def test_rare_terms_weigh_more(bench: Any) -> None:

@@ -269,6 +269,8 @@ class Copilot:
                 confidence=round(extracted.confidence, 3),
                 **{name: round(value, 3) for name, value in signals.items()},
             )
+        if extracted.by_words:
+            degraded.append("sentence vectors")
         text, citations = compose(extracted)
         for citation in citations:
             yield Cited(citation)

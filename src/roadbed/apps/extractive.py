@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from roadbed.apps.answer_type import AnswerType, answer_type, holds
 from roadbed.apps.calibration import THRESHOLD, Signals, confidence
-from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, units
+from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, announced_end, units
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.analysis import holds_identifier, query_identifiers, query_words, word_terms
 from roadbed.knowledge.language import detect_language
@@ -66,25 +66,31 @@ class ExtractedSentence:
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """At most five sentences in reading order, and the chance that they answer. An abstention holds none."""
+    """At most five sentences in reading order, and the chance that they answer. An abstention holds none.
+
+    ``by_words`` tells that the sentences were ranked without their vectors, which were late or away.
+    """
 
     sentences: tuple[ExtractedSentence, ...]
     confidence: float
     is_abstention: bool
     signals: Signals | None = None
+    by_words: bool = False
 
 
 @dataclass(slots=True)
 class Candidate:
     """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
 
-    ``named`` is 1 where it, or what stands above it, holds an identifier of the question.
+    ``named`` is 1 where it, or what stands above it, holds an identifier of the question. ``end`` is where its
+    quotation ends: a line that announces a list is quoted with the list.
     """
 
     hit: Hit
     rank: int
     unit: Unit
     text: str
+    end: int
     own: float = 0.0
     near: float = 0.0
     above: float = 0.0
@@ -95,10 +101,9 @@ class Candidate:
     cosine: float = 0.0
     score: float = 0.0
 
-    @property
-    def span(self) -> Span:
-        """Its offsets in the passage."""
-        return self.unit.start, self.unit.end
+    def holds(self, other: Candidate) -> bool:
+        """Whether the other one stands within what is quoted for this one."""
+        return self.hit is other.hit and self.unit.start < other.unit.start < self.end
 
 
 async def extract(
@@ -126,8 +131,8 @@ async def extract(
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
-        return Extract((), sure, True, signals)
-    return Extract(tuple(in_reading_order(chosen)), sure, False, signals)
+        return Extract((), sure, True, signals, not vectors.shape[1])
+    return Extract(tuple(in_reading_order(chosen)), sure, False, signals, not vectors.shape[1])
 
 
 async def _vectors(question: str, candidates: Sequence[Candidate], embed: Embed) -> NDArray[np.float32]:
@@ -170,7 +175,7 @@ def asked_words(question: str, result: SearchResult) -> AskedWords:
 
 
 def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerType) -> list[Candidate]:
-    """Every quotable unit of the hits with what words alone tell about it; a text that occurs twice only once.
+    """Every quotable unit of the hits with what words alone tell about it; one that occurs twice only once.
 
     Of a question that names one thing (``CVE-2020-7711``), only passages that hold its name are looked at.
     """
@@ -183,18 +188,19 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
         headings = " ".join((hit.title, *hit.heading_path))
         if identifiers and not _names_one(f"{headings} {hit.text}", identifiers, language):
             continue
-        parts = units(hit.text, hit.heading_path)
+        parts = units(hit.text, (hit.title, *hit.heading_path))
         terms = [asked.of(hit.text[part.start : part.end], language) for part in parts]
         above = asked.of(headings, language)
         for position, part in enumerate(parts):
             text = hit.text[part.start : part.end]
-            plain = " ".join(_WORD.findall(text.casefold()))
+            plain = _plain(f"{text} {_context(hit, part)}")
             if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
                 continue
             seen.add(plain)
             around = above | asked.of(_lead_text(hit, part), language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
+            end = announced_end(parts, position) if part.kind == "intro" else part.end
             if part.kind == "row" and part.lead is not None:  # shown together
                 own = own | asked.of(hit.text[slice(*part.lead)], language)
             found.append(
@@ -203,16 +209,28 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                     rank,
                     part,
                     text,
+                    end,
                     own=asked.share(own),
                     above=asked.share(around - own),
                     near=asked.share(beside - own - around),
                     chunk=hit.score / best,
                     typed=float(holds(kind, text, question)),
-                    poor=float(part.kind in _POOR),
+                    poor=float(part.kind in _POOR and end == part.end),
                     named=float(_names_one(f"{headings} {_lead_text(hit, part)} {text}", identifiers, language)),
                 )
             )
     return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WORD.findall(text.casefold()))
+
+
+def _context(hit: Hit, part: Unit) -> str:
+    """What a unit says little without: the table or list of a row or item. A sentence stands for itself."""
+    if part.kind not in ("row", "item"):
+        return ""
+    return f"{_lead_text(hit, part)} {hit.heading_path[-1] if hit.heading_path else ''}"
 
 
 def _names_one(text: str, identifiers: Collection[str], language: str) -> bool:
@@ -287,10 +305,9 @@ def in_reading_order(chosen: Sequence[Candidate]) -> list[ExtractedSentence]:
     order: dict[str, int] = {}
     for candidate in chosen:
         order.setdefault(candidate.hit.document_id, len(order))
-    ordered = sorted(
-        chosen, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank)
-    )
-    return [ExtractedSentence(item.hit, item.unit.start, item.unit.end, item.score, item.unit.lead) for item in ordered]
+    whole = [item for item in chosen if not any(other.holds(item) for other in chosen)]
+    ordered = sorted(whole, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank))
+    return [ExtractedSentence(item.hit, item.unit.start, item.end, item.score, item.unit.lead) for item in ordered]
 
 
 def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType) -> Signals:

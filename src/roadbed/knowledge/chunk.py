@@ -241,8 +241,12 @@ def _fitting(text: str, start: int, end: int, token_count: TokenCount, budget: i
 
 
 def _middle_blank(text: str, start: int, end: int) -> int:
-    """The blank nearest to the middle, or the middle itself in a word without end."""
+    """The blank behind a cell or clause near the middle, else the blank nearest to it, or itself in an endless word."""
     middle = (start + end) // 2
+    reach = min((end - start) // 4, BLANK_SEARCH_CHARS_MAX)
+    ends = text.rfind("; ", middle - reach, middle), text.find("; ", middle, middle + reach)
+    if max(ends) >= 0:
+        return min((place for place in ends if place >= 0), key=lambda place: abs(place - middle)) + 1
     for distance in range(min((end - start) // 2, BLANK_SEARCH_CHARS_MAX)):
         if text[middle - distance].isspace() and middle - distance > start:
             return middle - distance

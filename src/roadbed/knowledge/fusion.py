@@ -15,6 +15,7 @@ RANK_CONSTANT = 60
 COSINE_FLOOR = -1.0
 BM25_FLOOR = 0.0
 CHUNKS_PER_DOCUMENT_MAX = 3
+VARIED_PLACES = 8  # what one sees of a result, and a model of the passages
 
 Scores = Mapping[int, float]
 
@@ -93,14 +94,21 @@ def fuse(
 
 
 def limit_per_document(
-    ranked: Iterable[Fused], document_of: Mapping[int, Hashable], limit: int = CHUNKS_PER_DOCUMENT_MAX
+    ranked: Iterable[Fused],
+    document_of: Mapping[int, Hashable],
+    limit: int = CHUNKS_PER_DOCUMENT_MAX,
+    places: int = VARIED_PLACES,
 ) -> list[Fused]:
-    """The ranking with at most ``limit`` chunks of a document; a chunk without a document stands for itself."""
+    """The ranking with at most ``limit`` chunks of a document in its first ``places``; all others follow as ranked.
+
+    A reader of the first results sees several documents, and whoever reads on gets what is likest, though it stands in
+    one long document. A chunk without a document stands for itself.
+    """
     seen: dict[Hashable, int] = {}
-    kept = []
+    first: list[Fused] = []
+    rest: list[Fused] = []
     for item in ranked:
         document = document_of.get(item.chunk, ("chunk", item.chunk))
         seen[document] = seen.get(document, 0) + 1
-        if seen[document] <= limit:
-            kept.append(item)
-    return kept
+        (first if len(first) < places and seen[document] <= limit else rest).append(item)
+    return first + rest

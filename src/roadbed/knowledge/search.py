@@ -1,8 +1,8 @@
 """Hybrid search: a lexical and a vector leg at once, fused, thinned, and read back under the caller's permissions.
 
 The steps are those of the field's algorithm A: analyse, fetch postings, mask what the caller may not see, score,
-fuse, at most three chunks a document, and last one SQL statement that joins live documents with the acl of this
-moment. Each leg has a share of the deadline; one that is late or away is left out and named in ``missing``. The
+fuse, few chunks of one document in the first places, and last one SQL statement that joins live documents with the acl
+of this moment. Each leg has a share of the deadline; one that is late or away is left out and named in ``missing``. The
 `Knowledge` facade calls it. The invariant: text leaves this file only from that last statement.
 """
 

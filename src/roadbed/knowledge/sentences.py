@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import re
 
+BULLETS = (
+    "-*\u2022\u2023\u25aa\u25ab\u2013\u25cf\u25cb\u25e6\u25a0\u25a1\u25b6\u25b8\u25ba\u2043\u2212"
+    "\u2794\u27a2\u27a4\u2713\u2714\u2756"
+)
+"""The signs that open a list item, for a character class; Wingdings' square is written as a section sign."""
+ITEM_SIGN = rf"(?:>[ \t]?)*(?:[{BULLETS}]|\u00a7(?=[ \t]+[^\W\d])|\d{{1,3}}[.)]|[a-zA-Z][.)])(?=[ \t])"
+"""What a list item begins with, within a quotation too."""
 SENTENCE_CHARS_MAX = 4_000  # a "sentence" without an end (a log, a key list) is cut here at the last blank
 
 # After these a full stop does not end a sentence. Casefolded, without the final stop.
@@ -28,8 +35,10 @@ _MONTHS = frozenset(_MONTHS_TEXT.split())
 # Runs are entered at their first character alone, so that a million stops or blanks take no time squared.
 _END = re.compile(
     r"""(?P<blank>(?:(?<![ \t])[ \t]+)?\n[ \t]*\n\s*)"""
-    r"""|(?P<item>\n(?=[ \t]*(?:[-*•‣▪–]|\d{1,3}[.)]|[a-zA-Z][.)])[ \t]))"""
-    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)|(?<![.!?…])(?P<stop>[.!?…]++["'”’»)\]]*+)(?=\s)"""
+    rf"""|(?P<item>\n(?=[ \t]*{ITEM_SIGN}))"""
+    r"""|(?P<cjk>[。！？｡]+[”’」』）)]*)"""
+    # The number of a footnote can stand directly behind the stop, raised in print.
+    r"""|(?<![.!?…])(?P<stop>[.!?…]++["'”’»)\]]*+(?:(?<=[^\s\d][.!?…"'”’»)\]])\d{1,3})?)(?=\s)"""
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)[ \t]*(?:\d{1,3}|[a-zA-Z])$")
@@ -39,7 +48,7 @@ _LOOK_BEHIND_CHARS = 40
 
 def _is_end(text: str, stop_start: int, stop_end: int) -> bool:
     """Whether the stop marks at these offsets end a sentence."""
-    if text[stop_start:stop_end].strip("\"'”’»)]") != ".":
+    if text[stop_start:stop_end].strip("\"'”’»)]0123456789") != ".":
         return True
     before = text[max(0, stop_start - _LOOK_BEHIND_CHARS) : stop_start]
     if _LIST_NUMBER.search(before):
@@ -54,7 +63,7 @@ def _is_end(text: str, stop_start: int, stop_end: int) -> bool:
     if word in _ABBREVIATIONS or word.rpartition("-")[2] in _ABBREVIATIONS:
         return False
     if word == "no" or word == "p":
-        return not following[:1].isdigit()
+        return not (following[:1].isdigit() or text[stop_end - 1].isdigit())
     if word.isdigit() and len(word) <= 2:
         month = _WORD.match(following)
         return not (month and month.group().casefold() in _MONTHS)

@@ -47,6 +47,17 @@ def test_table_rows_stay_rows() -> None:
     assert document.blocks[0].kind == "table"
 
 
+def test_a_large_sign_beside_several_lines_makes_no_line_of_them() -> None:
+    pdf = FPDF()
+    page_of(pdf)
+    for number, line in enumerate(LEFT[:6]):
+        pdf.text(40, 40 + 5 * number, line)
+    pdf.set_font("Helvetica", size=60)
+    pdf.text(20, 60, "Q")
+    document = parse_bytes(bytes(pdf.output()), name="a.pdf")
+    assert document.text.replace("Q ", "").replace(" Q", "").split() == " ".join(LEFT[:6]).split()
+
+
 def test_divided_words_join_and_compounds_keep_their_hyphen() -> None:
     pdf = FPDF()
     page_of(pdf)
@@ -122,3 +133,49 @@ def test_pages_without_text_are_named() -> None:
     with pytest.raises(ParseFailure) as caught:
         parse_bytes(b"%PDF-1.7\nnot really", name="a.pdf")
     assert caught.value.reason == "corrupt"
+
+
+def test_a_sentence_goes_on_over_the_page_and_its_footnotes() -> None:
+    pdf = FPDF()
+    pdf.set_auto_page_break(False)
+    page_of(pdf)
+    pdf.text(20, 100, "This paragraph ends on the first page with a full stop, and is followed by another.")
+    pdf.text(20, 250, "The second one reaches the end of the page, and whoever fails to report")
+    pdf.text(20, 275, "1 See the law of incidents.")
+    page_of(pdf)
+    pdf.text(20, 40, "incidents will be warned.")
+    pdf.text(20, 60, "lower case begins this one too, but nothing is open any more.")
+    document = parse_bytes(bytes(pdf.output()), name="a.pdf")
+    shown = [(block.page, document.text[block.start : block.end]) for block in document.blocks]
+    assert (
+        1,
+        "The second one reaches the end of the page, and whoever fails to report incidents will be warned.",
+    ) in shown
+    assert shown[-1] == (2, "lower case begins this one too, but nothing is open any more.")
+
+
+def test_small_squares_and_minus_signs_are_bullets() -> None:
+    pdf = FPDF()
+    page_of(pdf)
+    for number, text in enumerate(("\xa7 High findings", "\xa7 Low findings", "under \xa7 5 of the law")):
+        pdf.text(20, 40 + 5 * number, text)
+    document = parse_bytes(bytes(pdf.output()), name="a.pdf")
+    assert [block.kind for block in document.blocks] == ["list", "list"]
+
+
+def test_a_table_of_contents_goes_and_a_table_of_figures_stays() -> None:
+    titles = ["Purpose", "Background", "Penetration tests", "Vulnerability scans", "Control tests"]
+    pdf = FPDF()
+    for shown in (titles, [f"Item {name}" for name in "ABCDE"]):
+        page_of(pdf)
+        for number, title in enumerate(shown):
+            pdf.text(20, 40 + 7 * number, title)
+            pdf.text(150, 40 + 7 * number, str(number + 1))
+    page_of(pdf)
+    for number, title in enumerate(titles):
+        pdf.text(20, 40 + 40 * number, title)
+        pdf.text(20, 50 + 40 * number, f"What has to be said of number {number} is said here.")
+    text = parse_bytes(bytes(pdf.output()), name="a.pdf").text
+    assert "Purpose | 1" not in text
+    assert "Item A | 1" in text
+    assert text.count("Penetration tests") == 1

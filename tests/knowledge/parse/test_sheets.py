@@ -116,3 +116,29 @@ def test_csv_quotes_delimiters_and_encoding() -> None:
 def test_csv_with_an_endless_field_is_no_crash() -> None:
     document = parse_bytes(b'a,b\n1,"' + b"x" * 1_200_000, name="l.csv")
     assert document.warnings
+
+
+def test_prose_merged_over_rows_is_given_once() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (["Instructions", "Step", "Days"], ["Read this first. " * 20, "Plan", 3], [None, "Build", 4]):
+        sheet.append(row)
+    sheet.merge_cells("A2:A3")
+    text = parse_bytes(saved(book), name="s.xlsx").text
+    assert text.count("Read this first. Read") == 10
+    assert "Step: Build; Days: 4" in text
+
+
+def test_a_form_above_a_table_names_none_of_its_columns() -> None:
+    book = openpyxl.Workbook()
+    for row in (
+        ["Deliverables"],
+        ["Provider:", "Acme", "Offering:", "Cloud", "Level:", "low"],
+        ["Activity", "Control", "Frequency", "Owner"],
+        ["Scanning", "RA-5", "Monthly", "Provider"],
+        ["Testing", "CA-8", "Annually", "Assessor"],
+    ):
+        book.active.append(row)
+    text = parse_bytes(saved(book), name="s.xlsx").text
+    assert "Provider: | Acme | Offering: | Cloud | Level: | low" in text
+    assert "Activity: Testing; Control: CA-8; Frequency: Annually; Owner: Assessor" in text

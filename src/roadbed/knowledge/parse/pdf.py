@@ -13,7 +13,7 @@ from collections import Counter
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line
 from roadbed.knowledge.parse.pdf_layout import Line, order_lines
 from roadbed.knowledge.parse.pdf_page import form_values, read_page
-from roadbed.knowledge.parse.pdf_text import Paragraph, Prose
+from roadbed.knowledge.parse.pdf_text import Prose
 
 PARSER = "pdf/pypdfium2-5.15.2:v1"
 PAGES_MAX = 5_000
@@ -22,7 +22,8 @@ MARGIN_LINES = 3
 MARGIN_SHARE = 0.15
 """...when they also lie within this share of the page height."""
 _DIGITS = re.compile(r"\d+|\b[ivxl]+\b")
-_LEADER = re.compile(r"(?:\.{4,}|(?:\. ){4,}|\u2026{2,})[\s|.]*(?:\d{1,4}|[ivxl]{1,6})\s*$")
+_LEADER = re.compile(r"(?:\.{4,}|(?:\. ){4,}|\u2026{2,})[\s|.]*(?:\d{1,4}|[ivxl]{1,6})\s*$", re.IGNORECASE)
+_ENTRY = re.compile(r"(.*\S)\s*\|\s*(\d{1,4})$")
 _PAGE_NUMBER = re.compile(
     r"^\W*(?:page|seite|p\.|pg\.?)?\W*(?:\d{1,4}|[ivxl]{1,6})\W*(?:(?:of|von|/)\W*\d{1,4})?\W*$", re.IGNORECASE
 )
@@ -111,10 +112,11 @@ def drop_margins(pages: list[list[Line]], heights: list[float]) -> list[list[Lin
                     edge[index] = f"{where}:{_DIGITS.sub('#', one_line(line.text).lower())}"
         candidates.append(edge)
         seen.update(set(edge.values()))
+    known = Counter(one_line(line.text).casefold() for lines in pages for line in lines)
     needed = max(3, round(len([lines for lines in pages if lines]) * 0.3))
     kept: list[list[Line]] = []
     for lines, edge in zip(pages, candidates, strict=True):
-        dropped = _contents(lines) | {
+        dropped = _contents(lines, known) | {
             index for index, key in edge.items() if seen[key] >= needed or _PAGE_NUMBER.match(lines[index].text)
         }
         rest = [line for index, line in enumerate(lines) if index not in dropped]
@@ -123,19 +125,24 @@ def drop_margins(pages: list[list[Line]], heights: list[float]) -> list[list[Lin
     return kept
 
 
-def _contents(lines: list[Line]) -> set[int]:
-    """The lines of a table of contents: five or more that lead with dots to a page number. They repeat the headings."""
-    found = {index for index, line in enumerate(lines) if _LEADER.search(line.text)}
+def _contents(lines: list[Line], known: Counter[str]) -> set[int]:
+    """The lines of a table of contents, five or more: they repeat the headings.
+
+    They lead with dots to a page number, or give lines of the document (``known``) with page numbers that do not fall.
+    """
+    dotted = {index for index, line in enumerate(lines) if _LEADER.search(line.text)}
+    matches = {index: match for index, line in enumerate(lines) if (match := _ENTRY.match(one_line(line.text)))}
+    entries = {index: int(match[2]) for index, match in matches.items() if known[match[1].casefold()]}
+    numbers = list(entries.values())
+    found = dotted | (set(entries) if numbers == sorted(numbers) else set())
     return found if len(found) >= 5 else set()
 
 
 def _write(builder: DocumentBuilder, pages: list[list[Line]], forms: dict[int, list[str]]) -> None:
-    prose = Prose(pages)
-    for index, lines in enumerate(pages):
+    for index, paragraphs in enumerate(Prose(pages).joined_over_pages(pages)):
         number = index + 1
         location = f"page {number}"
-        paragraph: Paragraph
-        for paragraph in prose.paragraphs(lines):
+        for paragraph in paragraphs:
             builder.add(
                 paragraph.kind,
                 paragraph.text,

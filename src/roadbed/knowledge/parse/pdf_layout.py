@@ -26,6 +26,8 @@ _MARKER = re.compile(r"(?:[^\w\s]|o|\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)])$")
 """A bullet or number with its item far to the right is no table row."""
 ACROSS_SHARE = 0.6
 """So many of a region's lines may run across a gutter: titles, notes below a slide."""
+SAME_SIZE = 0.1
+"""Fonts that differ by no more than this share are of one size."""
 CELL_GAP_EM = 1.8
 """A gap over this many font sizes inside a line is written as a cell border."""
 
@@ -153,22 +155,26 @@ def _is_prose(pieces: Sequence[Piece]) -> bool:
 
 
 def _bands(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Pieces that share a line, from top to bottom: their boxes overlap by half of the lower one's height."""
+    """Pieces that share a line, from top to bottom: their boxes overlap by half of the lower one's height.
+
+    A band is as high as its longest text: a drop cap or a large quotation mark stands beside several lines, and
+    makes no line of them.
+    """
     bands: list[list[Piece]] = []
-    edges: list[tuple[float, float]] = []
+    main: list[Piece] = []
     for piece in sorted(pieces, key=lambda piece: (-piece.top - piece.bottom, piece.left)):
         # Only the last few bands can overlap: sorted by height, with superscripts the exception.
         for index in range(len(bands) - 1, max(-1, len(bands) - 4), -1):
-            low, high = edges[index]
-            overlap = min(high, piece.top) - max(low, piece.bottom)
-            if overlap > 0.5 * min(high - low, piece.top - piece.bottom):
+            other = main[index]
+            overlap = min(other.top, piece.top) - max(other.bottom, piece.bottom)
+            if overlap > 0.5 * min(other.top - other.bottom, piece.top - piece.bottom):
                 bands[index].append(piece)
-                if piece.size > (high - low) / 1.17:
-                    edges[index] = piece.bottom, piece.top
+                if len(piece.text) > len(other.text) and abs(piece.size - other.size) > SAME_SIZE * other.size:
+                    main[index] = piece
                 break
         else:
             bands.append([piece])
-            edges.append((piece.bottom, piece.top))
+            main.append(piece)
     return bands
 
 

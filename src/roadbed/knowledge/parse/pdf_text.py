@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
@@ -22,13 +22,16 @@ from roadbed.knowledge.parse.pdf_page import HYPHEN
 HEADING_CHARS_MAX = 160
 HEADING_LINES_MAX = 3
 HEADING_RATIO = 1.12
+GOES_ON_PITCH = 1.9
+"""A line that begins in small letters goes on with the sentence above it unless it lies a line further down."""
 _BULLET = re.compile(
     "^(?:[\u2022\u25aa\u25ab\u25cf\u25cb\u25e6\u25a0\u25a1\u25b6\u25b8\u25ba\u2023\u2043\u00b7\u2013\u2014*"
     "\u2794\u27a2\u27a4\u2713\u2714"
-    "\u2610\u2611\u2756\u203a\u00bb-]\\s+\\S|o\\s+[A-Z])"
+    "\u2610\u2611\u2756\u203a\u00bb\u2212-]\\s+\\S|o\\s+[A-Z]|\u00a7\\s+[A-Za-z])"  # the last is Wingdings' square
 )
 _NUMBERED = re.compile(r"^(?:\(?(?:\d{1,3}|[a-z]|[ivx]{1,5})[.)]|\d{1,2}(?:\.\d{1,2}){1,4}\.?)\s+\S", re.IGNORECASE)
 _SECTION = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+[A-Z]")
+_FOOTNOTE = re.compile(r"\d{1,3}\s[^\W\d]")
 _DIVIDERS = (HYPHEN, "-", "\u00ad", "\u2010")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _END = re.compile(r"[.:;?!\u3002\u2026][\"')\u201d\u2019]*$")
@@ -43,6 +46,8 @@ class Paragraph:
     text: str
     level: int = 0
     hidden: bool = False
+    is_body: bool = False
+    """Whether it is set in the document's usual size; footnotes are not."""
 
 
 class Prose:
@@ -104,12 +109,13 @@ class Prose:
         if abs(before.size - line.size) > 0.1 * max(before.size, line.size):
             return True
         usual = max(pitch, 1.15 * line.size) if line.size <= self.body * HEADING_RATIO else 1.35 * line.size
-        if step <= 0 or step > 1.3 * usual:
+        goes_on = line.size <= self.body * HEADING_RATIO and line.text[:1].islower() and not _END.search(before.text)
+        if step <= 0 or step > (GOES_ON_PITCH if goes_on else 1.3) * usual:
             return True
         if _LEADERS.search(before.text):
             return True
         is_short = before.right < before.column_right - 0.22 * (before.column_right - before.column_left)
-        if _BULLET.match(line.text) or (before.bold != line.bold and (is_short or line.bold)):
+        if _BULLET.match(line.text) or (before.bold != line.bold and (is_short or line.bold) and not goes_on):
             return True
         if _NUMBERED.match(line.text) and (is_short or _END.search(before.text) or _NUMBERED.match(group[0].text)):
             return True
@@ -130,9 +136,32 @@ class Prose:
         level = self._heading_level(group, text)
         if level and not hidden:
             return Paragraph("heading", text, level)
+        is_body = not hidden and abs(_round(group[-1].size) - self.body) < 0.5
         if _BULLET.match(text) or (_NUMBERED.match(text) and len(text) < 2_000):
-            return Paragraph("list", text, 1, hidden)
-        return Paragraph("paragraph", text, hidden=hidden)
+            return Paragraph("list", text, 1, hidden, is_body)
+        return Paragraph("paragraph", text, 0, hidden, is_body)
+
+    def joined_over_pages(self, pages: Sequence[Sequence[Line]]) -> Iterator[list[Paragraph]]:
+        """The paragraphs of each page, a sentence that goes on over the page's end kept whole on the earlier one."""
+        held: list[Paragraph] = []
+        for number, lines in enumerate(pages):
+            found = list(self.paragraphs(lines))
+            open_at = self._open_end(held)
+            if open_at is not None and found and _goes_on(held[open_at].text, found[0]):
+                text = one_line(self._clean(self._attach(held[open_at].text, found[0].text)))
+                held[open_at] = replace(held[open_at], text=text)
+                found = found[1:]
+            if number:
+                yield held
+            held = found
+        yield held
+
+    def _open_end(self, paragraphs: Sequence[Paragraph]) -> int | None:
+        """Which paragraph of a page the next page can go on with: the last one above the footnotes."""
+        for index in range(len(paragraphs) - 1, -1, -1):
+            if paragraphs[index].is_body and not _FOOTNOTE.match(paragraphs[index].text):
+                return index
+        return None
 
     def _heading_level(self, group: list[Line], text: str) -> int:
         if len(text) > HEADING_CHARS_MAX or len(group) > HEADING_LINES_MAX or not any(char.isalpha() for char in text):
@@ -175,6 +204,13 @@ class Prose:
 
     def _clean(self, text: str) -> str:
         return text.replace(HYPHEN, "-").replace("\u00ad", "").replace("\u2010", "-")
+
+
+def _goes_on(text: str, following: Paragraph) -> bool:
+    """Whether a page's first paragraph goes on with a sentence of the page before."""
+    return (
+        following.kind == "paragraph" and following.is_body and following.text[:1].islower() and not _END.search(text)
+    )
 
 
 def _round(size: float) -> float:

@@ -55,7 +55,7 @@ def add_sheet(
 
 def _starts_table(cells: dict[int, str], header: dict[int, str], *, gap: bool) -> bool:
     """Whether a later row names the columns of another table: much wider, or other columns behind an empty row."""
-    if len(cells) < 3 or not is_header([cells[column] for column in sorted(cells)]):
+    if len(cells) < 3 or not is_header([cells[column] for column in sorted(cells)]) or _is_form(cells):
         return False
     return len(cells) >= 1.5 * len(header) or (gap and cells.keys() != header.keys())
 
@@ -71,11 +71,18 @@ def _header_index(rows: list[Row]) -> int:
         # Two columns of text are labels with values as often as a table; plain "label | value" is right for both.
         return -1
     for position, (_, cells) in enumerate(rows[:-1]):
+        if _is_form(cells):
+            continue
         if len(cells) >= 2 and len(cells) >= usual * 0.6 and is_header([cells[column] for column in sorted(cells)]):
             return position
         if len(cells) >= usual * 0.6 and position > 0 and len(cells) > 2:
             return -1
     return -1
+
+
+def _is_form(cells: dict[int, str]) -> bool:
+    """Whether a row is labels, each with its value beside it ("Provider: | Acme | Level: | low"), and no names."""
+    return 0 < sum(cell.endswith(":") for cell in cells.values()) < len(cells)
 
 
 def _has_numbers(rows: list[Row]) -> bool:

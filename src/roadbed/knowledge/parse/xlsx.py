@@ -26,6 +26,8 @@ EMPTY_ROWS_MAX = 1_000
 COLUMNS_MAX = 1_000
 CELL_CHARS_MAX = 32_767
 MERGES_MAX = 20_000
+MERGED_CHARS_MAX = 120
+"""A text merged over rows that is longer is prose beside them, not their label: it is given once."""
 _MERGE = re.compile(rb"<(?:\w+:)?mergeCell\s[^>]*?ref=[\"']([A-Z]+[0-9]+):([A-Z]+[0-9]+)[\"']")
 
 
@@ -69,7 +71,7 @@ class _Reader:
         self._cells = 0
 
     def rows(self, data: bytes, title: str, builder: DocumentBuilder) -> Iterator[Row]:
-        """``(row number, {column: text})`` of every row with text; cells merged over rows repeat theirs downwards."""
+        """``(row number, {column: text})`` of every row with text; labels merged over rows repeat downwards."""
         from lxml import etree
 
         if b"<!DOCTYPE" in data[:4096]:
@@ -89,7 +91,7 @@ class _Reader:
                 cells = self._row(element)
                 for column in merged.get(number, ()):
                     text = carried.get((number, column)) or cells.get(column, "")
-                    if text:
+                    if 0 < len(text) <= MERGED_CHARS_MAX:
                         cells[column] = text
                         carried[number + 1, column] = text
                 element.clear()
