@@ -74,7 +74,9 @@ def test_without_a_server_commands_say_how_to_start_one(
     assert "roadbed up" in error
 
 
-@pytest.mark.parametrize("url", ["localhost:8400", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "x"])
+@pytest.mark.parametrize(
+    "url", ["localhost:8400", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "x"]
+)
 def test_what_is_no_address_is_said_in_one_line(url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROADBED_API_KEY", "rbk_x")
     assert main(["traces", "--url", url]) == EXIT_USAGE
@@ -244,3 +246,10 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(workspace: Path, capsys: C
     text = capsys.readouterr().out
     assert text.count("WRONG") == 2
     assert text.count("->") >= 2
+
+
+def test_a_database_that_is_no_address_is_told_before_anything_starts(workspace: Path, capsys: Capture) -> None:
+    arguments = ["up", str(workspace), "--port", "0", "--state", str(workspace / "state"), "--database", "nonsense"]
+    assert main(arguments) == EXIT_CONFIG
+    assert "--database is not the address of a PostgreSQL database" in capsys.readouterr().err
+    assert not (workspace / "state").exists()

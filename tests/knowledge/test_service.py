@@ -97,7 +97,9 @@ async def test_sources_that_are_still_being_read_are_named_to_those_who_may_know
 
 
 async def test_names_of_collections_are_told_to_those_who_run_the_deployment_alone(bench: Any) -> None:
-    await bench.configure(collections={"all": CollectionConfig(sources=["docs"]), "_own": CollectionConfig(sources=["docs"])})
+    await bench.configure(
+        collections={"all": CollectionConfig(sources=["docs"]), "_own": CollectionConfig(sources=["docs"])}
+    )
     with pytest.raises(NotFound) as refused:
         await bench.search("leave", collections=["mergers"])
     assert "all" not in f"{refused.value.message} {refused.value.hint}".split()

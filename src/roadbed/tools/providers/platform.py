@@ -17,9 +17,7 @@ NAME = "platform_status"
 SOURCE = "roadbed"
 
 
-def platform_tools(
-    states: Callable[[], Sequence[SourceHealth]], declared: Mapping[str, SourceConfig]
-) -> list[Tool]:
+def platform_tools(states: Callable[[], Sequence[SourceHealth]], declared: Mapping[str, SourceConfig]) -> list[Tool]:
     """The one tool of the deployment itself."""
 
     async def run(request: ToolRequest) -> Outcome:
