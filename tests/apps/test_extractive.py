@@ -161,4 +161,7 @@ def test_what_the_question_says_itself_is_no_answer() -> None:
 def test_shown_text_has_no_markup() -> None:
     assert readable("- **Time:** see [the *list*](a.md), <b>now</b>\n soon") == "Time: see the list, now soon"
     assert readable("5 * 3 * 2 and snake_case_name") == "5 * 3 * 2 and snake_case_name"
+    assert readable("[a note](https://x.example/wiki/Rate_(tax)) says so") == "a note says so"
     assert row_text("| A | B |", "| 1 |") == "1"
+    assert row_text("", "| Parcel | 1042 |") == "Parcel: 1042"
+    assert row_text("", "| a | b | c |") == "a | b | c"

@@ -15,7 +15,7 @@ from roadbed.apps.types import Citation
 LEAD_CHARACTERS_MAX = 200
 _CELL = re.compile(r"\s*\|\s*")
 _ITEM = re.compile(r"^(?:[-*+•‣▪–]|\d{1,3}[.)])\s+")
-_LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
+_LINK = re.compile(r"!?\[([^\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*\)")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 _SLANTED = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![\w*])")
 _TAG = re.compile(r"(`[^`\n]{1,200}`)|</?[a-zA-Z][^<>\n]{0,200}>")
@@ -49,7 +49,8 @@ def row_text(header: str, row: str) -> str:
     """``Fee: 6,900; Assignment: Detached house``: the cells of a row, each named when the header fits."""
     cells, names = _cells(row), _cells(header)
     if len(cells) != len(names):
-        return readable(" | ".join(cell for cell in cells if cell))
+        filled = [cell for cell in cells if cell]  # of two cells without a header the first names the second
+        return readable((": " if len(filled) == 2 else " | ").join(filled))
     pairs = [f"{name}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell]
     return readable("; ".join(pairs))
 
