@@ -198,3 +198,6 @@ def test_shown_text_has_no_markup() -> None:
     assert readable("2. Verify it") == "2. Verify it"
     assert row_text("| A | B |", "| 1 |") == "1"
     assert row_text("Before: | After:", "read | sign") == "Before: read; After: sign"
+    assert readable("[a note](https://x.example/wiki/Rate_(tax)) says so") == "a note says so"
+    assert row_text("", "| Parcel | 1042 |") == "Parcel: 1042"
+    assert row_text("", "| a | b | c |") == "a | b | c"

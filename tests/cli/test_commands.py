@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from roadbed.cli.main import (
     COMMANDS,
     EXIT_CONFIG,
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_NO_SERVER,
     EXIT_OK,
     EXIT_USAGE,
@@ -67,7 +70,54 @@ def test_without_a_server_commands_say_how_to_start_one(
     assert main(arguments) == EXIT_NO_SERVER
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
+    assert f"no server runs with the state folder {workspace / 'state'}" in error
     assert "roadbed up" in error
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8400", "http://127.0.0.1:abc", "http://127.0.0.1:99999", "http://[::1", "x"]
+)
+def test_what_is_no_address_is_said_in_one_line(url: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROADBED_API_KEY", "rbk_x")
+    assert main(["traces", "--url", url]) == EXIT_USAGE
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "is not an address (write for example http://127.0.0.1:8400)" in error
+
+
+def test_another_server_at_the_address_is_said_in_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>a page</html>")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    monkeypatch.setenv("ROADBED_API_KEY", "rbk_x")
+    with HTTPServer(("127.0.0.1", 0), Page) as other:
+        serving = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            assert main(["traces", "--url", f"http://127.0.0.1:{other.server_port}"]) == EXIT_FAILED
+        finally:
+            other.shutdown()
+            serving.join()
+    assert "is not Roadbed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt(), FileNotFoundError(2, "No such file or directory", "/proc/x")])
+def test_an_interrupt_and_a_file_that_cannot_be_written_are_no_traceback(
+    ends: BaseException, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parser(name: str) -> None:
+        raise ends
+
+    monkeypatch.setattr("roadbed.cli.main.command_parser", parser)
+    assert main(["check"]) == (EXIT_INTERRUPTED if isinstance(ends, KeyboardInterrupt) else EXIT_FAILED)
+    error = capsys.readouterr().err
+    assert error in ("", "roadbed: /proc/x: No such file or directory\n")
 
 
 def test_an_address_that_nobody_serves_is_one_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +246,10 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(workspace: Path, capsys: C
     text = capsys.readouterr().out
     assert text.count("WRONG") == 2
     assert text.count("->") >= 2
+
+
+def test_a_database_that_is_no_address_is_told_before_anything_starts(workspace: Path, capsys: Capture) -> None:
+    arguments = ["up", str(workspace), "--port", "0", "--state", str(workspace / "state"), "--database", "nonsense"]
+    assert main(arguments) == EXIT_CONFIG
+    assert "--database is not the address of a PostgreSQL database" in capsys.readouterr().err
+    assert not (workspace / "state").exists()

@@ -341,6 +341,7 @@ class FakeUsage:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
         self.is_empty = False
+        self.is_free = False
 
     async def report(self, by: Sequence[str], within: UsageRange) -> UsageReport:
         self.asked.append(tuple(by))
@@ -353,6 +354,8 @@ class FakeUsage:
         rows = [{**measures, by[0]: names[0], "calls": 7, "cost_microusd": 4_000_000}]
         rows.append({**measures, by[0]: names[1], "calls": 1, "cost_microusd": 1_000_000})
         total = {**measures, "calls": 8, "cost_microusd": 5_000_000}
+        if self.is_free:
+            rows, total = [{**row, "cost_microusd": 0} for row in rows], {**total, "cost_microusd": 0}
         return UsageReport(tuple(by), within.start, within.end, rows, total, False)
 
     async def budgets(self) -> list[dict[str, Any]]:

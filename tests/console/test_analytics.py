@@ -88,6 +88,7 @@ def analytics(deployment: Deployment) -> FakeAnalytics:
 
 def test_a_question_is_asked_by_a_form(analytics: FakeAnalytics, member: TestClient) -> None:
     page = member.get("/console/analytics")
+    assert "Others need a model." in page.text
     assert "What since &lt;when&gt;?" in page.text
     assert "1d at 07:00" in page.text
     assert 'href="/console/analytics"' in page.text

@@ -62,3 +62,10 @@ def test_the_top_of_a_scale_is_round_and_not_far_above(value: int) -> None:
     top = nice_top(value)
     assert max(value, TICKS) <= top <= max(TICKS, 3 * value)
     assert 0 <= share(value, top) <= 100
+
+
+def test_calls_that_cost_nothing_are_listed_without_an_empty_chart(deployment: Deployment, admin: TestClient) -> None:
+    deployment.usage.is_free = True
+    page = admin.get("/console/costs").text
+    assert "0.00 USD for 8 model calls" in page
+    assert 'class="chart"' not in page

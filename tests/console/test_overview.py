@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.testclient import TestClient
 
-from .conftest import Deployment, source
+from .conftest import Deployment, served, source
 
 
 def test_it_says_what_serves_and_what_waits(admin: TestClient) -> None:
@@ -68,3 +68,10 @@ def test_a_member_sees_only_the_apps_that_the_key_may_use(member: TestClient) ->
     page = member.get("/console").text
     assert "helpdesk" in page
     assert 'app=search"' not in page
+
+
+def test_an_analytics_app_leads_to_its_own_page(deployment: Deployment, admin: TestClient) -> None:
+    deployment.apps = {"figures": served("figures", "analytics")}
+    page = admin.get("/console").text
+    assert 'href="/console/analytics?app=figures"' in page
+    assert "declared questions" in page

@@ -105,3 +105,10 @@ def test_what_was_made_up_is_sent_without_a_question_until_it_is_changed(
     form = {"form_token": token, "routes": ["smart"], "made": made}
     assert admin.post("/console/playground", data={**form, "prompt": "To made-up@ by post"}).status_code == 200
     assert admin.post("/console/playground", data={**form, "prompt": "To ann@ by post"}).status_code == 422
+
+
+def test_without_a_model_it_says_how_to_name_one(deployment: Deployment, admin: TestClient) -> None:
+    deployment.gateway.routes = {}
+    page = admin.get("/console/playground").text
+    assert "roadbed models add openai" in page
+    assert 'id="prompt"' not in page

@@ -105,3 +105,12 @@ def test_every_ending_has_its_sentence() -> None:
         for rung in ("full", "fallback", "local", "partial", "cached", "extractive", "refused", ""):
             assert outcome(trace_row(1, status=status, rung=rung), SPANS).endswith(".")
     assert timeline(trace_row(), SPANS).bars[2].wait_width == "20.312%"
+
+
+def test_a_call_of_a_tool_is_no_question_without_an_answer(deployment: Deployment, admin: TestClient) -> None:
+    deployment.reader.rows = [trace_row(1, app="_tools", rung="", question=""), trace_row(2, app="embed", question="")]
+    page = admin.get("/console/traces").text
+    assert "a tool was called" in page
+    assert "text not kept" in page
+    assert "no answer" not in page
+    assert "_tools" not in page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from roadbed.kernel.config import Document, decode, parse_duration_s, parse_yaml
+from roadbed.kernel.config import DURATION_PATTERN, Document, decode, parse_duration_s, parse_yaml
 from roadbed.kernel.errors import ConfigError
 
 
@@ -29,6 +29,8 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: dict[str, Files | Table] = {}
     words: list[str] = []
     size: int | None = None
+    kind: Literal["copilot", "search"] = "search"
+    wait: Annotated[str, Meta(pattern=DURATION_PATTERN)] | None = None
 
 
 def errors_of(text: str) -> list[str]:
@@ -59,6 +61,14 @@ def test_yaml_is_read_with_the_core_schema() -> None:
         (
             "name: a\nsources:\n  x:\n    type: table\n    name: t\n    rows: 0",
             "roadbed.yaml:6: `sources.x.rows`: expected",
+        ),
+        (
+            "name: a\nkind: copilto",
+            "roadbed.yaml:2: `kind`: 'copilto' is none of copilot, search (did you mean `copilot`?)",
+        ),
+        (
+            "name: a\nwait: 20 seconds",
+            "roadbed.yaml:2: `wait`: '20 seconds' is not a duration (write for example 800ms",
         ),
         ("name: a\nwords: x", "roadbed.yaml:2: `words`: expected `array`, got `str`"),
         ("name: [", "roadbed.yaml:1: not valid YAML"),

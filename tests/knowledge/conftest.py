@@ -30,14 +30,17 @@ SETTLE_S = 60.0
 
 
 class ParseHere:
-    """Parses in this process, and counts."""
+    """Parses in this process, and counts; waits while ``may_go`` is not set."""
 
     def __init__(self) -> None:
         self.parsed: list[str] = []
+        self.may_go = asyncio.Event()
+        self.may_go.set()
 
     async def parse(self, path_or_bytes: bytes, *, name: str, media_type: str | None = None) -> ParsedDocument:
         """One document."""
         self.parsed.append(name)
+        await self.may_go.wait()
         return parse_bytes(path_or_bytes, name=name, media_type=media_type)
 
 

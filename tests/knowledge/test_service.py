@@ -10,8 +10,12 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.rules import GuardRule
+from roadbed.kernel.errors import NotFound
 from roadbed.kernel.principal import SYSTEM, Principal
+from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.sources.manifest import FilesSource
+
+from .conftest import ADMINISTRATOR, SALES
 
 
 async def test_a_folder_of_files_can_be_searched(bench: Any) -> None:
@@ -70,3 +74,35 @@ async def test_what_a_rule_keeps_from_the_index_is_not_in_it_and_the_reason_is_s
         assert {hit.title for hit in (await bench.search("cats")).hits} == {"Cats"}
         (state,) = await bench.knowledge.source_states()
         assert "guard.rules[0]" in str(state)
+
+
+async def test_sources_that_are_still_being_read_are_named_to_those_who_may_know_of_them(
+    make_bench: Any, guard: Guard
+) -> None:
+    async with make_bench() as bench:
+        bench.write("leave.md", "# Leave\n\nEverybody has 28 days of leave.\n")
+        bench.parser.may_go.clear()
+        sources = {
+            "docs": FilesSource(path="docs"),
+            "pay": FilesSource(path="docs", visible_to=["sales"]),
+        }
+        await bench.knowledge.configure(sources, {"all": CollectionConfig(sources=list(sources))})
+        docs, pay = ("source docs: not read to its end yet", "source pay: not read to its end yet")
+        assert (await bench.search("leave")).missing == (docs,)
+        assert (await bench.search("leave", SALES)).missing == (docs, pay)
+        bench.parser.may_go.set()
+        await bench.settle()
+        assert (await bench.search("leave", SALES)).missing == ()
+        assert (await bench.search("leave")).hits
+
+
+async def test_names_of_collections_are_told_to_those_who_run_the_deployment_alone(bench: Any) -> None:
+    await bench.configure(
+        collections={"all": CollectionConfig(sources=["docs"]), "_own": CollectionConfig(sources=["docs"])}
+    )
+    with pytest.raises(NotFound) as refused:
+        await bench.search("leave", collections=["mergers"])
+    assert "all" not in f"{refused.value.message} {refused.value.hint}".split()
+    with pytest.raises(NotFound) as told:
+        await bench.search("leave", ADMINISTRATOR, collections=["mergers"])
+    assert told.value.hint == "collections: all"

@@ -11,6 +11,7 @@ import pytest
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.label import PERSONAL, parse_label
+from roadbed.kernel.principal import AUDITOR, Principal
 from roadbed.ledger.trace import REFUSED, Trace
 from roadbed.tools.errors import ToolMisdeclared
 from roadbed.tools.manifest import ParameterConfig, ToolConfig
@@ -85,6 +86,17 @@ async def test_tools_come_by_name_and_can_be_picked_by_source_name_or_prefix(box
     assert [found.name for found in box.toolbox.tools_for(ANNA)] == ["alpha", "beta", "platform_status"]
     assert [found.name for found in box.toolbox.tools_for(ANNA, ["alp"])] == ["alpha"]
     assert [found.name for found in box.toolbox.tools_for(ANNA, ["db"])] == ["alpha", "beta"]
+
+
+async def test_sources_of_other_teams_are_not_named_by_the_platforms_status(box: Box) -> None:
+    await box.take(
+        {"db": box.sqlite("db.sqlite", labels=["internal"]), "pay": box.sqlite("pay.sqlite", visible_to=["sales"])}, {}
+    )
+    auditor = Principal(id="key-ingrid", team="support", roles=frozenset({AUDITOR}))
+    for who, told in ((ANNA, ["db"]), (BERIT, ["db", "pay"]), (auditor, ["db", "pay"])):
+        outcome = await box.call("platform_status", who)
+        assert isinstance(outcome, Ok)
+        assert sorted(found["source"] for found in outcome.data["sources"]) == told
 
 
 async def test_a_cursor_gives_the_rows_that_follow_and_fits_nothing_else(box: Box) -> None:

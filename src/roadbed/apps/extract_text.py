@@ -20,7 +20,7 @@ _QUOTED = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
 _NUMBERED = re.compile(r"\w{1,3}[.)]\s")
 _ITEM = re.compile(rf"^(?:{ITEM_SIGN}|\+)\s+")
 _ITEMS = re.compile(rf"\n\s*(?={ITEM_SIGN}\s)")
-_LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
+_LINK = re.compile(r"!?\[([^\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*\)")
 _EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
 _SLANTED = re.compile(r"(?<![\w*])([*_])(?=[^\s*_])([^*_\n]+?)(?<=[^\s*_])\1(?![\w*])")
 _TAG = re.compile(rf"(`[^`\n]{{1,200}}`)|{TAG.pattern}")
@@ -65,7 +65,8 @@ def row_text(header: str, row: str) -> str:
     """``Fee: 6,900; Assignment: Detached house``: the cells of a row, each named when the header fits."""
     cells, names = _cells(row), _cells(header)
     if len(cells) != len(names):
-        return readable(" | ".join(cell for cell in cells if cell))
+        filled = [cell for cell in cells if cell]  # of two cells without a header the first names the second
+        return readable((": " if len(filled) == 2 else " | ").join(filled))
     pairs = [f"{name.rstrip(':')}: {cell}" if name else cell for name, cell in zip(names, cells, strict=True) if cell]
     return readable("; ".join(pairs))
 

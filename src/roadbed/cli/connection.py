@@ -33,6 +33,14 @@ class NoServer(RoadbedError):
     exit_code = 4
 
 
+class NotAnAddress(RoadbedError):
+    """What names the server is no address of one."""
+
+    code = "cli.not_an_address"
+    hint = "write for example http://127.0.0.1:8400"
+    exit_code = 2
+
+
 class CallFailed(RoadbedError):
     """The server refused or failed a call; the message is the server's own."""
 
@@ -58,13 +66,21 @@ class Server:
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
         self.key = key
-        self._parts = urlsplit(self.url)
+        try:
+            parts = urlsplit(self.url)
+            self._is_tls, self._host, self._port = parts.scheme == "https", parts.hostname, parts.port
+        except ValueError:
+            raise NotAnAddress(f"{url!r} is not an address") from None
+        if parts.scheme not in ("http", "https") or not self._host:
+            raise NotAnAddress(f"{url!r} is not an address")
 
     def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
-        if self._parts.scheme == "https":
-            return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
-        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        host = self._host or ""
+        if self._is_tls:
+            return http.client.HTTPSConnection(
+                host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context()
+            )
+        return http.client.HTTPConnection(host, self._port, timeout=TIMEOUT_S)
 
     def _send(self, method: str, path: str, body: Any) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = self._connection()
@@ -97,7 +113,14 @@ class Server:
             raise NoServer(f"{self.url} broke off its answer") from None
         finally:
             connection.close()
-        return json.loads(data) if data else None
+        return self._decoded(data) if data else None
+
+    def _decoded(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except ValueError:
+            hint = "name the address that `roadbed up` printed"
+            raise CallFailed(500, f"what answers at {self.url} is not Roadbed", hint) from None
 
     def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """The JSON objects of a stream of lines, until ``{"end": true}``; `CallFailed` when it ends without it."""
@@ -105,7 +128,7 @@ class Server:
         connection, response = self._send("GET", path + (f"?{urlencode(given)}" if given else ""), None)
         try:
             for raw in response:
-                line = json.loads(raw)
+                line = self._decoded(raw)
                 if line.get("end"):
                     return
                 yield line
@@ -164,6 +187,11 @@ def connect(arguments: argparse.Namespace) -> Server:
     server = _read(folder / "run" / "cli.json") or (None if arguments.state else _only_one_running())
     if server is None:
         where = arguments.workspace if str(arguments.workspace) != "." else "this folder"
+        if arguments.state:
+            raise NoServer(
+                f"no server runs with the state folder {arguments.state}",
+                hint=f"start one with: roadbed up {arguments.workspace} --state {arguments.state}",
+            )
         raise NoServer(
             f"no server runs for {where}",
             hint=f"start one with: roadbed up {arguments.workspace}; or name one with --workspace, --state or --url",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from roadbed.cli.connection import add_arguments, connect, escape
@@ -94,3 +95,5 @@ def _show(made: Any, arguments: argparse.Namespace) -> None:
         return
     until = f"; the value before it is good until {made['previous_until']}" if made["previous_until"] else ""
     print(f"{made['key']}\n\nkey {made['id']} of team {made['team']}; it is not shown again{until}")
+    if made.get("note"):
+        print(f"note: {made['note']}", file=sys.stderr)

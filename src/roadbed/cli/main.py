@@ -124,8 +124,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean `roadbed {near[0]}`?" if near else "`roadbed --help` lists the commands"
         print(f"roadbed: there is no command {name!r}; {hint}", file=sys.stderr)
         return EXIT_USAGE
-    arguments = command_parser(name).parse_args(words[1:])
     try:
+        arguments = command_parser(name).parse_args(words[1:])
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -135,6 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RoadbedError as error:
         report(error)
         return exit_code(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"roadbed: {error.filename}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def report(error: RoadbedError) -> None:

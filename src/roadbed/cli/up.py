@@ -10,6 +10,7 @@ from pathlib import Path
 
 from roadbed.cli.logs import configure_logging, report_loop_failure
 from roadbed.cli.main import EXIT_OK
+from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
 from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, default_state
 
@@ -64,6 +65,11 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         from roadbed.kernel.secrets import resolve_secret
 
         database = resolve_secret(database, where="--database").reveal()
+    if database and not database.startswith(("postgresql://", "postgres://")):
+        raise ConfigError(
+            "--database is not the address of a PostgreSQL database",
+            hint="write env:NAME, with postgresql://USER:PASSWORD@HOST:5432/DATABASE in that variable",
+        )
     return Settings(
         workspace=arguments.workspace,
         state=(arguments.state or default_state(arguments.workspace)).expanduser().absolute(),

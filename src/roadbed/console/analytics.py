@@ -157,6 +157,7 @@ async def _page(
         "apps": view.apps_for(visit.principal),
         "app": app,
         "description": served.config.description,
+        "has_model": served.route() is not None,
         "declared": served.config.questions,
         "saved": saved,
         "examples": served.config.examples[:6],

@@ -23,6 +23,8 @@ RANGES = {
     "7d": ("last 7 days", timedelta(days=7)),
     "30d": ("last 30 days", timedelta(days=30)),
 }
+OF_NO_APP = {"_tools": "a tool was called", "_mcp": "an MCP client asked"}
+"""What the names of traces that belong to no app say."""
 RANGE_DEFAULT = "24h"
 STATUSES = (OK, FAILED, REFUSED, CANCELLED)
 
@@ -62,6 +64,7 @@ async def traces(visit: Visit) -> Page:
         "apps": sorted({*visit.services.apps(), *visit.services.gateway.routes, chosen["app"]} - {""}),
         "rungs": RUNGS,
         "statuses": STATUSES,
+        "of_no_app": OF_NO_APP,
         "ranges": {name: words for name, (words, _) in RANGES.items()},
         "is_filtered": bool(chosen["app"] or chosen["rung"] or chosen["status"]),
     }

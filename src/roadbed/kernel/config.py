@@ -222,9 +222,20 @@ def _check_leaf(
     try:
         msgspec.convert(value, _type_of(info))
     except msgspec.ValidationError as error:
-        reason = str(error).split(" - at `")[0]
-        reason = reason[:1].lower() + reason[1:]
-        errors.append(document.error(f"{what + ' ' if what else ''}{_dotted(path)}: {reason}", path))
+        reason, hint = _explained(value, info, str(error).split(" - at `")[0])
+        errors.append(document.error(f"{what + ' ' if what else ''}{_dotted(path)}: {reason}", path, hint=hint))
+
+
+def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str, str]:
+    """What is wrong with a value, and what could stand there: the words of a choice, the form of a duration."""
+    members = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    bare = [item.type if isinstance(item, msgspec.inspect.Metadata) else item for item in members]
+    choices = [word for item in bare if isinstance(item, msgspec.inspect.LiteralType) for word in map(str, item.values)]
+    if choices and isinstance(value, str):
+        return f"{value!r} is none of {', '.join(choices)}", nearest(value, choices)
+    if any(isinstance(item, msgspec.inspect.StrType) and DURATION_PATTERN in (item.pattern or "") for item in bare):
+        return f"{value!r} is not a duration", "write for example 800ms, 20s, 5m, 2h or 7d"
+    return reason[:1].lower() + reason[1:], ""
 
 
 def _type_of(info: msgspec.inspect.Type) -> Any:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.rules import Direction, SinkName
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound
+from roadbed.kernel.errors import DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unavailable
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
-from roadbed.kernel.principal import Principal
+from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
 from roadbed.knowledge.citations import Anchor, Anchored, reanchor
@@ -55,7 +55,7 @@ from roadbed.knowledge.ingest import IndexGuard, Ingest
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.permissions import groups_of_teams
 from roadbed.knowledge.search import K_MAX, Search, SearchResult
-from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states
+from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states, unread_sources
 from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.watch import Watchers
@@ -63,6 +63,7 @@ from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, 
 from roadbed.store.listener import Subscription
 
 SETTLE_LOOK_S = 0.5
+UNREAD_S_MAX = 0.5
 WIDENED = 4
 """A search is made again so much wider where some of what it found may not be shown."""
 
@@ -114,6 +115,7 @@ class Knowledge:
         self._builder = Builder(database, jobs, self._ingest, embedder)
         self._watchers = Watchers(self._sync)
         self._owns_ingest = True
+        self._read_whole: set[str] = set()  # collections whose sources were all read once
         self._live: dict[str, Generation] = {}
         self._live_wanted = 1  # counts what made them stale; they are fresh while it was read at this count
         self._live_read = 0
@@ -144,6 +146,7 @@ class Knowledge:
         process that runs jobs.
         """
         self._owns_ingest = owns_ingest
+        self._read_whole.clear()
         specs = self._specs(sources)
         _check_collections(specs, sources, collections)
         self._sync.use(specs)
@@ -195,14 +198,15 @@ class Knowledge:
     ) -> SearchResult:
         """The best ``k`` chunks that the principal may see (and that may flow to ``label_sink``).
 
-        Secrets in the query are replaced first, as they were in what is searched. `RegionCrossing` when all that was
-        found must stay where the principal's team is not.
+        Secrets in the query are replaced first, as they were in what is searched. Sources that were not read to their
+        end yet are named in ``missing``. `RegionCrossing` when all that was found must stay where the principal's team
+        is not.
         """
         live = await self._live_generations()
         wanted = {}
         for name in dict.fromkeys(collections):
             if name not in live:
-                raise NotFound(f"there is no collection {name!r}", hint=f"collections: {', '.join(sorted(live))}")
+                raise NotFound(f"there is no collection {name!r}", hint=_collections_hint(live, principal))
             wanted[name] = live[name]
         query = self._for_embedder(query)
         region = self._guard.region_of(principal.team)
@@ -219,7 +223,22 @@ class Knowledge:
             shown = self._shown(more, principal.team, k)
             if not shown.hits:
                 self._guard.check_label(found.hits[0].label, "caller", principal.team)
-        return shown
+        unread = await self._unread(tuple(wanted), principal, deadline)
+        return replace(shown, missing=(*shown.missing, *unread)) if unread else shown
+
+    async def _unread(self, collections: Sequence[str], principal: Principal, deadline: Deadline) -> list[str]:
+        """What the principal may know of the first reading that is still going on. Asks no more once all was read."""
+        asked = [name for name in collections if name not in self._read_whole]
+        if not asked:
+            return []
+        with contextlib.suppress(Unavailable, DeadlineExceeded, TimeoutError):
+            async with asyncio.timeout(min(UNREAD_S_MAX, deadline.remaining_s())):
+                unread = await unread_sources(self._database, asked)
+            if not unread:
+                self._read_whole.update(asked)
+            seen = [name for name, groups in unread.items() if groups & principal.groups]
+            return [f"source {name}: not read to its end yet" for name in seen]
+        return []
 
     def _shown(self, found: SearchResult, team: str, k: int) -> SearchResult:
         """What was found, less what a rule by label keeps from the caller's team."""
@@ -324,7 +343,7 @@ class Knowledge:
         names = [source] if source is not None else list(self._sync.sources)
         for name in names:
             if name not in self._sync.sources:
-                raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self._sync.sources))}")
+                raise NotFound(f"there is no source {name!r}", hint=f"sources: {_listed(self._sync.sources)}")
             await self._sync.request(name)
         return asked_at
 
@@ -460,3 +479,15 @@ def _check_collections(
 def _require_admin(principal: Principal) -> None:
     if not principal.is_admin:
         raise Forbidden("only an admin's key may change documents", hint="use a key with the role admin")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in order, without the deployment's own."""
+    return ", ".join(sorted(name for name in names if not name.startswith("_")))
+
+
+def _collections_hint(names: Iterable[str], principal: Principal) -> str:
+    """Which collections there are, for those who run the deployment; a name may say too much to others."""
+    if principal.roles & {ADMIN, AUDITOR}:
+        return f"collections: {_listed(names)}"
+    return "ask who runs this deployment for the names"

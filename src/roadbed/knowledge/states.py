@@ -142,6 +142,25 @@ def states_for(states: Sequence[SourceState], principal: Principal) -> list[Sour
     ]
 
 
+async def unread_sources(database: Any, collections: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Who may know of each source of these collections that was not read to its end yet, by name.
+
+    A document that is read again after a change does not count: what was read of it before is found meanwhile.
+    """
+    rows = await database.fetch(
+        """
+        SELECT s.name, ARRAY(SELECT group_name FROM acl_member a WHERE a.acl_id = s.acl_id) AS groups
+        FROM source s WHERE s.is_declared
+        AND s.name IN (SELECT source FROM collection_source WHERE collection = ANY($1::text[]))
+        AND (s.listed_at IS NULL OR EXISTS (
+            SELECT FROM document d WHERE d.source = s.name AND d.state = 'pending' AND d.version IS NULL
+        )) ORDER BY s.name
+        """,
+        list(collections),
+    )
+    return {row["name"]: frozenset(row["groups"]) for row in rows}
+
+
 async def collection_stats(database: Any) -> list[CollectionStats]:
     """All declared collections by name."""
     rows = await database.fetch(

@@ -7,7 +7,9 @@ shown once (`POST /api/keys`) or never.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -239,7 +241,12 @@ class AdminCalls:
             maker=admission.principal,
         )
         self._services.trail.note("keys.made", admission.principal.id, record.id, roles="+".join(sorted(record.roles)))
-        return Json({**key_object(record, datetime.now(UTC)), "key": plaintext}, status_code=201)
+        made = {
+            **key_object(record, datetime.now(UTC)),
+            "key": plaintext,
+            "note": note_on(order, self._services.manifest.teams),
+        }
+        return Json(made, status_code=201)
 
     async def rotate_key(self, request: Request, admission: Admission) -> Any:
         """Give a key a new value and show it once."""
@@ -391,3 +398,14 @@ def key_object(record: KeyRecord, now: datetime) -> dict[str, Any]:
         "person": record.person or None,
         "age_days": (now - (record.rotated or record.created)).days,
     }
+
+
+def note_on(order: KeyOrder, teams: Iterable[str]) -> str:
+    """What an admin should know of a new key: a mistyped team is bounded by nothing that the manifest says."""
+    declared = list(teams)
+    is_bounded = order.apps or order.models or order.scopes
+    if not declared or order.team in declared or is_bounded or ADMIN in order.roles:
+        return ""
+    near = difflib.get_close_matches(order.team, declared, n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"the manifest declares no team {order.team}{meant}: this key may call every app and model"

@@ -156,7 +156,8 @@ class Erasures:
                 "INSERT INTO erasure (id, actor, receipt) VALUES ($1, $2, $3)",
                 *(receipt["id"], parts.trail.pseudonym(actor), json.dumps(signed)),
             )
-        log.warning("an erasure was %s: %d stores", "tried" if is_dry_run else "done", len(stores))
+        level = logging.INFO if is_dry_run or actor == "system" else logging.WARNING  # a control erases its own person
+        log.log(level, "an erasure was %s: %d stores", "tried" if is_dry_run else "done", len(stores))
         return {**signed, "salt": salt}
 
     async def _checkpoint(self) -> str:

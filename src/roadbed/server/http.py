@@ -173,7 +173,8 @@ async def json_of(request: Request, type_: type[T]) -> T:
         return msgspec.json.decode(body or b"{}", type=type_)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
-        raise InvalidRequest(message[:1].lower() + message[1:], param=path.strip("`.") or None) from None
+        message, path = message[:1].lower() + message[1:], path.strip("`.")
+        raise InvalidRequest(f"{path}: {message}" if path else message, param=path or None) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("the body is not valid JSON") from None
 

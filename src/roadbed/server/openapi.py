@@ -344,7 +344,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Keys",
         "Make a key. Its value is in this answer and nowhere else.",
         "{id, name, team, roles, apps, models, ip, state, created, expires, last_used, rotated, previous_until, "
-        "budget, scopes, person, age_days, key}",
+        "budget, scopes, person, age_days, key, note}; `note` says when its team is not declared",
         request=KeyOrder,
         status=201,
     ),

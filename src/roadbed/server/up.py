@@ -39,6 +39,7 @@ CLI_KEY_NAME = OWN_KEY_NAME
 CLI_TEAM = "admin"
 PROGRESS_INTERVAL_S = 0.25
 QUESTIONS_SHOWN = 3
+QUESTION_OF_ANYTHING = "What is this about?"
 Say = Callable[[str], None]
 
 
@@ -83,7 +84,7 @@ async def up(settings: Settings, say: Say, worker_command: Sequence[str] = ()) -
     with _signals(on_signal), contextlib.closing(listener):
         try:
             async with open_services(settings, workspace) as services:
-                sources = _counted(len(workspace.manifest.sources), "source")
+                sources = counted(len(workspace.manifest.sources), "source")
                 say(f"{workspace.manifest.name}: database ready, {sources} declared")
                 host = f"[{settings.host}]" if ":" in settings.host else settings.host
                 url = f"{settings.scheme}://{host}:{listener.getsockname()[1]}"
@@ -173,10 +174,10 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
         questions = apps[app].config.examples[:QUESTIONS_SHOWN]
         key = services.made_admin_key or "$ROADBED_API_KEY"
         say("\n  try")
-        for question in questions or ["..."]:
+        for question in questions or [QUESTION_OF_ANYTHING]:
             say(f'    roadbed ask{_state_option(services.settings)} "{question}"')
         body = json.dumps(
-            {"model": app, "messages": [{"role": "user", "content": (questions or ["What is this about?"])[0]}]}
+            {"model": app, "messages": [{"role": "user", "content": (questions or [QUESTION_OF_ANYTHING])[0]}]}
         )
         quoted = body.replace("'", "'\\''")
         call = f"curl -s {address.api}/chat/completions"
@@ -202,7 +203,8 @@ async def _follow_first_ingest(services: Services, address: Address, say: Say) -
             for state in states:
                 if state.name not in told and state.state in ("idle", "failed", "held"):
                     told.add(state.name)
-                    say(("\r" + " " * shown + "\r" if shown else "") + _line(state))
+                    option = _state_option(services.settings)
+                    say(("\r" + " " * shown + "\r" if shown else "") + _line(state, option))
             waiting = [state for state in states if state.name not in told]
             if is_live and waiting:
                 text = "  reading  " + ", ".join(f"{s.name} {s.done}/{s.listed or '?'}" for s in waiting)[:100]
@@ -217,14 +219,15 @@ async def _follow_first_ingest(services: Services, address: Address, say: Say) -
         _write_ready_file(services.settings.ready_file, services, address)
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """``1 document``, ``2 documents``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _line(state: SourceState) -> str:
-    words = [f"  {state.name}: {_counted(state.indexed, 'document')}"]
+def _line(state: SourceState, option: str) -> str:
+    words = [f"  {state.name}: {counted(state.indexed, 'document')}"]
     if state.failed:
-        words.append(f"{state.failed} not readable (`roadbed ingest {state.name}` lists why)")
+        words.append(f"{state.failed} not readable (`roadbed ingest {state.name}{option}` lists why)")
     if state.not_taken:
         words.append(f"{len(state.not_taken)} not taken")
     if state.message and state.state in ("failed", "held"):

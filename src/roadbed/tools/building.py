@@ -33,7 +33,7 @@ def build_tools(
     made = [
         *declared_sql_tools(sources, tools, connections),
         *explore_tools(sources, connections, key),
-        *platform_tools(states or connections.states),
+        *platform_tools(states or connections.states, sources),
         *others,
     ]
     by_name: dict[str, Tool] = {}
