@@ -12,10 +12,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import Principal
-from roadbed.ledger.ledger import TURN_S, Ledger
+from roadbed.ledger.ledger import LATE_TRACES, TURN_S, Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.rows import decode_batch, encode_batch, lines_of
@@ -230,6 +231,44 @@ async def test_load_that_never_ends_holds_up_neither_the_spool_nor_the_counting(
                 while list((tmp_path / "spool").glob("*.batch")) or seen() is not None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             database.meanwhile = None
+
+
+async def test_a_process_that_has_no_time_to_spare_writes_down_what_it_finishes(
+    database: Database, tmp_path: Path
+) -> None:
+    """A loop that is full of requests comes back to the writer seldom: traces waited until the queue was full."""
+    async with running(database, tmp_path) as ledger:
+        waited = 0
+        for _ in range(30):
+            for _ in range(200):
+                ledger.finish(a_trace(ledger))
+            waited = max(waited, len(ledger._queue))
+            await asyncio.sleep(0)
+        await ledger.flush()
+        assert waited <= LATE_TRACES + 200
+        assert ledger.metrics.value("roadbed_ledger_lost_total") == 0
+        assert await database.fetchval("SELECT count(*) FROM trace") == 6_000
+
+
+async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_TRACES_MIN", 100)
+    monkeypatch.setattr("roadbed.ledger.ledger.BATCH_TRACES_MAX", 50)
+    async with await AwayDatabase.open(dsn, "roadbed_test") as database:
+        assert isinstance(database, AwayDatabase)
+        async with running(database, tmp_path) as ledger:
+            for _ in range(LATE_TRACES + 100):
+                ledger.finish(a_trace(ledger))
+            wrote = ledger._spool.write
+            spooled: list[int] = []
+            monkeypatch.setattr(ledger._spool, "write", lambda body: (spooled.append(len(body)), wrote(body)))
+            await ledger.flush()
+            assert spooled
+            async with asyncio.timeout(20):
+                while list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
 
 
 async def test_a_batch_whose_commit_nobody_saw_is_stored_once(dsn: str, tmp_path: Path) -> None:

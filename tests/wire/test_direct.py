@@ -265,7 +265,7 @@ class Counted:
 
     def __init__(self, transport: DirectTransport, log: list[str], name: str) -> None:
         self._send, self._log, self._name = transport._send, log, name
-        transport._send = self
+        transport._send = self  # type: ignore[assignment]
 
     def __call__(self, data: Any) -> int:
         self._log.append(self._name)

@@ -1,9 +1,11 @@
 """`Ledger`: takes finished traces off the request path and brings them into PostgreSQL exactly once.
 
-`finish` never waits and never raises: it puts the trace into a bounded queue. One writer task stores batches by COPY,
-all tables in one transaction. When PostgreSQL is away the batch goes to the disk spool, which is emptied in order once
-it is back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row
-that `finish` accepted is in the queue, in the spool or in the table, and after any retry it is in the table once.
+`finish` never waits and never raises: it puts the trace into a bounded queue, whose traces are soon written down as
+rows, a few at a time. While requests come faster than that, each that ends writes some down itself, so that a busy
+process gets slower and loses nothing. One writer task stores the rows in batches by COPY, all tables in one
+transaction. When PostgreSQL is away or too slow, batches go to the disk spool, which is emptied in order once it is
+back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row that
+`finish` accepted is in the queue, in the spool or in the table, and after any retry it is in the table once.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ log = logging.getLogger("roadbed.ledger")
 
 QUEUE_TRACES_MAX = 50_000
 BATCH_TRACES_MAX = 2_000
+SOON_TRACES = 16
+LATE_TRACES = 512
+SPOOLED_TRACES_MIN = 10_000
 TURN_S = 0.001
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
@@ -87,6 +92,8 @@ class Ledger:
         self._keep = keep
         self._keep_content = content != "off"
         self._queue: deque[Trace] = deque()
+        self._written: deque[Lines] = deque()
+        self._is_writing_soon = False
         self._uncounted: list[Trace] = []
         self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._wake = asyncio.Event()
@@ -108,7 +115,7 @@ class Ledger:
         metrics.declare("roadbed_client_gone_total", "counter", "requests whose caller left", "app")
         metrics.declare("roadbed_ledger_lost_total", "counter", "traces that could neither be stored nor spooled")
         metrics.before_showing(self._count)
-        metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(len(self._queue)))
+        metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(self._waiting))
         metrics.gauge_from("roadbed_ledger_spool_bytes", "bytes waiting on disk", lambda: float(self._spool.size_bytes))
 
     def start(self) -> None:
@@ -158,12 +165,42 @@ class Ledger:
             trace.ticket.close(trace)
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
         queue = self._queue
-        if len(queue) >= QUEUE_TRACES_MAX:
+        if self._waiting >= QUEUE_TRACES_MAX:
             self.metrics.add("roadbed_ledger_lost_total")
             return
         queue.append(trace)
         self._uncounted.append(trace)
-        if len(queue) >= BATCH_TRACES_MAX:
+        if len(queue) >= LATE_TRACES:
+            self._write_down()
+        elif len(queue) >= SOON_TRACES and not self._is_writing_soon:
+            self._write_soon()
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._queue) + len(self._written)
+
+    def _write_soon(self) -> None:
+        self._is_writing_soon = True
+        asyncio.get_running_loop().call_soon(self._write_down_soon)
+
+    def _write_down_soon(self) -> None:
+        self._is_writing_soon = False
+        self._write_down()
+        if len(self._queue) >= SOON_TRACES and not self._is_writing_soon:
+            self._write_soon()
+
+    def _write_down(self) -> None:
+        """Make rows of what waits, for a turn at most: an answer full of numbers alone takes the guard 2 ms."""
+        self._count()
+        turn_ends_s = time.perf_counter() + TURN_S
+        queue, written = self._queue, self._written
+        while queue:
+            lines = self._lines(queue.popleft())
+            if lines is not None:
+                written.append(lines)
+            if time.perf_counter() >= turn_ends_s:
+                break
+        if len(written) >= BATCH_TRACES_MAX:
             self._wake.set()
 
     def _count(self) -> None:
@@ -220,7 +257,7 @@ class Ledger:
         """Wait until all that was finished so far is stored or spooled."""
         self._wake.set()
         async with self._stored:
-            await self._stored.wait_for(lambda: not self._queue and not self._in_hand)
+            await self._stored.wait_for(lambda: not self._waiting and not self._in_hand)
 
     async def close(self) -> None:
         """Stop, after the queue is stored or spooled."""
@@ -244,29 +281,23 @@ class Ledger:
                 await self._store_spool()
             async with self._stored:
                 self._stored.notify_all()
-            if self._stopping and not self._queue:
+            if self._stopping and not self._waiting:
                 return
 
     async def _store_queue(self) -> None:
         """Store what waits now. What comes meanwhile waits for the next turn, so that the spool gets one under load."""
-        due = len(self._queue)
+        due = self._waiting
         while due:
-            self._count()
-            left = self._in_hand = min(due, BATCH_TRACES_MAX)
-            due -= left
-            batch: list[Lines] = []
+            while self._queue and len(self._written) < min(due, BATCH_TRACES_MAX):
+                if not self._is_writing_soon:
+                    self._write_down()
+                await asyncio.sleep(0)
+            taken = self._in_hand = min(len(self._written), due, BATCH_TRACES_MAX)
+            due = min(due - taken, self._waiting - taken)
+            is_behind = len(self._written) >= SPOOLED_TRACES_MIN
+            batch = [self._written.popleft() for _ in range(taken)]
             try:
-                while left:
-                    # Many at once are written twice as fast as one by one, and requests wait no longer than a turn:
-                    # an answer full of numbers alone takes the guard 2 ms.
-                    turn_ends_s = time.perf_counter() + TURN_S
-                    while left and time.perf_counter() < turn_ends_s:
-                        lines = self._lines(self._queue.popleft())
-                        if lines is not None:
-                            batch.append(lines)
-                        left -= 1
-                    await asyncio.sleep(0)
-                if batch and not await self._store_or_drop(batch, is_new=True):
+                if batch and (is_behind or not await self._store_or_drop(batch, is_new=True)):
                     await asyncio.to_thread(self._spool.write, encode_batch(batch))
             except SpoolFull as error:
                 self.metrics.add("roadbed_ledger_lost_total", amount=len(batch))
@@ -295,7 +326,7 @@ class Ledger:
     async def _store_spool(self) -> None:
         """Store what waits on disk, until as much waits in memory: a long spool must not fill the queue."""
         for path in self._spool.batches():
-            if len(self._queue) >= BATCH_TRACES_MAX:
+            if self._waiting >= BATCH_TRACES_MAX:
                 return
             try:
                 body = await asyncio.to_thread(self._spool.read, path)
