@@ -262,7 +262,12 @@ async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
                 ledger.finish(a_trace(ledger))
             wrote = ledger._spool.write
             spooled: list[int] = []
-            monkeypatch.setattr(ledger._spool, "write", lambda body: (spooled.append(len(body)), wrote(body)))
+
+            def write(body: bytes) -> None:
+                spooled.append(len(body))
+                wrote(body)
+
+            monkeypatch.setattr(ledger._spool, "write", write)
             await ledger.flush()
             assert spooled
             async with asyncio.timeout(20):
