@@ -107,6 +107,23 @@ async def test_padding_of_a_table_makes_no_row_too_long(make_hit: MakeHit) -> No
     assert [sentence.text.startswith("| Boathouse") for sentence in found.sentences] == [True]
 
 
+@pytest.mark.parametrize(
+    ("status", "comes_last"),
+    [
+        ("Status: superseded by RT-02 on 1 April.", True),
+        ("This page is no longer maintained.", True),
+        ("This policy has been replaced by another.", True),
+        ("Status: in force. The note of 2021 is superseded by this policy.", False),
+    ],
+)
+async def test_what_says_that_it_is_given_up_comes_last(make_hit: MakeHit, status: str, comes_last: bool) -> None:
+    old = make_hit(f"{status}\n\nReports are kept for 5 years.", document_id="old")
+    new = make_hit("All reports of the office are kept for 7 years in the archive of the house.", document_id="new")
+    found = await ask(FakeSearcher([old, new]), "How long are reports kept?", count=2)
+    shown = [sentence.hit.document_id for sentence in found.sentences]
+    assert shown == (["new", "old"] if comes_last else ["old", "new"])
+
+
 async def test_words_count_once_however_many_languages_stem_them(make_hit: MakeHit) -> None:
     """A few documents in other languages must not make the words of a question look rare and missing."""
     hits = [make_hit("Deel is our paid time off management system.")]

@@ -43,6 +43,12 @@ Embed = Callable[[Sequence[str]], Awaitable[Any]]
 _QUOTABLE = frozenset(["sentence", "item", "row", "code", "question", "intro", "note"])
 _POOR = frozenset(["question", "intro", "note"])
 _WORD = re.compile(r"\w+")
+_GIVEN_UP = "superseded|obsolete|withdrawn|deprecated|archived|repealed|outdated|replaced|no longer|being deleted"
+_OUT_OF_FORCE = re.compile(
+    rf"^\W*status\W+(?:{_GIVEN_UP})\b|"
+    rf"\bthis (?:document|page|policy|note|version|article|standard) (?:is|was|has been) (?:now )?(?:{_GIVEN_UP})\b",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,8 @@ async def extract(
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
         return Extract((), sure, True, signals, not vectors.shape[1])
-    return Extract(tuple(in_reading_order(chosen)), sure, False, signals, not vectors.shape[1])
+    given_up = {hit.document_id for hit in result.hits if _OUT_OF_FORCE.search(hit.text)}
+    return Extract(tuple(in_reading_order(chosen, given_up)), sure, False, signals, not vectors.shape[1])
 
 
 async def _vectors(question: str, candidates: Sequence[Candidate], embed: Embed) -> NDArray[np.float32]:
@@ -300,10 +307,13 @@ def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count:
     return [candidates[pick] for pick in chosen]
 
 
-def in_reading_order(chosen: Sequence[Candidate]) -> list[ExtractedSentence]:
-    """Documents by their best sentence, and within a document from top to bottom."""
+def in_reading_order(chosen: Sequence[Candidate], given_up: Collection[str] = ()) -> list[ExtractedSentence]:
+    """Documents by their best sentence, and within a document from top to bottom.
+
+    Last come documents that are ``given_up``: that say of themselves that they are superseded, withdrawn or the like.
+    """
     order: dict[str, int] = {}
-    for candidate in chosen:
+    for candidate in sorted(chosen, key=lambda item: item.hit.document_id in given_up):
         order.setdefault(candidate.hit.document_id, len(order))
     whole = [item for item in chosen if not any(other.holds(item) for other in chosen)]
     ordered = sorted(whole, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank))
