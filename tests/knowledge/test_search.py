@@ -201,6 +201,15 @@ async def test_one_document_in_another_language_makes_no_word_rare(bench: Any) -
     assert found.hits[0].title != "es.txt"
 
 
+async def test_questions_are_asked_in_the_languages_that_the_manifest_names(bench: Any) -> None:
+    bench.write("a.txt", "The walks of the office dogs are long.")
+    for languages, terms in ((["de"], {"walking"}), (["en"], {"walk"}), (["de", "en"], {"walking", "walk"})):
+        await bench.configure(collections={"all": CollectionConfig(sources=["docs"], languages=languages)})
+        found = await bench.search("walking")
+        assert set(found.term_names) == terms
+        assert (found.hits[0].lexical_score is not None) == ("en" in languages)
+
+
 async def test_what_a_query_names_comes_first(bench: Any) -> None:
     for number in range(8):
         bench.write(f"{number}.txt", f"Is it a false positive? The report CVE-2021-100{number} is a false positive.")

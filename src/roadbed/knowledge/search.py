@@ -38,6 +38,7 @@ LEG_SHARE = 0.7
 INLINE_ROWS_MAX = 30_000  # below it, a leg's arithmetic takes less than handing it to a thread
 
 T = TypeVar("T")
+_NO_LANGUAGES: Mapping[str, Sequence[str]] = {}
 
 
 class QueryEmbedder(Protocol):
@@ -109,6 +110,7 @@ class _Part:
     offset: int
     lexical: NDArray[np.float32] | None = None
     vector: NDArray[np.float32] | None = None
+    languages: Sequence[str] = (DEFAULT_LANGUAGE,)
     words: Sequence[QueryWord] = ()
     postings: Mapping[str, Postings] = field(default_factory=dict)
     named: frozenset[int] = frozenset()
@@ -141,9 +143,11 @@ class Search:
         k: int,
         deadline: Deadline,
         label_sink: Sink | None = None,
+        languages: Mapping[str, Sequence[str]] = _NO_LANGUAGES,
     ) -> SearchResult:
         """The best ``k`` chunks of these collections' generations that ``groups`` may see and ``label_sink`` may get.
 
+        ``languages`` are those of a collection's questions; where none are given, those of its documents.
         Raises `DeadlineExceeded` when both legs were late, and `Unavailable` when the database is away.
         """
         if not 0 < k <= K_MAX:
@@ -154,6 +158,8 @@ class Search:
             return SearchResult(())
         missing: list[str] = []
         parts = await self._open(generations, groups, deadline, missing)
+        for part in parts:
+            part.languages = languages.get(part.collection) or part.snapshot.languages or (DEFAULT_LANGUAGE,)
         await self._run_legs(parts, query[:QUERY_CHARS_MAX], deadline, missing)
         hits: list[Hit] = []
         for candidates in CANDIDATES:
@@ -212,7 +218,7 @@ class Search:
 
     async def _lexical_leg(self, parts: list[_Part], query: str) -> None:
         for part in parts:
-            words = query_words(query, part.snapshot.languages or (DEFAULT_LANGUAGE,))
+            words = query_words(query, part.languages)
             part.postings = await self.postings.get(part.snapshot, [term for word in words for term in word.terms])
             part.words = words
             part.lexical = await _compute(part, lexical_scores, part.snapshot, part.postings, words, part.visible)

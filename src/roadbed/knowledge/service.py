@@ -116,6 +116,7 @@ class Knowledge:
         self._watchers = Watchers(self._sync)
         self._owns_ingest = True
         self._read_whole: set[str] = set()  # collections whose sources were all read once
+        self._languages: dict[str, tuple[str, ...]] = {}
         self._live: dict[str, Generation] = {}
         self._live_wanted = 1  # counts what made them stale; they are fresh while it was read at this count
         self._live_read = 0
@@ -147,6 +148,7 @@ class Knowledge:
         """
         self._owns_ingest = owns_ingest
         self._read_whole.clear()
+        self._languages = {name: tuple(config.languages) for name, config in collections.items() if config.languages}
         specs = self._specs(sources)
         _check_collections(specs, sources, collections)
         self._sync.use(specs)
@@ -212,7 +214,9 @@ class Knowledge:
         region = self._guard.region_of(principal.team)
         if label_sink is None and region:
             label_sink = Sink(principal.team, region=region)
-        search = partial(self._search.search, wanted, query, principal.groups, deadline=deadline)
+        search = partial(
+            self._search.search, wanted, query, principal.groups, deadline=deadline, languages=self._languages
+        )
         found = await search(k=k, label_sink=label_sink)
         if region and not found.hits and (kept := (await search(k=1)).hits):
             allowed = " or ".join(sorted(kept[0].label.regions or ()))

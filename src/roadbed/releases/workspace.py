@@ -57,13 +57,7 @@ class Workspace:
 
     def notes(self) -> list[str]:
         """Settings that are accepted and have no effect, a line each: `roadbed check` and `roadbed up` say them."""
-        notes: list[str] = []
-        notes += [
-            f"collections.{name}: languages are found from the documents; the setting has no effect in this version"
-            for name, collection in self.manifest.collections.items()
-            if collection.languages
-        ]
-        return notes + left_out(self.folder, self.manifest)
+        return left_out(self.folder, self.manifest)
 
     def watched_files(self) -> list[Path]:
         """Files whose change makes a new release."""
