@@ -18,7 +18,7 @@ from roadbed.kernel.label import Level, Sink
 from roadbed.kernel.principal import EVERYONE, Principal
 from roadbed.knowledge.citations import make_anchor
 from roadbed.knowledge.generations import Generation, live_generations
-from roadbed.knowledge.manifest import CollectionConfig
+from roadbed.knowledge.manifest import CollectionConfig, Language
 from roadbed.knowledge.permissions import acl_id_of
 from roadbed.knowledge.search import Search
 from roadbed.knowledge.snapshot import Snapshots
@@ -203,7 +203,12 @@ async def test_one_document_in_another_language_makes_no_word_rare(bench: Any) -
 
 async def test_questions_are_asked_in_the_languages_that_the_manifest_names(bench: Any) -> None:
     bench.write("a.txt", "The walks of the office dogs are long.")
-    for languages, terms in ((["de"], {"walking"}), (["en"], {"walk"}), (["de", "en"], {"walking", "walk"})):
+    cases: list[tuple[list[Language], set[str]]] = [
+        (["de"], {"walking"}),
+        (["en"], {"walk"}),
+        (["de", "en"], {"walking", "walk"}),
+    ]
+    for languages, terms in cases:
         await bench.configure(collections={"all": CollectionConfig(sources=["docs"], languages=languages)})
         found = await bench.search("walking")
         assert set(found.term_names) == terms
