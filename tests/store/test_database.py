@@ -97,6 +97,17 @@ async def test_listening_survives_a_lost_connection(database: Database) -> None:
     assert await heard.get() == "after"
 
 
+async def test_a_channel_that_cannot_be_listened_on_just_now_is_a_typed_error(database: Database) -> None:
+    """The connection of the listener may be in the middle of being closed; whoever listens tries again."""
+    await database.listen("things", lambda payload: None)
+    busy = asyncio.create_task(database._listener._connection.execute("SELECT pg_sleep(30)"))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable):
+        await database.listen("others", lambda payload: None)
+    busy.cancel()
+    await asyncio.gather(busy, return_exceptions=True)
+
+
 async def test_a_killed_session_is_replaced(database: Database) -> None:
     with pytest.raises(StoreUnavailable):
         await database.execute("SELECT pg_terminate_backend(pg_backend_pid())")

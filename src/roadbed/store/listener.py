@@ -71,7 +71,10 @@ class Listener:
         async with self._lock:
             await self._ensure_open()
             if name not in self._subscriptions:
-                await self._connection.add_listener(name, self._on_notification)
+                try:
+                    await self._connection.add_listener(name, self._on_notification)
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # lost or closed meanwhile
+                    raise StoreUnavailable(f"a channel cannot be listened on ({type(error).__name__})") from error
             self._subscriptions.setdefault(name, []).append(subscription)
             if self._task is None:
                 self._task = asyncio.create_task(self._keep_connected(), name="store-listener")
