@@ -19,6 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from .authority import Authority
 from .serving import ADMIN_KEY, Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own, and long
+
 MANIFEST = """
 name: doors
 endpoints:

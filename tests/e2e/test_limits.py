@@ -12,6 +12,8 @@ from roadbed.testing.scripted_reply import Reply
 
 from .serving import ModelThread, Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server of its own with two serving processes
+
 MANIFEST = """\
 name: limits
 endpoints:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadbed.cli.main import EXIT_CONFIG, EXIT_OK, EXIT_PARTLY, main
@@ -198,6 +198,7 @@ SECTION = st.fixed_dictionaries(
 
 
 @given(st.lists(ENTRIES, max_size=5), SECTION, SECTION)
+@settings(max_examples=40)
 def test_whatever_is_imported_is_a_valid_manifest(entries: list[Any], router: Any, settings: Any) -> None:
     config = {"model_list": entries, "router_settings": router, "litellm_settings": settings}
     made = import_litellm(config, "acme")
