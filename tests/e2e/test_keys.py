@@ -10,6 +10,8 @@ import pytest
 
 from .serving import ADMIN_KEY, Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 MANIFEST = """
 name: keys
 endpoints:

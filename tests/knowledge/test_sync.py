@@ -279,7 +279,7 @@ async def test_an_upload_does_not_wait_behind_a_large_folder(bench: Any, monkeyp
             await asyncio.sleep(0.01)
     goes.set()
     await bench.settle()
-    assert order.index("Kettles whistle.") <= DOCUMENT_CONCURRENCY
+    assert order.index("Kettles whistle.") <= 2 * DOCUMENT_CONCURRENCY  # those at work, and those already taken
     assert len(order) == FEW_DOCUMENTS + 21
 
 
