@@ -250,6 +250,32 @@ async def test_a_process_that_has_no_time_to_spare_writes_down_what_it_finishes(
         assert await database.fetchval("SELECT count(*) FROM trace") == 6_000
 
 
+async def test_an_export_that_fails_keeps_no_trace_from_the_ledger(database: Database, tmp_path: Path) -> None:
+    def fails(trace: Trace) -> None:
+        raise LookupError("a fault of the exporter")
+
+    async with running(database, tmp_path) as ledger:
+        ledger.export_to(fails)
+        for _ in range(LATE_TRACES + 1):
+            ledger.finish(a_trace(ledger))
+        await ledger.flush()
+        assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 1
+        assert ledger.metrics.value("roadbed_ledger_lost_total") == 0
+
+
+async def test_too_much_goes_into_postgres_when_the_spool_is_full(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_TRACES_MIN", 100)
+    monkeypatch.setattr("roadbed.ledger.ledger.BATCH_TRACES_MAX", 50)
+    ledger = Ledger(database, tmp_path / "spool", Metrics(), keep=timedelta(days=7), content="off", spool_bytes_max=10)
+    ledger.start()
+    for _ in range(LATE_TRACES + 100):
+        ledger.finish(a_trace(ledger))
+    await ledger.close()
+    assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
+
+
 async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

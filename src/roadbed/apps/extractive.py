@@ -200,11 +200,12 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
         above = asked.of(headings, language)
         for position, part in enumerate(parts):
             text = hit.text[part.start : part.end]
-            plain = _plain(f"{text} {_context(hit, part)}")
+            above_part = _lead_text(hit, part)
+            plain = _plain(f"{text} {_context(hit, part, above_part)}")
             if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
                 continue
             seen.add(plain)
-            around = above | asked.of(_lead_text(hit, part), language)
+            around = above | asked.of(above_part, language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
             end = announced_end(parts, position) if part.kind == "intro" else part.end
@@ -223,7 +224,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                     chunk=hit.score / best,
                     typed=float(holds(kind, text, question)),
                     poor=float(part.kind in _POOR and end == part.end),
-                    named=float(_names_one(f"{headings} {_lead_text(hit, part)} {text}", identifiers, language)),
+                    named=float(_names_one(f"{headings} {above_part} {text}", identifiers, language)),
                 )
             )
     return found
@@ -233,11 +234,11 @@ def _plain(text: str) -> str:
     return " ".join(_WORD.findall(text.casefold()))
 
 
-def _context(hit: Hit, part: Unit) -> str:
+def _context(hit: Hit, part: Unit, above_part: str) -> str:
     """What a unit says little without: the table or list of a row or item. A sentence stands for itself."""
     if part.kind not in ("row", "item"):
         return ""
-    return f"{_lead_text(hit, part)} {hit.heading_path[-1] if hit.heading_path else ''}"
+    return f"{above_part} {hit.heading_path[-1] if hit.heading_path else ''}"
 
 
 def _names_one(text: str, identifiers: Collection[str], language: str) -> bool:

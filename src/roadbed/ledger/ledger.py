@@ -297,30 +297,41 @@ class Ledger:
             is_behind = len(self._written) >= SPOOLED_TRACES_MIN
             batch = [self._written.popleft() for _ in range(taken)]
             try:
-                if batch and (is_behind or not await self._store_or_drop(batch, is_new=True)):
-                    await asyncio.to_thread(self._spool.write, encode_batch(batch))
+                if batch:
+                    await self._keep_batch(batch, is_behind=is_behind)
             except SpoolFull as error:
                 self.metrics.add("roadbed_ledger_lost_total", amount=len(batch))
                 log.error("traces are being lost: %s", error.message)
             finally:
                 self._in_hand = 0
 
+    async def _keep_batch(self, batch: Sequence[Lines], *, is_behind: bool) -> None:
+        """Into PostgreSQL, else into the spool; the other way round while too much waits. `SpoolFull` for neither."""
+        if is_behind:
+            with contextlib.suppress(SpoolFull):
+                await asyncio.to_thread(self._spool.write, encode_batch(batch))
+                return
+        if not await self._store_or_drop(batch, is_new=True):
+            await asyncio.to_thread(self._spool.write, encode_batch(batch))
+
     def _lines(self, trace: Trace) -> Lines | None:
-        """The trace's rows; one that cannot be written down is counted as lost, alone."""
+        """The trace's rows; one that cannot be written down is counted as lost, alone. Never raises."""
+        lines = None
         try:
             if self._audit is not None:
                 self._audit(trace)
             is_free = trace.label is PUBLIC
             keep_content = self._keep_content and (is_free or self._lets(trace, "record"))
             lines = lines_of(trace, keep_content=keep_content)
-            if self._export is not None and not is_free and not self._lets(trace, "export"):
-                trace.drop_content()
+            if self._export is not None:
+                if not is_free and not self._lets(trace, "export"):
+                    trace.drop_content()
+                self._export(trace)
         except Exception as error:
-            self.metrics.add("roadbed_ledger_lost_total")
-            log.error("a trace that cannot be written down was dropped (%s)", type(error).__name__)
-            return None
-        if self._export is not None:
-            self._export(trace)
+            if lines is None:
+                self.metrics.add("roadbed_ledger_lost_total")
+            what = "written down was dropped" if lines is None else "exported goes into the ledger alone"
+            log.error("a trace that cannot be %s (%s)", what, type(error).__name__)
         return lines
 
     async def _store_spool(self) -> None:
