@@ -285,7 +285,7 @@ async def test_a_lost_connection_is_no_end(database: Database) -> None:
 
 
 async def until_empty(database: Database) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(Unavailable):
                 if await database.fetchval(EMPTY) == 0:
