@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import concurrent.futures
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import signal
@@ -313,26 +315,41 @@ async def read_streams(port: int, headers: dict[str, str]) -> int:
     return sum(await asyncio.gather(*[one() for _ in range(STREAMS)]))
 
 
-async def paced_p50_us(port: int, body: bytes, headers: dict[str, str] | None = None) -> float:
-    """The median time to the first byte of an answer at 8 connections that rest between requests: no queue."""
+def paced_p50_us(port: int, body: bytes, headers: dict[str, str] | None = None) -> float:
+    """The median time to a whole answer at 8 connections that rest between requests: almost none meets another.
+
+    Threads, and rests of random length: timers of one event loop wake up together, so that requests come in bunches.
+    """
     request, times = request_bytes(body, headers), []
 
-    async def one(offset_s: float) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.sleep(offset_s)
-        for _ in range(PACED_REQUESTS):
-            begun = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            await (reader.readexactly(int(length[1])) if length else reader.readuntil(b"0\r\n\r\n"))
-            times.append(time.perf_counter() - begun)
-            await asyncio.sleep(PACED_GAP_S)
-        writer.close()
+    def one(rests: random.Random) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=STEP_S) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(PACED_REQUESTS):
+                time.sleep(rests.uniform(0, 2 * PACED_GAP_S))
+                begun = time.perf_counter()
+                connection.sendall(request)
+                read_answer(connection)
+                times.append(time.perf_counter() - begun)
 
-    gap_s = PACED_GAP_S / PACED_CONNECTIONS
-    await asyncio.gather(*[one(number * gap_s) for number in range(PACED_CONNECTIONS)])
+    with concurrent.futures.ThreadPoolExecutor(PACED_CONNECTIONS) as pool:
+        for done in [pool.submit(one, random.Random(number)) for number in range(PACED_CONNECTIONS)]:
+            done.result(STEP_S)
     return statistics.median(times) * 1e6
+
+
+def read_answer(connection: socket.socket) -> None:
+    """Read one response to its end."""
+    answer = bytearray()
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65_536) or b"\r\n\r\n"
+    head, _, rest = bytes(answer).partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    while len(rest) < int(length[1]) if length else not rest.endswith(b"0\r\n\r\n"):
+        piece = connection.recv(65_536)
+        if not piece:
+            raise StreamWasCut
+        rest += piece
 
 
 def run_bounded(work: Coroutine[Any, Any, Number]) -> Number:
@@ -352,8 +369,8 @@ def measure(candidate: Candidate, upstream_port: int, seconds: float, script: Pa
     time.sleep(0.5)  # the ledger's last batch belongs to the round
     spent, store_spent = candidate.cpu_s() - before, candidate.store_cpu_s() - store
     few = wrk(candidate.port, 8, min(seconds, 2), script)
-    direct_us = run_bounded(paced_p50_us(upstream_port, body))
-    through_us = run_bounded(paced_p50_us(candidate.port, body, candidate.headers))
+    direct_us = paced_p50_us(upstream_port, body)
+    through_us = paced_p50_us(candidate.port, body, candidate.headers)
     before = candidate.cpu_s()
     try:
         chunks = run_bounded(read_streams(candidate.port, candidate.headers))

@@ -98,10 +98,12 @@ class Recorder(Relay):
     def on_whole(self, text: str) -> None:
         self.told.saw(TextDelta(text))
 
+    def on_booked(self) -> None:
+        self.over.set()
+
     def on_finished(self) -> None:
         self.told.finishes = max(self.told.finishes, 1)
         self.told.ends("complete", self._loop.time())
-        self.over.set()
 
     def on_failed(self, tried: FirstTry | None) -> None:
         self.tried = tried

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import LATE_TRACES, TURN_S, Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
-from roadbed.ledger.rows import decode_batch, encode_batch, lines_of
+from roadbed.ledger.rows import Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import Spool
 from roadbed.ledger.trace import FAILED, Trace, Usage
 from roadbed.store.database import Database
@@ -266,7 +266,7 @@ async def test_an_export_that_fails_keeps_no_trace_from_the_ledger(database: Dat
 async def test_too_much_goes_into_postgres_when_the_spool_is_full(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_TRACES_MIN", 100)
+    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_BYTES_MIN", 50_000)
     monkeypatch.setattr("roadbed.ledger.ledger.BATCH_TRACES_MAX", 50)
     ledger = Ledger(database, tmp_path / "spool", Metrics(), keep=timedelta(days=7), content="off", spool_bytes_max=10)
     ledger.start()
@@ -279,7 +279,7 @@ async def test_too_much_goes_into_postgres_when_the_spool_is_full(
 async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
     dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_TRACES_MIN", 100)
+    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_BYTES_MIN", 50_000)
     monkeypatch.setattr("roadbed.ledger.ledger.BATCH_TRACES_MAX", 50)
     async with await AwayDatabase.open(dsn, "roadbed_test") as database:
         assert isinstance(database, AwayDatabase)
@@ -300,6 +300,42 @@ async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
                 while list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
+
+
+async def test_long_texts_are_stored_a_few_at_a_time_and_nothing_is_lost(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits and what is sent together is bounded in bytes: 2,000 long answers would be 70 MB at once."""
+    monkeypatch.setattr("roadbed.ledger.ledger.BATCH_BYTES_MAX", 3_000)
+    monkeypatch.setattr("roadbed.ledger.ledger.SPOOLED_BYTES_MIN", 1_000_000)
+    async with running(database, tmp_path) as ledger:
+        kept = ledger._keep_batch
+        batches: list[list[int]] = []
+
+        async def keep(batch: Sequence[Lines], *, is_behind: bool) -> None:
+            batches.append([sum(map(len, lines)) for lines in batch])
+            await kept(batch, is_behind=is_behind)
+
+        monkeypatch.setattr(ledger, "_keep_batch", keep)
+        for _ in range(LATE_TRACES + 100):
+            ledger.finish(a_trace(ledger))
+        await ledger.flush()
+        assert ledger._written_bytes == 0
+        assert all(sum(sizes[:-1]) < 3_000 for sizes in batches)
+        assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
+
+
+async def test_over_its_bytes_a_trace_is_counted_as_lost(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(database, tmp_path) as ledger:
+        monkeypatch.setattr("roadbed.ledger.ledger.QUEUE_BYTES_MAX", 5_000)
+        for _ in range(3 * LATE_TRACES):  # the second that is late finds the first's lines
+            ledger.finish(a_trace(ledger))
+        assert ledger.metrics.value("roadbed_ledger_lost_total") > 0
+        await ledger.flush()
+        stored = await database.fetchval("SELECT count(*) FROM trace")
+        assert stored + ledger.metrics.value("roadbed_ledger_lost_total") == 3 * LATE_TRACES
 
 
 async def test_a_batch_whose_commit_nobody_saw_is_stored_once(dsn: str, tmp_path: Path) -> None:

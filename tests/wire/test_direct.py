@@ -286,6 +286,28 @@ async def test_what_is_written_in_one_step_is_sent_once_at_its_end(pair: Pair) -
     assert pair.transport.get_write_buffer_size() == 0
 
 
+async def test_an_answer_that_is_alone_in_its_step_goes_before_what_else_is_done_for_it(pair: Pair) -> None:
+    """Its peer works while it is booked; a second piece, and what is written outside of events, waits for the end."""
+    if not isinstance(pair.transport, DirectTransport):
+        pytest.skip("asyncio's own transports send at once")
+    sends: list[str] = []
+    Counted(pair.transport, sends, "a")
+    seen: list[list[str]] = []
+
+    class Answering(Kept):
+        def data_received(self, data: bytes) -> None:
+            for piece in (b"an answer", b" and more"):
+                pair.transport.write(piece)
+                seen.append(list(sends))
+            super().data_received(data)
+
+    pair.transport.set_protocol(Answering())
+    pair.peer.send(b"question")
+    assert await pair.read(18) == b"an answer and more"
+    assert seen == [["a"], ["a"]]
+    assert sends == ["a", "a"]
+
+
 async def test_much_is_sent_at_once_after_what_was_written_before(pair: Pair) -> None:
     if not isinstance(pair.transport, DirectTransport):
         pytest.skip("asyncio's own transports send at once")

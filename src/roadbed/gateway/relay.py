@@ -98,7 +98,7 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
 
 
 class Relay(ABC):
-    """One attempt under way, driven by its exchange. ``rung`` and ``usage`` are final when `on_finished` is called."""
+    """One attempt under way, driven by its exchange. ``usage`` is final when `on_finished` is called."""
 
     # Defaults on the class: setting all of them on each request would cost a microsecond.
     head: ResponseHead | None = None
@@ -137,7 +137,11 @@ class Relay(ABC):
 
     @abstractmethod
     def on_finished(self) -> None:
-        """The answer is whole."""
+        """The answer is whole: send it or its end, before it is booked."""
+
+    @abstractmethod
+    def on_booked(self) -> None:
+        """What the whole answer took is in its trace, and its place given back."""
 
     @abstractmethod
     def on_failed(self, tried: FirstTry | None) -> None:
@@ -460,22 +464,24 @@ class Relay(ABC):
         opening = self._opening
         shared, way = opening.shared, opening.first.way
         endpoint = way.endpoint
-        first_s = None if self.first_event_at_s is None else self.first_event_at_s - self._started_s
-        shared.health.succeeded(way.state, first_s)
+        trace, started_us = opening.call.trace, self._started_us
+        took_us = trace.now_us() - started_us if trace is not None else 0
         reported = self.usage if self._has_reported else None
         usage = self.usage = shared.estimator.settle(
             endpoint.model, reported, len(opening.body), self._bytes_out, is_complete=True
         )
-        price = endpoint.price
-        cost_picousd = 0 if price is None or price.is_free else price.cost_picousd(usage)
-        if self._hold is not None and price is not None:
-            self._hold.settle(microusd(cost_picousd))
-        trace = opening.call.trace
-        if trace is not None:
-            started_us = self._started_us
-            took_us = trace.now_us() - started_us
-            trace.note_call(call_facts(way.route.name, endpoint, usage, cost_picousd, started_us, took_us, first_s))
-        self.on_finished()
+        try:
+            self.on_finished()
+        finally:
+            first_s = None if self.first_event_at_s is None else self.first_event_at_s - self._started_s
+            shared.health.succeeded(way.state, first_s)
+            price = endpoint.price
+            cost_picousd = 0 if price is None or price.is_free else price.cost_picousd(usage)
+            if self._hold is not None and price is not None:
+                self._hold.settle(microusd(cost_picousd))
+            if trace is not None:
+                trace.note_call(call_facts(way.route.name, endpoint, usage, cost_picousd, started_us, took_us, first_s))
+        self.on_booked()
 
     def _fail(self, error: UpstreamError) -> None:
         """The attempt failed, before or after the first content."""

@@ -35,10 +35,12 @@ from roadbed.store.database import Database
 log = logging.getLogger("roadbed.ledger")
 
 QUEUE_TRACES_MAX = 50_000
+QUEUE_BYTES_MAX = 256 * 1024 * 1024
 BATCH_TRACES_MAX = 2_000
+BATCH_BYTES_MAX = 4 * 1024 * 1024
 SOON_TRACES = 16
 LATE_TRACES = 512
-SPOOLED_TRACES_MIN = 10_000
+SPOOLED_BYTES_MIN = 12 * 1024 * 1024
 TURN_S = 0.001
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
@@ -93,6 +95,7 @@ class Ledger:
         self._keep_content = content != "off"
         self._queue: deque[Trace] = deque()
         self._written: deque[Lines] = deque()
+        self._written_bytes = 0
         self._is_writing_soon = False
         self._uncounted: list[Trace] = []
         self._tallies: dict[tuple[str, str, str], _Tally] = {}
@@ -159,13 +162,15 @@ class Ledger:
         return Trace(app, principal, release)
 
     def finish(self, trace: Trace, *, status: str = OK, rung: str = "", error_code: str = "") -> None:
-        """Take a finished trace. Returns at once; over `QUEUE_TRACES_MAX` the trace is counted as lost."""
+        """Take a finished trace. Returns at once; where too many wait (`QUEUE_TRACES_MAX`, `QUEUE_BYTES_MAX`) the
+        trace is counted as lost.
+        """
         trace.duration_us = trace.now_us()
         if trace.ticket is not None:
             trace.ticket.close(trace)
         trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
         queue = self._queue
-        if self._waiting >= QUEUE_TRACES_MAX:
+        if self._waiting >= QUEUE_TRACES_MAX or self._written_bytes >= QUEUE_BYTES_MAX:
             self.metrics.add("roadbed_ledger_lost_total")
             return
         queue.append(trace)
@@ -198,9 +203,10 @@ class Ledger:
             lines = self._lines(queue.popleft())
             if lines is not None:
                 written.append(lines)
+                self._written_bytes += _size(lines)
             if time.perf_counter() >= turn_ends_s:
                 break
-        if len(written) >= BATCH_TRACES_MAX:
+        if len(written) >= BATCH_TRACES_MAX or self._written_bytes >= BATCH_BYTES_MAX:
             self._wake.set()
 
     def _count(self) -> None:
@@ -288,14 +294,15 @@ class Ledger:
         """Store what waits now. What comes meanwhile waits for the next turn, so that the spool gets one under load."""
         due = self._waiting
         while due:
-            while self._queue and len(self._written) < min(due, BATCH_TRACES_MAX):
+            most = min(due, BATCH_TRACES_MAX)
+            while self._queue and len(self._written) < most and self._written_bytes < BATCH_BYTES_MAX:
                 if not self._is_writing_soon:
                     self._write_down()
                 await asyncio.sleep(0)
-            taken = self._in_hand = min(len(self._written), due, BATCH_TRACES_MAX)
-            due = min(due - taken, self._waiting - taken)
-            is_behind = len(self._written) >= SPOOLED_TRACES_MIN
-            batch = [self._written.popleft() for _ in range(taken)]
+            is_behind = self._written_bytes >= SPOOLED_BYTES_MIN
+            batch = self._take_batch(most)
+            self._in_hand = len(batch)
+            due = min(due - len(batch), self._waiting)
             try:
                 if batch:
                     await self._keep_batch(batch, is_behind=is_behind)
@@ -304,6 +311,16 @@ class Ledger:
                 log.error("traces are being lost: %s", error.message)
             finally:
                 self._in_hand = 0
+
+    def _take_batch(self, most: int) -> list[Lines]:
+        """The first that are written down: ``most`` and `BATCH_BYTES_MAX` at most, but one where there is one."""
+        batch, room = [], BATCH_BYTES_MAX
+        while self._written and len(batch) < most and room > 0:
+            lines = self._written.popleft()
+            batch.append(lines)
+            room -= (size := _size(lines))
+            self._written_bytes -= size
+        return batch
 
     async def _keep_batch(self, batch: Sequence[Lines], *, is_behind: bool) -> None:
         """Into PostgreSQL, else into the spool; the other way round while too much waits. `SpoolFull` for neither."""
@@ -396,6 +413,10 @@ class Ledger:
         """Delete traces older than ``traces.keep``; usage rows stay."""
         for table in ("span", "trace"):
             await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608
+
+
+def _size(lines: Lines) -> int:
+    return len(lines[0]) + len(lines[1]) + len(lines[2])
 
 
 def _report_crash(task: asyncio.Task[None]) -> None:

@@ -261,10 +261,13 @@ class HotAnswer(Relay):
             turn.request.send(200, JSON_HEADER + head.encode("ascii") + limits, body)
         else:
             answer = self._answer if self._answer is not None else Answer()
-            text = answer.text = "".join(self._texts)
+            self._whole = answer.text = "".join(self._texts)
             answer.usage, answer.finish_reason = self.usage, self.finish_reason
             self._replying().finished(answer, [], turn.facts(self.missing, way.endpoint.name))
-        turn.finish(text, OK, "")
+
+    def on_booked(self) -> None:
+        """Hand the trace over."""
+        self._turn.finish(self._whole or "", OK, "")
 
     def on_failed(self, tried: FirstTry | None) -> None:
         """Nothing was written: the ordinary way goes on from here."""

@@ -3,8 +3,9 @@
 asyncio makes a handle of every event, queues it and runs it in the next step: about 130 of the 200 bytecodes that it
 spends on a read. Here the selector, which asyncio lets its caller choose, calls our transports while it looks for
 events, and returns only those of others. What transports write in a step is sent at its end, together: one send after
-the other finds the peer awake, where each alone would wake it up, which costs more than all the rest of sending. Where
-the selector is another one (macOS, tests with their own loops, TLS) asyncio's own transports are used.
+the other finds the peer awake, where each alone would wake it up, which costs more than all the rest of sending. In a
+step of one event there is nothing to send together, and what it writes first goes at once. Where the selector is
+another one (macOS, tests with their own loops, TLS) asyncio's own transports are used.
 The invariant: a transport is called once at most for each time that the kernel says it is ready, and never after its
 socket was closed; what was written before the selector waits has been given to the kernel or is held by its transport.
 """
@@ -35,7 +36,8 @@ OnReady = Callable[[int], None]
 class DirectSelector(selectors.BaseSelector):
     """epoll for asyncio's loop, with a second table of descriptors whose callbacks it runs in place.
 
-    ``unsent`` are the transports that have something to send before the selector waits again.
+    ``unsent`` are the transports that have something to send before the selector waits again; ``is_alone`` while the
+    only event of a step is looked after and nothing was written.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class DirectSelector(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._direct: dict[int, OnReady] = {}
         self.unsent: list[DirectTransport] = []
+        self.is_alone = False
 
     # Ours.
 
@@ -108,7 +111,9 @@ class DirectSelector(selectors.BaseSelector):
             wait_s = math.ceil(timeout * 1e3) * 1e-3  # epoll counts milliseconds and would round down to a busy loop
         ready: list[tuple[selectors.SelectorKey, int]] = []
         direct = self._direct
-        for descriptor, event in self._epoll.poll(wait_s, EVENTS_MAX):
+        found = self._epoll.poll(wait_s, EVENTS_MAX)
+        self.is_alone = len(found) == 1
+        for descriptor, event in found:
             on_ready = direct.get(descriptor)
             if on_ready is not None:
                 on_ready(event)
@@ -123,6 +128,7 @@ class DirectSelector(selectors.BaseSelector):
                 ready.append((key, events & key.events))
         if self.unsent:
             self.send_all()
+        self.is_alone = False
         return ready
 
     def close(self) -> None:
@@ -260,7 +266,9 @@ class DirectTransport(asyncio.Transport):
     # Writing.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send at the end of this step what the kernel takes, much at once; the rest when it takes more."""
+        """Send what the kernel takes at the end of this step, or at once what is much or alone; the rest when it takes
+        more.
+        """
         if not self._is_direct:
             self._hold(data)
             return
@@ -269,8 +277,13 @@ class DirectTransport(asyncio.Transport):
         if len(data) > LATE_PIECE_BYTES_MAX or len(late) >= LATE_PIECES_MAX:
             self.send_late()
         elif not self._is_due:
-            self._is_due = True
-            self._selector.unsent.append(self)
+            selector = self._selector
+            if selector.is_alone:
+                selector.is_alone = False
+                self.send_late()
+            else:
+                self._is_due = True
+                selector.unsent.append(self)
 
     def send_due(self) -> bool:
         """`send_late` at the end of a step, for the selector."""
