@@ -304,6 +304,7 @@ async def test_an_answer_that_is_alone_in_its_step_goes_before_what_else_is_done
     pair.transport.set_protocol(Answering())
     pair.peer.send(b"question")
     assert await pair.read(18) == b"an answer and more"
+    pair.transport.set_protocol(pair.kept)
     assert seen == [["a"], ["a"]]
     assert sends == ["a", "a"]
 
