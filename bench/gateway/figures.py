@@ -183,8 +183,7 @@ def measure(folder: Path, upstream_port: int, workers: int, options: argparse.Na
     server = bench.start_roadbed(folder, upstream_port, workers=workers)
     short = script_of(folder, "short", body_of("fast", bench.PROMPT))
     try:
-        # Descendants are counted too: with one worker that is PostgreSQL and the parsers, so the parent alone is meant.
-        server.has_children = workers > 1
+        server.has_children, server.child = workers > 1, bench.WORKER
         bench.wrk(server.port, 64, 1, short)
         cpu = cpu_us_per_request(server, short, 3, options.rounds, 64)
         print(f"{workers} worker(s): CPU per request, 64 connections {cpu:8.1f} us")

@@ -42,6 +42,7 @@ KEY = "sk-bench-key-that-is-long-enough-0001"
 CHUNKS_PER_STREAM, CHUNK_GAP_S, STREAMS = 200, 0.01, 64
 PACED_CONNECTIONS, PACED_REQUESTS, PACED_GAP_S = 8, 150, 0.01
 OWN_CORE, LOAD_CORE = 0, 1
+WORKER = b"serve_worker"
 TICKS = os.sysconf("SC_CLK_TCK")
 START_S = 300
 STEP_S = 60
@@ -161,21 +162,24 @@ class StreamWasCut(Exception):
 
 @dataclass
 class Candidate:
-    """A running server under measurement. ``counted`` gives the ids whose CPU is its own."""
+    """A running server under measurement. Its children's CPU is its own where it has some: all of theirs, or only of
+    those whose command line says ``child``.
+    """
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
     has_children: bool = False
+    child: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def cpu_s(self) -> float:
-        pids = [self.process.pid, *(children_of(self.process.pid) if self.has_children else ())]
-        total = 0.0
-        for pid in pids:
+        total = cpu_s(self.process.pid)
+        for pid in children_of(self.process.pid) if self.has_children else ():
             try:
-                total += cpu_s(pid)
+                if self.child in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    total += cpu_s(pid)
             except OSError:
                 continue
         return total
@@ -233,7 +237,7 @@ def start_roadbed(folder: Path, upstream_port: int, workers: int = 1, connection
             raise SystemExit("roadbed did not become ready")
         time.sleep(0.1)
     for pid in children_of(process.pid):
-        if b"serve_worker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if WORKER not in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.sched_setaffinity(pid, {LOAD_CORE})
     return Candidate("roadbed", port, process)
 
