@@ -8,6 +8,7 @@ from pathlib import Path
 
 from roadbed.cli.main import EXIT_CONFIG, EXIT_OK, report
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.wording import counted
 from roadbed.releases.workspace import load_workspace
 
 SUMMARY = "Validate a workspace: keys, types, files and names, each error with its line."
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"valid": True, "name": manifest.name, "inferred": workspace.is_inferred, **counts}
         print(json.dumps({**facts, "notes": workspace.notes()}, indent=2))
     else:
-        words = ", ".join(f"{count} {noun}" for noun, count in counts.items())
+        words = ", ".join(counted(count, noun.removesuffix("s")) for noun, count in counts.items())
         origin = "no roadbed.yaml, so the defaults apply" if workspace.is_inferred else "roadbed.yaml is valid"
         print(f"{manifest.name}: {origin} ({words})")
         for note in workspace.notes():

@@ -21,7 +21,7 @@ EXAMPLE = "  roadbed guard scan letter.txt\n  git diff | roadbed guard scan - --
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("action", choices=["scan"])
+    parser.add_argument("action", choices=["scan"], help="look through a text")
     parser.add_argument("file", nargs="?", default="-", help="a UTF-8 text; - is standard input (default)")
     parser.add_argument("--workspace", default=".", type=Path, help="whose guard settings apply (default: this folder)")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -55,4 +55,6 @@ def _bytes_of(name: str) -> bytes:
         with open(name, "rb") as file:
             return file.read(SCAN_BYTES_MAX + 1)
     except OSError as error:
-        raise NotFound(f"{name} cannot be read: {error.strerror}") from None
+        raise NotFound(
+            f"{name} cannot be read: {error.strerror}", hint="name a file, or give the text on standard input with -"
+        ) from None

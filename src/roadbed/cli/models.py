@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--print", action="store_true", dest="only_print", help="show the change, write nothing")
     add.add_argument("--json", action="store_true", help="print JSON")
     approve = actions.add_parser("approve", help="approve a model as it is: its endpoints and where they are")
-    approve.add_argument("name")
+    approve.add_argument("name", help="the model, as the manifest calls it")
     approve.add_argument("--by", required=True, help="who approves it")
     approve.add_argument("--note", default="", help="why, in a line")
     add_arguments(approve)

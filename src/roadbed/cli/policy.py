@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test = actions.add_parser(
         "test", help="decide every case of policies/tests.yaml; exit code 1 when one does not hold"
     )
-    test.add_argument("workspace", nargs="?", default=".", type=Path)
+    test.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
     test.add_argument("--json", action="store_true", help="print one JSON object")
     actions.add_parser("show", help="print the shipped policies")
     actions.add_parser("schema", help="print what policies may speak of")

@@ -24,7 +24,8 @@ EXAMPLE = (
     "  roadbed source add                                  asks for everything\n"
     "  roadbed source add --type postgres --name crm --dsn env:CRM_DSN --explore\n"
     "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes\n"
-    "  roadbed source credential set crm                   stores your own credential, from standard input"
+    "  roadbed source credential set crm                   stores your own credential, from standard input\n"
+    "  roadbed source credential list\n  roadbed source credential remove crm"
 )
 KINDS = ("postgres", "mysql", "sqlite", "duckdb")
 PROBE_S = 10.0
