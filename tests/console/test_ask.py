@@ -144,6 +144,7 @@ def test_an_abstention_is_said_and_not_dressed_up(deployment: Deployment, admin:
     page = ask(admin).text
     assert "not in these documents" in page
     assert "No passage was close enough" in page
+    assert "verbatim quotes" not in page
     assert '<aside id="sources" hidden>' in page
 
 

@@ -136,7 +136,7 @@ def errors_page() -> str:
         lines.append(f"## {room}\n")
         for error in errors:
             lines.append(f"### {error.code}\n")
-            lines.append(" ".join((error.__doc__ or "").split()).replace("``", "`") + "\n")
+            lines.append(error.meaning() + "\n")
             again = "yes" if error.retryable else "no"
             lines.append(f"HTTP {error.http_status} · again: {again}\n")
             if error.hint:

@@ -190,13 +190,17 @@ def _finished(
         return _Finished(TurnView(asked.question, trace_id=trace_id, error=error, took_s=took_s), asked.past)
     sources = tuple(source_of(citation) for citation in answered.citations)
     past = PastTurn(asked.question, answered.text, sources)
-    support = support_pill(answered.supported_sentences, answered.sentences)
-    abstained = Pill("plain", "–", "not in these documents") if answered.abstained else None
+    pills: tuple[Pill | None, ...] = (
+        rung_pill(answered.rung),
+        support_pill(answered.supported_sentences, answered.sentences),
+    )
+    if answered.abstained:  # what was quoted without a model is nothing here
+        pills = None if answered.rung == "extractive" else pills[0], Pill("plain", "–", "not in these documents")
     view = TurnView(
         asked.question,
         html_of(past),
         sources,
-        tuple(pill for pill in (rung_pill(answered.rung), abstained or support) if pill is not None),
+        tuple(pill for pill in pills if pill is not None),
         tuple(in_words(text) for text in answered.degraded),
         trace_id,
         turn.release if turn is not None else "",
