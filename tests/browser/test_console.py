@@ -102,6 +102,8 @@ def test_a_streamed_answer_and_its_citation(browser: MakeBrowser) -> None:
     page.ask(QUESTION)
     assert "0.42 EUR" in page.find(".answer").text
     assert "0.42 EUR" in page.find("#sources mark").text
+    assert "0.42 EUR" in page.run("return document.getElementById('heard').textContent")  # said once, whole
+    assert page.run("return document.activeElement.id") == "question"
     assert page.run("return location.pathname + location.hash") == "/console/ask"  # it was streamed, not loaded anew
     page.find("#question").send_keys("And tolls?")
     page.find("#question").send_keys(Keys.CONTROL, Keys.ENTER)

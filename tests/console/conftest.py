@@ -205,6 +205,7 @@ def summary(number: int, **changes: Any) -> DocumentSummary:
 class FakeKnowledge:
     """Two documents: ``d1`` for everyone, ``d2`` for the team ``board``."""
 
+    collections: list[CollectionStats] = field(default_factory=list)
     sources: list[SourceState] = field(default_factory=lambda: [source()])
     rows: list[DocumentSummary] = field(default_factory=lambda: [summary(1)])
     text: str = TEXT
@@ -229,7 +230,7 @@ class FakeKnowledge:
 
     async def collection_stats(self) -> list[CollectionStats]:
         self._called("collection_stats")
-        return []
+        return self.collections
 
     async def documents(self, source: str, principal: Principal, **options: Any) -> list[DocumentSummary]:
         self._called("documents")
