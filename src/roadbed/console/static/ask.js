@@ -1,5 +1,6 @@
 // Streams an answer into the page: the same form as without scripts, read as server-sent events.
 
+import { element } from "./elements.js";
 import { events } from "./events.js";
 import { hear } from "./heard.js";
 
@@ -7,13 +8,6 @@ const TURNS_MAX = 50;
 const form = document.getElementById("ask");
 const turns = document.getElementById("turns");
 const stop = document.getElementById("stop");
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
 
 function begin(question) {
   const turn = element("article", "turn card");

@@ -1,18 +1,12 @@
 // Asks several routes at once and shows each answer as it comes: the same form as without scripts, sent once per route.
 
+import { element } from "./elements.js";
 import { events } from "./events.js";
 import { hear } from "./heard.js";
 
 const form = document.getElementById("playground");
 const tries = document.getElementById("tries");
 const stop = document.getElementById("stop");
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
 
 function begin(route) {
   const card = element("article", "try card");
