@@ -129,7 +129,8 @@ def errors_page() -> str:
         "# Errors: every code, what it means and what to do\n",
         "An error of `/api` is RFC 9457 problem details with `code`, `detail`, `retryable` and, where",
         "there is one, `hint`. On `/v1` it has OpenAI's error object, with the same `code`. The command line prints",
-        "`message (hint)` on one line. A code stays the same from release to release; messages do not.\n",
+        "`message (hint)` on one line. The `type` of a problem points to `/docs/errors`, where the server itself shows",
+        "this list. A code stays the same from release to release; messages do not.\n",
         "`again` says whether the same request may succeed later without a change.\n",
     ]
     for room, errors in groupby(error_classes(), key=lambda error: error.code.partition(".")[0]):
