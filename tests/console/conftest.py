@@ -158,6 +158,9 @@ class FakeTokens:
         self.is_spent = True
         return "k-admin"
 
+    async def execute(self, query: str, *values: Any) -> str:
+        raise Unavailable("the database does not answer")
+
 
 def source(name: str = "handbook", **changes: Any) -> SourceState:
     values: dict[str, Any] = {
