@@ -98,7 +98,9 @@ def test_revoking_is_confirmed(deployment: Deployment, admin: TestClient) -> Non
     assert admin.post("/console/keys/k-member/revoke", data={"form_token": token}).status_code == 303
     assert deployment.keys.revoked == ["k-member"]
     assert admin.get("/console/keys/k-member/revoke").status_code == 404
-    assert "revoked" in admin.get("/console/keys").text
+    page = admin.get("/console/keys").text
+    assert "revoked" in page
+    assert "1 ended key<" in page
 
 
 def test_rotating_shows_the_new_value_once(deployment: Deployment, admin: TestClient) -> None:

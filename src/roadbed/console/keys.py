@@ -47,8 +47,13 @@ async def _page(
 ) -> Page:
     now = datetime.now(UTC)
     records = sorted(await visit.services.identity.list_keys(), key=lambda record: not record.is_live(now))
+    live, ended = [], []
+    for record in records[:KEYS_SHOWN]:
+        is_live = record.is_live(now)
+        (live if is_live else ended).append((record, key_pill(record, is_live)))
     context = {
-        "rows": [(record, key_pill(record, record.is_live(now))) for record in records[:KEYS_SHOWN]],
+        "live": live,
+        "ended": ended,
         "made": made,
         "error": error,
         "apps": list(visit.services.apps()),
