@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_CONFIG, EXIT_OK, report
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.wording import counted
@@ -17,14 +18,14 @@ EXAMPLE = "  roadbed check                   the workspace in this folder\n  roa
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
+    parser.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when the workspace is valid, 3 when it is not."""
     try:
-        workspace = load_workspace(arguments.workspace)
+        workspace = load_workspace(folder_of(arguments.workspace))
     except ConfigError as error:
         if arguments.json:
             errors = [error, *error.others]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_NOTHING_FOUND, EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.guard.gate import Guard
@@ -23,13 +24,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("action", choices=["scan"], help="look through a text")
     parser.add_argument("file", nargs="?", default="-", help="a UTF-8 text; - is standard input (default)")
-    parser.add_argument("--workspace", default=".", type=Path, help="whose guard settings apply (default: this folder)")
+    parser.add_argument(
+        "--workspace", default=HERE, type=Path, help="whose guard settings apply (default: this folder)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 with findings, 6 when nothing was found."""
-    report = scan_report(_guard_of(arguments.workspace), _bytes_of(arguments.file))
+    report = scan_report(_guard_of(folder_of(arguments.workspace)), _bytes_of(arguments.file))
     if arguments.json:
         print_json(msgspec.to_builtins(report))
     else:

@@ -149,6 +149,7 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
     )
     body = {"url": address.url, "api": address.api, "key": key, "pid": os.getpid(), "version": __version__}
     settings = services.settings
+    body["workspace"] = str(settings.workspace.expanduser().resolve())
     if settings.tls_client_ca is not None and settings.tls_client_crl is not None:
         body["client_ca"] = str(settings.tls_client_ca.absolute())
         body["client_crl"] = str(settings.tls_client_crl.absolute())
