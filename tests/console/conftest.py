@@ -621,6 +621,7 @@ class Deployment:
             analytics=self.analytics,
             access=access,
             trial=FakeTrial(),
+            teams=lambda: ["office", "support"],
         )
         self.app = Starlette(routes=console_routes(services))
 

@@ -32,6 +32,6 @@ class Screen:
 def guard_terminals() -> None:
     """Clean what is printed on terminals from here on."""
     if sys.stdout.isatty():
-        sys.stdout = Screen(sys.stdout)  # type: ignore[assignment]
+        sys.stdout = Screen(sys.stdout)
     if sys.stderr.isatty():
-        sys.stderr = Screen(sys.stderr, "\n\t\r")  # type: ignore[assignment]
+        sys.stderr = Screen(sys.stderr, "\n\t\r")

@@ -55,6 +55,7 @@ async def _page(
         "live": live,
         "ended": ended,
         "made": made,
+        "teams": visit.services.teams(),
         "error": error,
         "apps": list(visit.services.apps()),
         "roles": ROLES,

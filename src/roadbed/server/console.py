@@ -103,4 +103,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         analytics=services.analytics,
         access=ConsoleAccess(services),
         trial=TrialData(services),
+        teams=lambda: sorted(services.manifest.teams),
     )
