@@ -199,16 +199,19 @@ class AppRegistry:
             route=find,
         )
 
+    def find_app(self, name: str) -> ServedApp:
+        """The app of this name. Raises `UnknownModel`, for routes too."""
+        found = self.find(name)
+        if not isinstance(found, ServedApp):
+            raise UnknownModel(f"{name} is a model, not an app", param="model")
+        return found
+
     def find(self, model: str) -> ServedApp | Route:
         """The app or route of this name. Raises `UnknownModel`, which lists what there is."""
         served = self.served
         found = served.apps.get(model) or served.routes.get(model) or self._hidden.get(model)
         if found is None:
-            raise self.unknown(model)
+            known = sorted({*served.apps, *served.routes})
+            hint = nearest(model, known) or f"known models: {', '.join(known[:NAMES_LISTED_MAX]) or 'none yet'}"
+            raise UnknownModel(f"there is no app or model named {model[:100]!r}", hint=hint, param="model")
         return found
-
-    def unknown(self, model: str, may_call: Callable[[str], bool] = lambda name: True) -> UnknownModel:
-        """The error that there is nothing of this name; it tells the nearest one, or all, that ``may_call`` lets."""
-        known = sorted(name for name in {*self.served.apps, *self.served.routes} if may_call(name))
-        hint = nearest(model, known) or f"known models: {', '.join(known[:NAMES_LISTED_MAX]) or 'none yet'}"
-        return UnknownModel(f"there is no app or model named {model[:100]!r}", hint=hint, param="model")

@@ -82,7 +82,8 @@ class CallerAnswers:
         try:
             admission = self._admit(request)
             incoming = self.dialect.decode(request.body)
-            target = self.teams.target(self.registry, admission.principal, incoming.model)
+            target = self.registry.find(incoming.model)
+            self.teams.require_app(admission.principal, incoming.model)
             ticket, entrance = None, self.entrance
             if entrance.is_on:
                 ticket, target = entrance.let_in(len(request.body), admission.principal, incoming.model, target)

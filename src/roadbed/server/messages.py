@@ -27,7 +27,8 @@ def message_routes(services: Services) -> list[Route]:
 
     async def count_tokens(request: Request, admission: Admission) -> Any:
         incoming = decode_count(await body_of(request, REQUEST_BYTES_MAX))
-        found = services.teams.target(services.registry, admission.principal, incoming.model)
+        found = services.registry.find(incoming.model)
+        services.teams.require_app(admission.principal, incoming.model)
         route = found.route() if isinstance(found, ServedApp) else found
         tokens = services.gateway.estimate_tokens(route, incoming.request)
         return Response(count_body(tokens), media_type="application/json")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from roadbed.apps.registry import AppRegistry, ServedApp, UnknownModel
-from roadbed.gateway.route import Route
 from roadbed.guard.access import Access, NotPermitted, Resource
 from roadbed.guard.erased import ErasedValues
 from roadbed.guard.gate import Guard
@@ -62,24 +59,6 @@ class Teams:
         require_app(principal, name, self._apps.get(principal.team))
         if not self._permits(principal, name):
             raise NotPermitted(f"the workspace's policies do not permit the use of {name}")
-
-    def target(self, registry: AppRegistry, principal: Principal, name: str) -> ServedApp | Route:
-        """The app or route that a caller named. Raises `UnknownModel`, which tells no name that the caller may not
-        call, `AppNotAllowed`, `NotPermitted`.
-        """
-        try:
-            found = registry.find(name)
-        except UnknownModel:
-            raise registry.unknown(name, partial(self.may_call, principal)) from None
-        self.require_app(principal, name)
-        return found
-
-    def app(self, registry: AppRegistry, principal: Principal, name: str) -> ServedApp:
-        """As `target`, for addresses that only apps have: a route is an `UnknownModel` too."""
-        found = self.target(registry, principal, name)
-        if not isinstance(found, ServedApp):
-            raise UnknownModel(f"{name} is a model, not an app", param="model")
-        return found
 
     def may_call_tool(self, principal: Principal, tool: Tool) -> bool:
         """Whether the workspace's policies let a caller see and call a tool."""

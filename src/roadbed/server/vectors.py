@@ -85,10 +85,11 @@ def vector_routes(services: Services) -> list[Address]:
 
 
 def _begun(services: Services, admission: Admission, model: str, task: str, body_bytes: int) -> tuple[Route, Trace]:
-    """The route that answers, and the request's trace. Raises what `Teams.target` does, or that a
+    """The route that answers, and the request's trace. Raises what `AppRegistry.find` does, `AppNotAllowed`, or that a
     limit is used up.
     """
-    found = services.teams.target(services.registry, admission.principal, model)
+    found = services.registry.find(model)
+    services.teams.require_app(admission.principal, model)
     if isinstance(found, ServedApp):
         raise WrongTask(f"{model!r} is an app, not a model for {task}", param="model")
     entrance, ticket = services.money.entrance, None
