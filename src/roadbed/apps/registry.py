@@ -202,9 +202,9 @@ class AppRegistry:
             route=find,
         )
 
-    def find_app(self, name: str) -> ServedApp:
-        """The app of this name. Raises `UnknownModel`, for routes too."""
-        found = self.find(name)
+    def find_app(self, name: str, principal: Principal | None = None) -> ServedApp:
+        """The app of this name. Raises `UnknownModel` as `find`, for routes too."""
+        found = self.find(name, principal)
         if not isinstance(found, ServedApp):
             raise UnknownModel(f"{name} is a model, not an app", param="model")
         return found

@@ -82,8 +82,9 @@ class Analytics:
     entrance: Callable[[], Entrance | NoLimits]
 
     def served(self, app: str, principal: Principal) -> tuple[ServedApp, AnalyticsApp]:
-        """The app that serves. What `Teams.app` raises, `NotAnalytics`."""
-        served = self.teams.app(self.registry, principal, app)
+        """The app that serves. `UnknownModel`, `AppNotAllowed`, `NotPermitted`, `NotAnalytics`."""
+        served = self.registry.find_app(app, principal)
+        self.teams.require_app(principal, app)
         if not isinstance(served.app, AnalyticsApp):
             raise NotAnalytics(f"{app} is of the kind {served.config.kind}")
         return served, served.app

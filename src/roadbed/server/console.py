@@ -47,7 +47,8 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         return services.teams.may_call(principal, app)
 
     def ask(app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
-        served = services.teams.app(services.registry, principal, app)
+        served = services.registry.find_app(app, principal)
+        services.teams.require_app(principal, app)
         request = ChatRequest(messages=tuple(messages))
         entrance, ticket, answering = services.money.entrance, None, served
         if entrance.is_on:
