@@ -18,7 +18,8 @@ def workspace(tmp_path: Path) -> Path:
     folder = tmp_path / "acme"
     (folder / "docs").mkdir(parents=True)
     (folder / "roadbed.yaml").write_text(
-        "name: acme\nsources:\n  handbook: {type: files, path: ./docs}\ncollections:\n  company: {sources: [handbook]}\n"
+        "name: acme\nsources:\n  handbook: {type: files, path: ./docs}\n"
+        "collections:\n  company: {sources: [handbook]}\n"
         "apps:\n  helpdesk: {kind: copilot, knowledge: [company]}\n"
     )
     return folder
