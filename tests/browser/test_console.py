@@ -33,6 +33,15 @@ PAGES = {
     "access": "/console/access?who=team%3Asales&what=keys.manage",
     "error": "/console/nothing",
 }
+LOOKED_AT = {
+    **PAGES,
+    "costs": "/console/costs",
+    "tools": "/console/tools",
+    "tool": "/console/tools/platform_status",
+    "audit": "/console/audit",
+    "compliance": "/console/compliance",
+    "errors": "/docs/errors",
+}
 CONTRAST = """
 const channel = (value) => (value /= 255) <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
 const parts = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -83,7 +92,7 @@ def test_every_page_reads_well(browser: MakeBrowser, width: int, is_dark: bool) 
     page.sign_in()
     page.ask(QUESTION)
     look(page, "answer")
-    for name, path in PAGES.items():
+    for name, path in LOOKED_AT.items():
         page.open(path)
         look(page, name)
     page.open("/console/traces")
@@ -102,6 +111,8 @@ def test_a_streamed_answer_and_its_citation(browser: MakeBrowser) -> None:
     page.ask(QUESTION)
     assert "0.42 EUR" in page.find(".answer").text
     assert "0.42 EUR" in page.find("#sources mark").text
+    assert "0.42 EUR" in page.run("return document.getElementById('heard').textContent")  # said once, whole
+    assert page.run("return document.activeElement.id") == "question"
     assert page.run("return location.pathname + location.hash") == "/console/ask"  # it was streamed, not loaded anew
     page.find("#question").send_keys("And tolls?")
     page.find("#question").send_keys(Keys.CONTROL, Keys.ENTER)

@@ -158,6 +158,9 @@ class FakeTokens:
         self.is_spent = True
         return "k-admin"
 
+    async def execute(self, query: str, *values: Any) -> str:
+        raise Unavailable("the database does not answer")
+
 
 def source(name: str = "handbook", **changes: Any) -> SourceState:
     values: dict[str, Any] = {
@@ -205,6 +208,7 @@ def summary(number: int, **changes: Any) -> DocumentSummary:
 class FakeKnowledge:
     """Two documents: ``d1`` for everyone, ``d2`` for the team ``board``."""
 
+    collections: list[CollectionStats] = field(default_factory=list)
     sources: list[SourceState] = field(default_factory=lambda: [source()])
     rows: list[DocumentSummary] = field(default_factory=lambda: [summary(1)])
     text: str = TEXT
@@ -229,7 +233,7 @@ class FakeKnowledge:
 
     async def collection_stats(self) -> list[CollectionStats]:
         self._called("collection_stats")
-        return []
+        return self.collections
 
     async def documents(self, source: str, principal: Principal, **options: Any) -> list[DocumentSummary]:
         self._called("documents")
@@ -617,6 +621,7 @@ class Deployment:
             analytics=self.analytics,
             access=access,
             trial=FakeTrial(),
+            teams=lambda: ["office", "support"],
         )
         self.app = Starlette(routes=console_routes(services))
 

@@ -80,6 +80,18 @@ def test_a_key_is_made_and_shown_once(deployment: Deployment, admin: TestClient)
     assert "PLAINTEXT" not in admin.get("/console/keys").text
 
 
+@pytest.mark.parametrize(
+    ("order", "is_told"),
+    [({"team": "suport"}, True), ({"team": "support"}, False), ({"team": "suport", "apps": "helpdesk"}, False)],
+)
+def test_a_team_that_is_not_declared_is_told_with_the_new_key(
+    admin: TestClient, order: dict[str, str], is_told: bool
+) -> None:
+    page = admin.post("/console/keys", data={"form_token": form_token(admin), **order}).text
+    assert ("The manifest declares no team suport" in page) == is_told
+    assert '<option value="support">' in page
+
+
 def test_a_key_without_apps_may_use_all(deployment: Deployment, admin: TestClient) -> None:
     admin.post("/console/keys", data={"form_token": form_token(admin), "team": "sales"})
     order = deployment.keys.made[0]
@@ -98,7 +110,9 @@ def test_revoking_is_confirmed(deployment: Deployment, admin: TestClient) -> Non
     assert admin.post("/console/keys/k-member/revoke", data={"form_token": token}).status_code == 303
     assert deployment.keys.revoked == ["k-member"]
     assert admin.get("/console/keys/k-member/revoke").status_code == 404
-    assert "revoked" in admin.get("/console/keys").text
+    page = admin.get("/console/keys").text
+    assert "revoked" in page
+    assert "1 ended key<" in page
 
 
 def test_rotating_shows_the_new_value_once(deployment: Deployment, admin: TestClient) -> None:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from roadbed.apps.types import Answered, AnswerEvent, Citation, Delta, Progress, RowOrigin
 from roadbed.console.ask import in_words
+from roadbed.gateway.errors import FAILURE_CLASSES
 from roadbed.kernel.errors import Unavailable
 
 from .conftest import CITED, QUOTE, Deployment, form_token, missing
@@ -144,6 +145,7 @@ def test_an_abstention_is_said_and_not_dressed_up(deployment: Deployment, admin:
     page = ask(admin).text
     assert "not in these documents" in page
     assert "No passage was close enough" in page
+    assert "verbatim quotes" not in page
     assert '<aside id="sources" hidden>' in page
 
 
@@ -189,6 +191,8 @@ def test_what_was_missing_is_said_in_words() -> None:
     assert in_words("model default: unavailable") == (
         "model default: a dependency (database, model, source) does not answer just now (unavailable)"
     )
+    assert in_words("lab: timeout") == "lab was passed over: it took too long"
+    assert not [kind for kind in FAILURE_CLASSES if "was passed over" not in in_words(f"lab: {kind}")]
     assert in_words("profiles: no answer within 800 ms") == "profiles: no answer within 800 ms"
 
 

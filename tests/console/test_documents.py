@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.testclient import TestClient
 
 from roadbed.console.documents import PAGE_DOCUMENTS
+from roadbed.knowledge.states import CollectionStats
 from roadbed.sources.pool import PoolState
 from roadbed.sources.registry import SourceHealth
 from roadbed.sources.rights import Rights, rights_warning
@@ -45,6 +46,22 @@ def test_a_failed_document_says_why(deployment: Deployment, admin: TestClient) -
 def test_a_source_that_is_held_says_how_to_go_on(deployment: Deployment, admin: TestClient) -> None:
     deployment.knowledge.sources = [source(state="held", message="900 of 1,000 documents are gone", held=900)]
     assert "roadbed ingest handbook --delete-held" in admin.get("/console/documents").text
+
+
+def test_documents_that_no_collection_holds_are_told(deployment: Deployment, admin: TestClient) -> None:
+    deployment.knowledge.rows = [summary(1, chunk_count=0)]
+    assert "No collection holds handbook" in admin.get("/console/documents").text
+    deployment.knowledge.collections = [CollectionStats("company", ("handbook",), 1, 1, 2, 0, None)]
+    assert "No collection holds" not in admin.get("/console/documents").text
+    deployment.knowledge.collections, deployment.knowledge.rows = [], [summary(1)]
+    assert "No collection holds" not in admin.get("/console/documents").text
+
+
+def test_what_was_added_is_a_number_and_nobodys_words(admin: TestClient) -> None:
+    assert "3 files were taken" in admin.get("/console/documents?added=3").text
+    page = admin.get("/console/documents?added=Call+0800+now:+9").text
+    assert "0800" not in page
+    assert "taken" not in page.partition("<main")[2].partition("<table")[0]
 
 
 def test_a_document_opens_at_its_passage(admin: TestClient) -> None:

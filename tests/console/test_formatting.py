@@ -23,6 +23,19 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
+    ("message", "html"),
+    [
+        ("there is no app 'HelpDesk'", "There is no app &#39;HelpDesk&#39;."),
+        ("run: `roadbed keys list`", "Run: <code>roadbed keys list</code>."),
+        ("say <b>`<i>`</b>!", "Say &lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;!"),
+        ("", ""),
+    ],
+)
+def test_a_message_is_a_sentence_that_keeps_its_names(message: str, html: str) -> None:
+    assert formatting.sentence(message) == html
+
+
+@pytest.mark.parametrize(
     ("value_us", "text"),
     [
         (0, "0.0 ms"),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadbed.console.markdown import render_answer
+from roadbed.console.conversation import SourceView
+from roadbed.console.markdown import render_answer, render_quote
 
 LINKS = {1: ("/console/documents/d1?start=0&end=3#passage", 'The "rate" <list>')}
 _TAG = re.compile(r"<\s*/?\s*([a-zA-Z!][a-zA-Z0-9]*)")
@@ -71,3 +72,25 @@ def test_no_text_makes_an_element_that_is_not_allowed(text: str) -> None:
         assert re.fullmatch(
             r'<a (class="cite" )?href="[^"<>]*"( data-cite="1" aria-label="[^"<>]*"| rel="[a-z ]*")>', tag
         )
+
+
+def test_a_quote_of_a_markdown_document_shows_emphasis_and_no_links() -> None:
+    assert render_quote("1. **Open.** The _deed_ of `A-1` [says](https://x.example/) so [1]") == (
+        "1. <strong>Open.</strong> The <em>deed</em> of <code>A-1</code> says so [1]"
+    )
+    assert render_quote("**cut and <b>bold</b>") == "**cut and &lt;b&gt;bold&lt;/b&gt;"
+
+
+@given(st.text(alphabet="*_`[]()<>&\"'ab:/!#|\n", max_size=60))
+def test_no_quote_makes_an_element_that_is_not_allowed(text: str) -> None:
+    assert set(re.findall(r"<[^>]*>", render_quote(text))) <= {
+        *("<strong>", "</strong>", "<em>", "</em>", "<code>", "</code>", "<br>")
+    }
+
+
+def test_only_markdown_is_read_as_markdown() -> None:
+    def shown(where: str) -> str:
+        return SourceView(1, "d", "t", where, 0, 5, "2*3*4").shown("2*3*4 <b>")
+
+    assert shown("handbook/a.MD · page 2") == "2<em>3</em>4 &lt;b&gt;"
+    assert shown("handbook/a.txt") == "2*3*4 &lt;b&gt;"

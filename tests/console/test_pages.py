@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from roadbed.console.csp import POLICY
+from roadbed.console.pages import NoSuchPage
 from roadbed.console.rendering import HERE, StaticFiles
 
 from .conftest import Deployment, form_token
@@ -49,6 +50,17 @@ def test_a_page_has_the_policy_and_nothing_inline(admin: TestClient, path: str) 
     assert loaded
     assert all(address.startswith("/console/static/") for address in loaded)
     assert len(answer.content) < 150_000
+
+
+def test_the_type_of_a_problem_leads_to_its_explanation(stranger: TestClient) -> None:
+    problem = NoSuchPage("there is no page at /console/x").problem()
+    answer = stranger.get(problem["type"])
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == POLICY
+    assert f'id="{problem["type"].partition("#")[2]}"' in answer.text
+    assert "The console has no page at this address." in answer.text
+    assert 'id="internal"' in answer.text
+    assert not _INLINE.search(answer.text)
 
 
 def test_a_slash_at_the_end_leads_to_the_overview(admin: TestClient) -> None:

@@ -59,9 +59,14 @@ def test_a_link_is_spent_by_the_button_and_only_once(deployment: Deployment, str
 
 
 def test_signing_out_ends_the_session(admin: TestClient) -> None:
-    answer = admin.post("/console/sign-out", data={"form_token": form_token(admin)})
+    token, copied = form_token(admin), dict(admin.cookies)
+    answer = admin.post("/console/sign-out", data={"form_token": token})
     assert answer.headers["location"] == "/console/sign-in"
     assert admin.get("/console").status_code == 303
+    cookie = "; ".join(f"{name}={value}" for name, value in copied.items())
+    assert (
+        admin.get("/console/overview.json", headers={"cookie": cookie}).status_code == 401
+    )  # a copy is good for nothing
 
 
 def test_a_revoked_key_ends_its_sessions(deployment: Deployment, admin: TestClient) -> None:

@@ -83,7 +83,7 @@ def test_a_tool_is_tried_as_who_is_signed_in(deployment: Deployment, member: Tes
 @pytest.mark.parametrize(
     ("outcome", "status", "said"),
     [
-        (Refused("tools.arguments_invalid", "id is missing", "give id"), 400, "Id is missing. give id"),
+        (Refused("tools.arguments_invalid", "id is missing", "give id"), 400, "Id is missing. Give id."),
         (Failed("sources.unavailable", "crm is away", "crm", True), 503, "Crm is away"),
         (NeedsApproval("01", {}, "d", 0.0), 200, "waits for a person"),
     ],

@@ -107,6 +107,14 @@ def test_every_ending_has_its_sentence() -> None:
     assert timeline(trace_row(), SPANS).bars[2].wait_width == "20.312%"
 
 
+def test_an_abstention_is_told_from_an_answer() -> None:
+    nothing = SpanRow(0, -1, "extract", "app", 0, 5, "ok", {"sentences": 0, "confidence": 0.1})
+    found = SpanRow(0, -1, "extract", "app", 0, 5, "ok", {"sentences": 2, "confidence": 0.9})
+    row = trace_row(1, status="ok", rung="extractive")
+    assert "said that the documents do not hold it" in outcome(row, [nothing])
+    assert "by quoting documents" in outcome(row, [found])
+
+
 def test_a_call_of_a_tool_is_no_question_without_an_answer(deployment: Deployment, admin: TestClient) -> None:
     deployment.reader.rows = [trace_row(1, app="_tools", rung="", question=""), trace_row(2, app="embed", question="")]
     page = admin.get("/console/traces").text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
@@ -75,13 +74,13 @@ def test_commands_are_commands(page: Path) -> None:
         if words[0].startswith("-"):
             continue
         assert words[0] in COMMANDS, f"{identifier(page)}: {command}"
-        if importlib.util.find_spec(f"roadbed.cli.{words[0]}") is None or len(words) == 1:
+        if len(words) == 1:
             continue
         complaint = io.StringIO()
         with contextlib.redirect_stderr(complaint), contextlib.suppress(SystemExit):
             command_parser(words[0]).parse_args(words[1:])
         said = complaint.getvalue()
-        assert not said or "are required" in said, f"{identifier(page)}: {command}: {said}"
+        assert not said or ": it needs " in said, f"{identifier(page)}: {command}: {said}"
 
 
 def manifests_in(page: Path) -> Iterator[str]:

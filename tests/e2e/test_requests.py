@@ -43,6 +43,20 @@ def read_all(raw: socket.socket) -> bytes:
     return received
 
 
+def test_unknown_model_lists_only_what_the_key_may_call(desk: Desk) -> None:
+    key = desk.server.new_key("guests")["key"]
+    for path, asked in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/messages", {"max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/embeddings", {"input": "x"}),
+    ):
+        response = desk.server.post(path, {"model": "zzz", **asked}, key=key)
+        assert response.status_code == 404
+        assert "known models: search)" in response.text, response.text
+
+
 def test_unknown_model_lists_the_known(desk: Desk) -> None:
     response = desk.server.post(CHAT, good(model="gpt-17"))
     error = response.json()["error"]
@@ -287,8 +301,21 @@ def test_addresses_and_methods_that_are_not_there(desk: Desk) -> None:
     with desk.server.client() as client:
         assert client.get("/v1/nothing").json()["error"]["code"] == "request.unknown_address"
         assert client.get("/api/nothing").json()["code"] == "request.unknown_address"
-        assert client.get(CHAT).status_code == 405
+        for path, allowed in {CHAT: "POST", "/api/keys": "GET, HEAD, POST", "/console/ask": "GET, HEAD, POST"}.items():
+            refused = client.put(path)
+            assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
         assert client.get("/healthz", headers={"authorization": ""}).text == "ok\n"
+
+
+def test_a_field_that_is_not_known_tells_those_that_are(desk: Desk) -> None:
+    with desk.server.client() as client:
+        near = client.post("/api/search", json={"query": "index", "collection": ["company"]}).json()
+        assert (near["detail"], near["hint"]) == (
+            "object contains unknown field `collection`",
+            "did you mean `collections`?",
+        )
+        far = client.post("/api/search", json={"zzz": 1}).json()
+        assert "it may hold query, " in far["hint"]
 
 
 def test_errors_as_the_sdk_raises_them(desk: Desk) -> None:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from roadbed.guard.ended_sessions import digest_of
 from roadbed.guard.identity import Identity
 from roadbed.guard.keys import KeyRefused
-from roadbed.guard.sessions import FormTokenRefused, SessionRefused, Sessions, SignInTokenRefused
+from roadbed.guard.sessions import SESSION_S, FormTokenRefused, SessionRefused, Sessions, SignInTokenRefused
 from roadbed.kernel.principal import Principal
 from roadbed.store.database import Database
 
@@ -117,3 +118,33 @@ async def test_a_form_belongs_to_its_session(place: Place) -> None:
     for wrong in (place.sessions.form_token(theirs), "", None, "ü"):
         with pytest.raises(FormTokenRefused):
             place.sessions.check_form_token(mine, wrong)
+
+
+async def test_signing_out_ends_the_session_in_every_process_and_for_good(place: Place, database: Database) -> None:
+    cookie, other = place.sessions.start(place.principal), place.sessions.start(place.principal)
+    elsewhere = await Sessions.open(database, place.identity, clock=place.clock)
+    assert elsewhere.principal_of(cookie) == place.principal
+    await place.sessions.end(cookie)
+    with pytest.raises(SessionRefused):
+        place.sessions.principal_of(cookie)
+    async with asyncio.timeout(10):
+        while cookie not in elsewhere.ended:
+            await elsewhere.ended.changed.wait()
+    with pytest.raises(SessionRefused):
+        elsewhere.principal_of(cookie)
+    later = await Sessions.open(database, place.identity, clock=place.clock)
+    with pytest.raises(SessionRefused):
+        later.principal_of(cookie)
+    assert later.principal_of(other) == place.principal
+    assert cookie not in repr([dict(row) for row in await database.fetch("SELECT * FROM sign_in_token")])
+
+
+async def test_ended_sessions_are_forgotten_when_they_would_have_ended_anyway(place: Place) -> None:
+    ended, until = place.sessions.ended, int(place.clock.now.timestamp()) + SESSION_S
+    for number in range(3):
+        ended.note(digest_of(f"session {number}"), until)
+    assert "session 1" in ended
+    place.clock.now += timedelta(seconds=SESSION_S + 1)
+    ended.note(digest_of("session 4"), until + SESSION_S)
+    assert len(ended) == 1
+    assert "session 1" not in ended

@@ -280,3 +280,14 @@ async def test_scores_tell_no_word_of_documents_that_the_caller_may_not_see(benc
     assert seen.term_weights["kettl"] == seen.term_weights["unheard"]
     assert not (await search.search(live, "zebra", nobody, k=3, deadline=deadline)).hits
     await search.aclose()
+
+
+async def test_a_document_whose_title_says_nothing_is_called_by_its_address(bench: Any) -> None:
+    html = (
+        "<head><title>&lt;script&gt;alert(1)&lt;/script&gt;</title></head><body><p>The gate opens at nine.</p></body>"
+    )
+    bench.write("gate.html", html)
+    await bench.configure()
+    hit = (await bench.search("when does the gate open")).hits[0]
+    assert hit.title == "gate.html"
+    assert (await bench.knowledge.document(hit.document_id, SUPPORT)).title == "gate.html"

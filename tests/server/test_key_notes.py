@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from roadbed.kernel.wording import counted
 from roadbed.server.admin import KeyOrder, note_on
-from roadbed.server.up import counted
 
 TEAMS = {"support": object(), "sales": object()}
 

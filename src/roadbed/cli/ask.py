@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from roadbed.cli.connection import Server, add_arguments, connect
@@ -12,6 +13,7 @@ from roadbed.cli.output import print_json
 from roadbed.kernel.errors import InvalidRequest
 
 SUMMARY = "Ask an app a question. The answer streams; the passages that it rests on are listed below it."
+STILL_READ = ": not read to its end yet"
 EXAMPLE = '  roadbed ask "How is a comparable sale chosen?"\n  roadbed ask --app docs "What is a release?" --json'
 
 
@@ -64,10 +66,17 @@ def print_facts(facts: dict[str, Any]) -> None:
         print(f"    “{quote[:200]}{'…' if len(quote) > 200 else ''}”")
     for approval in facts.get("approvals", ()):
         print(f"waits for a person: {approval['tool']}, approval {approval['id']}")
-    missing = f"; missing: {', '.join(facts['degraded'])}" if facts.get("degraded") else ""
-    print(
-        f"\nrung {facts['rung']}{missing} · release {facts['release'][:12]} · trace {facts['trace']}", file=sys.stderr
-    )
+    for line in shortfalls(facts.get("degraded", ())):
+        print(f"\n{line}", file=sys.stderr)
+    print(f"\nrung {facts['rung']} · release {facts['release'][:12]} · trace {facts['trace']}", file=sys.stderr)
+
+
+def shortfalls(degraded: Sequence[str]) -> list[str]:
+    """What an answer did without, in at most two lines: sources that are still being read, and all else."""
+    reading = [text.removesuffix(STILL_READ) for text in degraded if text.endswith(STILL_READ)]
+    lost = [text for text in degraded if not text.endswith(STILL_READ)]
+    lines = [f"still being read, ask again when it is done: {', '.join(reading)}"] if reading else []
+    return [*lines, f"missing: {', '.join(lost)}"] if lost else lines
 
 
 def default_app(server: Server) -> str:

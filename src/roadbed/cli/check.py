@@ -6,8 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_CONFIG, EXIT_OK, report
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.wording import counted
 from roadbed.releases.workspace import load_workspace
 
 SUMMARY = "Validate a workspace: keys, types, files and names, each error with its line."
@@ -16,14 +18,14 @@ EXAMPLE = "  roadbed check                   the workspace in this folder\n  roa
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
+    parser.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when the workspace is valid, 3 when it is not."""
     try:
-        workspace = load_workspace(arguments.workspace)
+        workspace = load_workspace(folder_of(arguments.workspace))
     except ConfigError as error:
         if arguments.json:
             errors = [error, *error.others]
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"valid": True, "name": manifest.name, "inferred": workspace.is_inferred, **counts}
         print(json.dumps({**facts, "notes": workspace.notes()}, indent=2))
     else:
-        words = ", ".join(f"{count} {noun}" for noun, count in counts.items())
+        words = ", ".join(counted(count, noun.removesuffix("s")) for noun, count in counts.items())
         origin = "no roadbed.yaml, so the defaults apply" if workspace.is_inferred else "roadbed.yaml is valid"
         print(f"{manifest.name}: {origin} ({words})")
         for note in workspace.notes():

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json, print_table
 
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explain.add_argument("key", help="a dotted key, a section, or the last word of a key")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.add_argument(
-        "--workspace", default=".", type=Path, help="for `guard`: the folder whose rules are shown (default: this one)"
+        "--workspace", default=HERE, type=Path, help="for `guard`: the folder whose rules are shown (default: this one)"
     )
     actions.add_parser("schema", help="print the JSON Schema of roadbed.yaml")
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(manifest_schema())
         return EXIT_OK
     found = find_settings(arguments.key)
-    rules = _guard_rules(arguments.workspace) if arguments.key == "guard" else []
+    rules = _guard_rules(folder_of(arguments.workspace)) if arguments.key == "guard" else []
     if arguments.json:
         settings = [dataclasses.asdict(setting) for setting in found]
         print_json({"settings": settings, "rules": rules} if rules else settings)

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ TIMEOUT_S = 120.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
 KEY_VARIABLE = "ROADBED_API_KEY"
 URL_VARIABLE = "ROADBED_URL"
+
+
+HERE = Path()
+"""The workspace of a command that was told none: this folder, or the one that is served (`folder_of`)."""
 
 
 class NoServer(RoadbedError):
@@ -54,7 +59,7 @@ class CallFailed(RoadbedError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that talks to a server."""
     group = parser.add_argument_group("which server")
-    group.add_argument("--workspace", default=".", type=Path, help="the folder that it serves (default: this one)")
+    group.add_argument("--workspace", default=HERE, type=Path, help="the folder that it serves (default: this one)")
     group.add_argument("--state", type=Path, help="its state folder, when it was started with --state")
     group.add_argument("--url", help=f"its address, with the key in {KEY_VARIABLE} (default: {URL_VARIABLE})")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -212,9 +217,34 @@ def _read(path: Path) -> Server | None:
 
 def _only_one_running() -> Server | None:
     """The one server of this user that runs just now, so that commands work from any folder; None when several do."""
-    states = default_state(Path()).parent
-    running = [server for path in states.glob("*/run/cli.json") if (server := _read(path)) is not None]
+    running = [server for path in _known() if (server := _read(path)) is not None]
     return running[0] if len(running) == 1 else None
+
+
+def _known() -> list[Path]:
+    return sorted(default_state(HERE).parent.glob("*/run/cli.json"))
+
+
+def folder_of(workspace: Path) -> Path:
+    """The folder that a command reads or changes, which needs no server.
+
+    Where none was named, this folder is no workspace and one other is served, it is that one, as for all commands that
+    ask a server; standard error says so.
+    """
+    from roadbed.releases.workspace import MANIFEST_NAME
+
+    if workspace is not HERE or (HERE / MANIFEST_NAME).exists() or _read(default_state(HERE) / "run" / "cli.json"):
+        return workspace
+    running = [path for path in _known() if _read(path) is not None]
+    try:
+        served = (
+            Path(str(json.loads(running[0].read_text(encoding="utf-8"))["workspace"])) if len(running) == 1 else HERE
+        )
+    except (OSError, ValueError, KeyError):
+        return workspace
+    if served is not HERE:
+        print(f"workspace: {served} (it is served; this folder has no {MANIFEST_NAME})", file=sys.stderr)
+    return served
 
 
 def escape(name: str) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.guard.gate import Guard
@@ -45,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     synth.add_argument("--out", type=Path, help="a new or empty folder (default: synthetic/SOURCE)")
     synth.add_argument("--seed", type=int, default=0, help="the same seed makes the same data (default: 0)")
-    synth.add_argument("--workspace", default=".", type=Path, help="the folder of roadbed.yaml (default: this one)")
+    synth.add_argument("--workspace", default=HERE, type=Path, help="the folder of roadbed.yaml (default: this one)")
     synth.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Needs no server; only reads the source."""
     from roadbed.releases.workspace import load_workspace
 
-    folder = arguments.workspace.expanduser().resolve()
+    folder = folder_of(arguments.workspace).expanduser().resolve()
     manifest = load_workspace(folder).manifest
     source = manifest.sources.get(arguments.source)
     if source is None:

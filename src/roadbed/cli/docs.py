@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Iterator
 from itertools import groupby
@@ -29,7 +28,7 @@ NOTICE = "<!-- Made by `make docs` from the code. Edit the code, not this page. 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("action", choices=["generate"])
+    parser.add_argument("action", choices=["generate"], help="make the pages")
     parser.add_argument("folder", type=Path, help="where the pages stand")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when a page is not up to date")
 
@@ -130,14 +129,15 @@ def errors_page() -> str:
         "# Errors: every code, what it means and what to do\n",
         "An error of `/api` is RFC 9457 problem details with `code`, `detail`, `retryable` and, where",
         "there is one, `hint`. On `/v1` it has OpenAI's error object, with the same `code`. The command line prints",
-        "`message (hint)` on one line. A code stays the same from release to release; messages do not.\n",
+        "`message (hint)` on one line. The `type` of a problem points to `/docs/errors`, where the server itself shows",
+        "this list. A code stays the same from release to release; messages do not.\n",
         "`again` says whether the same request may succeed later without a change.\n",
     ]
     for room, errors in groupby(error_classes(), key=lambda error: error.code.partition(".")[0]):
         lines.append(f"## {room}\n")
         for error in errors:
             lines.append(f"### {error.code}\n")
-            lines.append(" ".join((error.__doc__ or "").split()).replace("``", "`") + "\n")
+            lines.append(error.meaning() + "\n")
             again = "yes" if error.retryable else "no"
             lines.append(f"HTTP {error.http_status} · again: {again}\n")
             if error.hint:
@@ -160,9 +160,9 @@ def cli_page() -> str:
         "",
     ]
     for name in commands.COMMANDS:
-        if name in commands.HIDDEN or importlib.util.find_spec(f"roadbed.cli.{name}") is None:
+        if name in commands.HIDDEN:
             continue
-        module = importlib.import_module(f"roadbed.cli.{name}")
+        module = importlib.import_module(f"roadbed.cli.{commands.FILES.get(name, name)}")
         lines += [f"## roadbed {name}\n", f"{module.SUMMARY}\n"]
         lines += _options(commands.command_parser(name))
         lines += ["Example:\n", "```sh", *map(_example, module.EXAMPLE.rstrip().split("\n")), "```\n"]
@@ -183,6 +183,7 @@ EXIT_CODES = {
     commands.EXIT_NO_SERVER: "no server runs",
     commands.EXIT_NOT_ALLOWED: "the key may not do this",
     commands.EXIT_NOTHING_FOUND: "`ask`: the answer is not in the documents; `search`: nothing was found",
+    commands.EXIT_PARTLY: "`import`: not all was carried over; it lists what was not",
     commands.EXIT_INTERRUPTED: "stopped by Ctrl-C",
 }
 

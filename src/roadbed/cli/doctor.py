@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.server.settings import PORT_DEFAULT, Settings, default_state
@@ -17,7 +18,7 @@ MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
+    parser.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     parser.add_argument("--state", type=Path, help="its state folder, when it is started with --state")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help=f"port to listen on (default: {PORT_DEFAULT})")
@@ -30,9 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when nothing is wrong, else 1. Needs no server, and asks one that runs."""
     from roadbed.server.doctor import examine
 
-    state = (arguments.state or default_state(arguments.workspace)).expanduser().absolute()
+    workspace = arguments.workspace if arguments.state else folder_of(arguments.workspace)
+    state = (arguments.state or default_state(workspace)).expanduser().absolute()
     settings = Settings(
-        workspace=arguments.workspace,
+        workspace=workspace,
         state=state,
         host=arguments.host,
         port=arguments.port,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_NOTHING_FOUND, EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.guard.gate import Guard
@@ -21,15 +22,17 @@ EXAMPLE = "  roadbed guard scan letter.txt\n  git diff | roadbed guard scan - --
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("action", choices=["scan"])
+    parser.add_argument("action", choices=["scan"], help="look through a text")
     parser.add_argument("file", nargs="?", default="-", help="a UTF-8 text; - is standard input (default)")
-    parser.add_argument("--workspace", default=".", type=Path, help="whose guard settings apply (default: this folder)")
+    parser.add_argument(
+        "--workspace", default=HERE, type=Path, help="whose guard settings apply (default: this folder)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 with findings, 6 when nothing was found."""
-    report = scan_report(_guard_of(arguments.workspace), _bytes_of(arguments.file))
+    report = scan_report(_guard_of(folder_of(arguments.workspace)), _bytes_of(arguments.file))
     if arguments.json:
         print_json(msgspec.to_builtins(report))
     else:
@@ -55,4 +58,6 @@ def _bytes_of(name: str) -> bytes:
         with open(name, "rb") as file:
             return file.read(SCAN_BYTES_MAX + 1)
     except OSError as error:
-        raise NotFound(f"{name} cannot be read: {error.strerror}") from None
+        raise NotFound(
+            f"{name} cannot be read: {error.strerror}", hint="name a file, or give the text on standard input with -"
+        ) from None

@@ -37,11 +37,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_arguments(create)
     add_arguments(actions.add_parser("list", help="list keys, never their values"))
     rotate = actions.add_parser("rotate", help="give a key a new value, shown once")
-    rotate.add_argument("id")
+    rotate.add_argument("id", help="the key's id, from the list")
     rotate.add_argument("--overlap", help="how long the value before stays good, for example 1h (default: not at all)")
     add_arguments(rotate)
     revoke = actions.add_parser("revoke", help="end a key, everywhere, within a second")
-    revoke.add_argument("id")
+    revoke.add_argument("id", help="the key's id, from the list")
     add_arguments(revoke)
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from roadbed import __version__
+from roadbed.cli.screen import guard_terminals
 from roadbed.kernel.errors import ConfigError, Forbidden, RoadbedError, Unauthorized
 
 EXIT_OK = 0
@@ -66,20 +67,31 @@ COMMANDS = {
     "explain-route": "the same as `routes explain`",
 }
 HIDDEN = {"docs", "explain-route"}
+# What people set out to do -> the commands for it, in the order of work. `roadbed --help` is printed by it.
+GROUPS = {
+    "start": ("up", "init", "check", "ingest", "doctor", "import"),
+    "ask": ("ask", "search", "analytics"),
+    "build": ("models", "routes", "tools", "source", "data", "mcp", "config"),
+    "ship": ("releases", "promote", "rollback", "ready"),
+    "watch": ("traces", "usage", "controls", "audit", "cards"),
+    "protect": ("keys", "access", "approvals", "policy", "guard", "erase"),
+}
 FILES = {"import": "import_config", "explain-route": "explain_route"}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The top parser: names and one line each, so that ``--help`` imports no command."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items() if name not in HIDDEN]
+    width = max(len(name) for name in COMMANDS if name not in HIDDEN)
+    groups = [
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {COMMANDS[name]}" for name in names)])
+        for title, names in GROUPS.items()
+    ]
     parser = argparse.ArgumentParser(
         prog="roadbed",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="The paved road for production AI: one manifest, one server, one database, one command line.",
         usage="roadbed COMMAND [OPTIONS]",
-        epilog="commands:\n"
-        + "\n".join(lines)
+        epilog="\n\n".join(groups)
         + "\n\nexample:\n  roadbed up ~/documents          then open the address that it prints"
         + '\n  roadbed ask "How is a comparable sale chosen?"\n\n`roadbed COMMAND --help` explains one command.',
     )
@@ -90,15 +102,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def command_parser(name: str) -> argparse.ArgumentParser:
-    """The parser of one command, with its example."""
+    """The parser of one command, with its example; its actions have theirs."""
+    from roadbed.cli.parsing import CommandParser, explain_actions
+
     module = importlib.import_module(f"roadbed.cli.{FILES.get(name, name)}")
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"roadbed {name}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=module.SUMMARY,
         epilog=f"example:\n{module.EXAMPLE.rstrip()}",
     )
     module.configure(parser)
+    explain_actions(parser, module.EXAMPLE)
     parser.set_defaults(run=module.run)
     return parser
 
@@ -113,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"roadbed {__version__}")
         return EXIT_OK
+    guard_terminals()
     name = words[0]
     if name.startswith("-"):
         print(f"roadbed: {name} comes after a command, as in `roadbed COMMAND {name}`", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from roadbed.cli.approvals import say_waiting
-from roadbed.cli.connection import add_arguments, connect, escape
+from roadbed.cli.connection import HERE, add_arguments, connect, escape, folder_of
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.output import print_json, print_table
 from roadbed.kernel.config import nearest
@@ -31,11 +31,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--model", help="the provider's name of the model (default: one that is usual)")
     add.add_argument("--name", help="what it is called here (default: the provider's name)")
     add.add_argument("--app", default="", help="an app that shall use it (default: those that name no model)")
-    add.add_argument("--workspace", default=".", type=Path, help="the folder of roadbed.yaml (default: this one)")
+    add.add_argument("--workspace", default=HERE, type=Path, help="the folder of roadbed.yaml (default: this one)")
     add.add_argument("--print", action="store_true", dest="only_print", help="show the change, write nothing")
     add.add_argument("--json", action="store_true", help="print JSON")
     approve = actions.add_parser("approve", help="approve a model as it is: its endpoints and where they are")
-    approve.add_argument("name")
+    approve.add_argument("name", help="the model, as the manifest calls it")
     approve.add_argument("--by", required=True, help="who approves it")
     approve.add_argument("--note", default="", help="why, in a line")
     add_arguments(approve)
@@ -118,7 +118,7 @@ def _add(arguments: argparse.Namespace) -> int:
     model = arguments.model or provider.example_model
     if not model:
         raise ConfigError(f"{provider.title} has no usual model", hint="name one with --model")
-    folder = arguments.workspace.expanduser().resolve()
+    folder = folder_of(arguments.workspace).expanduser().resolve()
     before = load_workspace(folder)
     path = folder / MANIFEST_NAME
     old = infer_manifest(folder) if before.is_inferred else path.read_text(encoding="utf-8")

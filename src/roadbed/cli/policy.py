@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.guard.access_files import default_text, schema_text
@@ -23,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     test = actions.add_parser(
         "test", help="decide every case of policies/tests.yaml; exit code 1 when one does not hold"
     )
-    test.add_argument("workspace", nargs="?", default=".", type=Path)
+    test.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     test.add_argument("--json", action="store_true", help="print one JSON object")
     actions.add_parser("show", help="print the shipped policies")
     actions.add_parser("schema", help="print what policies may speak of")
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action != "test":
         print(default_text() if arguments.action == "show" else schema_text(), end="")
         return EXIT_OK
-    results = run_cases(load_workspace(arguments.workspace))
+    results = run_cases(load_workspace(folder_of(arguments.workspace)))
     failed = [result for result in results if not result.holds]
     if arguments.json:
         print_json({"cases": len(results), "failed": [_as_object(result) for result in failed]})

@@ -18,7 +18,7 @@ EXAMPLE = "  roadbed promote helpdesk\n  roadbed promote helpdesk 9f3a2c --reaso
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("app")
+    parser.add_argument("app", help="the app")
     parser.add_argument("digest", nargs="?", help="a release's digest or its beginning (default: the candidate)")
     parser.add_argument("--reason", default="", help="kept in the history")
     add_arguments(parser)

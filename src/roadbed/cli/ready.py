@@ -17,7 +17,7 @@ _SIGNS = {"ok": "ok", "missing": "MISSING", "unknown": "unknown"}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("app")
+    parser.add_argument("app", help="the app")
     add_arguments(parser)
 
 

@@ -14,7 +14,7 @@ EXAMPLE = "  roadbed releases\n  roadbed releases helpdesk"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("app", nargs="?")
+    parser.add_argument("app", nargs="?", help="one app's history (default: what serves of every app)")
     add_arguments(parser)
 
 

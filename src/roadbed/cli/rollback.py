@@ -14,7 +14,7 @@ EXAMPLE = "  roadbed rollback helpdesk --reason 'wrong fees quoted'\n  roadbed r
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("app")
+    parser.add_argument("app", help="the app")
     parser.add_argument("digest", nargs="?", help="a release's digest or its beginning (default: the one before)")
     parser.add_argument("--reason", default="", help="kept in the history")
     add_arguments(parser)

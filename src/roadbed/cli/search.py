@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from roadbed.cli.ask import shortfalls
 from roadbed.cli.connection import add_arguments, connect
 from roadbed.cli.main import EXIT_NOTHING_FOUND, EXIT_OK
 from roadbed.cli.output import print_json
@@ -15,7 +17,7 @@ EXCERPT_CHARACTERS = 300
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
-    parser.add_argument("query", nargs="+")
+    parser.add_argument("query", nargs="+", help="what to look for, in quotes or not")
     parser.add_argument("-k", type=int, default=8, help="how many passages (default: 8)")
     parser.add_argument("--collection", action="append", help="only this collection (may be given more than once)")
     add_arguments(parser)
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{number}. {hit['title']}{place}  ({hit['uri']})  {hit['score']:.3f}")
         print(f"   {text[:EXCERPT_CHARACTERS]}{'…' if len(text) > EXCERPT_CHARACTERS else ''}\n")
     if found["missing"] and not arguments.json:
-        print(f"not searched: {', '.join(found['missing'])}")
+        print("\n".join(shortfalls(found["missing"])), file=sys.stderr)
     if not found["hits"] and not arguments.json:
         print("nothing was found; `roadbed ingest` reads changed documents, `roadbed doctor` looks for faults")
     return EXIT_OK if found["hits"] else EXIT_NOTHING_FOUND

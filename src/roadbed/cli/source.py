@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from roadbed.cli import source_credential
-from roadbed.cli.connection import connect
+from roadbed.cli.connection import HERE, connect, folder_of
 from roadbed.cli.main import EXIT_OK
 from roadbed.cli.models import replace_file
 from roadbed.cli.output import print_json
@@ -24,7 +24,8 @@ EXAMPLE = (
     "  roadbed source add                                  asks for everything\n"
     "  roadbed source add --type postgres --name crm --dsn env:CRM_DSN --explore\n"
     "  roadbed source add --type sqlite --name prices --path data/prices.sqlite --yes\n"
-    "  roadbed source credential set crm                   stores your own credential, from standard input"
+    "  roadbed source credential set crm                   stores your own credential, from standard input\n"
+    "  roadbed source credential list\n  roadbed source credential remove crm"
 )
 KINDS = ("postgres", "mysql", "sqlite", "duckdb")
 PROBE_S = 10.0
@@ -45,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explore = add.add_mutually_exclusive_group()
     explore.add_argument("--explore", action="store_true", default=None, help="give tools for free, checked SQL")
     explore.add_argument("--no-explore", action="store_false", dest="explore", help="declared tools alone")
-    add.add_argument("--workspace", default=".", type=Path, help="the folder of roadbed.yaml (default: this one)")
+    add.add_argument("--workspace", default=HERE, type=Path, help="the folder of roadbed.yaml (default: this one)")
     add.add_argument("--yes", action="store_true", help="ask nothing: what is left out has its default")
     add.add_argument("--no-probe", action="store_true", help="do not connect to it")
     add.add_argument("--print", action="store_true", dest="only_print", help="show the change, write nothing")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from roadbed.releases.edit_source import add_source
     from roadbed.releases.workspace import MANIFEST_NAME, infer_manifest, load_workspace
 
-    folder = arguments.workspace.expanduser().resolve()
+    folder = folder_of(arguments.workspace).expanduser().resolve()
     before = load_workspace(folder)
     path = folder / MANIFEST_NAME
     old = infer_manifest(folder) if before.is_inferred else path.read_text(encoding="utf-8")

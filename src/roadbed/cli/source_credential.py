@@ -71,6 +71,9 @@ def _list(server: Server, arguments: argparse.Namespace, query: str) -> int:
         print_json(found)
         return EXIT_OK
     by = {True: "the caller", False: "an admin", None: "-"}
+    if not found:
+        print("no source takes credentials of its callers (`caller_auth` of a source in the manifest asks for them)")
+        return EXIT_OK
     rows = [[one["source"], one["stored"] or "-", by[one["by_owner"]]] for one in found]
     print_table(["source", "stored", "by"], rows)
     return EXIT_OK

@@ -18,6 +18,7 @@ EXAMPLE = (
     '  roadbed tools call sales_in --args \'{"municipality": "Fjordby"}\'\n'
     '  roadbed tools call appraisals_query --args \'{"sql": "SELECT count(*) FROM sales"}\' --as appraisers\n'
     "  roadbed tools test\n"
+    "  roadbed tools approvals list\n  roadbed tools approvals approve ID\n  roadbed tools approvals deny ID\n"
     "  roadbed tools lock --accept crm --effect find_customer=read"
 )
 CELL_CHARACTERS_SHOWN = 60

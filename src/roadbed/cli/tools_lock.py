@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json
 from roadbed.kernel.deadline import Deadline
@@ -44,13 +45,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what a tool of the accepted server changes: read, write, irreversible or send (default: write)",
     )
     parser.add_argument("--by", default="", help="who approves (default: the user of this machine)")
-    parser.add_argument("--workspace", default=".", type=Path, help="the folder (default: this one)")
+    parser.add_argument("--workspace", default=HERE, type=Path, help="the folder (default: this one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit 0 when all is as it was approved or was accepted, 1 when something differs or was left out."""
-    workspace = load_workspace(arguments.workspace)
+    workspace = load_workspace(folder_of(arguments.workspace))
     servers = {name: source for name, source in workspace.manifest.sources.items() if isinstance(source, McpSource)}
     if arguments.accept and arguments.accept not in servers:
         known = ", ".join(servers) or "none"

@@ -15,10 +15,10 @@ EXAMPLE = "  roadbed traces --rung partial\n  roadbed traces 01JD8K2M00000000000
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("id", nargs="?", help="a trace")
-    parser.add_argument("--app")
+    parser.add_argument("--app", help="of this app or route")
     parser.add_argument("--rung", help="full, fallback, local, partial, cached, extractive or refused")
-    parser.add_argument("--status", choices=["ok", "refused", "failed", "cancelled"])
-    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--status", choices=["ok", "refused", "failed", "cancelled"], help="that ended so")
+    parser.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
     add_arguments(parser)
 
 

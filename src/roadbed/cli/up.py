@@ -38,7 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-client-required", action="store_true", help="refuse clients without a certificate")
     parser.add_argument("--behind-proxy", action="store_true", help="a proxy in front ends TLS")
     parser.add_argument("--ready-file", type=Path, help="written as JSON when the first ingest is done")
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="warning")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default="warning",
+        help="what is logged to standard error (default: warning)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

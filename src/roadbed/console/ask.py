@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 from markupsafe import Markup
@@ -190,13 +191,17 @@ def _finished(
         return _Finished(TurnView(asked.question, trace_id=trace_id, error=error, took_s=took_s), asked.past)
     sources = tuple(source_of(citation) for citation in answered.citations)
     past = PastTurn(asked.question, answered.text, sources)
-    support = support_pill(answered.supported_sentences, answered.sentences)
-    abstained = Pill("plain", "–", "not in these documents") if answered.abstained else None
+    pills: tuple[Pill | None, ...] = (
+        rung_pill(answered.rung),
+        support_pill(answered.supported_sentences, answered.sentences),
+    )
+    if answered.abstained:  # what was quoted without a model is nothing here
+        pills = None if answered.rung == "extractive" else pills[0], Pill("plain", "–", "not in these documents")
     view = TurnView(
         asked.question,
         html_of(past),
         sources,
-        tuple(pill for pill in (rung_pill(answered.rung), abstained or support) if pill is not None),
+        tuple(pill for pill in pills if pill is not None),
         tuple(in_words(text) for text in answered.degraded),
         trace_id,
         turn.release if turn is not None else "",
@@ -206,9 +211,26 @@ def _finished(
     return _Finished(view, (*asked.past, past))
 
 
+_PASSED_OVER: Final[Mapping[str, str]] = {
+    "client": "it refused the request",
+    "context": "the question and its passages are too long for it",
+    "auth": "it does not accept its key",
+    "quota": "its quota is used up",
+    "rate": "its rate is used up",
+    "overload": "it is overloaded",
+    "fault": "it did not work",
+    "timeout": "it took too long",
+    "filtered": "it withheld its answer",
+    "invalid": "its answer could not be read",
+}
+"""Why a model's endpoint did not answer (`gateway.errors.FailureClass`)."""
+
+
 def in_words(degraded: str) -> str:
     """What was missing, with the meaning of the error code that it ends in, if it does."""
     subject, _, code = degraded.rpartition(": ")
+    if code in _PASSED_OVER:
+        return f"{subject} was passed over: {_PASSED_OVER[code]}"
     for error in all_errors():
         if error.code == code:
             meaning = " ".join((error.__doc__ or "").split("\n\n")[0].split()).rstrip(".")

@@ -11,9 +11,11 @@ from typing import Any
 
 from starlette.routing import Route
 
+from roadbed.console.formatting import short
 from roadbed.console.visits import Console, Page, Visit
 from roadbed.kernel.principal import AUDITOR
 
+DIGEST_CHARACTERS = 64
 PAGE_RECORDS = 50
 RANGES = {
     "24h": ("last 24 hours", timedelta(hours=24)),
@@ -74,5 +76,11 @@ async def audit(visit: Visit) -> Page:
 
 def shown(row: dict[str, Any]) -> dict[str, Any]:
     """A record as a line of the table."""
-    facts = ", ".join(f"{name} {value}" for name, value in row["detail"].items() if value not in ("", 0))
+    facts = ", ".join(f"{name} {_short(value)}" for name, value in row["detail"].items() if value not in ("", 0))
     return {**row, "when": datetime.fromtimestamp(row["at"] / 1e6, UTC), "facts": facts[:300]}
+
+
+def _short(value: Any) -> Any:
+    """The beginning of a digest, as every page writes one; the page's JSON twin has it whole."""
+    is_digest = isinstance(value, str) and len(value) == DIGEST_CHARACTERS and set(value) <= set("0123456789abcdef")
+    return short(value) if is_digest else value

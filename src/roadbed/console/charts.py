@@ -38,12 +38,16 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars over time, and ``line``: the running sum, as the points of a polyline on a scale of its own."""
+    """Bars over time, and ``line``: the running sum, as the points of a polyline on a scale of its own.
+
+    Every ``labelled_every``-th bar has a label; a narrow screen leaves out every other of these.
+    """
 
     bars: list[Bar]
     ticks: list[Tick]
     line: str
     total: int
+    labelled_every: int
     width: int = WIDTH
     height: int = HEIGHT + LABEL_HEIGHT
 
@@ -66,7 +70,7 @@ def bar_chart(points: Sequence[tuple[str, int]]) -> BarChart:
         running += max(0, value)
         line.append(f"{(i + 0.5) * step:.1f},{HEIGHT - HEIGHT * running / max(1, total):.1f}")
     ticks = [Tick(round(HEIGHT - HEIGHT * n / TICKS, 2), top * n // TICKS) for n in range(1, TICKS + 1)]
-    return BarChart(bars, ticks, " ".join(line), total)
+    return BarChart(bars, ticks, " ".join(line), total, every)
 
 
 def nice_top(value: int) -> int:

@@ -11,9 +11,11 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 import msgspec
+from markupsafe import Markup, escape
 from msgspec import Meta
 
 from roadbed.apps.types import Citation
+from roadbed.console.markdown import render_quote
 from roadbed.console.rendering import link
 from roadbed.gateway.types import Message
 from roadbed.kernel.errors import InvalidRequest
@@ -49,6 +51,11 @@ class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: Short = ""
     tool: Short = ""
     statement: Annotated[str, Meta(max_length=STATEMENT_CHARACTERS_MAX + 10)] = ""
+
+    def shown(self, passage: str) -> Markup:
+        """The quote, or what stands around it, as HTML: a Markdown document's emphasis instead of its marks."""
+        is_markdown = self.where.partition(" · ")[0].lower().endswith((".md", ".markdown"))
+        return render_quote(passage) if is_markdown else escape(passage)
 
     @property
     def address(self) -> str:

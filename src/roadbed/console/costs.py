@@ -11,6 +11,7 @@ from typing import Any
 from starlette.routing import Route
 
 from roadbed.console.charts import bar_chart, share
+from roadbed.console.formatting import money
 from roadbed.console.visits import Console, Page, Visit
 from roadbed.kernel.principal import AUDITOR
 from roadbed.ledger.usage_report import UsageRange, UsageReport
@@ -78,7 +79,7 @@ def budget_line(row: dict[str, Any], now: datetime) -> dict[str, Any]:
 
 def summary(found: UsageReport, budgets: list[dict[str, Any]], words: str) -> str:
     """One sentence: how much, and which budget wants attention."""
-    dollars, calls = found.total["cost_microusd"] / 1e6, found.total["calls"]
-    text = f"{dollars:,.2f} USD for {calls:,} model {'call' if calls == 1 else 'calls'} in the {words}."
+    dollars, calls = money(found.total["cost_microusd"]), found.total["calls"]
+    text = f"{dollars} USD for {calls:,} model {'call' if calls == 1 else 'calls'} in the {words}."
     near = [budget["owner"] for budget in budgets if budget["state"] != "within"]
     return f"{text} Near the end of their budget: {', '.join(near)}." if near else text

@@ -18,7 +18,7 @@ from roadbed.console.visits import Console, Page, Visit, seen
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.principal import ADMIN
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
-from roadbed.knowledge.documents import DocumentState, DocumentView
+from roadbed.knowledge.documents import DocumentState, DocumentSummary, DocumentView
 from roadbed.knowledge.states import SourceState
 
 PAGE_DOCUMENTS = 50
@@ -78,6 +78,7 @@ async def documents(visit: Visit) -> Page:
         "sources": sources,
         "shares": {source.name: done_share(source) for source in sources},
         "chosen": chosen,
+        "is_unused": await _is_unused(visit, chosen, rows),
         "state": state,
         "start_at": start_at,
         "after": after,
@@ -85,7 +86,7 @@ async def documents(visit: Visit) -> Page:
         "next_after": rows[-1].key if more else None,
         "is_busy": is_busy(sources),
         "connections": visit.services.connections() if visit.is_auditor else (),
-        "added": visit.query("added"),
+        "added": _number(visit.query("added")),
         "upload_megabytes_max": UPLOAD_BYTES_MAX // (1024 * 1024),
     }
     return Page("documents.html", "Documents", context, {"sources": sources, "documents": rows})
@@ -95,6 +96,13 @@ def _chosen(sources: list[SourceState], name: str) -> SourceState | None:
     by_name = {source.name: source for source in sources}
     largest = max(sources, key=lambda source: source.listed, default=None)
     return by_name.get(name, largest)
+
+
+async def _is_unused(visit: Visit, chosen: SourceState | None, rows: list[DocumentSummary]) -> bool:
+    """Whether documents were read that no collection holds, so that nothing finds them."""
+    if chosen is None or not chosen.indexed or any(row.chunk_count for row in rows):
+        return False
+    return all(chosen.name not in held.sources for held in await visit.services.knowledge.collection_stats())
 
 
 async def document(visit: Visit) -> Page:

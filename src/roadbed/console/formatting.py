@@ -5,10 +5,12 @@ Templates call them as filters. The exact value is always kept beside a relative
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+_CODE = re.compile(r"`([^`]{1,200})`")
 _UNITS_S = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 
 
@@ -79,6 +81,15 @@ def when(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
         exact.isoformat(), exact.strftime("%Y-%m-%d %H:%M:%S"), ago(exact, datetime.now(UTC))
     )
+
+
+def sentence(text: str) -> Markup:
+    """A message as a sentence: its first letter large, a mark at its end, what stands in backticks as code.
+
+    Names in it stay as they are written, and every other character is text.
+    """
+    whole = f"{text[:1].upper()}{text[1:]}{'' if not text or text[-1] in '.!?:' else '.'}"
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(whole))))  # noqa: S704 - escaped before
 
 
 def short(digest: str | None) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from starlette.responses import Response
 from starlette.routing import Route
 
-from roadbed.console.pills import key_pill
+from roadbed.console.pills import Pill, key_pill
 from roadbed.console.visits import Console, Page, Visit, seen
 from roadbed.guard.keys import KeyNotFound, KeyRecord, KeyRequestInvalid
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
@@ -47,9 +47,16 @@ async def _page(
 ) -> Page:
     now = datetime.now(UTC)
     records = sorted(await visit.services.identity.list_keys(), key=lambda record: not record.is_live(now))
+    live: list[tuple[KeyRecord, Pill]] = []
+    ended: list[tuple[KeyRecord, Pill]] = []
+    for record in records[:KEYS_SHOWN]:
+        is_live = record.is_live(now)
+        (live if is_live else ended).append((record, key_pill(record, is_live)))
     context = {
-        "rows": [(record, key_pill(record, record.is_live(now))) for record in records[:KEYS_SHOWN]],
+        "live": live,
+        "ended": ended,
         "made": made,
+        "teams": visit.services.teams(),
         "error": error,
         "apps": list(visit.services.apps()),
         "roles": ROLES,

@@ -45,11 +45,18 @@ def render_answer(text: str, links: Mapping[int, tuple[str, str]]) -> Markup:
     return Markup(_Writer(links).write(_PARSER.parse(text[:ANSWER_CHARACTERS_MAX])))  # noqa: S704 - escaped piecewise
 
 
+def render_quote(text: str) -> Markup:
+    """A passage of a Markdown document as HTML: emphasis and code; links come out as their words."""
+    tokens = _PARSER.parseInline(text[:ANSWER_CHARACTERS_MAX])
+    return Markup(_Writer({}, has_links=False).write(tokens))  # noqa: S704 - escaped piecewise
+
+
 class _Writer:
     """Writes tokens of the allowlist; whatever else there is comes out as its text."""
 
-    def __init__(self, links: Mapping[int, tuple[str, str]]) -> None:
+    def __init__(self, links: Mapping[int, tuple[str, str]], *, has_links: bool = True) -> None:
         self._links = links
+        self._has_links = has_links
         self._open_links: list[bool] = []
 
     def write(self, tokens: Sequence[Token]) -> str:
@@ -93,7 +100,7 @@ class _Writer:
 
     def _link_open(self, token: Token) -> str:
         address = str(token.attrs.get("href", ""))
-        is_safe = _SAFE_LINK.match(address) is not None
+        is_safe = self._has_links and _SAFE_LINK.match(address) is not None
         self._open_links.append(is_safe)
         return f'<a href="{escape(address)}" rel="noopener nofollow noreferrer">' if is_safe else ""
 

@@ -29,8 +29,8 @@ from roadbed.console.sign_in import sign_in_routes
 from roadbed.console.sign_in_oidc import oidc_routes
 from roadbed.console.tools import tool_routes
 from roadbed.console.traces import trace_routes
-from roadbed.console.visits import Console
-from roadbed.kernel.errors import NotFound
+from roadbed.console.visits import Console, Page
+from roadbed.kernel.errors import ERRORS_PATH, NotFound, all_errors
 
 
 class NoSuchPage(NotFound):
@@ -41,7 +41,7 @@ class NoSuchPage(NotFound):
 
 
 def console_routes(services: ConsoleServices) -> list[BaseRoute]:
-    """All routes under ``/console``."""
+    """All routes under ``/console``, and the page that explains error codes to people without a key."""
     static = StaticFiles()
     console = Console(services, Templates(static))
 
@@ -56,10 +56,15 @@ def console_routes(services: ConsoleServices) -> list[BaseRoute]:
     async def no_page(request: Request) -> Response:
         return await console.failed(request, NoSuchPage(f"there is no page at {request.url.path[:200]}"))
 
+    async def errors(request: Request) -> Response:
+        page = Page("errors.html", "Errors", {"errors": all_errors()})
+        return protect(await console.rendered(page, None, request))
+
     async def without_slash(request: Request) -> Response:
         return protect(RedirectResponse("/console", status_code=303))
 
     return [
+        Route(ERRORS_PATH, errors, methods=["GET"]),
         Route("/console/", without_slash),
         Route("/console/static/{digest}/{name}", static_file),
         *sign_in_routes(console),

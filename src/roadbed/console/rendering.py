@@ -63,6 +63,7 @@ class Templates:
             size=formatting.size,
             money=formatting.money,
             when=formatting.when,
+            sentence=formatting.sentence,
             short=formatting.short,
             rung_pill=pills.rung_pill,
             try_pill=pills.try_pill,

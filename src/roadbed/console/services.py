@@ -423,7 +423,8 @@ class ConsoleServices:
     ``parts`` gives each part's state, ``ok`` when it is as it should be; ``problem`` why the manifest on disk is not
     the one that serves; ``apps`` what serves, in the order in which people should see it; ``may_use`` whether a
     caller's key and team may call an app; ``engines`` the local model engines that answer; ``connections`` how the
-    declared data systems are reached; ``process`` which serving process this is, of how many.
+    declared data systems are reached; ``teams`` those that the manifest declares; ``process`` which serving
+    process this is, of how many.
     """
 
     name: str
@@ -455,3 +456,4 @@ class ConsoleServices:
     analytics: AnalyticsView | None = None
     access: AccessView | None = None
     trial: TrialView | None = None
+    teams: Callable[[], Sequence[str]] = tuple

@@ -66,6 +66,7 @@ def sign_in_routes(console: Console) -> list[Route]:
         return signed_in(console, request, cookie, destination)
 
     async def sign_out(visit: Visit) -> Response:
+        await visit.services.sessions.end(visit.cookie)
         response = RedirectResponse("/console/sign-in", status_code=303)
         response.delete_cookie(
             cookie_name(visit.request, visit.services),

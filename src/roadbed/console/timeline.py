@@ -140,6 +140,8 @@ def outcome(trace: TraceRow, spans: Sequence[SpanRow]) -> str:
         after += f" and after {failed} failed {'step' if failed == 1 else 'steps'}"
     match trace.status:
         case "ok":
+            if trace.rung == "extractive" and _quoted_nothing(spans):
+                return f"{trace.app} said that the documents do not hold it, {after}."
             how = {
                 "full": "answered in full",
                 "fallback": "answered on a fallback model",
@@ -155,6 +157,11 @@ def outcome(trace: TraceRow, spans: Sequence[SpanRow]) -> str:
             return f"The caller left {trace.app} before the answer was complete, {after}."
         case _:
             return f"{trace.app} failed, {after}{_because(trace)}."
+
+
+def _quoted_nothing(spans: Sequence[SpanRow]) -> bool:
+    found = [span.attributes["sentences"] for span in spans if "sentences" in span.attributes]
+    return bool(found) and not any(found)
 
 
 def _because(trace: TraceRow) -> str:

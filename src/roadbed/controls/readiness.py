@@ -16,6 +16,7 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.gateway.manifest import EndpointConfig, ModelConfig
 from roadbed.kernel.config import nearest, parse_duration_s
 from roadbed.kernel.errors import NotFound
+from roadbed.kernel.wording import counted
 from roadbed.releases.manifest import Manifest
 
 State = Literal["ok", "missing", "unknown"]
@@ -107,7 +108,9 @@ def _data(app: str, config: AppConfig, manifest: Manifest) -> Iterator[Item]:
     }
     known = {name: manifest.sources[name] for name in sorted(sources) if name in manifest.sources}
     unlabelled = [name for name, source in known.items() if not source.labels]
-    found = f"without a label: {', '.join(unlabelled)}" if unlabelled else f"{len(known)} sources are labelled"
+    found = (
+        f"without a label: {', '.join(unlabelled)}" if unlabelled else f"{counted(len(known), 'source')} with a label"
+    )
     fix = f"sources.{unlabelled[0]}.labels: [internal]" if unlabelled else ""
     yield _item("labels", not unlabelled, found, fix)
     open_to_all = [name for name, source in known.items() if source.visible_to is None]
@@ -154,7 +157,13 @@ def _callers(app: str, config: AppConfig, manifest: Manifest) -> Iterator[Item]:
     yield _item("rate", limited, config.rate or "no limit", f"apps.{app}.rate: 600/min", is_required=False)
     alerted = [name for name in teams if (alerts := manifest.teams[name].alerts) is not None and alerts.webhook]
     fix = f"teams.{teams[0] if teams else 'TEAM'}.alerts: {{webhook: env:ALERTS}}"
-    yield _item("budget alerts", alerted, f"{len(alerted)} teams are told", fix, is_required=False)
+    yield _item(
+        "budget alerts",
+        alerted,
+        f"{counted(len(alerted), 'team')} told" if alerted else "nobody is told",
+        fix,
+        is_required=False,
+    )
 
 
 def _records(manifest: Manifest) -> Iterator[Item]:

@@ -1,6 +1,7 @@
 """Console sessions: a signed cookie that stands for a key, one-time sign-in links, and tokens against forged forms.
 
-A cookie holds a session id, the key's id and an expiry, signed; no session is stored, and each request asks
+A cookie holds a session id, the key's id and an expiry, signed; no session is stored but the end of one that somebody
+signed out of (`ended_sessions`), and each request asks
 `Identity` for the key again, so that revoking the key ends its sessions everywhere. One-time tokens are stored as
 digests and used once, whatever the number of processes. The invariant: nothing in a cookie is believed before its
 signature was checked.
@@ -17,6 +18,7 @@ from datetime import timedelta
 from typing import Final
 
 from roadbed.guard.deployment_secrets import SESSION_SIGNING, load_deployment_secret
+from roadbed.guard.ended_sessions import EndedSessions
 from roadbed.guard.identity import Identity
 from roadbed.guard.keys import KeyRefused, require_scope
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
@@ -66,11 +68,14 @@ class Sessions:
         self._identity = identity
         self._key = signing_key
         self._clock = clock
+        self.ended = EndedSessions(database, clock)
 
     @classmethod
     async def open(cls, database: Database, identity: Identity, *, clock: Clock = SYSTEM_CLOCK) -> Sessions:
         """Sessions signed with the deployment's key. `StoreUnavailable`."""
-        return cls(database, identity, await load_deployment_secret(database, SESSION_SIGNING), clock)
+        sessions = cls(database, identity, await load_deployment_secret(database, SESSION_SIGNING), clock)
+        await sessions.ended.open()
+        return sessions
 
     def start(self, principal: Principal) -> str:
         """The value of a new session's cookie (set it HttpOnly, SameSite=Lax, Max-Age `SESSION_S`). A key that was made
@@ -92,10 +97,16 @@ class Sessions:
         parts = rest.split(".")
         if version != "1" or len(parts) != 3 or int(parts[1]) <= self._clock.wall().timestamp():
             raise SessionRefused
+        if cookie in self.ended:
+            raise SessionRefused
         try:
             return self._identity.principal_of(_decode(parts[2]).decode(), int(parts[1]) - SESSION_S)
         except KeyRefused:
             raise SessionRefused from None
+
+    async def end(self, cookie: str) -> None:
+        """End a session whose cookie was checked: it is refused from now on, in every process."""
+        await self.ended.add(cookie, int(cookie.split(".")[2]))
 
     def form_token(self, cookie: str) -> str:
         """The token that every form of this session carries (CSRF)."""

@@ -17,6 +17,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+ERRORS_PATH = "/docs/errors"
+"""Where a server explains its error codes."""
+
+
+def problem_type(code: str) -> str:
+    """The ``type`` of a problem (RFC 9457): where its code is explained."""
+    return f"{ERRORS_PATH}#{code}"
+
 
 class RoadbedError(Exception):
     """Something that Roadbed can name went wrong."""
@@ -33,10 +41,15 @@ class RoadbedError(Exception):
             self.hint = hint
         self.retry_after_s = retry_after_s
 
+    @classmethod
+    def meaning(cls) -> str:
+        """What the code stands for: the class's docstring on one line."""
+        return " ".join((cls.__doc__ or "").split()).replace("``", "`")
+
     def problem(self) -> dict[str, Any]:
         """RFC 9457 problem details, as every address outside ``/v1`` answers."""
         body: dict[str, Any] = {
-            "type": f"/docs/errors#{self.code}",
+            "type": problem_type(self.code),
             "title": self.code,
             "status": self.http_status,
             "detail": self.message,
@@ -145,13 +158,20 @@ class Refused(RoadbedError):
     http_status = 403
 
 
+_PRODUCT = "roadbed."
+
+
 def all_errors() -> list[type[RoadbedError]]:
-    """Every error class known to the running process, sorted by code: the source of the generated error index."""
+    """Every error class of the product that the running process has loaded, sorted by code.
+
+    It is the source of the generated error index, and of the page that the ``type`` of a problem points to: a class
+    that was raised is loaded.
+    """
     seen: dict[str, type[RoadbedError]] = {}
     stack: list[type[RoadbedError]] = [RoadbedError]
     while stack:
         cls = stack.pop()
-        if "code" in cls.__dict__:
+        if "code" in cls.__dict__ and cls.__module__.startswith(_PRODUCT):
             seen[cls.code] = cls
         stack.extend(cls.__subclasses__())
     return [seen[code] for code in sorted(seen)]

@@ -136,7 +136,7 @@ async def read_document(
         id=row["id"],
         source=row["source"],
         key=row["key"],
-        title=row["title"],
+        title=row["title"] or row["key"],
         uri=row["uri"],
         version=row["version"],
         text=row["content"],

@@ -333,7 +333,7 @@ def _hit(row: Any, collection: str, item: Fused, label: Label) -> Hit:
         chunk_id=row["chunk_id"],
         document_id=row["document_id"],
         version=row["version"],
-        title=row["title"],
+        title=row["title"] or row["uri"],
         uri=row["uri"],
         source=row["source"],
         collection=collection,

@@ -28,7 +28,6 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import Forbidden, InvalidRequest, RoadbedError
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
-from roadbed.server.admission import may_call, require_app
 from roadbed.server.entrance import Entrance, NoLimits
 from roadbed.server.money import Money
 from roadbed.server.served_tools import ServedTools
@@ -83,9 +82,9 @@ class Analytics:
     entrance: Callable[[], Entrance | NoLimits]
 
     def served(self, app: str, principal: Principal) -> tuple[ServedApp, AnalyticsApp]:
-        """The app that serves. `UnknownModel`, `AppNotAllowed`, `NotAnalytics`."""
-        served = self.registry.find_app(app)
-        require_app(principal, app, self.teams.apps_of(principal.team))
+        """The app that serves. `UnknownModel`, `AppNotAllowed`, `NotPermitted`, `NotAnalytics`."""
+        served = self.registry.find_app(app, principal)
+        self.teams.require_app(principal, app)
         if not isinstance(served.app, AnalyticsApp):
             raise NotAnalytics(f"{app} is of the kind {served.config.kind}")
         return served, served.app
@@ -95,7 +94,7 @@ class Analytics:
         return [
             name
             for name, served in self.registry.served.apps.items()
-            if served.config.kind == "analytics" and may_call(principal, name, self.teams.apps_of(principal.team))
+            if served.config.kind == "analytics" and self.teams.may_call(principal, name)
         ]
 
     async def ask(
@@ -221,10 +220,7 @@ async def open_analytics(stack: AsyncExitStack, services: Opened, *, is_owner: b
         served = registry.served.apps.get(app)
         return served.app if served is not None else None
 
-    def may_use(principal: Principal, app: str) -> bool:
-        return may_call(principal, app, teams.apps_of(principal.team))
-
-    saved = Saved(services.database, lambda: desk, find, may_use)
+    saved = Saved(services.database, lambda: desk, find, teams.may_call)
     registry.desk, registry.saved_questions = desk, saved
     if is_owner:
         await saved.start()

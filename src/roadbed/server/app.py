@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from roadbed.gateway.dialects.openai_server import error_object
@@ -87,7 +87,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         return RedirectResponse("/console")
 
     async def needs_post(request: Request) -> Response:
-        return error_response(WrongMethod("send a POST to this address"), request)
+        return wrong_method("send a POST to this address", request)
 
     async def openapi(request: Request) -> Response:
         return Response(openapi_json(), media_type="application/json")
@@ -98,7 +98,7 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
             detail = str(error.detail) if isinstance(error, HTTPException) else "the request cannot be read"
             return error_response(InvalidRequest(detail[:200]), request)
         if status == 405:
-            return error_response(WrongMethod(f"{request.url.path} does not take {request.method}"), request)
+            return wrong_method(f"{request.url.path} does not take {request.method}", request)
         return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}"), request)
 
     async def failed(request: Request, error: Exception) -> Response:
@@ -132,6 +132,16 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *extra,
     ]
     return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})
+
+
+def wrong_method(message: str, request: Request) -> Response:
+    """The refusal of a method, with the header that names those that the address takes (RFC 9110, 15.5.6)."""
+    response = error_response(WrongMethod(message), request)
+    found = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in found if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in here for method in route.methods or ()}
+    response.headers["allow"] = "POST" if request.url.path in CALLER_PATHS else ", ".join(sorted(methods))
+    return response
 
 
 def contained(app: ASGIApp) -> ASGIApp:

@@ -47,7 +47,7 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         return services.teams.may_call(principal, app)
 
     def ask(app: str, messages: Sequence[Message], principal: Principal) -> AskedTurn:
-        served = services.registry.find_app(app)
+        served = services.registry.find_app(app, principal)
         services.teams.require_app(principal, app)
         request = ChatRequest(messages=tuple(messages))
         entrance, ticket, answering = services.money.entrance, None, served
@@ -104,4 +104,5 @@ def console_services(services: Services, url: str) -> ConsoleServices:
         analytics=services.analytics,
         access=ConsoleAccess(services),
         trial=TrialData(services),
+        teams=lambda: sorted(services.manifest.teams),
     )

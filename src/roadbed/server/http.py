@@ -18,6 +18,7 @@ from roadbed.gateway.dialects.openai_caller import ChatCallers
 from roadbed.gateway.dialects.responses_server import ResponsesCaller
 from roadbed.gateway.limits import RateExceeded
 from roadbed.guard.networks import caller_address
+from roadbed.kernel.config import nearest
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import ADMIN, MEMBER
 from roadbed.server.acts import require_act
@@ -37,6 +38,7 @@ JSON_BODY_BYTES_MAX = 4 * 1024 * 1024
 INTEGER_DIGITS_MAX = 18
 READING = ("GET", "HEAD")
 VERSION_HEADER = "anthropic-version"
+UNKNOWN_FIELD = "object contains unknown field "
 CHAT_PATH = "/v1/chat/completions"
 RESPONSES_PATH = "/v1/responses"
 MESSAGES_PATH = "/v1/messages"
@@ -174,9 +176,19 @@ async def json_of(request: Request, type_: type[T]) -> T:
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         message, path = message[:1].lower() + message[1:], path.strip("`.")
-        raise InvalidRequest(f"{path}: {message}" if path else message, param=path or None) from None
+        hint = "" if path else _known_fields(message, type_)
+        raise InvalidRequest(f"{path}: {message}" if path else message, hint=hint, param=path or None) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("the body is not valid JSON") from None
+
+
+def _known_fields(message: str, type_: type[Any]) -> str:
+    """What a body may hold, where a complaint is that it holds something else."""
+    field = message.removeprefix(UNKNOWN_FIELD)
+    if field == message or not issubclass(type_, msgspec.Struct):
+        return ""
+    known = type_.__struct_encode_fields__
+    return nearest(field.strip("`"), known) or f"it may hold {', '.join(known)}"
 
 
 def integer_of(request: Request, name: str, default: int, most: int) -> int:

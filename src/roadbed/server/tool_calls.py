@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed.kernel.deadline import Deadline
-from roadbed.kernel.errors import Forbidden, InvalidRequest
+from roadbed.kernel.errors import Forbidden, InvalidRequest, problem_type
 from roadbed.kernel.principal import ADMIN, AUDITOR, EVERYONE, MEMBER, Principal
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
 from roadbed.server.admission import Admission
@@ -234,7 +234,7 @@ def answer_of(outcome: Outcome) -> Response:
 
 def _problem(kind: str, outcome: Refused | Failed, status: int, more: dict[str, Any]) -> Response:
     body = {
-        "type": f"/docs/errors#{outcome.code}",
+        "type": problem_type(outcome.code),
         "title": outcome.code,
         "status": status,
         "detail": outcome.message,

@@ -23,6 +23,7 @@ from typing import Protocol
 from roadbed import __version__
 from roadbed.guard.keys import ADMIN_KEY_ID, OWN_KEY_NAME, KeyRecord
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
+from roadbed.kernel.wording import counted
 from roadbed.knowledge.states import SourceState
 from roadbed.releases.workspace import load_workspace
 from roadbed.server.controls import start_controls
@@ -148,6 +149,7 @@ async def _write_cli_file(services: Services, address: Address) -> KeyRecord:
     )
     body = {"url": address.url, "api": address.api, "key": key, "pid": os.getpid(), "version": __version__}
     settings = services.settings
+    body["workspace"] = str(settings.workspace.expanduser().resolve())
     if settings.tls_client_ca is not None and settings.tls_client_crl is not None:
         body["client_ca"] = str(settings.tls_client_ca.absolute())
         body["client_crl"] = str(settings.tls_client_crl.absolute())
@@ -217,11 +219,6 @@ async def _follow_first_ingest(services: Services, address: Address, say: Say) -
     say("every source was read; changes are followed")
     if services.settings.ready_file is not None:
         _write_ready_file(services.settings.ready_file, services, address)
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 document``, ``2 documents``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _line(state: SourceState, option: str) -> str:

@@ -1,25 +1,20 @@
 // Streams an answer into the page: the same form as without scripts, read as server-sent events.
 
+import { element } from "./elements.js";
 import { events } from "./events.js";
+import { hear } from "./heard.js";
 
 const TURNS_MAX = 50;
 const form = document.getElementById("ask");
 const turns = document.getElementById("turns");
 const stop = document.getElementById("stop");
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
 function begin(question) {
   const turn = element("article", "turn card");
   const state = element("p", "soft small", "Looking through the documents …");
   const answer = element("div", "answer streaming");
-  state.setAttribute("role", "status");
-  answer.setAttribute("aria-live", "polite");
+  hear(state.textContent);
+  turn.setAttribute("aria-busy", "true");
   turn.append(element("h2", "question", question), state, answer);
   turns.append(turn);
   while (turns.childElementCount > TURNS_MAX) turns.firstElementChild.remove();
@@ -41,6 +36,8 @@ function fail(shown, text, needsSignIn) {
     note.append(link);
   }
   shown.state.replaceWith(note);
+  shown.turn.removeAttribute("aria-busy");
+  hear(text);
 }
 
 async function ask(body, question, control) {
@@ -57,14 +54,17 @@ async function ask(body, question, control) {
     for await (const { name, value } of events(answer.body)) {
       if (name === "text") {
         shown.state.textContent = "Answering …";
+        hear(shown.state.textContent);
         shown.answer.append(value.text);
       } else if (name === "progress") {
         shown.state.textContent = value.text[0].toUpperCase() + value.text.slice(1);
+        hear(shown.state.textContent);
       } else if (name === "done") {
         isDone = true;
         const page = new DOMParser().parseFromString(value.turn, "text/html");
         const finished = document.adoptNode(page.querySelector(".turn"));
         shown.turn.replaceWith(finished);
+        hear(finished.querySelector(".answer, .note")?.textContent.trim());
         document.getElementById("sources").replaceWith(document.adoptNode(page.getElementById("sources")));
         form.elements.history.value = value.history;
         return !finished.querySelector(":scope > .note.bad");
@@ -96,6 +96,7 @@ if (form && turns && stop) {
     control = null;
     stop.hidden = true;
     for (const button of document.querySelectorAll("button.first, .example")) button.disabled = false;
+    if (document.activeElement === document.body || document.activeElement?.disabled) field.focus({ preventScroll: true });
     if (isAnswered) { field.value = ""; field.placeholder = "Ask about what was just said, or something new"; }
   });
   stop.addEventListener("click", () => control?.abort());

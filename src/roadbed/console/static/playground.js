@@ -1,23 +1,18 @@
 // Asks several routes at once and shows each answer as it comes: the same form as without scripts, sent once per route.
 
+import { element } from "./elements.js";
 import { events } from "./events.js";
+import { hear } from "./heard.js";
 
 const form = document.getElementById("playground");
 const tries = document.getElementById("tries");
 const stop = document.getElementById("stop");
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
 function begin(route) {
   const card = element("article", "try card");
   const state = element("p", "soft small", "Waiting for the first token …");
   const answer = element("div", "answer streaming");
-  state.setAttribute("role", "status");
+  hear(state.textContent);
   card.append(element("h2", "", route), state, answer);
   tries.append(card);
   return { card, state, answer };
@@ -25,6 +20,7 @@ function begin(route) {
 
 function fail(shown, text) {
   shown.state.replaceWith(element("p", "note bad", text));
+  hear(text);
 }
 
 async function ask(route, control, submitter) {
@@ -47,7 +43,9 @@ async function ask(route, control, submitter) {
         shown.answer.append(value.text);
       } else if (name === "done") {
         const page = new DOMParser().parseFromString(value.html, "text/html");
-        shown.card.replaceWith(document.adoptNode(page.querySelector(".try")));
+        const finished = document.adoptNode(page.querySelector(".try"));
+        shown.card.replaceWith(finished);
+        hear(`${route}: ${finished.querySelector(".answer, .note")?.textContent.trim()}`);
         return;
       }
     }
