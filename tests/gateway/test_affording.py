@@ -185,7 +185,7 @@ async def test_an_attempt_that_cannot_begin_gives_back_what_it_held(
     monkeypatch.setattr(Attempt, "start", broken)
     with pytest.raises(RuntimeError):
         await gateway.complete("smart", ask(), call(trace=trace))
-    [account] = budgets._accounts.values()
+    [account] = budgets._accounts
     assert account.lease.reserved == 0
     await budgets.close()
     assert till.spent == 0
@@ -200,7 +200,7 @@ async def test_each_attempt_of_a_race_is_paid(
     gateway = racing(gateway_of, first, second)
     assert trace.purse is not None
     (await trace.purse.obtain(200_000)).settle(0)  # a lease with room for both
-    [account] = budgets._accounts.values()
+    [account] = budgets._accounts
     async with gateway.stream("smart", ask(), call(trace=trace)) as stream:
         await stream.answer()
     assert (stream.outcome.endpoint, stream.outcome.hedged) == ("b", True)
