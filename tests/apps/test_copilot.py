@@ -186,6 +186,16 @@ async def test_nothing_found_asks_no_model(
     assert model.requests == []
 
 
+async def test_a_cut_is_recovered_for_who_waits_for_all_of_it(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    text = "Reports are kept for seven years [1]. Cats are allowed on Fridays [2]."
+    model.rules = [Rule(".", Reply(text, cut_after=9), 1), Rule(".", Reply(text))]
+    _, answered = await events_of(make_copilot(), replace(make_turn(QUESTION), is_whole=True))
+    assert (answered.text, answered.rung) == (text, "full")
+    assert len(model.chats) == 2
+
+
 async def test_an_app_always_sends_a_limit_of_tokens(
     make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
 ) -> None:

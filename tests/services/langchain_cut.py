@@ -44,10 +44,7 @@ def main() -> None:
             )
 
         for dialect in ("chat", "responses", "anthropic"):
-            found[f"{contract}-{dialect}"] = {**watched(made(dialect)), "whole": ""}
-        if contract == "restart":
-            for dialect in ("chat", "responses", "anthropic"):
-                found[f"{contract}-{dialect}"]["whole"] = made(dialect).invoke(PROMPT).text
+            found[f"{contract}-{dialect}"] = {**watched(made(dialect)), "whole": made(dialect).invoke(PROMPT).text}
     print(json.dumps(found))
 
 

@@ -219,7 +219,7 @@ class Copilot:
         """An answer sentence by sentence, as the model writes it."""
         call = Call(turn.principal, turn.deadline.reserving(EXTRACT_RESERVE_S), label, turn.trace)
         stream = SentenceStream()
-        async with self._gateway.stream(route, request, call) as events:
+        async with self._gateway.stream(route, request, call, is_whole=turn.is_whole) as events:
             try:
                 async for event in events:
                     turn.trace.rung = lowest_rung(*rungs, events.outcome.rung)

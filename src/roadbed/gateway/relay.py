@@ -65,6 +65,7 @@ class Opening(msgspec.Struct, frozen=True):
     """A first attempt that can be made at once: where it goes, with which bytes, until when.
 
     ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before.
+    ``is_whole`` where the caller waits for all of the answer, so that nothing is lost while it is not whole.
     """
 
     shared: Surroundings
@@ -74,6 +75,7 @@ class Opening(msgspec.Struct, frozen=True):
     is_stream: bool
     call: Call
     worth_microusd: int = 0
+    is_whole: bool = False
 
 
 def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -93,8 +95,8 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
         bound = bounded(sent, incoming, first.way.endpoint)
         if bound is None:
             return None
-        return Opening(shared, first, *bound[0], is_stream, call, bound[1])
-    return Opening(shared, first, sent[0], sent[1], is_stream, call)
+        return Opening(shared, first, *bound[0], is_stream, call, bound[1], not incoming.stream)
+    return Opening(shared, first, sent[0], sent[1], is_stream, call, 0, not incoming.stream)
 
 
 class Relay(ABC):
@@ -141,7 +143,9 @@ class Relay(ABC):
 
     @abstractmethod
     def on_failed(self, tried: FirstTry | None) -> None:
-        """The attempt failed and nothing was given yet, or there was no money for it at once: go on from here."""
+        """The attempt failed and nothing was given yet, or there was no money for it at once: go on from here. What a
+        caller who waits for all of it was given is void.
+        """
 
     @abstractmethod
     def on_cut(self, error: StreamCut) -> None:
@@ -441,7 +445,8 @@ class Relay(ABC):
         opening = self._opening
         if opening.call.trace is not None:
             opening.call.trace.model = opening.first.way.endpoint.name
-        self._end_by_s = self._deadline_s
+        if not opening.is_whole:
+            self._end_by_s = self._deadline_s
 
     def _timeout(self) -> UpstreamError:
         if self._loop.time() >= self._end_by_s:
@@ -483,7 +488,8 @@ class Relay(ABC):
             return
         self._leave()
         endpoint = self._opening.first.way.endpoint
-        if not self._is_committed:
+        if not self._is_committed or self._opening.is_whole:
+            self._is_committed = False
             self._admission().failed(error)
             self.on_failed(FirstTry(endpoint.name, error, self._settle(error), self._deadline_s))
             return

@@ -137,7 +137,8 @@ class CallerAnswers:
         ticket: Pass | None,
     ) -> None:
         deadline = admission.deadline(served.deadline_s)
-        turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
+        is_whole = not incoming.stream
+        turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline, is_whole=is_whole)
         turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
         turn.trace.tags = admission.tags
         turn.trace.label = admission.label

@@ -32,11 +32,17 @@ class TurnTimedOut(DeadlineExceeded):
 
 
 def begin_turn(
-    ledger: Ledger, served: ServedApp, request: ChatRequest, principal: Principal, deadline: Deadline
+    ledger: Ledger,
+    served: ServedApp,
+    request: ChatRequest,
+    principal: Principal,
+    deadline: Deadline,
+    *,
+    is_whole: bool = False,
 ) -> Turn:
     """A turn pinned to the release that serves now, with its trace begun."""
     trace = ledger.start_trace(served.name, principal, served.release.digest)
-    return Turn(served.name, served.release, request, principal, deadline, trace)
+    return Turn(served.name, served.release, request, principal, deadline, trace, is_whole)
 
 
 async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn, guard: Guard) -> AsyncGenerator[AnswerEvent, None]:

@@ -30,9 +30,7 @@ for (const contract of ["error", "continue", "restart"]) {
   for (const [dialect, model] of Object.entries(models)) {
     const route = `${contract}-vercel-${dialect}`;
     const seen = await watched(model(route));
-    if (contract === "restart") {
-      seen.whole = (await generateText({ model: model(route), prompt, maxRetries: 0 })).text;
-    }
+    seen.whole = (await generateText({ model: model(route), prompt, maxRetries: 0 })).text;
     found[`${contract}-${dialect}`] = seen;
   }
 }
