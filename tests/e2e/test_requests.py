@@ -43,6 +43,20 @@ def read_all(raw: socket.socket) -> bytes:
     return received
 
 
+def test_unknown_model_lists_only_what_the_key_may_call(desk: Desk) -> None:
+    key = desk.server.new_key("guests")["key"]
+    for path, asked in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/responses", {"input": "x"}),
+        ("/v1/messages", {"max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/v1/embeddings", {"input": "x"}),
+    ):
+        response = desk.server.post(path, {"model": "zzz", **asked}, key=key)
+        assert response.status_code == 404
+        assert "known models: search)" in response.text, response.text
+
+
 def test_unknown_model_lists_the_known(desk: Desk) -> None:
     response = desk.server.post(CHAT, good(model="gpt-17"))
     error = response.json()["error"]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roadbed.gateway.dialects.anthropic_incoming import decode_messages
 from roadbed.gateway.dialects.openai_server import decode_chat
 from roadbed.gateway.dialects.request_checks import DEPTH_MAX, check_depth, half_character
+from roadbed.gateway.dialects.responses_incoming import decode_response_request
 from roadbed.gateway.errors import InvalidChatRequest
 
 TURN = {"role": "user", "content": "hello"}
@@ -87,6 +90,24 @@ def test_what_only_looks_odd_is_taken() -> None:
 )
 def test_half_a_character_is_named_by_its_place(path: str | None, body: bytes) -> None:
     assert refused(body) == path
+
+
+@pytest.mark.parametrize(
+    ("decode", "path", "body"),
+    [
+        (
+            decode_messages,
+            "messages[0].content",
+            rb'{"model":"m","messages":[{"role":"user","content":"zebra \ud800"}]}',
+        ),
+        (decode_response_request, "input", rb'{"model":"m","input":"zebra \udc00"}'),
+    ],
+)
+def test_it_is_named_in_every_dialect(decode: Callable[[bytes], object], path: str, body: bytes) -> None:
+    with pytest.raises(InvalidChatRequest) as caught:
+        decode(body)
+    assert caught.value.param == path
+    assert "zebra" not in str(caught.value)
 
 
 @given(st.binary(max_size=60) | st.text(max_size=40).map(lambda text: json.dumps({"a": [text]}).encode()))

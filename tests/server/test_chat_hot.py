@@ -168,7 +168,7 @@ def guard() -> Guard:
 async def site_of(guard: Guard) -> AsyncIterator[Site]:
     client = UpstreamClient()
     gateway, ledger = SwitchedGateway(client, guard, chance=lambda: 0.0), KeptLedger()
-    registry = SimpleNamespace(find=gateway.find, served=SimpleNamespace(routes_release=None))
+    registry = SimpleNamespace(find=lambda name, _: gateway.find(name), served=SimpleNamespace(routes_release=None))
     identity, teams = cast(Identity, OneKey()), Teams(guard)
     table = HotTable()
     parts = identity, teams, cast(AppRegistry, registry), gateway, ledger

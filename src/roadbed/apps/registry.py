@@ -30,6 +30,7 @@ from roadbed.gateway.route import Route, build_routes
 from roadbed.guard.gate import Guard
 from roadbed.kernel.config import nearest, parse_duration_s
 from roadbed.kernel.errors import ConfigError, NotFound
+from roadbed.kernel.principal import Principal
 from roadbed.kernel.release import Release
 
 log = logging.getLogger("roadbed.apps")
@@ -85,8 +86,10 @@ class AppRegistry:
         prices: PriceTable,
         folder: Path,
         tools: Callable[[], ToolCaller] | None = None,
+        may_call: Callable[[Principal, str], bool] = lambda principal, name: True,
     ) -> None:
         self._tools = tools
+        self._may_call = may_call
         self._searcher = searcher
         self._gateway = gateway
         self._guard = guard
@@ -206,12 +209,15 @@ class AppRegistry:
             raise UnknownModel(f"{name} is a model, not an app", param="model")
         return found
 
-    def find(self, model: str) -> ServedApp | Route:
-        """The app or route of this name. Raises `UnknownModel`, which lists what there is."""
+    def find(self, model: str, principal: Principal | None = None) -> ServedApp | Route:
+        """The app or route of this name. Raises `UnknownModel`, which lists what there is for ``principal``, for all
+        where none is given.
+        """
         served = self.served
         found = served.apps.get(model) or served.routes.get(model) or self._hidden.get(model)
         if found is None:
-            known = sorted({*served.apps, *served.routes})
+            names = sorted({*served.apps, *served.routes})
+            known = [name for name in names if principal is None or self._may_call(principal, name)]
             hint = nearest(model, known) or f"known models: {', '.join(known[:NAMES_LISTED_MAX]) or 'none yet'}"
             raise UnknownModel(f"there is no app or model named {model[:100]!r}", hint=hint, param="model")
         return found

@@ -83,7 +83,7 @@ class CallerAnswers:
         try:
             admission = self._admit(request)
             incoming = self.dialect.decode(request.body)
-            target = self.registry.find(incoming.model)
+            target = self.registry.find(incoming.model, admission.principal)
             self.teams.require_app(admission.principal, incoming.model)
             ticket, entrance = None, self.entrance
             if entrance.is_on:

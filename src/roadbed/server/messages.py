@@ -27,7 +27,7 @@ def message_routes(services: Services) -> list[Route]:
 
     async def count_tokens(request: Request, admission: Admission) -> Any:
         incoming = decode_count(await body_of(request, REQUEST_BYTES_MAX))
-        found = services.registry.find(incoming.model)
+        found = services.registry.find(incoming.model, admission.principal)
         services.teams.require_app(admission.principal, incoming.model)
         route = found.route() if isinstance(found, ServedApp) else found
         tokens = services.gateway.estimate_tokens(route, incoming.request)

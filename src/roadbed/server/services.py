@@ -417,6 +417,7 @@ def _make_registry(
         prices=shipped_prices(),
         folder=workspace.folder,
         tools=lambda: tools.toolbox,
+        may_call=teams.may_call,
     )
 
 

@@ -88,7 +88,7 @@ def _begun(services: Services, admission: Admission, model: str, task: str, body
     """The route that answers, and the request's trace. Raises what `AppRegistry.find` does, `AppNotAllowed`, or that a
     limit is used up.
     """
-    found = services.registry.find(model)
+    found = services.registry.find(model, admission.principal)
     services.teams.require_app(admission.principal, model)
     if isinstance(found, ServedApp):
         raise WrongTask(f"{model!r} is an app, not a model for {task}", param="model")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from roadbed.gateway.dialects.request_checks import half_character
 from roadbed.gateway.errors import InvalidChatRequest
 from roadbed.kernel.errors import TooLarge
 
@@ -36,6 +37,9 @@ def json_object(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise InvalidChatRequest("the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
+        path = half_character(body)
+        if path is not None:
+            raise wrong(path, "it holds half of a character") from None
         raise InvalidChatRequest("the body is not valid JSON") from None
     if not isinstance(raw, dict):
         raise InvalidChatRequest("the body must be a JSON object")
