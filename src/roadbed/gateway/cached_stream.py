@@ -272,6 +272,7 @@ class CachedStream:
     def _fly(self) -> None:
         call = self._call
         carrier = Trace(self._route.name, call.principal)
+        carrier.purse = call.trace.purse if call.trace is not None else None  # who begins the call pays for it
         own = msgspec.structs.replace(call, trace=carrier)
         stream = self._fetch(own)
         flight = Flight(stream, self._deadline, carrier, self._ended)
