@@ -143,7 +143,7 @@ class Gateway:
             def fetch(own: Call) -> AnswerStream:
                 return self._walk(found, request, own, None, is_whole=is_whole)
 
-            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch)
+            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch, is_whole=is_whole)
         return self._walk(found, request, call, first_try, is_whole=is_whole)
 
     def _walk(
