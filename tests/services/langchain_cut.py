@@ -17,7 +17,8 @@ PROMPT = "Tell the story"
 
 def watched(chat: Any) -> dict[str, Any]:
     """What a person who watches the stream sees, and how it ends."""
-    text, error, metadata = "", "", {}
+    text = error = ""
+    metadata: dict[str, Any] = {}
     try:
         for chunk in chat.stream(PROMPT):
             text += chunk.text

@@ -29,7 +29,8 @@ from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX
 from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, whole_text
 from roadbed.gateway.dialects.openai_server import Incoming
-from roadbed.gateway.errors import StreamCut, UpstreamError
+from roadbed.gateway.errors import SILENT, StreamCut, UpstreamError
+from roadbed.gateway.haste import waited_s
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
 from roadbed.gateway.settlement import TEXT_EVENTS, AttemptMeter, call_facts, commit
@@ -51,7 +52,7 @@ from roadbed.gateway.types import (
 )
 from roadbed.gateway.ways import First
 from roadbed.ledger.budget import Reservation
-from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
+from roadbed.wire.errors import ConnectTimeout, EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
 
@@ -348,8 +349,12 @@ class Relay(ABC):
             self._fail(failure_of_response(self.head, b"".join(self._body)))
         elif isinstance(error, ResponseTimeout):
             self._fail(self._timeout())
+        elif isinstance(error, ConnectTimeout):
+            is_own = CONNECT_SHARE * (self._deadline_s - self._started_s) >= CONNECT_S_MAX
+            self._fail(failure_of_wire(error, self._waited_s(is_own_limit=is_own)))
         else:
-            self._fail(failure_of_wire(error))
+            is_own = self._opening.is_stream and self._first_by_s < self._end_by_s
+            self._fail(failure_of_wire(error, self._waited_s(is_own_limit=is_own)))
 
     def _take_body(self, body: bytes) -> None:
         """The whole body of a response that is no stream: the end, in any case."""
@@ -450,9 +455,16 @@ class Relay(ABC):
 
     def _timeout(self) -> UpstreamError:
         if self._loop.time() >= self._end_by_s:
-            return UpstreamError("timeout", "the time for an answer was over")
-        said = "it sent no first token in time" if self.first_event_at_s is None else "it fell silent in its answer"
-        return UpstreamError("timeout", said)
+            waited = self._waited_s(is_own_limit=False)
+            return UpstreamError("timeout", "the time for an answer was over", waited_s=waited)
+        if self.first_event_at_s is not None:
+            return UpstreamError("timeout", SILENT)
+        waited = self._waited_s(is_own_limit=self._first_by_s < self._end_by_s)
+        return UpstreamError("timeout", "it sent no first token in time", waited_s=waited)
+
+    def _waited_s(self, *, is_own_limit: bool) -> float | None:
+        has_begun = self.first_event_at_s is not None
+        return waited_s(self._started_s, self._loop.time(), is_own_limit=is_own_limit, has_begun=has_begun)
 
     # The end.
 
