@@ -172,6 +172,23 @@ async def test_a_sentence_with_a_number_of_its_own_is_dropped(
     assert answered.extra["analytics"]["rows"] == [["Bergen", 50], ["Oslo", 350]]
 
 
+async def test_what_the_limit_of_tokens_cut_off_is_used_for_nothing(
+    make_app: MakeApp, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    plan = plan_of(("shop", BY_TOWN))
+    model.rules = [Rule(SENTENCE, Reply("Oslo sold 350", finish="length")), Rule(".", plan)]
+    question = "Which town sells best, and by how much?"
+    answered = await last_of(make_app(answer_tokens_max=700).answer(make_turn(question)))
+    assert (answered.rung, answered.degraded) == ("extractive", ("model fast: apps.answer_cut",))
+    assert answered.extra["analytics"]["rows"] == [["Bergen", 50], ["Oslo", 350]]
+    assert "Oslo sold 350" not in answered.text
+    assert model.requests[-1].json["max_tokens"] == 700
+    model.rules = [Rule(".", replace(plan, finish="length"))]
+    answered = await last_of(make_app().answer(make_turn(question)))
+    assert "model fast: apps.answer_cut" in answered.degraded
+    assert "analytics" not in answered.extra or not answered.extra["analytics"].get("rows")
+
+
 async def test_an_ambiguous_question_is_asked_back_once(
     make_app: MakeApp, make_turn: MakeTurn, model: ScriptedModel
 ) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from roadbed.apps.answer_limit import CUT_NOTE
 from roadbed.apps.checked_answer import ABSTENTION
 from roadbed.apps.copilot import Copilot
 from roadbed.apps.followup import NoQuestion
@@ -181,6 +184,56 @@ async def test_nothing_found_asks_no_model(
     _, answered = await events_of(copilot, make_turn(QUESTION))
     assert answered.abstained
     assert model.requests == []
+
+
+async def test_a_cut_is_recovered_for_who_waits_for_all_of_it(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    text = "Reports are kept for seven years [1]. Cats are allowed on Fridays [2]."
+    model.rules = [Rule(".", Reply(text, cut_after=9), 1), Rule(".", Reply(text))]
+    _, answered = await events_of(make_copilot(), replace(make_turn(QUESTION), is_whole=True))
+    assert (answered.text, answered.rung) == (text, "full")
+    assert len(model.chats) == 2
+
+
+async def test_an_app_always_sends_a_limit_of_tokens(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    turn = make_turn(QUESTION)
+    await events_of(make_copilot(), turn)
+    assert model.requests[-1].json["max_tokens"] == 4096
+    await events_of(make_copilot(answer_tokens_max=300), turn)
+    assert model.requests[-1].json["max_tokens"] == 300
+    asked = replace(turn, request=structs.replace(turn.request, max_tokens=50))
+    await events_of(make_copilot(answer_tokens_max=300), asked)
+    assert model.requests[-1].json["max_tokens"] == 50, "a caller may ask for less"
+    asked = replace(turn, request=structs.replace(turn.request, max_tokens=5000))
+    await events_of(make_copilot(answer_tokens_max=300), asked)
+    assert model.requests[-1].json["max_tokens"] == 300, "and for no more"
+
+
+async def test_an_answer_that_the_limit_cut_off_says_so_and_ends_with_a_whole_sentence(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    text = "A rush order costs 35 % more [1]. Reports are kept for seven"
+    model.rules = [Rule(".", Reply(text, finish="length"))]
+    turn = make_turn(QUESTION)
+    _, answered = await events_of(make_copilot(), turn)
+    assert answered.text == f"A rush order costs 35 % more [1]. \n\n{CUT_NOTE}"
+    assert (answered.finish_reason, answered.rung) == ("length", "partial")
+    assert answered.degraded == ("model fast: apps.answer_cut",)
+    assert answered.sentences == 1
+    assert turn.trace.rung == "partial"
+
+
+async def test_an_answer_without_a_whole_sentence_is_none(
+    make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    model.rules = [Rule(".", Reply("A rush order is free", finish="length"))]
+    _, answered = await events_of(make_copilot(), make_turn(QUESTION))
+    assert (answered.rung, answered.finish_reason) == ("extractive", "stop")
+    assert answered.degraded == ("model fast: apps.answer_cut",)
+    assert "is free" not in answered.text
 
 
 async def test_a_missing_leg_makes_the_answer_partial(

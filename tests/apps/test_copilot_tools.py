@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from roadbed.apps.answer_limit import CUT_NOTE
 from roadbed.apps.copilot import Copilot
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import KnowledgeUnavailable
@@ -256,6 +258,22 @@ async def test_rounds_and_calls_are_bounded_and_the_last_answer_has_no_tools(
     box.calls.clear()
     await events_of(make_copilot(tool_rounds=9, tool_calls_max=3), make_turn(QUESTION))
     assert len(box.calls) == 3
+
+
+async def test_an_answer_after_tools_that_the_limit_cut_off_says_so(
+    make_copilot: Callable[..., Copilot], make_turn: MakeTurn, model: ScriptedModel
+) -> None:
+    def cut(prompt: Prompt) -> Reply:
+        reply = after((SALES,), say="Elvegata 39 was sold for a price of 410,000 [2]. It was not")(prompt)
+        return reply if reply.calls else replace(reply, finish="length")
+
+    model.rules = [Rule(".", cut)]
+    _, answered = await events_of(make_copilot(answer_tokens_max=900), make_turn(QUESTION))
+    assert (answered.finish_reason, answered.rung) == ("length", "partial")
+    assert answered.degraded == ("model fast: apps.answer_cut",)
+    assert "It was not" not in answered.text
+    assert answered.text.endswith(CUT_NOTE)
+    assert {request.json["max_tokens"] for request in model.chats} == {900}
 
 
 async def test_an_endpoint_that_takes_no_tools_answers_from_the_documents(

@@ -7,7 +7,7 @@ from roadbed.apps.prompting import (
     build_tool_messages,
     shown_passages,
 )
-from roadbed.gateway.types import Message
+from roadbed.gateway.types import Message, TextPart
 
 from .conftest import MakeHit
 
@@ -35,6 +35,14 @@ def test_markers_of_earlier_answers_are_not_shown_again(make_hit: MakeHit) -> No
     conversation = (Message("user", "A [1]?"), Message("assistant", "So it is [3]."), Message("user", "And?"))
     messages = build_messages("", [make_hit("x")], conversation)
     assert [message.text() for message in messages[1:]] == ["A [1]?", "So it is.", "And?"]
+
+
+def test_an_earlier_answer_comes_back_in_blocks_and_is_shown_as_bare_text(make_hit: MakeHit) -> None:
+    hints = {"citations": [{"type": "char_location", "cited_text": "x"}]}
+    blocks = (TextPart("So it is. "), TextPart("It costs 35 % [1].", hints))
+    conversation = (Message("user", "Why?"), Message("assistant", blocks), Message("user", "And?"))
+    messages = build_messages("", [make_hit("x")], conversation)
+    assert messages[2] == Message("assistant", "So it is. It costs 35 %.")
 
 
 def test_a_prompt_has_bounds(make_hit: MakeHit) -> None:

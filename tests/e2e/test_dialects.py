@@ -291,13 +291,33 @@ def test_an_app_cites_in_each_dialect(gpt: openai.OpenAI, claude: anthropic.Anth
         assert stream.get_final_response().output_text == response.output_text
     assert "response.output_text.annotation.added" in kinds
 
+    chat: Any = gpt.chat.completions.create(model="helpdesk", messages=[{"role": "user", "content": QUESTION}])
+    found = chat.choices[0].message.annotations[0]
+    assert found.type == "url_citation"
+    assert chat.choices[0].message.content[found.url_citation.start_index : found.url_citation.end_index] == "[1]"
+    assert found.url_citation.title == facts["citations"][0]["title"]
+
+
+def test_an_app_cites_in_anthropic_s_blocks(claude: anthropic.Anthropic) -> None:
     asked: Any = [{"role": "user", "content": QUESTION}]
     whole = claude.messages.create(model="helpdesk", max_tokens=500, messages=asked)
-    assert whole.content == [TextBlock(type="text", text=response.output_text)]
     facts = (whole.model_extra or {})["roadbed"]
-    assert facts["annotations"][0]["file_id"] == facts["citations"][0]["document_id"]
+    cited = facts["citations"][0]
+    first: Any = whole.content[0]
+    assert "35 %" in first.text
+    location = first.citations[0]
+    assert isinstance(location, anthropic.types.CitationCharLocation)
+    assert (location.cited_text, location.document_title) == (cited["quote"], cited["title"])
+    assert (location.start_char_index, location.end_char_index) == (cited["start"], cited["end"])
     with claude.messages.stream(model="helpdesk", max_tokens=500, messages=asked) as messages:
-        assert "".join(messages.text_stream) == response.output_text
+        kinds = [event.type for event in messages]
+        final = messages.get_final_message()
+    assert "citation" in kinds
+    assert [(block.text, block.citations) for block in final.content if block.type == "text"] == [
+        (block.text, block.citations) for block in whole.content if block.type == "text"
+    ]
+    again: Any = [*asked, {"role": "assistant", "content": whole.content}, *asked]
+    assert claude.messages.create(model="helpdesk", max_tokens=500, messages=again).content == whole.content
 
 
 # The small addresses.

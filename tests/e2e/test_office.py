@@ -107,7 +107,8 @@ def test_citations_are_where_they_say(office: Server) -> None:
         assert text[citation["start"] : citation["end"]] == citation["quote"]
         assert f"[{citation['number']}]" in content
     for annotation in answer["choices"][0]["message"]["annotations"]:
-        marker = content[annotation["start_index"] : annotation["end_index"]]
+        cited = annotation["url_citation"]
+        marker = content[cited["start_index"] : cited["end_index"]]
         assert re.fullmatch(r"\[\d+\]", marker)
 
 
@@ -128,9 +129,9 @@ def test_the_sdk_answers_with_annotations_facts_and_headers(sdk: openai.OpenAI) 
     assert "six tests" in (message.content or "")
     annotations: list[Any] = list(message.annotations or [])
     assert annotations
-    assert annotations[0].to_dict()["type"] == "file_citation"
+    assert annotations[0].type == "url_citation"
     facts = (completion.model_extra or {})["roadbed"]
-    assert facts["citations"][0]["title"] == annotations[0].to_dict()["filename"]
+    assert facts["citations"][0]["title"] == annotations[0].url_citation.title
     assert raw.headers["x-roadbed-rung"] == facts["rung"] == "extractive"
     assert raw.headers["x-roadbed-release"] == facts["release"]
     assert raw.headers["x-roadbed-trace"] == facts["trace"]

@@ -155,7 +155,7 @@ def test_streamed_annotations_and_facts_stand_on_the_finish_chunk(desk: Desk) ->
     assert lines[-2] == "data: [DONE]" or "data: [DONE]" in lines
     finish = next(event for event in events_of(lines) if event["choices"] and event["choices"][0].get("finish_reason"))
     assert finish["roadbed"]["citations"]
-    assert finish["choices"][0]["delta"]["annotations"][0]["type"] == "file_citation"
+    assert finish["choices"][0]["delta"]["annotations"][0]["type"] == "url_citation"
 
 
 def test_a_client_that_leaves_cancels_the_upstream_call_within_a_second(desk: Desk) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from roadbed.testing.scripted_model import Rule
-from roadbed.testing.scripted_reply import Prompt, Reply, ScriptedCall
+from roadbed.testing.scripted_reply import Prompt, Reply, ScriptedCall, quote_passages
 
-from .serving import ADMIN_KEY, ROOT, ModelThread, Server, serving, temporary_folder, write_files
+from .serving import ADMIN_KEY, ROOT, ModelThread, Server, eventually, serving, temporary_folder, write_files
 
 pytestmark = pytest.mark.services
 
@@ -33,6 +33,12 @@ endpoints:
   lab: {type: openai, url: "%s", model: m}
 models:
   smart: {ladder: [lab]}
+sources:
+  open: {type: files, path: open}
+collections:
+  company: {sources: [open]}
+apps:
+  helpdesk: {kind: copilot, knowledge: [company], model: smart}
 """
 EXPECTED = {
     "streamed": "one two three",
@@ -56,12 +62,17 @@ def server() -> Iterator[Server]:
     model.script(
         Rule("Use the tool", use_the_tool),
         Rule("As JSON", Reply(text='{"amount": 40, "currency": "EUR"}')),
+        Rule("<passage", quote_passages),
         Rule("", Reply(text="one two three")),
     )
     try:
         with temporary_folder() as folder:
-            workspace = write_files(folder / "sdks", {"roadbed.yaml": MANIFEST % model.url})
+            fees = "# Fees\n\nA rush order costs 35 % extra since January 2026.\n"
+            workspace = write_files(folder / "sdks", {"roadbed.yaml": MANIFEST % model.url, "open/fees.md": fees})
             with serving(workspace, folder / "state") as running:
+                eventually(
+                    lambda: "35 %" in str(running.ask("What does a rush order cost?")), within_s=60, what="an index"
+                )
                 yield running
     finally:
         model.stop()
@@ -93,3 +104,26 @@ def test_vercel_s_ai_sdk(server: Server) -> None:
     found = run(server, "node", VERCEL / "calls.mjs", cwd=VERCEL)
     check(found)
     assert {found[name]["streamed_after_tool"] for name in ("chat", "responses", "anthropic")} == {"It is 40 EUR."}
+
+
+def check_cited(found: dict[str, Any], *, unread: str) -> None:
+    """``unread`` is the dialect of which this SDK passes no citations of documents on."""
+    for dialect in ("chat", "responses", "anthropic"):
+        got = found[dialect]
+        assert not got.get("error"), (dialect, got)
+        assert got["text"] == got["streamed"], dialect
+        assert "35 %" in got["text"], dialect
+        assert got["cited"] == got["streamed_cited"] == ([] if dialect == unread else ["Fees"]), dialect
+
+
+def test_langchain_is_given_an_app_s_citations(server: Server) -> None:
+    found = run(server, LANGCHAIN, SCRIPTS / "langchain_cites.py", cwd=ROOT)
+    check_cited(found, unread="chat")
+
+
+def test_vercel_s_ai_sdk_is_given_an_app_s_citations(server: Server) -> None:
+    if not (VERCEL / ".installed").exists():
+        pytest.skip("Vercel's AI SDK is not installed: npm reached no registry (tests/services/install_vercel.sh)")
+    shutil.copy(SCRIPTS / "vercel" / "cites.mjs", VERCEL)
+    found = run(server, "node", VERCEL / "cites.mjs", cwd=VERCEL)
+    check_cited(found, unread="anthropic")

@@ -116,7 +116,7 @@ def test_one_answer_from_three_systems(office: Office) -> None:
     assert f"{int(price):,}" in answered["choices"][0]["message"]["content"]
     assert sale["quote"].startswith("price_nok") or "price_nok" in sale["quote"]
     marks = answered["choices"][0]["message"]["annotations"]
-    assert any(mark["filename"].startswith("appraisals: sales_in") for mark in marks)
+    assert any(mark["url_citation"]["title"].startswith("appraisals: sales_in") for mark in marks)
     with office.server.client() as client:
         path = f"/api/traces/{facts['trace']}"
         eventually(lambda: client.get(path).status_code == 200, what="the trace")

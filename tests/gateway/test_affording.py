@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from roadbed.gateway.affording import OUTPUT_TOKENS_DEFAULT, PriceUnknown, bounded, worth
 from roadbed.gateway.attempt import Attempt
+from roadbed.gateway.cache import CacheRule
 from roadbed.gateway.dialects.embeddings import EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import decode_chat
 from roadbed.gateway.dialects.rerank import RerankRequest
@@ -185,10 +186,34 @@ async def test_an_attempt_that_cannot_begin_gives_back_what_it_held(
     monkeypatch.setattr(Attempt, "start", broken)
     with pytest.raises(RuntimeError):
         await gateway.complete("smart", ask(), call(trace=trace))
-    [account] = budgets._accounts.values()
+    [account] = budgets._accounts
     assert account.lease.reserved == 0
     await budgets.close()
     assert till.spent == 0
+
+
+async def test_a_route_with_a_cache_is_paid_once_and_stops_where_the_money_does(
+    client: UpstreamClient, guard: Guard, first: ScriptedModel, tmp_path: object
+) -> None:
+    first.script(Rule("", Reply(text="one two")))
+    gateway = Gateway(client, guard)
+    gateway.swap(
+        {"smart": Route("smart", (endpoint("a", first.url, price=PRICE),), 30.0, cache=CacheRule(exact_s=60.0))}
+    )
+    till = Till(50_000)  # one bound of 4,096 tokens
+    budgets, trace = purse_of(till, tmp_path)
+    for _ in range(2):
+        async with gateway.stream("smart", ask(temperature=0.0), call(trace=trace)) as stream:
+            assert (await stream.answer()).text == "one two"
+    assert stream.outcome.rung == "cached", "and an answer that is there costs nothing"
+    assert first.chats[0].json["max_tokens"] == OUTPUT_TOKENS_DEFAULT
+    await budgets.close()
+    assert till.spent == sum(usage.cost_microusd for usage in trace.usage) > 0
+    _, poor = purse_of(Till(0), tmp_path)
+    with pytest.raises(BudgetExceeded):
+        async with gateway.stream("smart", ask("Else?", temperature=0.0), call(trace=poor)) as stream:
+            await stream.answer()
+    assert len(first.chats) == 1
 
 
 async def test_each_attempt_of_a_race_is_paid(
@@ -200,7 +225,7 @@ async def test_each_attempt_of_a_race_is_paid(
     gateway = racing(gateway_of, first, second)
     assert trace.purse is not None
     (await trace.purse.obtain(200_000)).settle(0)  # a lease with room for both
-    [account] = budgets._accounts.values()
+    [account] = budgets._accounts
     async with gateway.stream("smart", ask(), call(trace=trace)) as stream:
         await stream.answer()
     assert (stream.outcome.endpoint, stream.outcome.hedged) == ("b", True)

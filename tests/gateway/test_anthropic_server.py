@@ -32,7 +32,6 @@ from roadbed.kernel.errors import RateLimited, Unauthorized
 CALLERS: CallerDialect = AnthropicCallers()
 Handler = Callable[[httpx2.Request], httpx2.Response]
 FACTS = {"rung": "full"}
-CITATIONS = [{"type": "file_citation", "index": 1}]
 EVENTS: list[Event] = [
     ReasoningDelta("Hm."),
     ReasoningSealed(ReasoningPart("anthropic", "Hm.", "sig")),
@@ -68,13 +67,13 @@ def answering(events: list[Event], *, is_cut: bool = False) -> Handler:
         incoming = CALLERS.decode(request.content)
         writer = CALLERS.writer("7", 1, incoming)
         if not incoming.stream:
-            body = writer.whole(answer_of(events), annotations=CITATIONS, roadbed=FACTS)
+            body = writer.whole(answer_of(events), annotations=[], roadbed=FACTS)
             return httpx2.Response(200, content=body, headers={"content-type": "application/json"})
         body = writer.head() + writer.events(events)
         if is_cut:
             body += writer.error(StreamCut("it broke"))
         else:
-            body += writer.end(answer_of(events), annotations=CITATIONS, roadbed=FACTS)
+            body += writer.end(answer_of(events), annotations=[], roadbed=FACTS)
         return httpx2.Response(200, content=body, headers={"content-type": "text/event-stream; charset=utf-8"})
 
     return handle
@@ -104,7 +103,7 @@ def test_the_sdk_reads_a_whole_answer() -> None:
     with client_of(answering(EVENTS)) as client:
         message = client.messages.create(**QUESTION)
     check(message)
-    assert message.to_dict()["roadbed"] == {"rung": "full", "annotations": CITATIONS}
+    assert message.to_dict()["roadbed"] == FACTS
 
 
 def test_the_sdk_reads_a_stream_event_by_event() -> None:

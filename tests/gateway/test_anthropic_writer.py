@@ -33,7 +33,6 @@ from roadbed.kernel.errors import Forbidden, InvalidRequest, NotFound, RateLimit
 from roadbed.wire.sse import SseParser
 
 FACTS = {"rung": "full"}
-CITATIONS = [{"type": "file_citation", "index": 3}]
 SPENT = Usage(10, 5, 1, 2, 7, 3)
 SPENT_SHOWN = {
     "input_tokens": 10,
@@ -106,7 +105,7 @@ def test_a_stream_with_everything_follows_the_documented_grammar() -> None:
         UsageReported(SPENT),
     ]
     out = writer.head() + b"".join(writer.events([event]) for event in events)
-    out += writer.end(answer_of(*events), annotations=CITATIONS, roadbed=FACTS)
+    out += writer.end(answer_of(*events), annotations=[], roadbed=FACTS)
     message: dict[str, Any] = {
         "id": "msg_7",
         "type": "message",
@@ -144,7 +143,7 @@ def test_a_stream_with_everything_follows_the_documented_grammar() -> None:
             "type": "message_delta",
             "delta": {"stop_reason": "tool_use", "stop_sequence": None},
             "usage": SPENT_SHOWN,
-            "roadbed": {"rung": "full", "annotations": CITATIONS},
+            "roadbed": {"rung": "full"},
         },
         {"type": "message_stop"},
     ]
@@ -259,7 +258,7 @@ def test_a_whole_message() -> None:
     redacted = ReasoningPart("anthropic", "", "data", is_redacted=True)
     answer = Answer("Hi", reasoning="Hm.", sealed=[sealed, redacted], finish_reason="tool_calls", usage=SPENT)
     answer.tool_calls = [ToolCall("t", "a", '{"x":1}'), ToolCall("u", "b", ""), ToolCall("v", "c", '{"x"')]
-    body = MessageWriter("7", "smart").whole(answer, annotations=CITATIONS, roadbed=FACTS)
+    body = MessageWriter("7", "smart").whole(answer, annotations=[], roadbed=FACTS)
     assert json.loads(body) == {
         "id": "msg_7",
         "type": "message",
@@ -276,7 +275,7 @@ def test_a_whole_message() -> None:
         "stop_reason": "tool_use",
         "stop_sequence": None,
         "usage": SPENT_SHOWN,
-        "roadbed": {"rung": "full", "annotations": CITATIONS},
+        "roadbed": {"rung": "full"},
     }
     again = answer_of(*AnthropicMessages().decode_body(body))
     assert (again.text, again.reasoning, again.sealed, again.usage) == ("Hi", "Hm.", [sealed, redacted], SPENT)

@@ -12,10 +12,10 @@ import pytest
 
 from roadbed.gateway.cache import CacheRule
 from roadbed.gateway.dialects.openai_server import decode_chat
-from roadbed.gateway.errors import EndpointsFailed, GatewayDeadline, RejectedByEndpoint
+from roadbed.gateway.errors import EndpointsFailed, GatewayDeadline, RejectedByEndpoint, StreamCut
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import Answer, Call, ChatRequest, Message, Outcome
+from roadbed.gateway.types import Answer, Call, ChatRequest, Message, Outcome, TextDelta
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.deadline import Deadline
@@ -128,6 +128,19 @@ async def test_equal_requests_under_way_share_one_call_that_one_pays(place: Plac
     assert [len(trace.usage) for _, _, trace in found] == [1, 0, 0, 0, 0]
     assert [span.name for span in found[0][2].spans] == ["model a"]
     assert {outcome.rung for _, outcome, _ in found} == {"full"}
+
+
+async def test_who_waits_for_all_of_it_shares_no_call_that_may_break_off(place: Place) -> None:
+    place.model.script(
+        Rule("", Reply(text="one two three", gap_s=0.05, cut_after=2), 1), Rule("", Reply(text="one two three"))
+    )
+    streaming = place.gateway.stream("smart", question(), place.call())
+    first = await anext(streaming)
+    async with place.gateway.stream("smart", question(), place.call(), is_whole=True) as waiting:
+        assert (await waiting.answer()).text == "one two three"
+    assert isinstance(first, TextDelta)
+    with pytest.raises(StreamCut):
+        await streaming.answer()
 
 
 async def test_the_call_goes_on_while_one_reader_is_left_who_then_pays(place: Place) -> None:

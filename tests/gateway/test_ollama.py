@@ -230,7 +230,7 @@ def test_a_documented_stream_however_it_is_cut(cut_into: int) -> None:
         ReasoningDelta("Hm."),
         TextDelta("Grü"),
         TextDelta("ße"),
-        ToolCallDelta(0, "call_0", "look", '{"a":1}'),
+        ToolCallDelta(0, "call_0_20251101120000", "look", '{"a":1}'),
         ToolCallDelta(1, "own-1", "see", "{}"),
         Finished("tool_calls"),
         UsageReported(Usage(input_uncached=10, output_visible=20)),

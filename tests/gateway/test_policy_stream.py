@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from roadbed.gateway.errors import ContextTooLong, EndpointsFailed, EndpointsTimedOut, RejectedByEndpoint
+from roadbed.gateway.errors import ContextTooLong, EndpointsFailed, EndpointsTimedOut, RejectedByEndpoint, StreamCut
 from roadbed.gateway.gateway import Gateway
-from roadbed.gateway.policy import Condition, Policy
+from roadbed.gateway.policy import PLAIN, Condition, Policy
 from roadbed.gateway.types import Answer, ChatRequest, JsonSchema, Outcome
 from roadbed.kernel.label import Label, Level
 from roadbed.ledger.trace import HEDGE_ENDPOINT, HEDGE_WON, Trace
@@ -194,6 +194,41 @@ async def test_restart_gives_a_waiting_caller_the_whole_answer_of_the_next_endpo
     assert answer.text == "You said: Say something"
     assert (outcome.endpoint, outcome.is_complete, outcome.cut_by) == ("b", True, "")
     assert outcome.usage.input_tokens > outcome.attempts[1].usage.input_tokens, "both attempts are settled"
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_who_waits_for_all_of_it_is_told_of_no_cut_by_any_contract(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel, *, is_plain: bool
+) -> None:
+    first.script(Rule("", Reply(text="one two three four", cut_after=2)))
+    ladder = endpoint("a", first.url), endpoint("b", second.url)
+    gateway = gateway_of(*ladder, policy=PLAIN if is_plain else Policy(queue=9))
+    answer, outcome = await answered(gateway, is_whole=True)
+    assert answer.text == "You said: Say something"
+    assert (outcome.endpoint, outcome.is_complete, outcome.cut_by) == ("b", True, "")
+    with pytest.raises(StreamCut):
+        await answered(gateway)
+
+
+async def test_restart_holds_a_stream_back_until_it_is_whole(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    first.script(Rule("", Reply(text="one two three four", cut_after=2)))
+    ladder = endpoint("a", first.url), endpoint("b", second.url)
+    answer, outcome = await answered(gateway_of(*ladder, policy=Policy(on_cut="restart")))
+    assert answer.text == "You said: Say something"
+    assert (outcome.endpoint, outcome.is_complete) == ("b", True)
+
+
+async def test_an_answer_that_has_begun_is_not_hedged_while_it_becomes_whole(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
+) -> None:
+    first.script(Rule("", Reply(text="one two three four five", gap_s=0.12)))
+    gateway = await hedging(gateway_of, first, second)
+    usually(gateway, "a", 0.01)  # asked again after 0.3 s, and whole after 0.5
+    _, outcome = await answered(gateway, is_whole=True)
+    assert (outcome.endpoint, outcome.hedged) == ("a", False)
+    assert not second.chats
 
 
 def usually(gateway: Gateway, name: str, seconds: float) -> None:

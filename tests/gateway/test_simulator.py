@@ -68,6 +68,16 @@ class Told:
     outcome: Outcome | None = None
     error: RoadbedError | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the caller waits for all of the answer."""
+        return self.way == "buffered" or (self.way == "relay" and self.number % 2 == 1)
+
+    def begins_anew(self) -> None:
+        """What came is void: who waits for all of the answer has shown it to nobody."""
+        assert self.is_whole or not self.content_events, "words that were shown are taken back"
+        self.texts, self.content_events, self.finishes = [], 0, 0
+
     def saw(self, event: Event) -> None:
         """An event came."""
         assert not self.finishes or not isinstance(event, CONTENT_EVENTS), "content after the end"
@@ -107,6 +117,7 @@ class Recorder(Relay):
 
     def on_failed(self, tried: FirstTry | None) -> None:
         self.tried = tried
+        self.told.begins_anew()
         self.over.set()
 
     def on_cut(self, error: StreamCut) -> None:
@@ -201,7 +212,8 @@ class World:
                 first_try = await self._relay(told, call, text) if told.way == "relay" else None
                 if told.kind is not None:
                     return
-                async with self.gateway.stream("smart", ask(text), call, first_try) as stream:
+                made = self.gateway.stream("smart", ask(text), call, first_try, is_whole=told.is_whole)
+                async with made as stream:
                     told.outcome = stream.outcome
                     async for event in stream:
                         told.saw(event)
@@ -217,7 +229,7 @@ class World:
 
     async def _relay(self, told: Told, call: Call, text: str) -> FirstTry | None:
         """The short way, where it can be gone; a failed try to go on from, or None."""
-        asked = {"model": "smart", "messages": [{"role": "user", "content": text}], "stream": told.number % 2 == 0}
+        asked = {"model": "smart", "messages": [{"role": "user", "content": text}], "stream": not told.is_whole}
         body = json.dumps(asked).encode()
         opening = self.gateway.relay(self.route, decode_chat(body), body, call)
         if opening is None:
@@ -250,6 +262,7 @@ class World:
             assert sends[-1].play.wholeness == "whole", f"a {sends[-1].fault} looks complete"
             assert text == sends[-1].play.text, "words lost, doubled or mixed"
         elif told.kind == "cut":
+            assert not told.is_whole, "a caller who has been sent nothing is told of a cut"
             assert not told.finishes, "a cut answer that says it is finished"
             assert sends[-1].play.text.startswith(text), "words lost, doubled or mixed"
             assert told.content_events or told.way == "relay", "cut before anything was said"

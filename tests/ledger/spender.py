@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 from roadbed.kernel.limits import Budget
+from roadbed.ledger.accounts import BudgetUnavailable
 from roadbed.ledger.budget_bank import PostgresBank
-from roadbed.ledger.budgets import BudgetExceeded, Budgets, BudgetUnavailable
+from roadbed.ledger.budgets import BudgetExceeded, Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.store.database import Database
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from roadbed.kernel.limits import Budget
+from roadbed.ledger.accounts import BudgetUnavailable
 from roadbed.ledger.budget import Denied, Granted
 from roadbed.ledger.budget_bank import PostgresBank
-from roadbed.ledger.budgets import BudgetExceeded, Budgets, BudgetUnavailable
+from roadbed.ledger.budgets import BudgetExceeded, Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.store.database import Database
 from roadbed.store.errors import StoreUnavailable

@@ -331,20 +331,28 @@ async def test_bytes_are_the_callers_but_for_the_model(site: Site, model: Script
     assert site.ledger.traces[1].usage[0].source == "reported"
 
 
-@pytest.mark.parametrize("stream", [False, True])
+BEFORE = [
+    failing(500),
+    failing(503),
+    throttled(5.0),
+    Reply(text=WORDS, error_after=0),
+    Reply(text=WORDS, garbage_after=0),
+    Reply(text=WORDS, cut_after=0),
+    Reply(text=WORDS, end_after=0),
+]
+AFTER = [
+    Reply(text=WORDS, error_after=3),
+    Reply(text=WORDS, garbage_after=3),
+    Reply(text=WORDS, cut_after=3),
+    Reply(text=WORDS, end_after=3),
+]
+
+
 @pytest.mark.parametrize(
-    "fault",
-    [
-        failing(500),
-        failing(503),
-        throttled(5.0),
-        Reply(text=WORDS, error_after=0),
-        Reply(text=WORDS, garbage_after=0),
-        Reply(text=WORDS, cut_after=0),
-        Reply(text=WORDS, end_after=0),
-    ],
+    ("stream", "fault"),
+    [(stream, fault) for stream in (False, True) for fault in BEFORE] + [(False, fault) for fault in AFTER],
 )
-async def test_what_fails_before_the_first_content_goes_on_at_the_next_endpoint(
+async def test_what_fails_before_anything_was_sent_goes_on_at_the_next_endpoint(
     site: Site, model: ScriptedModel, other: ScriptedModel, fault: Reply, *, stream: bool
 ) -> None:
     seen = []

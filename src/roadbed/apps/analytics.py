@@ -26,6 +26,7 @@ from roadbed.apps.analytics_prompt import has_asked_back, plan_messages, repair_
 from roadbed.apps.analytics_sentence import plain_sentence, refusal_of
 from roadbed.apps.analytics_shown import Shown, citations_of, object_of, text_of
 from roadbed.apps.analytics_table import Table
+from roadbed.apps.answer_limit import AnswerCut
 from roadbed.apps.followup import NoQuestion, question_of
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.types import Answered, AnswerEvent, Cited, Delta, Rung, Turn, lowest_rung
@@ -333,13 +334,20 @@ class AnalyticsApp:
     async def _ask(self, work: _Work, route: Route, messages: Sequence[Message], label: Label) -> str:
         turn = work.turn
         request = structs.replace(
-            turn.request, messages=tuple(messages), tools=(), tool_choice=None, response_format=None, max_tokens=None
+            turn.request,
+            messages=tuple(messages),
+            tools=(),
+            tool_choice=None,
+            response_format=None,
+            max_tokens=self.config.answer_tokens_max,
         )
         answer, outcome = await self._gateway.complete(
             route, request, Call(turn.principal, turn.deadline, label, turn.trace)
         )
         work.lower(outcome.rung)
         work.degraded += outcome.missing
+        if answer.finish_reason == "length":  # half a plan is none, and half a sentence says something else
+            raise AnswerCut(f"the answer of {route.name} reached its limit of tokens")
         return answer.text
 
     async def _say(self, work: _Work, route: Route, shown: Shown, label: Label) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
+from roadbed.apps.answer_limit import CUT_NOTE, AnswerCut, limited, whole_sentences
 from roadbed.apps.checked_answer import CheckedAnswer
 from roadbed.apps.egress import TurnData
 from roadbed.apps.extract_text import compose
@@ -161,7 +162,9 @@ class Copilot:
         is_partial = False
         if talk is not None:
             prompt = build_tool_messages(self._prompt, passages, turn.request.messages)
-            asking = ToolAsking(self._gateway, route, talk, prompt, label, EXTRACT_RESERVE_S)
+            asking = ToolAsking(
+                self._gateway, route, talk, prompt, label, EXTRACT_RESERVE_S, self._config.answer_tokens_max
+            )
             async for progress in asking.run():
                 yield progress
             rungs += asking.rungs
@@ -181,16 +184,23 @@ class Copilot:
             turn.trace.rung = lowest_rung(*rungs)
             events = released(whole, checked)
         else:
-            request = structs.replace(turn.request, messages=messages, **WITHOUT_TOOLS)
+            request = limited(turn.request, self._config.answer_tokens_max)
+            request = structs.replace(request, messages=messages, **WITHOUT_TOOLS)
             events = self._streamed(turn, route, request, label, checked, degraded, rungs)
         async with aclosing(events) as pieces:
             async for event in pieces:
                 yield event
         for out in checked.finish():
             yield out
+        is_cut = checked.finish_reason == "length" and not checked.abstained
         if checked.is_empty:
-            degraded.append(f"model {route.name}: empty answer")
+            degraded.append(f"model {route.name}: {AnswerCut.code if is_cut else 'empty answer'}")
             return
+        if is_cut:
+            rungs.append("partial")
+            degraded.append(f"model {route.name}: {AnswerCut.code}")
+            for out in checked.note(CUT_NOTE):
+                yield out
         if talk is not None:
             for out in checked.note(talk.approvals_note()):
                 yield out
@@ -209,7 +219,7 @@ class Copilot:
         """An answer sentence by sentence, as the model writes it."""
         call = Call(turn.principal, turn.deadline.reserving(EXTRACT_RESERVE_S), label, turn.trace)
         stream = SentenceStream()
-        async with self._gateway.stream(route, request, call) as events:
+        async with self._gateway.stream(route, request, call, is_whole=turn.is_whole) as events:
             try:
                 async for event in events:
                     turn.trace.rung = lowest_rung(*rungs, events.outcome.rung)
@@ -222,7 +232,7 @@ class Copilot:
             except RoadbedError:
                 degraded += events.outcome.missing
                 raise
-        for sentence in stream.finish():
+        for sentence in whole_sentences(stream.finish(), checked.finish_reason):
             for out in checked.release(sentence):
                 yield out
         rungs.append(events.outcome.rung)

@@ -32,6 +32,12 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: Annotated[str, Meta(description="file with its instructions to the model, relative to the workspace")] = ""
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     passages: Annotated[int, Meta(ge=1, le=50, description="passages shown to the model")] = 8
+    answer_tokens_max: Annotated[
+        int,
+        Meta(
+            ge=16, le=1_000_000, description="most tokens that its model writes at a time; a caller may ask for fewer"
+        ),
+    ] = 4096
     tools: Annotated[
         list[ToolsEntry],
         Meta(max_length=64, description="tools that its model may ask for: a source, a tool, or how names begin"),

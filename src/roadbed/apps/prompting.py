@@ -94,8 +94,9 @@ def _passages(hits: Sequence[Hit]) -> list[str]:
 
 
 def _without_markers(message: Message) -> Message:
-    if message.role == "assistant" and isinstance(message.content, str):
-        return structs.replace(message, content=without_markers(message.content))
+    """An earlier answer as its bare text: callers of some dialects send it back in blocks, with what each cited."""
+    if message.role == "assistant":
+        return structs.replace(message, content=without_markers(message.text()), hints=None)
     return message
 
 

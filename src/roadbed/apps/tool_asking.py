@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
+from roadbed.apps.answer_limit import limited, whole_sentences
 from roadbed.apps.checked_answer import CheckedAnswer
 from roadbed.apps.egress import TurnData
 from roadbed.apps.sentence_stream import SentenceStream
@@ -55,6 +56,7 @@ class ToolAsking:
     prompt: tuple[Message, ...]
     label: Label
     reserve_s: float
+    answer_tokens_max: int
     answer: Answer | None = None
     rungs: list[Rung] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -64,7 +66,8 @@ class ToolAsking:
         """Ask and call in turns; says what is being asked while a person waits."""
         turn, talk = self.talk.turn, self.talk
         route = replace(self.route, cache=None)
-        request = structs.replace(turn.request, **{**WITHOUT_TOOLS, "tools": talk.offer.wire_tools()})
+        request = limited(turn.request, self.answer_tokens_max)
+        request = structs.replace(request, **{**WITHOUT_TOOLS, "tools": talk.offer.wire_tools()})
         while not talk.is_over:
             call = Call(
                 turn.principal, turn.deadline.reserving(self.reserve_s), self.label.join(talk.data.label), turn.trace
@@ -92,7 +95,8 @@ class ToolAsking:
 async def released(answer: Answer, checked: CheckedAnswer) -> AsyncGenerator[AnswerEvent, None]:
     """A whole answer, sentence by sentence."""
     stream = SentenceStream()
-    for sentence in (*stream.feed(answer.text or answer.refusal), *stream.finish()):
+    checked.finish_reason = answer.finish_reason or "stop"
+    fed = stream.feed(answer.text or answer.refusal)
+    for sentence in (*fed, *whole_sentences(stream.finish(), checked.finish_reason)):
         for event in checked.release(sentence):
             yield event
-    checked.finish_reason = answer.finish_reason or "stop"

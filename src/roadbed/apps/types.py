@@ -69,7 +69,9 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question to an app. The release is pinned at admission and kept for the whole turn."""
+    """One question to an app. The release is pinned at admission and kept for the whole turn. ``is_whole`` where the
+    caller waits for all of the answer.
+    """
 
     app: str
     release: Release
@@ -77,6 +79,7 @@ class Turn:
     principal: Principal
     deadline: Deadline
     trace: Trace
+    is_whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.prices import Price
 from roadbed.gateway.types import AttemptRecord, ChatRequest
 from roadbed.kernel.errors import Refused, RoadbedError
+from roadbed.ledger.accounts import BudgetUnavailable
 from roadbed.ledger.budget import Reservation
-from roadbed.ledger.budgets import BudgetExceeded, BudgetUnavailable
+from roadbed.ledger.budgets import BudgetExceeded
 from roadbed.ledger.trace import Trace
 
 OUTPUT_TOKENS_DEFAULT = 4096

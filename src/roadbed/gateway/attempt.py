@@ -20,6 +20,7 @@ from roadbed.gateway.dialects.base import AnswerFormat, EncodedRequest, StreamDe
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX, failure_from_response
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import SILENT, UpstreamError
+from roadbed.gateway.haste import waited_s
 from roadbed.gateway.types import CONTENT_EVENTS, Event, Finished, ReasoningDelta
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
@@ -61,6 +62,7 @@ class AttemptLimits(msgspec.Struct, frozen=True, gc=False):
     first_event_by_s: float
     end_by_s: float
     stall_s: float
+    began_s: float = 0.0
 
 
 def limits_for(deadline: Deadline, endpoint: Endpoint, rungs_left: int, loop_now_s: float) -> AttemptLimits:
@@ -72,6 +74,7 @@ def limits_for(deadline: Deadline, endpoint: Endpoint, rungs_left: int, loop_now
         first_event_by_s=loop_now_s + min(endpoint.first_event_s, own_s),
         end_by_s=loop_now_s + own_s,
         stall_s=endpoint.stall_s,
+        began_s=loop_now_s,
     )
 
 
@@ -248,9 +251,24 @@ class Attempt:
         elif self.head is not None and self.head.status != 200:
             self._finish_body()
         else:
-            self._end(failure_of_wire(error))
+            limits = self._limits
+            is_own = (
+                limits.connect_by_s - limits.began_s >= CONNECT_S_MAX
+                if isinstance(error, ConnectTimeout)
+                else isinstance(error, HeadTimeout) and self._is_first_event_s_own
+            )
+            self._end(failure_of_wire(error, self._waited_s(is_own_limit=is_own)))
 
     # Inside.
+
+    @property
+    def _is_first_event_s_own(self) -> bool:
+        """Whether the wait for the first token is cut by the endpoint's limit, and not by its caller's time."""
+        return self._limits.first_event_by_s < self._limits.end_by_s
+
+    def _waited_s(self, *, is_own_limit: bool = False) -> float | None:
+        has_begun = self.first_event_at_s is not None
+        return waited_s(self._limits.began_s, self._loop.time(), is_own_limit=is_own_limit, has_begun=has_begun)
 
     def _take_stream(self, sse_events: list[SseEvent]) -> None:
         try:
@@ -312,10 +330,11 @@ class Attempt:
         if self.finished is not None:
             self._end(None)
         elif now_s >= self._end_by_s:
-            self._end(UpstreamError("timeout", "the time for an answer was over"))
+            self._end(UpstreamError("timeout", "the time for an answer was over", waited_s=self._waited_s()))
         elif self.first_event_at_s is None and not (self.head is not None and not self._is_stream):
             if now_s >= self._limits.first_event_by_s:
-                self._end(UpstreamError("timeout", "it sent no first token in time"))
+                waited = self._waited_s(is_own_limit=self._is_first_event_s_own)
+                self._end(UpstreamError("timeout", "it sent no first token in time", waited_s=waited))
             else:
                 self._arm(min(self._limits.first_event_by_s, self._end_by_s))
         elif self.first_event_at_s is None or self._is_paused:
@@ -345,17 +364,17 @@ class Attempt:
             self._waiter.set_result(None)
 
 
-def failure_of_wire(error: UpstreamFailed) -> UpstreamError:
-    """The failure class of a wire error."""
+def failure_of_wire(error: UpstreamFailed, waited_s: float | None = None) -> UpstreamError:
+    """The failure class of a wire error; ``waited_s`` as in `UpstreamError`."""
     was_sent = not isinstance(error, NotSent)
     if isinstance(error, PoolExhausted):
         return UpstreamError("overload", "all connections to it are busy", was_sent=False)
     if isinstance(error, ConnectTimeout):
-        return UpstreamError("timeout", "no connection to it was made in time", was_sent=False)
+        return UpstreamError("timeout", "no connection to it was made in time", was_sent=False, waited_s=waited_s)
     if isinstance(error, HeadTimeout):
-        return UpstreamError("timeout", "it sent no first token in time")
+        return UpstreamError("timeout", "it sent no first token in time", waited_s=waited_s)
     if isinstance(error, ResponseTimeout):
-        return UpstreamError("timeout", "the time for an answer was over")
+        return UpstreamError("timeout", "the time for an answer was over", waited_s=waited_s)
     if isinstance(error, ResponseCut):
         return cut()
     if isinstance(error, ResponseTooLarge):

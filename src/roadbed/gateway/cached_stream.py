@@ -132,7 +132,10 @@ class CachedStream:
         request: ChatRequest,
         call: Call,
         fetch: Callable[[Call], AnswerStream],
+        *,
+        is_whole: bool = False,
     ) -> None:
+        self._is_whole = is_whole
         self.outcome = Outcome(route=route.name)
         self._cache = cache
         self._rule = rule
@@ -234,7 +237,9 @@ class CachedStream:
             self._give(found)
             return True
         flight = cache.flights.get(key)
-        if flight is None or flight.deadline.remaining_s() < JOIN_SHARE * self._deadline.remaining_s():
+        if flight is None or (self._is_whole and not flight.is_whole):
+            return False
+        if flight.deadline.remaining_s() < JOIN_SHARE * self._deadline.remaining_s():
             return False
         self._board(flight)
         if self.trace is not None:
@@ -272,9 +277,10 @@ class CachedStream:
     def _fly(self) -> None:
         call = self._call
         carrier = Trace(self._route.name, call.principal)
+        carrier.purse = call.trace.purse if call.trace is not None else None  # who begins the call pays for it
         own = msgspec.structs.replace(call, trace=carrier)
         stream = self._fetch(own)
-        flight = Flight(stream, self._deadline, carrier, self._ended)
+        flight = Flight(stream, self._deadline, carrier, self._ended, is_whole=self._is_whole)
         if self._keys.exact and self._rule.exact_s:
             self._cache.flights.setdefault(self._keys.exact, flight)
         self._board(flight)

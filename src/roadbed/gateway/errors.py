@@ -50,7 +50,8 @@ ENDS_THE_LADDER = frozenset({"client", "context"})
 class UpstreamError(Exception):
     """One attempt failed.
 
-    ``reason`` is ours, made of names and numbers; ``provider_code`` is a short word of the provider's.
+    ``reason`` is ours, made of names and numbers; ``provider_code`` is a short word of the provider's. ``waited_s`` of
+    a timeout says how long the caller's time let it be waited for; None where a limit of the endpoint's own was over.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class UpstreamError(Exception):
         provider_code: str = "",
         param: str = "",
         was_sent: bool = True,
+        waited_s: float | None = None,
     ) -> None:
         super().__init__(f"{failure}: {reason}")
         self.failure: FailureClass = failure
@@ -72,6 +74,7 @@ class UpstreamError(Exception):
         self.provider_code = provider_code
         self.param = param
         self.was_sent = was_sent
+        self.waited_s = waited_s
 
 
 class InvalidChatRequest(InvalidRequest):

@@ -26,12 +26,21 @@ class Reader(Protocol):
 
 
 class Flight:
-    """Made by its first reader, on the loop. ``on_end`` is called once, before any reader learns that it ended."""
+    """Made by its first reader, on the loop. ``on_end`` is called once, before any reader learns that it ended.
+    ``is_whole`` where it is recovered when its answer breaks off, because nothing of it is given before it is whole.
+    """
 
     def __init__(
-        self, stream: AnswerStream, deadline: Deadline, carrier: Trace, on_end: Callable[[Flight], None]
+        self,
+        stream: AnswerStream,
+        deadline: Deadline,
+        carrier: Trace,
+        on_end: Callable[[Flight], None],
+        *,
+        is_whole: bool = False,
     ) -> None:
         self.deadline = deadline
+        self.is_whole = is_whole
         self.events: list[Event] = []
         self.is_over = False
         self.error: BaseException | None = None

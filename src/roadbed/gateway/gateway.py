@@ -135,7 +135,7 @@ class Gateway:
         """The answer's events as they come. Use it as an async context manager, so that leaving stops the upstream.
 
         ``first_try`` is a relay's failed attempt, from which the walk goes on; ``is_whole`` says that the caller waits
-        for all of the answer.
+        for all of the answer, so that one that breaks off is recovered by the next endpoint.
         """
         found = self._for_task(route, "chat")
         if found.cache is not None:
@@ -143,14 +143,14 @@ class Gateway:
             def fetch(own: Call) -> AnswerStream:
                 return self._walk(found, request, own, None, is_whole=is_whole)
 
-            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch)
+            return CachedStream(self.cache, found.cache, self._shared, found, request, call, fetch, is_whole=is_whole)
         return self._walk(found, request, call, first_try, is_whole=is_whole)
 
     def _walk(
         self, route: Route, request: ChatRequest, call: Call, first_try: FirstTry | None, *, is_whole: bool
     ) -> AnswerStream:
         if route.policy is PLAIN:
-            return AnswerStream(self._shared, route, request, call, first_try=first_try)
+            return AnswerStream(self._shared, route, request, call, is_buffered=is_whole, first_try=first_try)
         kind = EnsembleStream if route.policy.strategy in ENSEMBLES else PolicyStream
         return kind(self._shared, route, request, call, first_try=first_try, is_whole=is_whole)
 

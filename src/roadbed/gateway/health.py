@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWEEP_S, WINDOW_S, Results, Tally, outliers
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
+from roadbed.gateway.haste import was_hasty
 from roadbed.gateway.key_ring import KEY_FAILURES, KeyRing
 from roadbed.gateway.limits import Gauge, Slots
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
@@ -28,6 +29,8 @@ REST_S_MAX = 3600.0
 RATE_WAIT_S_MAX = 1.0
 """The longest wait for a throttling endpoint while another one could be asked instead."""
 RECENT_FAILURES_MAX = 5
+USUAL_SHARE = 0.95
+USUAL_SAMPLES_MIN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,10 +307,13 @@ class Admission:
         self._close("ignored")
 
     def failed(self, error: UpstreamError) -> None:
-        """The endpoint failed."""
+        """The endpoint failed, or was not given the time to answer, which tells nothing."""
         if not self.is_open:
             return
         state, now_s = self.state, self.board.monotonic_s()
+        if was_hasty(error, state.first_event_s(USUAL_SHARE, samples_min=USUAL_SAMPLES_MIN)):
+            self._close("ignored")
+            return
         state.failures += 1
         state.last_failure = f"{error.failure}: {error.reason}"
         state.last_failure_s = now_s

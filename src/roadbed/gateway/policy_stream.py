@@ -65,10 +65,12 @@ _NOT_CONTINUED = (ReasoningDelta, ReasoningSealed, RefusalDelta, ToolCallDelta, 
 _FAULTS_OF_THE_REQUEST = frozenset({"client", "context"})
 
 
-def buffers(policy: Policy, request: ChatRequest) -> bool:
-    """Whether the route keeps a whole answer back until it is good, for a caller who waits for all of it anyway."""
+def buffers(policy: Policy, request: ChatRequest, *, is_whole: bool) -> bool:
+    """Whether the route keeps an answer back until it is whole and good: always by its contract ``restart``, and
+    otherwise for a caller who waits for all of it anyway, unless a broken one is continued.
+    """
     is_checked = request.response_format is not None and policy.target("invalid_json") != "fail"
-    return policy.on_cut == "restart" or is_checked
+    return policy.on_cut == "restart" or (is_whole and (policy.on_cut != "continue" or is_checked))
 
 
 class PolicyStream(RacingStream):
@@ -85,7 +87,7 @@ class PolicyStream(RacingStream):
         is_whole: bool = False,
         first_try: FirstTry | None = None,
     ) -> None:
-        is_buffered = is_buffered or (is_whole and buffers(route.policy, request))
+        is_buffered = is_buffered or buffers(route.policy, request, is_whole=is_whole)
         super().__init__(shared, route, request, call, is_buffered=is_buffered, first_try=first_try)
         self._whole_route = route
         self._policy = route.policy

@@ -66,7 +66,8 @@ class RacingStream(AnswerStream):
         failure: UpstreamError | None = None
         try:
             done, _ = await asyncio.wait(racing, timeout=after_s)
-            second = self._second() if not done else None
+            is_silent = not done and first.meter.first_event_s is None  # one that is to be whole has maybe begun
+            second = self._second() if is_silent else None
             if second is not None:
                 self._racing.append(second[1])
                 racing[asyncio.ensure_future(self._begin(second[1], rungs_left))] = second

@@ -29,7 +29,8 @@ from roadbed.gateway.dialects.base import cut, malformed
 from roadbed.gateway.dialects.failures import ERROR_BODY_BYTES_MAX
 from roadbed.gateway.dialects.openai_chat import OpenAIChat, OpenAIDecoder, whole_text
 from roadbed.gateway.dialects.openai_server import Incoming
-from roadbed.gateway.errors import StreamCut, UpstreamError
+from roadbed.gateway.errors import SILENT, StreamCut, UpstreamError
+from roadbed.gateway.haste import waited_s
 from roadbed.gateway.health import Admission
 from roadbed.gateway.route import Route
 from roadbed.gateway.settlement import TEXT_EVENTS, AttemptMeter, call_facts, commit
@@ -51,7 +52,7 @@ from roadbed.gateway.types import (
 )
 from roadbed.gateway.ways import First
 from roadbed.ledger.budget import Reservation
-from roadbed.wire.errors import EventTooLarge, ResponseTimeout, UpstreamFailed
+from roadbed.wire.errors import ConnectTimeout, EventTooLarge, ResponseTimeout, UpstreamFailed
 from roadbed.wire.exchange import Exchange, ResponseHead, UpstreamRequest
 from roadbed.wire.sse import SseEvent, SseParser
 
@@ -65,6 +66,7 @@ class Opening(msgspec.Struct, frozen=True):
     """A first attempt that can be made at once: where it goes, with which bytes, until when.
 
     ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before.
+    ``is_whole`` where the caller waits for all of the answer, so that nothing is lost while it is not whole.
     """
 
     shared: Surroundings
@@ -74,6 +76,7 @@ class Opening(msgspec.Struct, frozen=True):
     is_stream: bool
     call: Call
     worth_microusd: int = 0
+    is_whole: bool = False
 
 
 def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: bytes, call: Call) -> Opening | None:
@@ -93,8 +96,8 @@ def open_relay(shared: Surroundings, route: Route, incoming: Incoming, body: byt
         bound = bounded(sent, incoming, first.way.endpoint)
         if bound is None:
             return None
-        return Opening(shared, first, *bound[0], is_stream, call, bound[1])
-    return Opening(shared, first, sent[0], sent[1], is_stream, call)
+        return Opening(shared, first, *bound[0], is_stream, call, bound[1], not incoming.stream)
+    return Opening(shared, first, sent[0], sent[1], is_stream, call, 0, not incoming.stream)
 
 
 class Relay(ABC):
@@ -145,7 +148,9 @@ class Relay(ABC):
 
     @abstractmethod
     def on_failed(self, tried: FirstTry | None) -> None:
-        """The attempt failed and nothing was given yet, or there was no money for it at once: go on from here."""
+        """The attempt failed and nothing was given yet, or there was no money for it at once: go on from here. What a
+        caller who waits for all of it was given is void.
+        """
 
     @abstractmethod
     def on_cut(self, error: StreamCut) -> None:
@@ -348,8 +353,12 @@ class Relay(ABC):
             self._fail(failure_of_response(self.head, b"".join(self._body)))
         elif isinstance(error, ResponseTimeout):
             self._fail(self._timeout())
+        elif isinstance(error, ConnectTimeout):
+            is_own = CONNECT_SHARE * (self._deadline_s - self._started_s) >= CONNECT_S_MAX
+            self._fail(failure_of_wire(error, self._waited_s(is_own_limit=is_own)))
         else:
-            self._fail(failure_of_wire(error))
+            is_own = self._opening.is_stream and self._first_by_s < self._end_by_s
+            self._fail(failure_of_wire(error, self._waited_s(is_own_limit=is_own)))
 
     def _take_body(self, body: bytes) -> None:
         """The whole body of a response that is no stream: the end, in any case."""
@@ -445,13 +454,21 @@ class Relay(ABC):
         opening = self._opening
         if opening.call.trace is not None:
             opening.call.trace.model = opening.first.way.endpoint.name
-        self._end_by_s = self._deadline_s
+        if not opening.is_whole:
+            self._end_by_s = self._deadline_s
 
     def _timeout(self) -> UpstreamError:
         if self._loop.time() >= self._end_by_s:
-            return UpstreamError("timeout", "the time for an answer was over")
-        said = "it sent no first token in time" if self.first_event_at_s is None else "it fell silent in its answer"
-        return UpstreamError("timeout", said)
+            waited = self._waited_s(is_own_limit=False)
+            return UpstreamError("timeout", "the time for an answer was over", waited_s=waited)
+        if self.first_event_at_s is not None:
+            return UpstreamError("timeout", SILENT)
+        waited = self._waited_s(is_own_limit=self._first_by_s < self._end_by_s)
+        return UpstreamError("timeout", "it sent no first token in time", waited_s=waited)
+
+    def _waited_s(self, *, is_own_limit: bool) -> float | None:
+        has_begun = self.first_event_at_s is not None
+        return waited_s(self._started_s, self._loop.time(), is_own_limit=is_own_limit, has_begun=has_begun)
 
     # The end.
 
@@ -489,7 +506,8 @@ class Relay(ABC):
             return
         self._leave()
         endpoint = self._opening.first.way.endpoint
-        if not self._is_committed:
+        if not self._is_committed or self._opening.is_whole:
+            self._is_committed = False
             self._admission().failed(error)
             self.on_failed(FirstTry(endpoint.name, error, self._settle(error), self._deadline_s))
             return

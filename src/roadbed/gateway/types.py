@@ -252,8 +252,12 @@ class TextEnded(msgspec.Struct, frozen=True, gc=False):
     """The text so far is a block of its own: what follows belongs to the next one. Said between two texts only."""
 
 
+OWN_CITATION = "roadbed"
+"""The dialect of what an app cites: ``id``, ``title``, ``url``, ``start`` and ``end`` in the document, ``quote``."""
+
+
 class Cited(msgspec.Struct, frozen=True, gc=False):
-    """What the text of the block that is under way cites, in the words of the endpoint's dialect."""
+    """What the text of the block that is under way cites, in the words of the endpoint's dialect, or in our own."""
 
     dialect: str
     fields: dict[str, Any]

@@ -97,9 +97,12 @@ class Bank(Protocol):
 
 
 class Account:
-    """One budget in one process: the lease in use, and those that wait for their last calls to end."""
+    """One budget in one process: the lease in use, and those that wait for their last calls to end. ``waiting`` counts
+    whoever is about to reserve, or asks the bank.
+    """
 
-    __slots__ = ("budget", "lease", "period_ends_s", "rate", "retired", "settled", "starts", "taken")  # fmt: skip
+    __slots__ = ("__weakref__", "budget", "lease", "period_ends_s", "rate", "retired", "settled", "starts", "taken",
+                 "waiting")  # fmt: skip
 
     def __init__(self, budget: Budget, now_s: float) -> None:
         self.budget = budget
@@ -109,6 +112,17 @@ class Account:
         self.period_ends_s = now_s
         self.settled = self.taken = 0  # as the bank said last; `taken` with what others hold
         self.starts = ""
+        self.waiting = 0
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a call holds money of it, or waits for some."""
+        return self.waiting > 0 or self.lease.reserved > 0 or any(lease.reserved for lease in self.retired)
+
+    @property
+    def holds_money(self) -> bool:
+        """Whether something of it must still go back to the bank."""
+        return self.lease.granted > 0 or bool(self.retired)
 
     def take(self, amount: int, now_s: float) -> Lease | None:
         """Reserve; None when the lease has no room for it, or its time is over."""

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -20,6 +22,7 @@ from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import DeadlineExceeded, RateLimited, RoadbedError, Unavailable
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.limits import Budget
+from roadbed.ledger.accounts import Accounts, BudgetUnavailable
 from roadbed.ledger.budget import Account, Bank, Denied, Granted, Lease, Reservation
 from roadbed.ledger.metrics import Metrics
 
@@ -28,7 +31,6 @@ log = logging.getLogger("roadbed.ledger")
 TEND_INTERVAL_S = 1.0
 EXPIRE_INTERVAL_S = 30.0
 GRANT_TRIES_MAX = 3
-ACCOUNTS_MAX = 10_000
 SPOOLED_MAX = 10_000
 CLOSE_S = 5.0
 
@@ -39,13 +41,6 @@ class BudgetExceeded(RateLimited):
     code = "gateway.budget_exceeded"
     retryable = False
     hint = "wait until the budget's period ends, or raise `budget`"
-
-
-class BudgetUnavailable(Unavailable):
-    """The database is away and the money leased before is spent, so paid calls are refused; free endpoints serve."""
-
-    code = "gateway.budget_unavailable"
-    hint = "try again in a moment; /readyz says which part is not ready"
 
 
 class Purse:
@@ -82,13 +77,19 @@ class Purse:
 
     async def obtain(self, amount: int) -> Reservation:
         """As `reserve`, with more from the bank where that is needed. `BudgetExceeded`, `BudgetUnavailable`."""
-        for _ in range(GRANT_TRIES_MAX):
+        for account in self._accounts:
+            account.waiting += 1  # so that it keeps its place until its money is reserved
+        try:
+            for _ in range(GRANT_TRIES_MAX):
+                reservation = self.reserve(amount)
+                if reservation is not None:
+                    return reservation
+                for account in self._accounts:
+                    await self._budgets.supply(account, amount)
             reservation = self.reserve(amount)
-            if reservation is not None:
-                return reservation
+        finally:
             for account in self._accounts:
-                await self._budgets.supply(account, amount)
-        reservation = self.reserve(amount)
+                account.waiting -= 1
         if reservation is None:
             raise BudgetUnavailable("too many calls want the budget's money at once")
         return reservation
@@ -117,8 +118,8 @@ class Budgets:
         self._folder = folder
         self._is_owner = is_owner
         self._clock = clock
-        self._accounts: dict[str, Account] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._accounts = Accounts()
+        self._locks: WeakKeyDictionary[Account, asyncio.Lock] = WeakKeyDictionary()
         self._task: asyncio.Task[None] | None = None
         self._expired_s = 0.0
         self._is_away = False
@@ -127,24 +128,28 @@ class Budgets:
         metrics.gauge_from("roadbed_budget_leased_microusd", "money leased by this process", self._leased)
 
     def _leased(self) -> float:
-        return float(sum(account.lease.granted - account.lease.spent for account in self._accounts.values()))
+        return float(sum(account.lease.granted - account.lease.spent for account in self._accounts))
 
     def purse(self, budgets: Iterable[Budget]) -> Purse:
         """The purse over some budgets; their accounts are shared with every other purse over them."""
-        return Purse(self, tuple([self._account(budget) for budget in budgets]), self._clock.monotonic_s)
+        now_s = self._clock.monotonic_s()
+        accounts = tuple([self._accounts.of(budget, now_s) for budget in budgets])
+        return Purse(self, accounts, self._clock.monotonic_s)
 
-    def _account(self, budget: Budget) -> Account:
-        account = self._accounts.get(budget.id)
-        if account is None:
-            if len(self._accounts) >= ACCOUNTS_MAX:
-                raise BudgetUnavailable("this process keeps too many budgets")
-            account = self._accounts[budget.id] = Account(budget, self._clock.monotonic_s())
-        account.budget = budget  # the cap may have changed
-        return account
+    @asynccontextmanager
+    async def _lock(self, account: Account) -> AsyncIterator[None]:
+        """One asks the bank for an account at a time; meanwhile it keeps its place."""
+        account.waiting += 1
+        try:
+            async with self._locks.setdefault(account, asyncio.Lock()):
+                yield
+        finally:
+            account.waiting -= 1
 
     async def supply(self, account: Account, amount: int) -> None:
         """Make room for ``amount``, one caller at a time. `BudgetExceeded`, `BudgetUnavailable`."""
-        async with self._locks.setdefault(account.budget.id, asyncio.Lock()):
+        self._accounts.place(account, self._clock.monotonic_s())
+        async with self._lock(account):
             for _ in range(GRANT_TRIES_MAX):
                 now_s = self._clock.monotonic_s()
                 if account.lease.room >= amount and now_s < account.lease.use_until_s:
@@ -205,9 +210,9 @@ class Budgets:
 
     async def tend(self) -> None:
         """Renew leases that run low or old, tell what was spent, return those that ended. Raises `Unavailable`."""
-        for account in list(self._accounts.values()):
+        for account in self._accounts:
             if account.must_ask(self._clock.monotonic_s()):
-                async with self._locks.setdefault(account.budget.id, asyncio.Lock()):
+                async with self._lock(account):
                     await self._ask(account, 0)
                 self.on_used(account, account.used_percent())
             for lease, spent in account.to_return():
@@ -221,6 +226,7 @@ class Budgets:
     async def _give_back(self, account: Account, lease: Lease, spent: int) -> None:
         await self._bank.give_back(lease.id, spent)
         account.returned(lease)
+        self._accounts.left(account)
         if lease.overrun:
             self._metrics.add("roadbed_budget_overrun_microusd_total", amount=lease.overrun)
             log.error("%s: calls cost %d micro-USD above their bound", account.budget.title, lease.overrun)
@@ -234,7 +240,7 @@ class Budgets:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
         is_away = False
-        for account in self._accounts.values():
+        for account in self._accounts:
             for lease, spent in account.to_return(is_last=True):
                 try:
                     if not is_away:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from roadbed.apps.registry import AppRegistry, ServedApp
-from roadbed.apps.types import Answered, Delta
+from roadbed.apps.types import Answered, Cited, Delta
 from roadbed.gateway.answer_stream import FirstTry
 from roadbed.gateway.dialects.base import CallerDialect, CallerRequest
 from roadbed.gateway.gateway import Gateway
@@ -25,7 +25,7 @@ from roadbed.gateway.limits import Pass
 from roadbed.gateway.policy import PLAIN
 from roadbed.gateway.relay import Opening
 from roadbed.gateway.route import Route
-from roadbed.gateway.types import Answer, Call, Finished, TextDelta, Usage
+from roadbed.gateway.types import Answer, Call, Finished, Usage
 from roadbed.guard.gate import Guard
 from roadbed.guard.identity import Identity
 from roadbed.guard.keys import CHAT_SCOPE, require_scope
@@ -44,6 +44,7 @@ from roadbed.server.admission import (
     check_credentials,
 )
 from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteTurn
+from roadbed.server.citing import CitedText
 from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
 from roadbed.server.reply import Reply, send_error
@@ -136,7 +137,8 @@ class CallerAnswers:
         ticket: Pass | None,
     ) -> None:
         deadline = admission.deadline(served.deadline_s)
-        turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline)
+        is_whole = not incoming.stream
+        turn = begin_turn(self.ledger, served, incoming.request, admission.principal, deadline, is_whole=is_whole)
         turn.trace.take_parent(request.get(TRACEPARENT_HEADER))
         turn.trace.tags = admission.tags
         turn.trace.label = admission.label
@@ -144,6 +146,7 @@ class CallerAnswers:
             ticket.join(turn.trace)
         reply = Reply(request, incoming, turn.trace, turn.release.digest, self.dialect)
         answered: Answered | None = None
+        cited, answer = CitedText(), Answer()
         dropped = not_taken(incoming)
         call = self.running.enter(admission.principal, turn.trace)
         try:
@@ -152,8 +155,13 @@ class CallerAnswers:
                 async for event in events:
                     if isinstance(event, Answered):
                         answered = event
+                    elif isinstance(event, Cited):
+                        cited.know(event.citation)
                     elif isinstance(event, Delta) and event.text:
-                        reply.events((TextDelta(event.text),), dropped)
+                        pieces = cited.events(event.text)
+                        for piece in pieces:
+                            answer.add(piece)
+                        reply.events(pieces, dropped)
                     if not request.is_writable:
                         await reply.drained()
         except RoadbedError as error:
@@ -170,7 +178,7 @@ class CallerAnswers:
         assert answered is not None
         turn.trace.rung = answered.rung
         annotations = annotations_of(answered.text, answered.citations)
-        answer = Answer(text=answered.text, usage=_usage_of(turn.trace))
+        answer.usage = _usage_of(turn.trace)
         answer.finish_reason = Finished(answered.finish_reason).reason
         reply.finished(answer, annotations, facts_of(turn, answered), dropped)
 

@@ -121,7 +121,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Anthropic dialect",
         "Ask an app or a route in the shape of Anthropic's Messages API. With `stream: true` the answer comes as "
         "server-sent events.",
-        "a message; `roadbed` holds what it does in a chat completion, and an app's citations as `annotations`",
+        "a message; an app's text blocks have their `citations`, and `roadbed` holds what it does in a chat completion",
         request=MESSAGES_REQUEST,
     ),
     Operation(

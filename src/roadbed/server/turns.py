@@ -7,7 +7,6 @@ object, annotations, headers) are made here, so that every surface says the same
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -22,6 +21,7 @@ from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
+from roadbed.server.citing import MARKER, source_of
 
 
 class TurnTimedOut(DeadlineExceeded):
@@ -31,15 +31,18 @@ class TurnTimedOut(DeadlineExceeded):
     hint = "allow more time with x-roadbed-deadline-ms, or a longer `deadline` of the app"
 
 
-_MARKER = re.compile(r"\[([0-9]{1,4})\]")
-
-
 def begin_turn(
-    ledger: Ledger, served: ServedApp, request: ChatRequest, principal: Principal, deadline: Deadline
+    ledger: Ledger,
+    served: ServedApp,
+    request: ChatRequest,
+    principal: Principal,
+    deadline: Deadline,
+    *,
+    is_whole: bool = False,
 ) -> Turn:
     """A turn pinned to the release that serves now, with its trace begun."""
     trace = ledger.start_trace(served.name, principal, served.release.digest)
-    return Turn(served.name, served.release, request, principal, deadline, trace)
+    return Turn(served.name, served.release, request, principal, deadline, trace, is_whole)
 
 
 async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn, guard: Guard) -> AsyncGenerator[AnswerEvent, None]:
@@ -136,19 +139,20 @@ def annotations_of(text: str, citations: tuple[Citation, ...]) -> list[dict[str,
     """OpenAI's annotations: one for each marker in the text; indexes are codepoints of the content."""
     by_number = {citation.number: citation for citation in citations}
     found = []
-    for match in _MARKER.finditer(text):
+    for match in MARKER.finditer(text):
         citation = by_number.get(int(match[1]))
         if citation is not None:
-            row = citation.row
+            source = source_of(citation)
             found.append(
                 {
                     "type": "file_citation",
-                    "file_id": citation.document_id if row is None else f"{row.tool}:{row.key}",
-                    "filename": citation.title if row is None else f"{citation.title}, {row.key}",
+                    "file_id": source["id"],
+                    "filename": source["title"],
                     "index": match.start(),
                     "start_index": match.start(),
                     "end_index": match.end(),
                     "quote": citation.quote,
+                    "url": citation.uri,
                 }
             )
     return found

@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from roadbed.gateway.dialects.anthropic_answers import DIALECT, PROVIDER_CALLS, SAID_AS_IT_IS
+from roadbed.gateway.dialects.citations import CharLocations
 from roadbed.gateway.types import (
+    OWN_CITATION,
     Answer,
     Cited,
     Event,
@@ -37,7 +39,7 @@ _encode = msgspec.json.encode
 class MessageWriter:
     """Writes one answer: ``whole``, or ``head``, ``events`` and ``end``."""
 
-    __slots__ = ("_arguments", "_block", "_calls", "_held", "_id", "_index", "_model", "_request_id")
+    __slots__ = ("_arguments", "_block", "_calls", "_held", "_id", "_index", "_locations", "_model", "_request_id")
 
     def __init__(self, trace_id: str, model: str) -> None:
         self._id = f"msg_{trace_id}"
@@ -48,6 +50,7 @@ class MessageWriter:
         self._calls: dict[int, int] = {}  # the block of each call that has begun
         self._arguments = ""  # of the call in the open block, as far as they have come
         self._held: list[Event] = []
+        self._locations = CharLocations()
 
     def head(self) -> bytes:
         """``message_start``. What was used is not known yet and is said at the end."""
@@ -78,7 +81,7 @@ class MessageWriter:
                 **({"stop_details": answer.stop_details} if answer.stop_details is not None else {}),
             },
             "usage": usage_object(answer.usage or Usage()),
-            "roadbed": _facts(annotations, roadbed),
+            "roadbed": roadbed,
         }
         out += [_event(b"message_delta", _encode(body)), _event(b"message_stop", b'{"type":"message_stop"}')]
         return b"".join(out)
@@ -92,7 +95,7 @@ class MessageWriter:
         message = self._message(_blocks(answer), _stop_reason(answer), answer.stop_sequence, answer.usage or Usage())
         if answer.stop_details is not None:
             message["stop_details"] = answer.stop_details
-        message["roadbed"] = _facts(annotations, roadbed)
+        message["roadbed"] = roadbed
         return _encode(message)
 
     def _message(
@@ -136,9 +139,10 @@ class MessageWriter:
                 self._seal(part, out)
             case TextEnded() if self._block == "text":
                 self._close(out)
-            case Cited(dialect, fields) if dialect == DIALECT:
+            case Cited(dialect, fields) if dialect in (DIALECT, OWN_CITATION):
+                citation = fields if dialect == DIALECT else self._locations.location(fields)
                 self._open("text", _TEXT, out)
-                out.append(self._delta(b'{"type":"citations_delta","citation":%b}' % _encode(fields)))
+                out.append(self._delta(b'{"type":"citations_delta","citation":%b}' % _encode(citation)))
             case ProviderBlock(dialect, fields) if dialect == DIALECT:
                 self._provider_block(fields, out)
             case _:
@@ -245,6 +249,7 @@ def _texts(answer: Answer) -> list[dict[str, Any]]:
     """The text in its blocks, with what each cites, and the provider's own blocks between them."""
     blocks: list[dict[str, Any]] = []
     citations: list[dict[str, Any]] = []
+    locations = CharLocations()
     begin = 0
 
     def end_block(text: str) -> None:
@@ -255,8 +260,8 @@ def _texts(answer: Answer) -> list[dict[str, Any]]:
 
     for place, mark in answer.marks:
         match mark:
-            case Cited(dialect, fields) if dialect == DIALECT:
-                citations.append(fields)
+            case Cited(dialect, fields) if dialect in (DIALECT, OWN_CITATION):
+                citations.append(fields if dialect == DIALECT else locations.location(fields))
             case ProviderBlock(dialect, fields) if dialect == DIALECT:
                 end_block(answer.text[begin:place])
                 begin = place
@@ -276,10 +281,6 @@ def _stop_reason(answer: Answer) -> str:
     if answer.stop_sequence and answer.finish_reason == "stop":
         return "stop_sequence"
     return STOP_WORDS[answer.finish_reason or "stop"]
-
-
-def _facts(annotations: list[dict[str, Any]], roadbed: Any) -> dict[str, Any]:
-    return {**roadbed, "annotations": annotations} if annotations else roadbed
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

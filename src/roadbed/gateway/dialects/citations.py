@@ -1,7 +1,8 @@
-"""What an answer's text cites, as the annotations of OpenAI's two dialects.
+"""What an answer's text cites, in the shapes of callers' dialects: OpenAI's annotations, Anthropic's locations.
 
-Endpoints cite in their own words (`Cited`); only citations of web addresses have a like. Pure. The invariant: indexes
-are code points of the whole text, and cover the block that cites.
+Endpoints cite in their own words (`Cited`); only citations of web addresses have a like in OpenAI's. What an app cites
+comes to OpenAI's dialects as ``file_citation`` annotations, to Anthropic's as `OWN_CITATION` marks. Pure. The
+invariant: indexes are code points of the whole text, and cover the block or the marker that cites.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from roadbed.gateway.types import Answer, Cited
+from roadbed.gateway.types import OWN_CITATION, Answer, Cited
 
 
 def cited_addresses(answer: Answer) -> list[dict[str, Any]]:
@@ -35,13 +36,59 @@ def cited_in_chat(answer: Answer) -> list[dict[str, Any]]:
     ]
 
 
+def files_in_chat(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An app's ``file_citation`` annotations as ``url_citation``: chat completions document no other kind, and SDKs
+    that check shapes refuse the whole answer for one. File and quote stand beside what is documented.
+    """
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "start_index": found["start_index"],
+                "end_index": found["end_index"],
+                "url": found["url"],
+                "title": found["filename"],
+                "file_id": found["file_id"],
+                "quote": found["quote"],
+            },
+        }
+        for found in annotations
+    ]
+
+
+class CharLocations:
+    """What an app cites as Anthropic shows it: places in documents, which are numbered as the answer names them.
+
+    ``char_location`` is the one kind for text that every SDK of the dialect reads. ``source`` is ours.
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def location(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The location of a mark's fields."""
+        return {
+            "type": "char_location",
+            "cited_text": fields["quote"],
+            "document_index": self._numbers.setdefault(fields["id"], len(self._numbers)),
+            "document_title": fields["title"],
+            "start_char_index": fields["start"],
+            "end_char_index": fields["end"],
+            "file_id": fields["id"],
+            "source": fields["url"],
+        }
+
+
 def _spans(answer: Answer) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Each citation with the part of the text that cites it."""
     begin = 0
     cited: list[dict[str, Any]] = []
     for place, mark in answer.marks:
         if isinstance(mark, Cited):
-            cited.append(mark.fields)
+            if mark.dialect != OWN_CITATION:
+                cited.append(mark.fields)
             continue
         yield from ((begin, place, fields) for fields in cited)
         begin, cited = place, []

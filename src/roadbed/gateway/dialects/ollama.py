@@ -7,6 +7,7 @@ calls ends with ``stop`` like any other. The invariant of ``base.py`` holds: no 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -46,6 +47,8 @@ from roadbed.wire.sse import SseEvent
 
 NAME = "ollama"
 TOOL_CALLS_MAX = 128
+ID_DIGITS_MAX = 24
+_NO_DIGIT = re.compile(r"[^0-9]")
 _OPTIONS = frozenset({"seed", "presence_penalty", "frequency_penalty"})
 _EFFORT = "reasoning_effort"
 _EFFORTS = {
@@ -225,6 +228,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
+    created_at: str | None = None
     message: _Message | None = None
     done: bool = False
     done_reason: str | None = None
@@ -258,7 +262,7 @@ class OllamaDecoder:
             return []
         events: list[Event] = []
         if line.message is not None:
-            self._take(line.message, events)
+            self._take(line.message, line.created_at or "", events)
         if line.done:
             reason = DONE_REASONS.get(line.done_reason or "")
             if reason is None:
@@ -277,7 +281,7 @@ class OllamaDecoder:
         if not self.is_finished:
             raise cut()
 
-    def _take(self, message: _Message, events: list[Event]) -> None:
+    def _take(self, message: _Message, created_at: str, events: list[Event]) -> None:
         if message.thinking:
             events.append(ReasoningDelta(message.thinking))
         if message.content:
@@ -292,5 +296,13 @@ class OllamaDecoder:
             if not isinstance(arguments, dict):
                 raise malformed("a tool call's arguments are no object")
             text = msgspec.json.encode(arguments).decode()
-            events.append(ToolCallDelta(self._calls, call.id or f"call_{self._calls}", function.name, text))
+            id = call.id or _made_up_id(self._calls, created_at)
+            events.append(ToolCallDelta(self._calls, id, function.name, text))
             self._calls += 1
+
+
+def _made_up_id(number: int, created_at: str) -> str:
+    """An id for a call that has none. The time makes it another one in each turn: some dialects refuse a conversation
+    in which two calls share an id.
+    """
+    return f"call_{number}_{_NO_DIGIT.sub('', created_at)[:ID_DIGITS_MAX]}".rstrip("_")

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.gateway.dialects.citations import cited_in_chat
+from roadbed.gateway.dialects.citations import cited_in_chat, files_in_chat
 from roadbed.gateway.dialects.openai_server import ChatChunks, Incoming, completion_bytes, decode_chat, error_object
 from roadbed.gateway.types import Answer, Event
 from roadbed.kernel.errors import RoadbedError
@@ -41,15 +41,17 @@ class ChatWriter(ChatChunks):
 
     def end(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The finish chunk, usage where it was asked for, and ``[DONE]``."""
+        annotations = files_in_chat(annotations)
         if answer.marks:
-            annotations = [*annotations, *cited_in_chat(answer)]
+            annotations += cited_in_chat(answer)
         tail = self.finish(answer.finish_reason or "stop", annotations=annotations or None, roadbed=roadbed)
         return tail + self.done(answer.usage)
 
     def whole(self, answer: Answer, *, annotations: list[dict[str, Any]], roadbed: Any) -> bytes:
         """The body of an answer that is not streamed."""
+        annotations = files_in_chat(annotations)
         if answer.marks:
-            annotations = [*annotations, *cited_in_chat(answer)]
+            annotations += cited_in_chat(answer)
         return completion_bytes(
             self._id, self._created_s, self._incoming.model, answer, annotations=annotations, roadbed=roadbed
         )
