@@ -134,7 +134,7 @@ async def extract(
         candidate.cosine = cosine
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
-    signals = signals_of(question, result, chosen, asked, kind)
+    signals = await asyncio.to_thread(signals_of, question, result, chosen, asked, kind)
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:

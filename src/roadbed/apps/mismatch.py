@@ -20,6 +20,7 @@ from roadbed.knowledge.analysis import word_terms
 CLOSE_MIN = 0.75
 """How alike a name and a word of the document are that may be the same one, with a slip of the pen."""
 CLOSE_CHARACTERS_MIN = 5
+CLOSE_LENGTHS = 2
 STEM_CHARACTERS_MIN = 4
 DOCUMENT_WORDS_MAX = 4_000
 TITLE_SHARE = 0.6
@@ -172,7 +173,10 @@ def _is_near(name: str, words: Sequence[str]) -> bool:
     stem = name[: max(STEM_CHARACTERS_MIN, len(name) - 3)]
     if len(name) >= STEM_CHARACTERS_MIN and any(word.startswith(stem) for word in words):
         return True
-    return len(name) >= CLOSE_CHARACTERS_MIN and bool(get_close_matches(name, words, 1, CLOSE_MIN))
+    if len(name) < CLOSE_CHARACTERS_MIN:
+        return False
+    alike = [word for word in words if word[0] == name[0] and abs(len(word) - len(name)) <= CLOSE_LENGTHS]
+    return bool(get_close_matches(name, alike, 1, CLOSE_MIN))
 
 
 def _folded(text: str) -> str:
