@@ -188,7 +188,6 @@ class Knowledge:
         await self._watchers.aclose()
         await self._ingest.aclose()
         await self._search.aclose()
-        await self._builder.aclose()
         if self._subscription is not None:
             await self._subscription.close()
 
