@@ -136,6 +136,31 @@ def only(word: str) -> Callable[[ParsedDocument], ParsedDocument]:
     return lambda parsed: parsed if word in parsed.text.casefold() else refuse(parsed)
 
 
+async def test_one_that_breaks_the_reader_does_not_stop_the_others(make_bench: Any, caplog: Any) -> None:
+    await read_before(make_bench, a_lamps="# Lamps\n\nLamps shine.\n\n## More\n\nMore lamps.", kettles=NEWER_TEXT)
+    async with make_bench() as bench:
+        bench.parser.seen_as = broken_by("lamps")
+        await bench.configure()
+
+        async def others_are_read() -> bool:
+            return await outdated(bench) == 1
+
+        await until(others_are_read)
+        await bench.settle()
+        assert await titles(bench, "violets") == {"1"}
+        assert await titles(bench, "lamps") == {"Lamps"}
+        assert "a document was not read again: ZeroDivisionError" in caplog.text
+
+
+def broken_by(word: str) -> Callable[[ParsedDocument], ParsedDocument]:
+    """A parser with a bug that texts with this word meet."""
+
+    def read(parsed: ParsedDocument) -> ParsedDocument:
+        return replace(parsed, title=str(1 // (word not in parsed.text.casefold())))
+
+    return read
+
+
 async def test_it_goes_on_where_it_was_when_the_process_ended(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("roadbed.knowledge.reread.BATCH_DOCUMENTS", 1)
     await read_before(make_bench, **{f"n{i}": f"# Number {i}\n\nStone {i}.\n\n## More\n\nViolets." for i in range(4)})

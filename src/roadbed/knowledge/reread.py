@@ -57,8 +57,13 @@ class Reread:
             logger.info("documents that an earlier build read are read again, in the background")
         began = time.monotonic()
         free = asyncio.Semaphore(REREAD_CONCURRENCY)
-        dealt_with = await asyncio.gather(*(self._one(free, document_id) for document_id in ids))
-        left += dealt_with.count(False)
+        outcomes = await asyncio.gather(*(self._one(free, document_id) for document_id in ids), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):  # one must not keep all that come behind it from being read
+                logger.error("a document was not read again: %s", type(outcome).__name__)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        left += sum(outcome is not True for outcome in outcomes)
         if ids:
             await self._enqueue(ids[-1], left, min(time.monotonic() - began, PAUSE_S_MAX))
         elif left:
