@@ -31,11 +31,15 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _NOT_WORD = re.compile(r"[\W_]+")
 _COUNTED = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "10": "ten"}
-_NEGATION = re.compile(
-    r"\b(?:not|never|no|none|nobody|nothing|without|except|cannot|neither|nor|unable|fail(?:s|ed|ing)?|lack(?:s|ed|ing)?|"
-    r"exclud(?:e|es|ed|ing)|prohibit(?:s|ed|ing)?|refus(?:e|es|ed|ing)|forbid(?:s|den)?)\b|n['’]t\b",
-    re.IGNORECASE,
+_DENIALS = (
+    r"not|never|no|none|nobody|nothing|without|except|cannot|neither|nor|unable|exclud(?:e|es|ed|ing)|"
+    r"prohibit(?:s|ed|ing)?|forbid(?:s|den)?"
 )
+_NEGATION = re.compile(rf"\b(?:{_DENIALS})\b|n['’]t\b", re.IGNORECASE)
+_DENIED = re.compile(
+    rf"\b(?:{_DENIALS}|fail(?:s|ed|ing|ure)?|lack(?:s|ed|ing)?|refus(?:e|es|ed|ing|al))\b|n['’]t\b", re.IGNORECASE
+)
+"""What answers a negation, too; a question with "fails" is none."""
 _OPPOSITES = (
     "first last|increase decrease|more less|more fewer|most least|north south|northern southern|east west|"
     "eastern western|largest smallest|larger smaller|biggest smallest|bigger smaller|highest lowest|higher lower|"
@@ -102,7 +106,7 @@ def mismatch(
         number_missing=float(any(not _has_number(number, document) for number in numbers)),
         name_missing=_heaviest_missing(names, document, language, weight_of) if names else 0.0,
         opposite_said=float(opposite),
-        negation_missing=float(bool(_NEGATION.search(question)) and not _NEGATION.search(sentences[0])),
+        negation_missing=float(bool(_NEGATION.search(question)) and not _DENIED.search(sentences[0])),
         value_missing=float(
             (kind in _VALUES or (kind == "number" and _HOW_MANY.search(question) is not None))
             and not any(holds(kind, text, question) for text in sentences)
