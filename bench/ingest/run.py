@@ -1,10 +1,11 @@
 """Ingest of a real folder, end to end: parse in the pool, guard, chunk, MiniLM, one transaction per group of documents.
 
-    python bench/ingest/run.py FOLDER [--state DIR] [--include PATTERN ...]
+    python bench/ingest/run.py FOLDER [--state DIR] [--include PATTERN ...] [--upgrade]
 
 Starts its own embedded PostgreSQL in a temporary folder (or in --state, which a second run may reuse). Prints chunks
 and 128-token equivalents per CPU-second of all processes together, failures with reasons, and the time of an
-unchanged second listing. CPU time is that of this process, its parser workers and PostgreSQL.
+unchanged second listing; with --upgrade, also of reading everything again as after a change of parsers. CPU time is
+that of this process, its parser workers and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from roadbed.guard.gate import Guard
 from roadbed.knowledge.embed import EmbeddingWorker, MiniLmEmbedder
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.parse.pool import ParserPool
+from roadbed.knowledge.parse.versions import older_names
 from roadbed.knowledge.service import Knowledge
 from roadbed.sources.manifest import FilesSource
 from roadbed.store.database import Database
@@ -31,6 +34,7 @@ from roadbed.store.objects import ObjectStore
 
 TICKS = os.sysconf("SC_CLK_TCK")
 UNIT_TOKENS = 128
+LOOK_S = 0.5
 
 
 def cpu_s_of_all() -> float:
@@ -55,7 +59,7 @@ def cpu_s_of_all() -> float:
     return total
 
 
-async def measure(folder: Path, state: Path, include: list[str]) -> None:
+async def measure(folder: Path, state: Path, include: Sequence[str], *, upgrade: bool = False) -> None:
     """Ingest the folder once and list it again."""
     async with EmbeddedPostgres(state / "state") as postgres:
         database = await Database.open(postgres.dsn, "bench")
@@ -74,7 +78,8 @@ async def measure(folder: Path, state: Path, include: list[str]) -> None:
         running = asyncio.create_task(jobs.run(stop, is_only_worker=True))
         cpu_s, started_s = cpu_s_of_all(), time.perf_counter()
         source = FilesSource(path=str(folder), include=tuple(include))
-        await knowledge.configure({"docs": source}, {"all": CollectionConfig(sources=["docs"])})
+        declared = {"docs": source}, {"all": CollectionConfig(sources=["docs"])}
+        await knowledge.configure(*declared)
         await knowledge.wait_until_settled()
         wall_s, cpu_s = time.perf_counter() - started_s, cpu_s_of_all() - cpu_s
         await report(knowledge, database, model, wall_s, cpu_s)
@@ -82,6 +87,14 @@ async def measure(folder: Path, state: Path, include: list[str]) -> None:
         listing = await knowledge.sync_now("docs")
         await knowledge.wait_until_settled()
         print(f"again, {listing.unchanged} unchanged files: {time.perf_counter() - started_s:.2f} s")
+        if upgrade:
+            await database.execute("UPDATE document SET parser = $1 WHERE state = 'indexed'", older_names()[0])
+            cpu_s, started_s = cpu_s_of_all(), time.perf_counter()
+            await knowledge.configure(*declared)
+            while (await knowledge.source_states())[0].outdated:  # noqa: ASYNC110 - rows tell
+                await asyncio.sleep(LOOK_S)
+            wall_s, cpu_s = time.perf_counter() - started_s, cpu_s_of_all() - cpu_s
+            print(f"read again after an upgrade: wall {wall_s:.1f} s, CPU {cpu_s:.1f} s")
         stop.set()
         await running
         await knowledge.aclose()
@@ -112,14 +125,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--state", type=Path, help="keep the database here instead of in a temporary folder")
     parser.add_argument("--include", nargs="*", default=["**/*"])
+    parser.add_argument("--upgrade", action="store_true", help="then read everything again, as after an upgrade")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, one embedding thread")
     if arguments.state is not None:
         arguments.state.mkdir(parents=True, exist_ok=True)
-        asyncio.run(measure(arguments.folder.resolve(), arguments.state.resolve(), arguments.include))
+        asyncio.run(
+            measure(arguments.folder.resolve(), arguments.state.resolve(), arguments.include, upgrade=arguments.upgrade)
+        )
         return
     with tempfile.TemporaryDirectory(prefix="roadbed-bench-") as folder:
-        asyncio.run(measure(arguments.folder.resolve(), Path(folder), arguments.include))
+        asyncio.run(measure(arguments.folder.resolve(), Path(folder), arguments.include, upgrade=arguments.upgrade))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from roadbed.apps.extractive import extract
 SETS = ("squad2", "clapnq", "hotpotqa", "example")
 RIDGE = 3.0
 STEPS_MAX = 50
+COEFFICIENT_MIN = -2.5
+"""A cue that is rare in the sets counts no more than that, so that none overrules a very good match alone."""
 ANSWERED_SHARE = 0.65
 """The share of questions with an answer that the prior supposes; people mostly ask what documents are about."""
 
@@ -146,6 +148,7 @@ def main() -> int:
     seen = np.array([sample.is_for_fitting for sample in samples])
     weights = weights_of(samples)
     found = logistic(inputs[seen], targets[seen], weights[seen])
+    found[1:] = np.maximum(found[1:], COEFFICIENT_MIN)
     chances = 1 / (1 + np.exp(-(found[0] + inputs @ found[1:])))
     print(f"INTERCEPT = {found[0]:.3f}")
     for field, value, own in zip(fields(Signals), found[1:], inputs.T, strict=True):

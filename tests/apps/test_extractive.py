@@ -158,6 +158,14 @@ async def test_a_question_of_the_documents_is_surer_than_a_stranger(make_hit: Ma
     assert near.confidence > 0.5 > far.confidence
 
 
+async def test_a_question_that_names_another_thing_is_less_sure(make_hit: MakeHit) -> None:
+    hits = [make_hit(RUSH), make_hit(FEES, vector_score=0.3, lexical_score=1.0)]
+    near = await ask(FakeSearcher(hits), "Within how many working days is a rush order delivered?")
+    for other in ("in Bergen", "in version 7.2", "never"):
+        missed = await ask(FakeSearcher(hits), f"Within how many working days is a rush order {other} delivered?")
+        assert near.confidence - missed.confidence > 0.2
+
+
 async def test_few_sentences_are_embedded_however_long_the_passages(make_hit: MakeHit) -> None:
     hits = [make_hit(" ".join(f"Sentence {number} of {place} is here." for number in range(40))) for place in range(20)]
     searcher = FakeSearcher(hits)

@@ -175,6 +175,7 @@ def source(name: str = "handbook", **changes: Any) -> SourceState:
         "held": 0,
         "failures": (Failure("d-bad", "secret-plan.pdf", "encrypted", "the file has a password"),),
         "not_taken": (("huge-secret.iso", "larger than the limit"),),
+        "outdated": 0,
         "rate_per_s": 0.0,
         "eta_s": None,
         "listed_at": NOW,

@@ -64,6 +64,13 @@ def test_what_was_added_is_a_number_and_nobodys_words(admin: TestClient) -> None
     assert "taken" not in page.partition("<main")[2].partition("<table")[0]
 
 
+def test_a_source_says_how_much_is_to_be_read_again_since_an_upgrade(deployment: Deployment, admin: TestClient) -> None:
+    deployment.knowledge.sources = [source(outdated=2)]
+    page = " ".join(admin.get("/console/documents").text.split())
+    assert "2 of 3 to be read again since the upgrade" in page
+    assert "data-live" in page
+
+
 def test_a_document_opens_at_its_passage(admin: TestClient) -> None:
     page = admin.get(f"/console/documents/d1?start={CITED[0]}&end={CITED[1]}").text
     assert f'<mark id="passage" tabindex="-1">{QUOTE}</mark>' in page

@@ -30,18 +30,19 @@ SETTLE_S = 60.0
 
 
 class ParseHere:
-    """Parses in this process, and counts; waits while ``may_go`` is not set."""
+    """Parses in this process, and counts; waits while ``may_go`` is not set; ``seen_as`` changes what was parsed."""
 
     def __init__(self) -> None:
         self.parsed: list[str] = []
         self.may_go = asyncio.Event()
         self.may_go.set()
+        self.seen_as: Callable[[ParsedDocument], ParsedDocument] = lambda parsed: parsed
 
     async def parse(self, path_or_bytes: bytes, *, name: str, media_type: str | None = None) -> ParsedDocument:
         """One document."""
         self.parsed.append(name)
         await self.may_go.wait()
-        return parse_bytes(path_or_bytes, name=name, media_type=media_type)
+        return self.seen_as(parse_bytes(path_or_bytes, name=name, media_type=media_type))
 
 
 class Bench:
@@ -65,6 +66,10 @@ class Bench:
         self.jobs = Jobs(database, poll_s=0.05, backoff_s=0.05)
         self.knowledge = Knowledge(
             database, self.jobs, self.objects, guard, self.worker, self.parser, workspace=folder, rows=rows
+        )
+        self.declared: tuple[Mapping[str, SourceConfig], Mapping[str, CollectionConfig]] = (
+            {"docs": FilesSource(path="docs")},
+            {"all": CollectionConfig(sources=["docs"])},
         )
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -92,6 +97,7 @@ class Bench:
         sources = sources if sources is not None else {"docs": FilesSource(path="docs")}
         if collections is None:
             collections = {"all": CollectionConfig(sources=list(sources))}
+        self.declared = sources, collections
         await self.knowledge.configure(sources, collections)
         await self.settle()
 

@@ -31,8 +31,9 @@ from roadbed.knowledge.generations import live_generations
 from roadbed.knowledge.ingest import Ingest, Prepared
 from roadbed.knowledge.parse.dispatch import parse_bytes
 from roadbed.knowledge.parse.document import ParsedDocument
+from roadbed.knowledge.reader import Reader, SourceSpec
 from roadbed.knowledge.search import Search
-from roadbed.knowledge.sync import SourceSpec, Sync
+from roadbed.knowledge.sync import Sync
 from roadbed.store.database import Database
 from roadbed.testing.embedder import ScriptedEmbedder
 
@@ -136,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         self.worker = EmbeddingWorker(self.embedder)
         self.queue = Queue()
         self.ingest = Ingest(self.database, self.guard, self.worker)
-        self.sync = Sync(self.database, self.queue, self.ingest, ParseHere())
+        self.sync = Sync(self.database, self.queue, Reader(self.database, self.ingest, ParseHere()))
         self.builder = Builder(self.database, self.queue, self.ingest, self.worker)
         self.sync.register_jobs()
         self.builder.register_jobs()

@@ -9,9 +9,16 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-AnswerType = Literal["date", "duration", "money", "percent", "distance", "number", "person", "place", "reason", "other"]
+AnswerType = Literal[
+    "contact", "date", "duration", "money", "percent", "distance", "number", "person", "place", "reason", "other"
+]
 
 _CUES: tuple[tuple[AnswerType, str], ...] = (
+    (
+        "contact",
+        r"\b(?:tele)?phone (?:number|line)|\be-?mail address|\b(?:web|internet|postal) address|\bwebsite address|"
+        r"\bwhat (?:is|are) (?:\S+ ){1,6}(?:urls?|e-?mails?|fax)\b|\btelefonnummer|\bnuméro de téléphone",
+    ),
     ("percent", r"what (?:percent|percentage|share|proportion|fraction)|how many percent|wie viel prozent"),
     (
         "duration",
@@ -56,6 +63,9 @@ _MONTHS = (
     r"nov(?:ember)?|dec(?:ember)?)"
 )
 _HOLDS: dict[AnswerType, re.Pattern[str]] = {
+    "contact": re.compile(
+        r"[\w.+-]@\w|https?://|\bwww\.|\+?\(?\d{2,4}\)?[ .\-/]\(?\d{2,4}\)?[ .\-/]?\d{2,}|\b\d{8,}\b", re.IGNORECASE
+    ),
     "date": re.compile(
         rf"\b(?:1[0-9]|20)\d\d s?\b|\b(?:1[0-9]|20)\d\ds?\b|\b\d{{1,2}}\.? {_MONTHS}\b|\b{_MONTHS}\.? \d|"
         r"\b\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b|\b\d{1,2}:\d\d\b|\b\d{1,2} ?(?:am|pm)\b|\bcentur(?:y|ies)\b|"
@@ -84,7 +94,10 @@ _HOLDS: dict[AnswerType, re.Pattern[str]] = {
         r"\bacres?\b",
         re.IGNORECASE,
     ),
-    "number": re.compile(rf"\d|\b{_NUMBER_WORDS}\b|\b(?:daily|weekly|monthly|yearly|annually|every)\b", re.IGNORECASE),
+    "number": re.compile(
+        rf"\d|\b{_NUMBER_WORDS}\b|\b(?:hourly|daily|weekly|monthly|quarterly|yearly|annual|annually|every|each)\b",
+        re.IGNORECASE,
+    ),
     "reason": re.compile(
         r"\b(?:because|since|due to|owing to|as a result|so that|in order to|therefore|caused?|reason|led to|to avoid|"
         r"weil|damit|wegen|parce que)\b",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-THRESHOLD = 0.35
+THRESHOLD = 0.45
 """Confidence under which an extractive answer is not given."""
 
 
@@ -28,14 +28,19 @@ class Signals:
     legs_agree: float
     type_present: float
     rare_missing: float
+    number_missing: float = 0.0
+    name_missing: float = 0.0
+    opposite_said: float = 0.0
+    negation_missing: float = 0.0
+    value_missing: float = 0.0
 
     def values(self) -> tuple[float, ...]:
         """The signals in the order of their coefficients."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
 
-INTERCEPT = -3.700
-COEFFICIENTS = (2.195, 1.239, 0.565, 2.045, 1.031, 0.303, -0.179, -0.173)
+INTERCEPT = -3.962
+COEFFICIENTS = (2.020, 1.391, 1.000, 2.440, 0.371, 0.217, -0.128, 0.196, -1.553, -2.500, -2.500, -2.500, -2.500)
 
 
 def confidence(signals: Signals) -> float:

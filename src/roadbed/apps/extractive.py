@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from roadbed.apps.answer_type import AnswerType, answer_type, holds
 from roadbed.apps.calibration import THRESHOLD, Signals, confidence
+from roadbed.apps.mismatch import mismatch
 from roadbed.apps.passage_units import UNIT_CHARACTERS_MAX, Span, Unit, announced_end, units
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.analysis import holds_identifier, query_identifiers, query_words, word_terms
@@ -133,7 +134,7 @@ async def extract(
         candidate.cosine = cosine
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
-    signals = signals_of(result, chosen, asked, kind)
+    signals = await asyncio.to_thread(signals_of, question, result, chosen, asked, kind)
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
@@ -168,6 +169,12 @@ class AskedWords:
     def of(self, text: str, language: str) -> set[str]:
         """The names of those that a text holds."""
         return {self.names[term] for term in word_terms(text, language) if term in self.names}
+
+    def relative_weight(self, word: str) -> float:
+        """The weight of a word of the question beside that of its rarest one; 1 for a word that was not searched."""
+        names = {self.names.get(term) for term in word_terms(word)} - {None}
+        most = max(self.weights.values(), default=0.0)
+        return max((self.weights[name] for name in names if name), default=most) / (most or 1.0)
 
     def share(self, words: Iterable[str]) -> float:
         """The part of all their weight that some words have."""
@@ -228,6 +235,11 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                 )
             )
     return found
+
+
+def shown_with_lead(candidate: Candidate) -> str:
+    """A candidate's text behind the line that its table or list begins with."""
+    return f"{_lead_text(candidate.hit, candidate.unit)} {candidate.hit.text[candidate.unit.start : candidate.end]}"
 
 
 def _plain(text: str) -> str:
@@ -321,7 +333,9 @@ def in_reading_order(chosen: Sequence[Candidate], given_up: Collection[str] = ()
     return [ExtractedSentence(item.hit, item.unit.start, item.end, item.score, item.unit.lead) for item in ordered]
 
 
-def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType) -> Signals:
+def signals_of(
+    question: str, result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType
+) -> Signals:
     """What tells whether the chosen sentences answer."""
     hits = result.hits[:HITS_MAX]
     top = chosen[0]
@@ -331,6 +345,12 @@ def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWo
     passage = asked.of(around, language)
     cosines = sorted((hit.vector_score for hit in hits if hit.vector_score is not None), reverse=True)
     words = [hit.lexical_score or 0.0 for hit in hits]
+    quoted = {candidate.hit.document_id for candidate in chosen}
+    around_quoted = (
+        text for hit in hits if hit.document_id in quoted for text in (hit.title, *hit.heading_path, hit.text)
+    )
+    said = [shown_with_lead(candidate) for candidate in chosen]
+    found = mismatch(question, kind, said, "\n".join(around_quoted), language, asked.relative_weight)
     return Signals(
         sentence_cosine=top.cosine,
         sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
@@ -341,4 +361,9 @@ def signals_of(result: SearchResult, chosen: Sequence[Candidate], asked: AskedWo
         type_present=0.5 if kind == "other" else max(candidate.typed for candidate in chosen),
         rare_missing=max((weights[term] for term in weights if term not in passage), default=0.0)
         / max(weights.values(), default=1.0),
+        number_missing=found.number_missing,
+        name_missing=found.name_missing,
+        opposite_said=found.opposite_said,
+        negation_missing=found.negation_missing,
+        value_missing=found.value_missing,
     )

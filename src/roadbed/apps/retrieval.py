@@ -63,7 +63,8 @@ async def retrieve(searcher: Searcher, turn: Turn, collections: Sequence[str], q
         except Unavailable as error:
             raise KnowledgeUnavailable(f"the documents cannot be searched: {error.message}") from None
         best = result.hits[0].score if result.hits else 0.0
-        watermark = ", ".join(f"{name}@{epoch}" for name, epoch in sorted(result.watermark.items()))
+        searched = result.generations
+        watermark = ", ".join(f"{name}:{searched.get(name)}@{at}" for name, at in sorted(result.watermark.items()))
         span.set(hits=len(result.hits), best=round(best, 4), missing=", ".join(result.missing), watermark=watermark)
     label = join_labels(hit.label for hit in result.hits) if result.hits else PUBLIC
     turn.trace.label = turn.trace.label.join(label)

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [[s["name"], s["indexed"], s["failed"], s["pending"], s["problem"] or ""] for s in states]
         print_table(["source", "indexed", "failed", "pending", "problem"], rows)
         for state in states:
+            if state["outdated"]:
+                print(f"  {state['name']}: {state['outdated']} to be read again since the upgrade, in the background")
             for failure in state["failures"]:
                 print(f"  {state['name']}: {failure['document']}: {failure['reason']}: {failure['message']}")
     return EXIT_FAILED if any(state["problem"] for state in states) else EXIT_OK

@@ -84,7 +84,7 @@ async def documents(visit: Visit) -> Page:
         "after": after,
         "rows": rows,
         "next_after": rows[-1].key if more else None,
-        "is_busy": is_busy(sources),
+        "is_busy": is_busy(sources) or any(source.outdated for source in sources),
         "connections": visit.services.connections() if visit.is_auditor else (),
         "added": _number(visit.query("added")),
         "upload_megabytes_max": UPLOAD_BYTES_MAX // (1024 * 1024),

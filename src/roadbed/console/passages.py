@@ -1,18 +1,24 @@
 """A document's text as pieces to show: its blocks in order, a window of a long text, and the highlighted span in them.
 
-Pure. Offsets are codepoints of the document's text, as everywhere. The invariant: the pieces of all segments, joined,
-are the window's text less blanks and marks between blocks.
+Pure. Offsets are codepoints of the document's text, as everywhere. A table is shown as rows of cells, each cell a span
+like any other. The invariant: the pieces of all segments, joined, are the window's text less blanks and marks between
+blocks and cells.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from roadbed.knowledge.parse.document import Block
+from roadbed.knowledge.parse.tables import is_header
 
 WINDOW_CHARACTERS = 40_000
+CELLS_MAX = 40  # of a row; what stands behind more bars than that is one cell
 Span = tuple[int, int]
+_BAR = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"[\s|:+=-]*-[\s|:+=-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,23 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: the pieces of each cell."""
+
+    cells: tuple[tuple[Piece, ...], ...]
+    is_header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
-    """One block as it is shown. ``page`` is set on the first segment of each page."""
+    """One block as it is shown. ``page`` is set on the first segment of each page; a table has ``rows``."""
 
     kind: str
     level: int
     pieces: tuple[Piece, ...]
     page: int | None = None
     is_hidden: bool = False
+    rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +90,52 @@ def segments(text: str, blocks: Sequence[Block], window: Window, highlight: Span
     found: list[Segment] = []
     page: int | None = None
     for block in _covering(text, blocks, window):
-        pieces = marker.pieces(max(block.start, window.start), min(block.end, window.end))
+        start, end = max(block.start, window.start), min(block.end, window.end)
+        rows = _rows(text, start, end, marker) if block.kind == "table" else ()
+        pieces = tuple(piece for row in rows for cell in row.cells for piece in cell) or marker.pieces(start, end)
         is_new_page = block.page is not None and block.page != page
-        found.append(Segment(block.kind, block.level, pieces, block.page if is_new_page else None, block.hidden))
+        found.append(Segment(block.kind, block.level, pieces, block.page if is_new_page else None, block.hidden, rows))
         page = block.page if block.page is not None else page
     return found
+
+
+def _rows(text: str, start: int, end: int, marker: _Marker) -> tuple[Row, ...]:
+    """The lines of a table, cut at their bars; none where it has no bars. Rules are left out."""
+    if "|" not in text[start:end]:
+        return ()
+    lines = [span for span in _lines(text, start, end) if text[slice(*span)].strip()]
+    ruled = len(lines) > 1 and _RULE.fullmatch(text[slice(*lines[1])]) is not None
+    found: list[Row] = []
+    for span in lines:
+        if _RULE.fullmatch(text[slice(*span)]) is not None:
+            continue
+        cells = _cells(text, *span)
+        has_names = not found and (ruled or is_header([text[slice(*cell)] for cell in cells]))
+        found.append(Row(tuple(marker.pieces(*cell) for cell in cells), has_names))
+    return tuple(found)
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[Span]:
+    for line in text[start:end].splitlines(keepends=True):
+        yield start, start + len(line)
+        start += len(line)
+
+
+def _cells(text: str, start: int, end: int) -> list[Span]:
+    """The spans between the bars of a line, without the blanks around them; the bars at its ends bound nothing."""
+    start, end = _trimmed(text, start, end)
+    bars = [start + bar.start() for bar in _BAR.finditer(text[start:end])]
+    inner = [bar for bar in bars if start < bar < end - 1][: CELLS_MAX - 1]
+    first = start + 1 if start in bars else start
+    last = end - 1 if end - 1 in bars and end - 1 > start else end
+    edges = [first - 1, *inner, last]
+    return [_trimmed(text, edges[i] + 1, edges[i + 1]) for i in range(len(edges) - 1)]
+
+
+def _trimmed(text: str, start: int, end: int) -> Span:
+    own = text[start:end]
+    first = start + len(own) - len(own.lstrip())
+    return min(first, end), max(min(first, end), end - len(own) + len(own.rstrip()))
 
 
 def _covering(text: str, blocks: Sequence[Block], window: Window) -> Iterator[Block]:

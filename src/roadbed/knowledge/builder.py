@@ -87,9 +87,6 @@ class Builder:
                 after = ids[-1]
         return written
 
-    async def aclose(self) -> None:
-        """Nothing of its own runs outside jobs."""
-
     async def _run(self, job: Any) -> None:
         if not job.payload["generation"]:
             async with self._database.transaction() as connection:

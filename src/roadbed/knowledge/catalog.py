@@ -163,6 +163,7 @@ async def delete_documents(database: Any, source: str, document_ids: Sequence[st
                 list(number_of),
             )
             await connection.execute("DELETE FROM document WHERE id = ANY($1::text[])", list(number_of))
+            await connection.execute("DELETE FROM document_reader WHERE document_id = ANY($1::text[])", list(number_of))
         deleted += len(number_of)
     return deleted
 

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from roadbed.knowledge.sentences import sentences
 
-CHUNKER = "chunker=v1"
+CHUNKER = "chunker=v2"  # a raise makes another generation; see tests/knowledge/parse/test_versions.py
 TOKENS_MAX = 254  # MiniLM's window of 256, less its two special tokens
 TOKENS_TARGET = 200  # a chunk that has so many is not filled further at a block's edge
 HEADING_TOKENS_MAX = 48

@@ -77,11 +77,6 @@ class DocumentView:
     indexed_at: datetime
     highlight: tuple[int, int] | None = None
 
-    def around_highlight(self, characters: int = 2_000) -> tuple[str, str, str]:
-        """(before, highlighted, after), with at most so many characters on either side."""
-        start, end = self.highlight or (0, 0)
-        return self.text[max(0, start - characters) : start], self.text[start:end], self.text[end : end + characters]
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkView:

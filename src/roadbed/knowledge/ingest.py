@@ -1,7 +1,7 @@
 """One document from what was read to what is searched: guard, chunk, analyse, embed, and one transaction for it all.
 
 `Ingest.prepare` does the work without touching the index; `Ingest.store` writes what was prepared, several documents
-at once (`GroupWriter`), and only while each is still the version that its source last listed. Called by ``sync`` and
+at once (``group_writer``), and only while each is still the version that its source last listed. Called by ``sync`` and
 by the builder of generations. The invariant: a document's chunks, words, vectors and state change together or not at
 all, and no text is chunked, embedded or stored that did not pass the guard.
 """
@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roadbed.guard.mask import OffsetMap
 from roadbed.guard.untrusted import cleaned, cleaned_with_maps, warnings_of
-from roadbed.kernel.errors import Unavailable
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
 from roadbed.knowledge.analysis import analyse
@@ -27,6 +26,7 @@ from roadbed.knowledge.catalog import lock_for_documents
 from roadbed.knowledge.chunk import Chunk, chunk_document
 from roadbed.knowledge.documents import decode_blocks, encode_blocks
 from roadbed.knowledge.generations import Generation, generations_of_source
+from roadbed.knowledge.group_writer import GroupWriter, Outcome
 from roadbed.knowledge.index import (
     INDEX_CHANNEL,
     DocumentChunks,
@@ -36,13 +36,11 @@ from roadbed.knowledge.index import (
 )
 from roadbed.knowledge.language import DEFAULT_LANGUAGE, detect_language
 from roadbed.knowledge.parse.document import Block, ParsedDocument
+from roadbed.knowledge.parse.versions import READER, older_names
 from roadbed.knowledge.vectors import DocumentEmbedder, embed_texts, remember_vectors
 
-GROUP_DOCUMENTS_MAX = 64
-GROUP_CHUNKS_MAX = 512
+KEPT = "the text is that of an earlier build, since this one cannot read the document again"
 INLINE_CHARS_MAX = 4_000  # below it, a step takes less than handing it to a thread
-
-Outcome = Literal["stored", "superseded", "incomplete"]
 
 
 class IndexGuard(Protocol):
@@ -71,6 +69,17 @@ class Reading:
     read_version: str
     parsed: ParsedDocument
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedText:
+    """The canonical text as it is kept, its block map as it is stored, and what goes with it."""
+
+    text: str
+    blocks: bytes
+    title: str
+    label: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +115,13 @@ class Prepared:
 
 
 def content_version(data: bytes) -> str:
-    """The name of what was read: a hash of its bytes."""
-    return hashlib.sha256(data).hexdigest()
+    """The name of what was read: a hash of its bytes, and who read them, since another reader may find another text."""
+    return f"{hashlib.sha256(data).hexdigest()}.{READER}"
+
+
+def bytes_of_version(version: str) -> str:
+    """The part of a version that tells the bytes, whoever read them."""
+    return version.partition(".")[0]
 
 
 class Ingest:
@@ -117,22 +131,49 @@ class Ingest:
         self._database = database
         self._guard = guard
         self._embedder = embedder
-        self._writer = GroupWriter(self._store_batch)
+        self._writer: GroupWriter[Prepared] = GroupWriter(self._store_batch)
         self.chunks_stored = 0
 
     async def prepare(
         self, document_id: str, source: str, listed_version: str, reading: Reading, label: Label
     ) -> Prepared:
         """Guard, chunk, analyse and embed one document for the generations that its source is in just now."""
+        guarded = await self._guarded(reading.parsed, label)
+        return await self._prepared(document_id, source, listed_version, reading, guarded)
+
+    async def prepare_anew(
+        self, document_id: str, source: str, listed_version: str, reading: Reading, label: Label
+    ) -> Prepared | None:
+        """As `prepare`, of a document that is served as an earlier build read it.
+
+        ``None`` where this reading gave the same text and blocks: then only who read it is written down.
+        """
+        guarded = await self._guarded(reading.parsed, label)
         parsed = reading.parsed
+        is_same = await self._database.fetchval(
+            _SAME,
+            *(document_id, listed_version, guarded.text, guarded.blocks, guarded.title),
+            *(parsed.parser, parsed.media_type, list(guarded.warnings)),
+        )
+        return None if is_same else await self._prepared(document_id, source, listed_version, reading, guarded)
+
+    async def _guarded(self, parsed: ParsedDocument, label: Label) -> GuardedText:
+        """What may be kept of a parsed document: without what a reader cannot see, and without secrets."""
         seen, maps = await _in_thread(len(parsed.text), cleaned_with_maps, parsed.text)
         guarded, offsets = await _in_thread(len(seen.text), self._guard.for_index_with_map, seen.text, label)
         blocks = parsed.blocks
         for moves in (*maps, *(() if guarded.text == seen.text else (offsets,))):
             blocks = moved_blocks(blocks, moves)
         title = self._guard.for_index(cleaned(parsed.title).text, label).text
+        warnings = (*parsed.warnings, *warnings_of(seen))
+        return GuardedText(guarded.text, encode_blocks(blocks), title, tuple(guarded.label.words()), warnings)
+
+    async def _prepared(
+        self, document_id: str, source: str, listed_version: str, reading: Reading, guarded: GuardedText
+    ) -> Prepared:
         generations = await generations_of_source(self._database, source)
-        language = parsed.language or detect_language(guarded.text) or DEFAULT_LANGUAGE
+        language = reading.parsed.language or detect_language(guarded.text) or DEFAULT_LANGUAGE
+        blocks = decode_blocks(guarded.blocks)
         chunks, vectors = await self._chunks(document_id, guarded.text, blocks, language, generations)
         return Prepared(
             document_id=document_id,
@@ -140,15 +181,15 @@ class Ingest:
             listed_version=listed_version,
             read_version=reading.read_version,
             version=reading.version,
-            title=title,
+            title=guarded.title,
             text=guarded.text,
-            blocks=encode_blocks(blocks),
-            guarded_label=tuple(guarded.label.words()),
+            blocks=guarded.blocks,
+            guarded_label=guarded.label,
             language=language,
-            media_type=parsed.media_type,
-            parser=parsed.parser,
+            media_type=reading.parsed.media_type,
+            parser=reading.parsed.parser,
             size_bytes=reading.size_bytes,
-            warnings=(*parsed.warnings, *warnings_of(seen)),
+            warnings=guarded.warnings,
             chunks=chunks,
             vectors=vectors,
         )
@@ -196,14 +237,27 @@ class Ingest:
             number = await connection.fetchval(_FAIL, document_id, listed_version, reason, message)
             if number is None:
                 return
+            await connection.execute(_NOTE_READER, document_id, READER)
             for generation in held:
                 await remove_documents(connection, generation, [(document_id, number)])
                 await self._database.notify(INDEX_CHANNEL, str(generation), connection=connection)
 
     async def touch(self, document_id: str, listed_version: str, read_version: str, version: str) -> bool:
-        """Record that a document which looked changed is the one that is served already; whether that is so."""
-        tag = await self._database.execute(_TOUCH, document_id, listed_version, read_version, version)
+        """Record that a document which looked changed is the one that is served already; whether that is so.
+
+        It is not where an earlier build read it: then this is the time to read it anew.
+        """
+        tag = await self._database.execute(
+            _TOUCH, document_id, listed_version, read_version, bytes_of_version(version), older_names()
+        )
         return bool(tag == "UPDATE 1")
+
+    async def keep(self, document_id: str, listed_version: str, reason: str) -> None:
+        """Record that this build cannot read a document which an earlier one read, and which goes on being served."""
+        async with self._database.transaction() as connection:
+            note = f"{KEPT}: {reason}"
+            if await connection.fetchval(_KEEP, document_id, listed_version, note, f"{KEPT}%") is not None:
+                await connection.execute(_NOTE_READER, document_id, READER)
 
     async def aclose(self) -> None:
         """Wait for what is being written."""
@@ -301,7 +355,19 @@ UPDATE document SET state = 'failed', failure_reason = $3, failure_message = $4,
 WHERE id = $1 AND listed_version = $2 RETURNING no
 """
 _TOUCH = """
-UPDATE document SET state = 'indexed', listed_version = $3 WHERE id = $1 AND listed_version = $2 AND version = $4
+UPDATE document SET state = 'indexed', listed_version = $3
+WHERE id = $1 AND listed_version = $2 AND split_part(version, '.', 1) = $4 AND parser <> ALL($5::text[])
+"""
+_SAME = """
+UPDATE document SET parser = $6, media_type = $7, warnings = $8
+WHERE id = $1 AND listed_version = $2 AND state = 'indexed' AND content = $3 AND blocks = $4 AND title = $5 RETURNING 1
+"""
+_KEEP = """
+UPDATE document SET warnings = ARRAY(SELECT w FROM unnest(warnings) AS w WHERE w NOT LIKE $4) || ARRAY[$3::text]
+WHERE id = $1 AND listed_version = $2 AND state = 'indexed' RETURNING 1
+"""
+_NOTE_READER = """
+INSERT INTO document_reader (document_id, reader) VALUES ($1, $2) ON CONFLICT (document_id) DO UPDATE SET reader = $2
 """
 
 
@@ -350,65 +416,3 @@ async def _in_thread(size: int, function: Callable[..., Any], *arguments: Any) -
     if size <= INLINE_CHARS_MAX:
         return function(*arguments)
     return await asyncio.to_thread(function, *arguments)
-
-
-class GroupWriter:
-    """Collects what is ready while a transaction runs, and writes it together in the next one.
-
-    When a group fails, each of its documents is tried alone, so that one cannot take the others with it.
-    """
-
-    def __init__(self, write_batch: Callable[[Sequence[Prepared]], Coroutine[Any, Any, list[Outcome]]]) -> None:
-        self._write_batch = write_batch
-        self._waiting: list[tuple[Prepared, asyncio.Future[Outcome]]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    async def write(self, prepared: Prepared) -> Outcome:
-        """Write one document; returns when its transaction has ended."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prepared, future))
-        if self._task is None:
-            self._task = asyncio.create_task(self._drain(), name="knowledge-writer")
-        return await future
-
-    async def aclose(self) -> None:
-        """Wait until nothing waits."""
-        while self._task is not None:
-            await asyncio.wait({self._task})
-
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                group = self._take()
-                if not await self._attempt(group) and len(group) > 1:
-                    for item in group:
-                        await self._attempt([item])
-        finally:
-            self._task = None
-
-    def _take(self) -> list[tuple[Prepared, asyncio.Future[Outcome]]]:
-        """The next documents that fit in one transaction, each document once."""
-        chunks, taken = 0, 0
-        seen: set[str] = set()
-        for prepared, _ in self._waiting:
-            chunks += prepared.chunk_count
-            if taken and (chunks > GROUP_CHUNKS_MAX or taken >= GROUP_DOCUMENTS_MAX or prepared.document_id in seen):
-                break
-            seen.add(prepared.document_id)
-            taken += 1
-        group, self._waiting = self._waiting[:taken], self._waiting[taken:]
-        return group
-
-    async def _attempt(self, group: Sequence[tuple[Prepared, asyncio.Future[Outcome]]]) -> bool:
-        batch = [prepared for prepared, _ in group]
-        result = (await asyncio.gather(self._write_batch(batch), return_exceptions=True))[0]
-        if isinstance(result, BaseException) and len(group) > 1 and not isinstance(result, Unavailable):
-            return False
-        for i, (_, future) in enumerate(group):
-            if future.done():
-                continue  # its caller was cancelled
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result[i])
-        return True

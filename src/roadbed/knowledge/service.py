@@ -54,9 +54,11 @@ from roadbed.knowledge.index import INDEX_CHANNEL
 from roadbed.knowledge.ingest import IndexGuard, Ingest
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.permissions import groups_of_teams
+from roadbed.knowledge.reader import Parse, Reader, SourceSpec
+from roadbed.knowledge.reread import Reread
 from roadbed.knowledge.search import K_MAX, Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states, unread_sources
-from roadbed.knowledge.sync import Listing, Parse, Queue, SourceSpec, Sync
+from roadbed.knowledge.sync import Listing, Queue, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
@@ -111,7 +113,9 @@ class Knowledge:
         self._guard = guard
         self._ingest = Ingest(database, guard, embedder)
         self._search = Search(database, embedder)
-        self._sync = Sync(database, jobs, self._ingest, parsers)
+        reader = Reader(database, self._ingest, parsers)
+        self._sync = Sync(database, jobs, reader)
+        self._reread = Reread(database, jobs, reader)
         self._builder = Builder(database, jobs, self._ingest, embedder)
         self._watchers = Watchers(self._sync)
         self._owns_ingest = True
@@ -128,6 +132,7 @@ class Knowledge:
     def register_jobs(self) -> None:
         """Let this process do the work of ingest; call it before ``Jobs.run``, in processes that run jobs."""
         self._sync.register_jobs()
+        self._reread.register_jobs()
         self._builder.register_jobs()
 
     async def start(self) -> None:
@@ -163,6 +168,7 @@ class Knowledge:
         self._live_wanted += 1
         for name in specs:
             await self._sync.request(name)
+        await self._reread.request()
 
     def watch(self) -> None:
         """Follow the folders and tables for changes; call it again after `configure`."""
@@ -182,7 +188,6 @@ class Knowledge:
         await self._watchers.aclose()
         await self._ingest.aclose()
         await self._search.aclose()
-        await self._builder.aclose()
         if self._subscription is not None:
             await self._subscription.close()
 

@@ -11,9 +11,16 @@ from datetime import datetime
 from typing import Any
 
 from roadbed.kernel.principal import ADMIN, AUDITOR, EVERYONE, Principal
+from roadbed.knowledge.parse.versions import READER, older_names
 
 FAILURES_SHOWN_MAX = 100
 RATE_WINDOW_S = 30
+OUTDATED = (
+    "(s.kind <> 'rows' AND coalesce(r.reader, 0) < $2 "
+    "AND (d.state = 'failed' OR (d.state = 'indexed' AND d.parser = ANY($1::text[]))))"
+)
+"""Documents d of sources s, with their document_reader r, that this build's parsers have still to read; $1 are the
+names of earlier parsers, $2 this reader's number. Rows are not parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class SourceState:
     """One source. ``state`` is new, listing, indexing, idle, held or failed; ``message`` explains the last two.
 
     ``rate_per_s`` counts documents of the last half minute; ``eta_s`` is ``None`` when nothing waits or nothing moves.
-    ``not_taken`` are entries that are not read, with the reason. ``attempted_at`` is when the last listing that has
+    ``not_taken`` are entries that are not read, with the reason. ``outdated`` documents are served as an earlier build
+    read them (or failed in it) and are read again in the background. ``attempted_at`` is when the last listing that has
     ended, well or not, began: who asked at a time waits for a later one (`Knowledge.start_sync`). ``groups`` may see
     the source's documents, unless a document says otherwise itself.
     """
@@ -47,6 +55,7 @@ class SourceState:
     held: int
     failures: tuple[Failure, ...]
     not_taken: tuple[tuple[str, str], ...]
+    outdated: int
     rate_per_s: float
     eta_s: float | None
     listed_at: datetime | None
@@ -76,15 +85,18 @@ class CollectionStats:
 async def source_states(database: Any, watched: Container[str]) -> list[SourceState]:
     """All declared sources by name; those that begin with ``_`` are the deployment's own, and not listed."""
     rows = await database.fetch(
-        """
+        f"""
         SELECT s.*, count(d.id) FILTER (WHERE d.state = 'indexed') AS indexed,
                count(d.id) FILTER (WHERE d.state = 'pending') AS pending,
                count(d.id) FILTER (WHERE d.state = 'failed') AS failed,
-               count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $1)) AS recent,
+               count(d.id) FILTER (WHERE d.indexed_at > now() - make_interval(secs => $3)) AS recent,
+               count(d.id) FILTER (WHERE {OUTDATED}) AS outdated,
                ARRAY(SELECT group_name FROM acl_member a WHERE a.acl_id = s.acl_id) AS groups
-        FROM source s LEFT JOIN document d ON d.source = s.name WHERE s.is_declared
-        AND NOT starts_with(s.name, '_') GROUP BY s.name ORDER BY s.name
-        """,
+        FROM source s LEFT JOIN document d ON d.source = s.name LEFT JOIN document_reader r ON r.document_id = d.id
+        WHERE s.is_declared AND NOT starts_with(s.name, '_') GROUP BY s.name ORDER BY s.name
+        """,  # noqa: S608 - constants only
+        older_names(),
+        READER,
         RATE_WINDOW_S,
     )
     failures = await database.fetch(
@@ -118,6 +130,7 @@ def _state(row: Any, failures: tuple[Failure, ...], is_watched: bool) -> SourceS
         held=row["held_count"],
         failures=failures,
         not_taken=tuple((key, reason) for key, reason in row["refused"]),
+        outdated=row["outdated"],
         rate_per_s=rate,
         eta_s=pending / rate if pending and rate else None,
         listed_at=row["listed_at"],

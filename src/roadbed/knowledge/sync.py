@@ -1,4 +1,4 @@
-"""Keeping the index like the sources: list, compare, delete what is gone, read what changed, one job per document.
+"""Keeping the index like the sources: list, compare, delete what is gone, have read what changed, a job per document.
 
 `Sync` is driven by jobs (``knowledge.sync`` per source, ``knowledge.document`` per document), by watchers and by the
 facade. Everything may be repeated: what is recorded as pending is read again after a crash, and a version that is
@@ -10,30 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-import asyncpg
-
 from roadbed.kernel.errors import NotFound, RoadbedError, Unavailable
-from roadbed.kernel.label import Label
 from roadbed.knowledge.catalog import NewVersion, delete_documents, record_versions, set_acls
-from roadbed.knowledge.connectors.connector import (
-    Connector,
-    Content,
-    DocumentGone,
-    Listed,
-    NotTaken,
-    ReadRefused,
-    SourceAway,
-)
+from roadbed.knowledge.connectors.connector import Listed, NotTaken, SourceAway
 from roadbed.knowledge.documents import document_id_of
-from roadbed.knowledge.ingest import Ingest, Reading, content_version
-from roadbed.knowledge.parse.document import Block, ParsedDocument, ParseFailure, canonical
 from roadbed.knowledge.permissions import acl_id_of
+from roadbed.knowledge.reader import Reader, SourceSpec
 
 DOCUMENT_JOB = "knowledge.document"
 SYNC_JOB = "knowledge.sync"
@@ -41,7 +28,6 @@ DOCUMENT_CONCURRENCY = 8
 DOCUMENT_ATTEMPTS_MAX = 10
 DOCUMENT_TIMEOUT_S = 3_600.0
 SYNC_TIMEOUT_S = 6 * 3_600.0
-ROUNDS_MAX = 5
 HELD_LOSS_MIN = 20
 HELD_LOSS_SHARE = 0.1
 SMALL_SOURCE_DOCUMENTS = 20
@@ -50,15 +36,6 @@ PAGE_DOCUMENTS = 1_000
 FEW_DOCUMENTS = 16
 LISTED_WAIT_S = 30.0
 LISTED_LOOK_S = 0.05
-
-logger = logging.getLogger(__name__)
-
-
-class Parse(Protocol):
-    """What sync needs of ``parse.pool.ParserPool``."""
-
-    async def parse(self, path_or_bytes: bytes, *, name: str, media_type: str | None = None) -> ParsedDocument:
-        """The parsed document; raises `ParseFailure`."""
 
 
 class Queue(Protocol):
@@ -76,16 +53,6 @@ class Queue(Protocol):
         self, connection: Any, name: str, items: Sequence[tuple[dict[str, Any], str | None]], *, priority: int = 0
     ) -> int:
         """Queue many jobs; those of a higher priority are taken first."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSpec:
-    """A source as the manifest declares it, with its connection."""
-
-    name: str
-    connector: Connector
-    label: Label
-    groups: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -107,25 +74,23 @@ def loss_is_plausible(known: int, gone: int) -> bool:
 
 
 class Sync:
-    """Lists sources and reads documents. One per process; several processes may share the work."""
+    """Lists sources and has documents read. One per process; several processes may share the work."""
 
-    def __init__(self, database: Any, queue: Queue, ingest: Ingest, parse: Parse) -> None:
+    def __init__(self, database: Any, queue: Queue, reader: Reader) -> None:
         self._database = database
         self._queue = queue
-        self._ingest = ingest
-        self._parse = parse
-        self._sources: dict[str, SourceSpec] = {}
+        self._reader = reader
         self._listing: dict[str, asyncio.Lock] = {}
         self.finished = asyncio.Event()
 
     @property
     def sources(self) -> Mapping[str, SourceSpec]:
         """The declared sources by name."""
-        return self._sources
+        return self._reader.sources
 
     def use(self, sources: Mapping[str, SourceSpec]) -> None:
         """Replace the declared sources."""
-        self._sources = dict(sources)
+        self._reader.sources = dict(sources)
 
     def register_jobs(self) -> None:
         """Let this process list sources and read documents."""
@@ -166,11 +131,8 @@ class Sync:
 
     async def _run_sync(self, job: Any) -> None:
         source = job.payload["source"]
-        if source in self._sources:
+        if source in self.sources:
             await self.list_source(source, delete_held=job.payload.get("delete_held", False))
-
-    async def _run_document(self, job: Any) -> None:
-        await self.read_document(job.payload["document"])
 
     # -- listing ------------------------------------------------------------------------------------------------------
 
@@ -261,7 +223,7 @@ class Sync:
             async with free:
                 content = items[version.document_id].content
                 assert content is not None
-                await self._ingest_content(spec, version.document_id, version.listed_version, content)
+                await self._reader.take(spec, version.document_id, version.listed_version, content)
 
         outcomes = await asyncio.gather(*(one(version) for version in versions), return_exceptions=True)
         for outcome in outcomes:
@@ -319,64 +281,12 @@ class Sync:
             await self.request(source)
         return len(rows)
 
-    async def read_document(self, document_id: str) -> None:
-        """Bring one pending document into the index. What cannot be read or parsed is recorded with its reason."""
-        for _ in range(ROUNDS_MAX):
-            row = await self._database.fetchrow(
-                "SELECT source, key, listed_version, state FROM document WHERE id = $1", document_id
-            )
-            if row is None or row["state"] != "pending":
-                break
-            spec = self._sources.get(row["source"])
-            if spec is None or spec.connector.kind == "rows":
-                break  # rows are read by listing their table
-            listed_version = row["listed_version"]
-            try:
-                content = await spec.connector.read(row["key"])
-            except DocumentGone:
-                await delete_documents(self._database, row["source"], [document_id])
-                break
-            except ReadRefused as error:
-                await self._ingest.fail(document_id, row["source"], listed_version, error.reason, error.message)
-                break
-            if await self._ingest_content(spec, document_id, listed_version, content):
-                break
+    async def _run_document(self, job: Any) -> None:
+        await self._reader.read(job.payload["document"])
         self.finished.set()
 
-    async def _ingest_content(self, spec: SourceSpec, document_id: str, listed_version: str, content: Content) -> bool:
-        """Whether this version was dealt with; ``False`` when the document or the generations changed meanwhile."""
-        data = content.data if content.text is None else f"{content.name}\0{content.text}".encode()
-        version = content_version(data)
-        read_version = content.version or listed_version
-        if await self._ingest.touch(document_id, listed_version, read_version, version):
-            return True
-        try:
-            parsed = await self._parsed(content)
-            reading = Reading(version, read_version, parsed, len(data))
-            prepared = await self._ingest.prepare(document_id, spec.name, listed_version, reading, spec.label)
-            return await self._ingest.store(prepared) == "stored"
-        except ParseFailure as failure:
-            await self._ingest.fail(document_id, spec.name, listed_version, failure.reason, failure.message)
-        except Unavailable:
-            raise
-        except (RoadbedError, asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-            reason = error.code if isinstance(error, RoadbedError) else "not_storable"
-            logger.warning("the document %s cannot be indexed: %s", document_id, reason)
-            message = error.message if isinstance(error, RoadbedError) else "the index cannot hold this text"
-            await self._ingest.fail(document_id, spec.name, listed_version, reason, message)
-        return True
-
-    async def _parsed(self, content: Content) -> ParsedDocument:
-        if content.text is None:
-            return await self._parse.parse(content.data, name=content.name, media_type=content.media_type)
-        text = canonical(content.text).strip()
-        if not text:
-            raise ParseFailure("empty", "the row's text is empty")
-        block = Block("row", 0, len(text))
-        return ParsedDocument(text, (block,), canonical(content.name), None, "row", content.media_type or "text/plain")
-
     def _spec(self, name: str) -> SourceSpec:
-        spec = self._sources.get(name)
+        spec = self.sources.get(name)
         if spec is None:
-            raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self._sources))}")
+            raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self.sources))}")
         return spec

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Mapping
 
 from roadbed.kernel.errors import DeadlineExceeded, Unavailable
-from roadbed.knowledge.sync import SourceSpec, Sync
+from roadbed.knowledge.reader import SourceSpec
+from roadbed.knowledge.sync import Sync
 
 LIST_EVERY_S = 300.0
 RESTART_S = 5.0

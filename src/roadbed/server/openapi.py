@@ -169,10 +169,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Documents",
         "Every source with counts, progress and its problem; for auditors and admins, failed documents with reasons, "
         "and how the data system behind it is reached.",
-        "[{name, type, state, documents, indexed, failed, pending, held, rate_per_s, eta_s, listed_at, attempted_at, "
-        "watched, problem, failures: [{document_id, document, reason, message}], connection: {name, type, well, "
-        "pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, last_failure_at}, notes, "
-        "warnings: [{message, fix}]}}]",
+        "[{name, type, state, documents, indexed, failed, pending, held, outdated, rate_per_s, eta_s, listed_at, "
+        "attempted_at, watched, problem, failures: [{document_id, document, reason, message}], "
+        "connection: {name, type, well, pool: {size, in_use, idle, waiting, breaker, retry_after_s, last_failure, "
+        "last_failure_at}, notes, warnings: [{message, fix}]}}]",
     ),
     Operation(
         "POST",

@@ -39,6 +39,7 @@ def source_object(state: SourceState, connection: SourceHealth | None) -> dict[s
         "failed": state.failed,
         "pending": state.pending,
         "held": state.held,
+        "outdated": state.outdated,
         "rate_per_s": round(state.rate_per_s, 2),
         "eta_s": state.eta_s,
         "listed_at": state.listed_at,
@@ -54,7 +55,7 @@ def tools_only_object(found: SourceHealth) -> dict[str, Any]:
     """A source that brings no documents, in the shape of those that do; its state is ``tools``."""
     is_away = found.pool is not None and not found.is_well
     return {
-        **dict.fromkeys(("documents", "indexed", "failed", "pending", "held"), 0),
+        **dict.fromkeys(("documents", "indexed", "failed", "pending", "held", "outdated"), 0),
         "name": found.name,
         "type": found.type,
         "state": "tools",

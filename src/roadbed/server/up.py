@@ -227,6 +227,8 @@ def _line(state: SourceState, option: str) -> str:
         words.append(f"{state.failed} not readable (`roadbed ingest {state.name}{option}` lists why)")
     if state.not_taken:
         words.append(f"{len(state.not_taken)} not taken")
+    if state.outdated:
+        words.append(f"{state.outdated} to be read again since the upgrade, in the background")
     if state.message and state.state in ("failed", "held"):
         words.append(state.message)
     return ", ".join(words)

@@ -5,7 +5,7 @@ Raised by every file of this room. Messages name a path, a database or a version
 
 from __future__ import annotations
 
-from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError, Unavailable
 
 
 class StoreUnavailable(Unavailable):
@@ -134,7 +134,7 @@ class JobLost(RoadbedError):
     hint = "nothing to do: the job is run by its new holder"
 
 
-class ObjectMissing(RoadbedError):
+class ObjectMissing(NotFound):
     """No object is stored under this key."""
 
     code = "store.object_missing"

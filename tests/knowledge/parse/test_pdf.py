@@ -179,3 +179,44 @@ def test_a_table_of_contents_goes_and_a_table_of_figures_stays() -> None:
     assert "Purpose | 1" not in text
     assert "Item A | 1" in text
     assert text.count("Penetration tests") == 1
+
+
+def test_numbers_of_footnotes_stand_apart_and_exponents_do_not() -> None:
+    pdf = FPDF()
+    page_of(pdf)
+    pdf.set_y(30)
+    for text, is_raised in (
+        ("Every incident", False), ("1", True), (" is reported.", False), ("12", True), (" Since 2010", False),
+        ("3", True), (" offices of 90 m", False), ("2", True), (" hold 10", False), ("4", True),
+        (" files of kind 5 [6] each, see H2O.", False),
+    ):  # fmt: skip
+        pdf.char_vpos = "SUP" if is_raised else "LINE"
+        pdf.write(6, text)
+    document = parse_bytes(bytes(pdf.output()), name="a.pdf")
+    assert " ".join(document.text.split()) == (
+        "Every incident ¹ is reported. ¹² Since 2010 ³ offices of 90 m² hold 10⁴ files of kind 5 [6] each, see H2O."
+    )
+
+
+def test_wrapped_lines_of_a_cell_stay_in_their_row() -> None:
+    pdf = FPDF()
+    page_of(pdf)
+    rows = (
+        (40, ("Date", "Version", "Description", "Author")),
+        (50, ("2020", "3.0", "Updated guidance; added", "Programme")),
+        (54.5, ("", "", "information on roles", "office")),
+        (59, ("", "", "and duties", "")),
+        (69, ("2021", "3.1", "Clarified terms", "Programme")),
+        (79, ("", "", "A line that is not close", "")),
+    )
+    for top, cells in rows:
+        for column, text in enumerate(cells):
+            pdf.text((20, 50, 80, 150)[column], top, text)
+    document = parse_bytes(bytes(pdf.output()), name="a.pdf")
+    lines = [line for line in document.text.split("\n") if line]
+    assert lines == [
+        "Date | Version | Description | Author",
+        "2020 | 3.0 | Updated guidance; added information on roles and duties | Programme office",
+        "2021 | 3.1 | Clarified terms | Programme",
+        "A line that is not close",
+    ]

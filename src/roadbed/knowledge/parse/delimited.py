@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, canonical, one_line, stem
 from roadbed.knowledge.parse.encoding import decode
 from roadbed.knowledge.parse.sheet import CELLS_MAX, Row, add_sheet
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "csv:v1"
+PARSER = parser_name("csv")
 SAMPLE_CHARS = 64 * 1024
 FIELD_CHARS_MAX = 1_000_000
 _DELIMITERS = ",\t;|"

@@ -15,11 +15,12 @@ from roadbed.knowledge.parse.archive import Archive, attribute, child, core_prop
 from roadbed.knowledge.parse.document import BlockKind, DocumentBuilder, ParsedDocument, one_line, squeeze
 from roadbed.knowledge.parse.numbering import Numbering
 from roadbed.knowledge.parse.tables import add_table
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-PARSER = "docx/lxml:v1"
+PARSER = parser_name("docx")
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 NESTING_MAX = 40
 CELL_CHARS_MAX = 2_500

@@ -13,8 +13,9 @@ from roadbed.knowledge.parse.archive import Archive, attribute, child, local
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line
 from roadbed.knowledge.parse.encoding import decode
 from roadbed.knowledge.parse.html import read_html
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "epub/selectolax-lexbor:v1"
+PARSER = parser_name("epub")
 CHAPTERS_MAX = 5_000
 _FONTS = (".ttf", ".otf", ".woff", ".woff2")
 

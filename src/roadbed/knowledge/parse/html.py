@@ -19,11 +19,12 @@ from roadbed.knowledge.parse.document import (
 )
 from roadbed.knowledge.parse.encoding import decode
 from roadbed.knowledge.parse.tables import add_table
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-PARSER = "html/selectolax-lexbor:v1"
+PARSER = parser_name("html")
 NODES_MAX = 2_000_000
 LINK_DENSITY_MAX = 0.5
 """A navigation-like element whose text is in links to a larger share is dropped."""

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, canonical, one_line, stem
 from roadbed.knowledge.parse.encoding import decode
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "json:v1"
+PARSER = parser_name("json")
 DEPTH_MAX = 100
 GROUP_CHARS_MAX = 1_500
 """A longer group of lines is cut into several blocks."""

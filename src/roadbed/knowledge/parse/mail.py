@@ -17,8 +17,9 @@ from email.parser import BytesParser
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, canonical, one_line, squeeze
 from roadbed.knowledge.parse.encoding import decode
 from roadbed.knowledge.parse.html import read_html
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "mail/email:v1"
+PARSER = parser_name("mail")
 MESSAGES_MAX = 10_000
 PARTS_MAX = 500
 _SHOWN = ("From", "To", "Cc", "Date", "Subject")

@@ -24,11 +24,12 @@ from roadbed.knowledge.parse.document import (
     stem,
 )
 from roadbed.knowledge.parse.encoding import decode
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-PARSER = "markdown/markdown-it-4:v1"
+PARSER = parser_name("markdown")
 FRONT_MATTER_CHARS_MAX = 20_000
 NESTING_MAX = 40
 _FIELD = re.compile(r"^(?!---|\+\+\+)[^\n]*\w[^\n]*(?<=\S)", re.MULTILINE)

@@ -36,7 +36,6 @@ class Numbering:
         self._lists: dict[str, str] = {}
         self._overrides: dict[str, dict[int, int]] = {}
         self._counters: dict[str, list[int | None]] = {}
-        self._by_style: dict[str, tuple[str, int]] = {}
         for item in root if root is not None else ():
             if local(item) == "abstractNum":
                 self._read_abstract(item)
@@ -71,13 +70,8 @@ class Numbering:
 
         return _PLACE.sub(number, level.template).strip() if level.form != "none" else ""
 
-    def for_style(self, style: str) -> tuple[str, int] | None:
-        """``(list id, depth)`` of the level that is linked to a paragraph style."""
-        return self._by_style.get(style)
-
     def _read_abstract(self, item: _Element) -> None:
         levels: dict[int, Level] = {}
-        name = attribute(item, "abstractNumId") or ""
         for level in item:
             if local(level) != "lvl":
                 continue
@@ -86,19 +80,14 @@ class Numbering:
             levels[depth] = Level(
                 fields.get("numFmt", "decimal"), fields.get("lvlText", ""), _number(fields.get("start"), 1)
             )
-            if fields.get("pStyle"):
-                self._by_style[fields["pStyle"]] = (name, depth)
-        self._abstract[name] = levels
+        self._abstract[attribute(item, "abstractNumId") or ""] = levels
 
     def _read_list(self, item: _Element) -> None:
         reference = child(item, "abstractNumId")
         if reference is None:
             return
-        list_id, abstract = attribute(item, "numId") or "", attribute(reference, "val") or ""
-        self._lists[list_id] = abstract
-        for style, (name, depth) in list(self._by_style.items()):
-            if name == abstract and not name.startswith("list:"):
-                self._by_style[style] = (f"list:{list_id}", depth)
+        list_id = attribute(item, "numId") or ""
+        self._lists[list_id] = attribute(reference, "val") or ""
         for override in item:
             start = child(override, "startOverride") if local(override) == "lvlOverride" else None
             if start is not None:

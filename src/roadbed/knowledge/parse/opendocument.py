@@ -15,11 +15,12 @@ from roadbed.knowledge.parse.detect import MEDIA_TYPES, detect
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line, squeeze
 from roadbed.knowledge.parse.sheet import CELLS_MAX, Row, add_sheet
 from roadbed.knowledge.parse.tables import add_table
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-PARSER = "opendocument/lxml:v1"
+PARSER = parser_name("opendocument")
 REPEAT_MAX = 100
 EMPTY_ROWS_MAX = 1_000
 DEPTH_MAX = 60

@@ -14,8 +14,9 @@ from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, Pa
 from roadbed.knowledge.parse.pdf_layout import Line, order_lines
 from roadbed.knowledge.parse.pdf_page import form_values, read_page
 from roadbed.knowledge.parse.pdf_text import Prose
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "pdf/pypdfium2-5.15.2:v1"
+PARSER = parser_name("pdf")
 PAGES_MAX = 5_000
 MARGIN_LINES = 3
 """So many lines at the top and at the bottom of a page can be a running header or footer."""

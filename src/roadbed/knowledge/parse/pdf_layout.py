@@ -8,12 +8,12 @@ table cells, and are read row by row. Called by ``pdf``. The invariant: every pi
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
-from roadbed.knowledge.parse.pdf_page import Piece
+from roadbed.knowledge.parse.pdf_page import HYPHEN, Piece
 
 DEPTH_MAX = 4
 BIN_POINTS = 2.0
@@ -30,6 +30,10 @@ SAME_SIZE = 0.1
 """Fonts that differ by no more than this share are of one size."""
 CELL_GAP_EM = 1.8
 """A gap over this many font sizes inside a line is written as a cell border."""
+WRAP_POINTS = 2.0
+"""A wrapped line of a cell begins where the cell's first line does, give or take so much."""
+WRAP_EM = 0.55
+"""Between two lines of one cell is less room than this many font sizes; between rows there is more, or a rule."""
 
 
 @dataclass(slots=True)
@@ -184,7 +188,7 @@ def _emit(pieces: Sequence[Piece], lines: list[Line], groups: list[int]) -> None
         return
     groups[0] += 1
     column_left, column_right = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
-    for band in _bands(pieces):
+    for band in _unwrapped(_bands(pieces)):
         text, cells = _join(band)
         main = max(band, key=lambda piece: len(piece.text))
         lines.append(
@@ -203,6 +207,50 @@ def _emit(pieces: Sequence[Piece], lines: list[Line], groups: list[int]) -> None
                 cells=cells,
             )
         )
+
+
+def _unwrapped(bands: list[list[Piece]]) -> list[list[Piece]]:
+    """The bands with wrapped lines of table cells joined to the cells that they go on.
+
+    Such a line has nothing in the first column, and each of its pieces begins where a cell of the row does, closely
+    below it.
+    """
+    found: list[list[Piece]] = []
+    feet: dict[int, float] = {}  # of the cells of the last row, by place
+    for band in bands:
+        row = found[-1] if found else []
+        places = _wrapped_places(row, feet, band)
+        if places is None:
+            found.append(sorted(band, key=lambda piece: piece.left))
+            feet = {place: piece.bottom for place, piece in enumerate(found[-1])}
+            continue
+        for place, piece in zip(places, band, strict=True):
+            cell = row[place]
+            row[place] = replace(cell, text=f"{cell.text} {piece.text}", right=max(cell.right, piece.right))
+            feet[place] = piece.bottom
+    return found
+
+
+def _wrapped_places(row: Sequence[Piece], feet: Mapping[int, float], band: Sequence[Piece]) -> list[int] | None:
+    """Which cells of the row the pieces go on, or None when one of them does not."""
+    if len(row) < 2 or len(band) >= len(row) or _MARKER.match(row[0].text) or _joins_closely(row):
+        return None
+    places = []
+    for piece in band:
+        place = next((n for n, cell in enumerate(row) if abs(cell.left - piece.left) <= WRAP_POINTS), None)
+        if not place or feet[place] - piece.top > WRAP_EM * piece.size or row[place].text.endswith(HYPHEN):
+            return None
+        if abs(piece.size - row[place].size) > SAME_SIZE * piece.size or piece.bold != row[place].bold:
+            return None
+        places.append(place)
+    return places if len(set(places)) == len(places) else None
+
+
+def _joins_closely(row: Sequence[Piece]) -> bool:
+    """Whether a gap in the row is too small for a cell border."""
+    return any(
+        piece.left - before.right <= CELL_GAP_EM * max(before.size, piece.size) for before, piece in pairwise(row)
+    )
 
 
 def _join(band: list[Piece]) -> tuple[str, int]:

@@ -8,6 +8,7 @@ it, white on white, transparent, outside of the page) are marked ``hidden``.
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,15 @@ GAP_EM = 1.1
 """A horizontal gap over this many font sizes ends a piece: it is a column gutter or a table cell border."""
 SAMPLES = 3
 """So many characters of a piece are asked for their font."""
+RAISED_EM = 0.2
+"""A digit that stands so many font sizes above the foot of the letter before it, and is small, is a superscript."""
+SMALL_EM = 0.58
+"""Digits of the text's own size are about 0.7 font sizes high."""
+UNIT_CHARS_MAX = 2
+"""A raised digit behind so short a number or word is an exponent (``10²``, ``km²``); else it points to a footnote."""
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SUPERSCRIPTS = frozenset("⁰¹²³⁴⁵⁶⁷⁸⁹")
+_WORD_END = re.compile(r"(?:[^\W\d_]+|\d+)$")
 _DASHES = "-\u00ad\u2010\x02"
 HYPHEN = "\x02"
 """How a hyphen that PDFium takes for a word division is written in a piece."""
@@ -88,14 +98,15 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
     chars: list[str] = []
     places: list[int] = []
     high = ""
+    foot: float | None = None  # of the last letter of the piece
 
     def close() -> None:
-        nonlocal current
+        nonlocal current, foot
         if current is not None:
             current.text = "".join(chars).strip(" ")
             _measure(current, textpage, raw, places, turn)
             pieces.append(current)
-        current = None
+        current, foot = None, None
         chars.clear()
         places.clear()
 
@@ -131,6 +142,12 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
             current = Piece("", box[0], low, box[2], edge, size, False, unseen)
         else:
             current.left, current.right = min(current.left, box[0]), max(current.right, box[2])
+        if char.isdecimal() and char.isascii() and _is_raised(box, foot, current.size):
+            if chars[-1] not in _SUPERSCRIPTS and not _takes_exponent("".join(chars[-UNIT_CHARS_MAX - 1 :])):
+                chars.append(" ")
+            char = char.translate(_SUPERSCRIPT)
+        elif char.isalnum():
+            foot = box[1]
         chars.append(char)
         places.append(index)
         if char == HYPHEN:
@@ -138,6 +155,16 @@ def _pieces(textpage: Any, raw: Any, turn: Callable[[Box], Box], upright: Box, h
             close()
     close()
     return pieces
+
+
+def _is_raised(box: Box, foot: float | None, size: float) -> bool:
+    return foot is not None and box[1] - foot > RAISED_EM * size and box[3] - box[1] < SMALL_EM * size
+
+
+def _takes_exponent(before: str) -> bool:
+    """Whether a raised digit behind this text belongs to it."""
+    word = _WORD_END.search(before)
+    return word is not None and len(word[0]) <= UNIT_CHARS_MAX
 
 
 def _measure(piece: Piece, textpage: Any, raw: Any, places: list[int], turn: Callable[[Box], Box]) -> None:

@@ -18,8 +18,9 @@ from roadbed.knowledge.parse.document import (
     stem,
 )
 from roadbed.knowledge.parse.encoding import decode
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "text:v1"
+PARSER = parser_name("text")
 LONG_PARAGRAPH_CHARS = 4_000
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _LINE = re.compile(r"[^\n]*\S[^\n]*")

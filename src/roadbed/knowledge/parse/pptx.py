@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from roadbed.knowledge.parse.archive import Archive, attribute, child, core_properties, local
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, one_line, squeeze
 from roadbed.knowledge.parse.tables import add_table
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-PARSER = "pptx/lxml:v1"
+PARSER = parser_name("pptx")
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 SLIDES_MAX = 5_000
 GROUPS_DEPTH_MAX = 20

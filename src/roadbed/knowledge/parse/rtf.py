@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, canonical, one_line, squeeze
 from roadbed.knowledge.parse.tables import add_table
+from roadbed.knowledge.parse.versions import parser_name
 
-PARSER = "rtf:v1"
+PARSER = parser_name("rtf")
 DEPTH_MAX = 1_000
 _TOKEN = re.compile(
     rb"\\([a-z]{1,32})(-?\d{1,10})?[ ]?|\\'([0-9a-fA-F]{2})|\\([^a-z])|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.IGNORECASE

@@ -16,11 +16,12 @@ from roadbed.knowledge.parse.archive import Archive, attribute, child, core_prop
 from roadbed.knowledge.parse.cells import place, show_number, style_of
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line
 from roadbed.knowledge.parse.sheet import CELLS_MAX, Row, add_sheet
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-PARSER = "xlsx/lxml:v1"
+PARSER = parser_name("xlsx")
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 EMPTY_ROWS_MAX = 1_000
 COLUMNS_MAX = 1_000

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from roadbed.knowledge.parse.archive import local
 from roadbed.knowledge.parse.document import DocumentBuilder, ParsedDocument, ParseFailure, one_line
+from roadbed.knowledge.parse.versions import parser_name
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-PARSER = "xml/lxml:v1"
+PARSER = parser_name("xml")
 VALUE_CHARS_MAX = 200
 RECORD_CHARS_MAX = 2_000
 _ENCODED = re.compile(r"(?:[A-Za-z0-9+/=]{40,} ?)+[A-Za-z0-9+/=]*")
