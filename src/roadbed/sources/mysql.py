@@ -97,6 +97,12 @@ class MysqlConnection:
         for sql in (NAMES_SQL, MODE_SQL, READ_ONLY_SQL):
             await self.raw.query(sql)
 
+    async def set_up_for_changes(self) -> None:
+        """As `set_up`, of a session that may change what its account may."""
+        await self.command(COM_SET_OPTION, MULTI_STATEMENTS_OFF)
+        for sql in (NAMES_SQL, MODE_SQL):
+            await self.raw.query(sql)
+
     async def begin(self, deadline: Deadline) -> None:
         """Start the read-only transaction."""
         self._deadline = deadline
@@ -146,7 +152,7 @@ class MysqlConnection:
         """Send a statement; a cursor over its rows. ``statement_s`` bounds it in the server, 0 does not."""
         from asyncmy.cursors import SSCursor
 
-        text = placed(sql, [self._literal(value) for value in args])
+        text = placed(sql, [self.literal(value) for value in args])
         limit_s = max(STATEMENT_S_MIN, statement_s - HEAD_START_S)
         if statement_s and self._is_mariadb:
             text = f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR {text}"
@@ -158,7 +164,8 @@ class MysqlConnection:
             raise QueryRefused("the statement gives no rows", hint="only statements that read are run")
         return cursor
 
-    def _literal(self, value: Any) -> str:
+    def literal(self, value: Any) -> str:
+        """A value as it stands in a statement. `QueryRefused`."""
         try:
             return str(self.raw.literal(value))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -192,7 +199,7 @@ class MysqlDriver:
     async def connect(self) -> MysqlConnection:
         """A session that reads only. `CredentialsRefused`, `SourceUnavailable`, `ConfigError`."""
         with translated(self._name, is_connecting=True):
-            raw = await self._dial()
+            raw = await dial(self._credential, self._where)
             try:
                 connection = MysqlConnection(self._name, raw, "mariadb" in str(raw.get_server_info()).lower())
                 await connection.set_up()
@@ -202,25 +209,6 @@ class MysqlDriver:
                 raw.close()
                 raise
         return connection
-
-    async def _dial(self) -> Any:
-        import asyncmy
-
-        address = parse_address(self._credential().reveal(), self._where)
-        return await asyncmy.connect(
-            host=address.host or "localhost",
-            port=address.port,
-            user=address.user,
-            password=address.password,
-            database=address.database,
-            unix_socket=address.socket or None,
-            ssl=_tls(address),
-            charset="utf8mb4",
-            local_infile=False,  # a hostile server may ask its clients for files
-            autocommit=None,
-            connect_timeout=CONNECT_S,
-            program_name="roadbed-source",
-        )
 
     async def _ask_rights(self, raw: Any) -> MysqlRights:
         cursor = raw.cursor()
@@ -264,7 +252,7 @@ class MysqlDriver:
         with suppress(TimeoutError, SourceUnavailable, QueryRefused):
             async with asyncio.timeout(KILL_S):
                 with translated(self._name, is_connecting=True):
-                    spare = await self._dial()
+                    spare = await dial(self._credential, self._where)
                     try:
                         await spare.query(f"KILL QUERY {connection.thread_id}")
                     finally:
@@ -359,6 +347,27 @@ class MysqlSystem:
         """Drain and close the pool; nothing of it runs in the server afterwards."""
         await self._pool.close(drain_s)
         await self._driver.wait_for_kills()
+
+
+async def dial(credential: Callable[[], Secret], where: str) -> Any:
+    """A new session at the address that a credential holds; stacked statements are still on. asyncmy's errors."""
+    import asyncmy
+
+    address = parse_address(credential().reveal(), where)
+    return await asyncmy.connect(
+        host=address.host or "localhost",
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        unix_socket=address.socket or None,
+        ssl=_tls(address),
+        charset="utf8mb4",
+        local_infile=False,  # a hostile server may ask its clients for files
+        autocommit=None,
+        connect_timeout=CONNECT_S,
+        program_name="roadbed-source",
+    )
 
 
 def _tls(address: MysqlAddress) -> Any:
