@@ -17,7 +17,7 @@ from typing import Any
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
-from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue import Catalogue, words_of
 from roadbed.sources.errors import QueryRefused, SourceMayWrite, SourceMisdeclared, SourceTimeout, SourceUnavailable
 from roadbed.sources.manifest import TableConfig
 from roadbed.sources.mysql_errors import translated
@@ -57,6 +57,8 @@ _COMMENTS_SQL = (
     "SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE() "
     "AND table_comment NOT IN ('', 'VIEW')"
 )
+# The text of a view is told to accounts with SHOW VIEW alone.
+_VIEWS_SQL = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
 
 _TIMESTAMP = 7
 _BINARY_CHARSET = 63
@@ -334,10 +336,12 @@ class MysqlSystem:
         async with self._pool.lease(deadline) as connection:
             found = await connection.query(_CATALOGUE_SQL, (), bounds)
             comments = await connection.query(_COMMENTS_SQL, (), bounds)
+            views = await connection.query(_VIEWS_SQL, (), bounds)
         tables: dict[str, dict[str, str]] = {}
         for table, column, kind in found.rows:
             tables.setdefault(table, {})[column] = kind
-        return Catalogue("mysql", tables, {str(table): str(text) for table, text in comments.rows})
+        reads = {str(view): words_of(str(text)) - {str(view)} if text else None for view, text in views.rows}
+        return Catalogue("mysql", tables, {str(table): str(text) for table, text in comments.rows}, reads)
 
     def state(self) -> PoolState:
         """The state of the pool."""
