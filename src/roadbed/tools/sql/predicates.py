@@ -25,6 +25,9 @@ PRINCIPAL_PLACES = ("principal.id", "principal.team", "principal.region", "princ
 # The parser warns about what it does not understand with the text itself, which belongs into no log.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
+STUMBLES = (ValueError, TypeError, LookupError, AttributeError)
+"""What the parser and the writer raise over texts that nobody thought of, such as ``INTERVAL x''``."""
+
 _COLOURS = re.compile(r"\x1b\[[0-9]*m")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -76,6 +79,8 @@ def parsed(sql: str, dialect: SqlDialect) -> list[exp.Expr | None]:
         raise SqlRefused("the statement is nested too deeply", hint="use WITH and fewer levels") from None
     except SqlglotError as error:
         raise SqlRefused(f"the statement cannot be parsed as {dialect}: {_reason(error)}") from None
+    except STUMBLES:
+        raise SqlRefused(f"the statement cannot be parsed as {dialect}") from None
 
 
 def _reason(error: SqlglotError) -> str:
