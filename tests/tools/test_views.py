@@ -81,3 +81,10 @@ async def test_duckdb_views_of_ruled_tables_are_not_there(box: Box) -> None:
         for sql in VIEWS:
             raw.execute(sql.replace("FROM parcels", 'FROM main."parcels"'))
     await holds(box, DuckdbSource(path="db.duckdb", explore=True, connections_max=1, **RULES))
+
+
+async def test_declared_files_are_no_views_of_each_other(box: Box) -> None:
+    (box.folder / "parcels.csv").write_text("id,area\n1,2.5\n")
+    files = {"parcels": "parcels.csv", "copied": "parcels.csv"}
+    await box.take({"db": DuckdbSource(files=files, explore=True, connections_max=1, **RULES)}, {})
+    assert isinstance(await box.call("db_query", BERIT, sql="SELECT id FROM copied"), Ok)

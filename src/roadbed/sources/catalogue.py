@@ -28,8 +28,9 @@ class Catalogue:
 
 
 def words_of(text: str) -> frozenset[str]:
-    """Every word of a view's statement that could be a table's name."""
-    return frozenset(next(part for part in match.groups() if part) for match in _WORDS.finditer(text))
+    """Every word of a view's statement that could be a table's name; not what stands in its strings."""
+    found = (next((part for part in match.groups() if part), "") for match in _WORDS.finditer(text))
+    return frozenset(word for word in found if word)
 
 
-_WORDS = re.compile(r'"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|\[([^\]]+)\]|([^\W\d]\w*)')
+_WORDS = re.compile(r'\'(?:[^\']|\'\')*\'|"((?:[^"]|"")+)"|`((?:[^`]|``)+)`|\[([^\]]+)\]|([^\W\d]\w*)')
