@@ -264,6 +264,7 @@ class DuckdbSystem:
 
     def __init__(self, name: str, folder: Path, config: DuckdbSource, settings: PoolSettings) -> None:
         self._name = name
+        self._files = frozenset(config.files)
         self._driver = DuckdbDriver(name, folder, config)
         # A worker takes about 0.4 s to start where a connection takes milliseconds, and memory while it waits.
         slower = replace(settings, connect_s=START_S, probe_s=START_S, idle_s=min(IDLE_S, settings.idle_s))
@@ -315,6 +316,7 @@ class DuckdbSystem:
         reads = {
             view if schema == "main" else f"{schema}.{view}": words_of(text) - {view} if text else None
             for schema, view, text in views.rows
+            if view not in self._files  # those are views of ours
         }
         return Catalogue("duckdb", tables, None, reads)
 
