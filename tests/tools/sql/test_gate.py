@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
+import sqlglot
 
 from roadbed.kernel.errors import InvalidRequest
 from roadbed.sources.catalogue import Catalogue, SqlDialect
 from roadbed.tools.sql.gate import Checked, GatePolicy, SqlRefused, check
+from roadbed.tools.sql.predicates import WEIGHT_MAX, parsing_weight
 
 from .conftest import DIALECTS, MASKED, TABLES, catalogue
 
@@ -200,3 +202,19 @@ def test_strings_reach_the_engine_as_they_were() -> None:
 )
 def test_what_tells_nobody_s_value_passes_beside_a_masked_column(text: str, dialect: SqlDialect) -> None:
     assert ("HAVING" in checked(text, dialect).sql) == ("band" in text)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_types_and_lists_may_be_nested_as_people_do(dialect: SqlDialect) -> None:
+    engine = sqlglot.Dialect.get_or_raise(dialect)
+
+    def weight(text: str) -> int:
+        return parsing_weight(engine.tokenize(text), engine.parser_class.TYPE_TOKENS)
+
+    for text in (
+        "SELECT CAST(CAST(amount AS DECIMAL(10, 2)) AS VARCHAR(20)), DATE(placed_on) FROM orders",
+        "SELECT CHAR(65), DATE(DATE(placed_on)) FROM orders WHERE amount IN (" + ", ".join(["1"] * 2_000) + ")",
+    ):
+        assert weight(text) < 3 * len(engine.tokenize(text))
+    assert weight("SELECT " + "(" * 60 + "1" + ")" * 60) == 122
+    assert weight("SELECT " + "TEXT(" * 13 + "1" + ")" * 13) > WEIGHT_MAX > weight("SELECT TEXT(TEXT(TEXT(1)))")
