@@ -107,7 +107,7 @@ class _Change:
             with closing(raw.cursor()) as cursor:
                 cursor.execute(self._sql, self._args)
                 columns = tuple(column[0] for column in cursor.description or ())
-                returned = []
+                returned: list[tuple[Any, ...]] = []
                 for row in cursor:
                     if len(returned) < RETURNED_ROWS_MAX:
                         returned.append(tuple(row))

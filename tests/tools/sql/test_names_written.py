@@ -11,7 +11,7 @@ import itertools
 
 import pytest
 import sqlglot
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.gate import SqlRefused, check
