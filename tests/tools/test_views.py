@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from typing import Any
 
 import asyncpg
 import duckdb
 
-from roadbed.sources.manifest import DatabaseSource, DuckdbSource
+from roadbed.sources.manifest import DuckdbSource, PostgresSource, SqliteSource
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.tools.types import Ok, Refused
 
 from .conftest import BERIT, Box, TwoRoles
 
-RULES = {"mask": {"parcels.area": "drop"}, "rows": {"parcels": "{principal.team} = 'support'"}}
+RULES: dict[str, Any] = {"mask": {"parcels.area": "drop"}, "rows": {"parcels": "{principal.team} = 'support'"}}
 VIEWS = (
     "CREATE VIEW plain AS SELECT id, area FROM parcels",
     "CREATE VIEW second AS SELECT id, area AS a FROM plain",
@@ -24,7 +25,9 @@ VIEWS = (
 HIDDEN = ("plain", "second", "counted")
 
 
-async def holds(box: Box, source: DatabaseSource, hidden: tuple[str, ...] = HIDDEN) -> None:
+async def holds(
+    box: Box, source: PostgresSource | SqliteSource | DuckdbSource, hidden: tuple[str, ...] = HIDDEN
+) -> None:
     await box.take({"db": source}, {})
     listed = await box.call("db_tables", BERIT)
     assert isinstance(listed, Ok), listed
