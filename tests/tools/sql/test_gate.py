@@ -9,7 +9,7 @@ import sqlglot
 
 from roadbed.kernel.errors import InvalidRequest
 from roadbed.sources.catalogue import Catalogue, SqlDialect
-from roadbed.tools.sql.gate import Checked, GatePolicy, SqlRefused, check
+from roadbed.tools.sql.gate import Checked, GatePolicy, SqlRefused, check, forget
 from roadbed.tools.sql.predicates import WEIGHT_MAX, parsing_weight
 
 from .conftest import DIALECTS, MASKED, TABLES, catalogue
@@ -218,3 +218,38 @@ def test_types_and_lists_may_be_nested_as_people_do(dialect: SqlDialect) -> None
         assert weight(text) < 3 * len(engine.tokenize(text))
     assert weight("SELECT " + "(" * 60 + "1" + ")" * 60) == 122
     assert weight("SELECT " + "TEXT(" * 13 + "1" + ")" * 13) > WEIGHT_MAX > weight("SELECT TEXT(TEXT(TEXT(1)))")
+
+
+@pytest.mark.parametrize(
+    ("tables", "dialect", "policy"),
+    [
+        (TABLES, "postgres", GatePolicy(masks={"customers": {"name": "drop"}})),
+        (TABLES, "postgres", GatePolicy(masks={"customers": {"name": "partial"}})),
+        (TABLES, "postgres", GatePolicy(row_filters={"customers": "team = 'red'"})),
+        (TABLES, "postgres", GatePolicy(row_filters={"customers": "team = 'blue'"})),
+        (TABLES, "postgres", GatePolicy(rows_max=7)),
+        (TABLES, "postgres", GatePolicy(skip=7)),
+        (TABLES, "postgres", GatePolicy(masks={"customers": {"band": "group"}})),
+        (TABLES, "postgres", GatePolicy(masks={"customers": {"band": "group"}}, group_k=9)),
+        (TABLES, "mysql", GatePolicy()),
+        ({"customers": {"id": "integer", "band": "text"}}, "postgres", GatePolicy()),
+        ({"other.customers": TABLES["customers"]}, "postgres", GatePolicy()),
+    ],
+)
+def test_a_remembered_verdict_is_that_of_its_own_policy_catalogue_and_dialect(
+    tables: dict[str, dict[str, str]], dialect: SqlDialect, policy: GatePolicy
+) -> None:
+    """Each of these says something else of one text than the plain policy does; a key without it would mix them up."""
+
+    def told(rules: GatePolicy, schema: Catalogue) -> object:
+        try:
+            return check("SELECT name, band, COUNT(*) FROM customers GROUP BY name, band", schema, rules)
+        except SqlRefused as refusal:
+            return refusal.message
+
+    plain, changed = Catalogue("postgres", TABLES), Catalogue(dialect, tables)
+    for _ in range(2):  # whichever is remembered first
+        assert told(GatePolicy(), plain) != told(policy, changed)
+    forget()
+    for _ in range(2):
+        assert told(policy, changed) != told(GatePolicy(), plain)
