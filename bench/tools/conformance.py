@@ -10,7 +10,6 @@ of a revision fails that is not in `BY_DESIGN`, which is empty.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import socket
@@ -62,16 +61,27 @@ def scored(folder: Path, node: str, url: str, revision: str) -> dict[str, bool]:
 
 
 def inspect(folder: Path, node: str, url: str) -> None:
-    """List the tools and call one with the Inspector's command line."""
-    base = [node, "node_modules/.bin/mcp-inspector", "--cli", url, "--transport", "http", "--method"]
-    for words, wanted in (
-        (["tools/list"], "test_simple_text"),
-        (["tools/call", "--tool-name", "test_simple_text"], "simple text response"),
-    ):
-        done = subprocess.run([*base, *words], cwd=folder, capture_output=True, text=True, timeout=120)
-        if wanted not in json.dumps(json.loads(done.stdout)):
-            raise SystemExit(f"the Inspector's {words[0]} gave something else: {done.stdout[:300]}{done.stderr[:300]}")
-        print(f"inspector {words[0]}: ok")
+    """Ask for all that the server offers with the Inspector's command line, in both eras, and call tools."""
+    base = [node, "node_modules/.bin/mcp-inspector", "--cli", url, "--transport", "http"]
+    # Versions before 2 know one era alone.
+    said = subprocess.run([*base[:2], "--cli", "--help"], cwd=folder, capture_output=True, text=True, timeout=120)
+    eras = (["--protocol-era", "legacy"], ["--protocol-era", "modern"]) if "--protocol-era" in said.stdout else ([],)
+    call = ("--method", "tools/call", "--tool-name")
+    for era in eras:
+        for words, wanted in (
+            (("--method", "tools/list"), "test_simple_text"),
+            ((*call, "test_simple_text"), "simple text response"),
+            ((*call, "test_error_handling"), "isError"),
+            ((*call, "no_such_tool"), "no_such_tool"),
+            (("--method", "resources/list"), "test://static-text"),
+            (("--method", "resources/read", "--uri", "test://static-text"), "static text"),
+            (("--method", "prompts/list"), "test_simple_prompt"),
+            (("--method", "prompts/get", "--prompt-name", "test_simple_prompt"), "messages"),
+        ):
+            done = subprocess.run([*base, *era, *words], cwd=folder, capture_output=True, text=True, timeout=120)
+            if wanted not in done.stdout + done.stderr:
+                raise SystemExit(f"the Inspector's {words} gave something else: {done.stdout[:300]}{done.stderr[:300]}")
+            print(f"inspector {' '.join(era)} {' '.join(words[1:])}: ok")
 
 
 def main() -> int:

@@ -253,3 +253,13 @@ def test_a_database_that_is_no_address_is_told_before_anything_starts(workspace:
     assert main(arguments) == EXIT_CONFIG
     assert "--database is not the address of a PostgreSQL database" in capsys.readouterr().err
     assert not (workspace / "state").exists()
+
+
+@pytest.mark.parametrize("words", [["config", "schema"], ["policy", "schema"], ["policy", "show"]])
+def test_what_is_printed_whole_is_also_given_as_json(words: list[str], capsys: Capture) -> None:
+    assert main([*words, "--json"]) == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    main(words)
+    plain = capsys.readouterr().out
+    whole = json.loads(plain) if words[0] == "config" else {"schema" if words[1] == "schema" else "policies": plain}
+    assert found == whole

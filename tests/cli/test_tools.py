@@ -75,7 +75,7 @@ def test_a_source_is_added_wherever_there_is_none_yet(text: str) -> None:
         ("{source: prices, description: d, sql: 'SELECT :x'}", "place :x"),
         ("{source: prices, description: d}", "has no sql"),
         ("{source: prices, description: d, sql: SELECT 1, rate: often}", "not a rate"),
-        ("{source: prices, description: d, sql: DELETE FROM prices, effect: write}", "no write_dsn"),
+        ("{source: prices, description: d, sql: DELETE FROM prices, effect: write}", "only read"),
     ],
 )
 def test_a_tool_that_cannot_work_is_told_with_its_line(workspace: Path, tool: str, said: str) -> None:

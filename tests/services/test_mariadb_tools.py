@@ -161,3 +161,24 @@ async def test_a_killed_server_is_named_and_is_back_within_five_seconds(box: Box
         assert (failed.code, failed.source) == ("sources.unavailable", "shop")
         await asyncio.to_thread(first.start)
         assert isinstance(await until_ok(box, "one", 5.0), Ok)
+
+
+async def test_views_of_ruled_tables_are_not_there(box: Box, server: MariadbServer) -> None:
+    for sql in (
+        "CREATE OR REPLACE VIEW shop.plain AS SELECT id, note FROM shop.parcels",
+        "CREATE OR REPLACE VIEW shop.second AS SELECT id, note FROM shop.plain",
+        "CREATE OR REPLACE VIEW shop.others AS SELECT n FROM shop.seqs",
+        *(f"GRANT SELECT ON shop.{view} TO reader@localhost" for view in ("plain", "second", "others")),
+    ):
+        await server.ask(sql)
+    query = "SELECT count(*) AS n FROM "
+    await box.take({"shop": shop(box, server, mask={"parcels.note": "drop"})}, {})
+    for view in ("plain", "second", "others"):  # without SHOW VIEW the account is not told what a view reads
+        assert isinstance(await box.call("shop_query", sql=query + view), Refused), view
+    await server.ask("GRANT SHOW VIEW ON shop.* TO reader@localhost")
+    await box.take({"shop": shop(box, server, mask={"parcels.note": "drop"}, connections_max=3)}, {})
+    assert isinstance(await box.call("shop_query", sql=query + "others"), Ok)
+    for view in ("plain", "second"):
+        assert isinstance(await box.call("shop_query", sql=query + view), Refused), view
+    await box.take({"shop": shop(box, server)}, {})
+    assert isinstance(await box.call("shop_query", sql=query + "second"), Ok)

@@ -13,9 +13,11 @@ import pytest
 from tests.sources.listener import Listener
 from tests.tools.crm_api import BAD, DOCUMENT, GOOD
 
+from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError, RateLimited, RoadbedError
 from roadbed.kernel.principal import Principal
+from roadbed.ledger.metrics import Metrics
 from roadbed.sources.errors import (
     AnswerRefused,
     CredentialsRefused,
@@ -26,10 +28,25 @@ from roadbed.sources.errors import (
 )
 from roadbed.sources.manifest import HttpAuth, HttpSource
 from roadbed.sources.reach import Reach
+from roadbed.store.database import Database
+from roadbed.tools.approvals import Approvals, effect_key
+from roadbed.tools.errors import ApprovalInvalid
 from roadbed.tools.manifest import ToolConfig
 from roadbed.tools.openapi.request import ArgumentRefused
 from roadbed.tools.providers.http import http_tools, tool_name_of
-from roadbed.tools.types import RESULT_BYTES_MAX, TOOL_NAME_PATTERN, Ok, Refused, Tool, ToolRequest
+from roadbed.tools.toolbox import ToolBox
+from roadbed.tools.types import (
+    RESULT_BYTES_MAX,
+    TOOL_NAME_PATTERN,
+    NeedsApproval,
+    Ok,
+    Outcome,
+    Refused,
+    Tool,
+    ToolRequest,
+)  # fmt: skip
+
+from .conftest import KEY
 
 CALLER = Principal(id="test", team="support")
 SECRET = "s3cr3t-value/+"
@@ -387,3 +404,55 @@ def test_names_of_tools_fit_and_stay() -> None:
     assert long != tool_name_of("crm", "operation" * 20 + "x")
     for name in ("a b", "a/b", "ä", "x" * 100, "get.customer"):
         assert re.fullmatch(TOOL_NAME_PATTERN, tool_name_of("crm", name))
+
+
+async def test_a_change_shows_its_request_waits_and_is_sent_once_with_a_key(
+    api: Api, database: Database, guard: Guard
+) -> None:
+    box = ToolBox(lambda: guard, Metrics(), KEY, Approvals(database))
+    declared = {"add": ToolConfig("crm", "Adds one.", operation="createCustomer", effect="irreversible")}
+    auth = HttpAuth(bearer="file:key")
+    box.take(list((await api.tools(declared, auth=auth)).values()))
+    body = {"name": "Ada Lovelace"}
+
+    async def call() -> Outcome:
+        return await box.call("add", {"body": body}, principal=CALLER, deadline=Deadline.after(10))
+
+    asked = await call()
+    assert isinstance(asked, NeedsApproval), asked
+    url = f"http://crm.test:{api.listener.port}/v2/customers"
+    assert asked.preview == {
+        "source": "crm",
+        "request": f"POST {url}",
+        "headers": {"content-type": "application/json"},
+        "body": body,
+    }
+    assert not api.listener.requests, "a trial sends nothing"
+    boss = Principal(id="boss", team="office")
+    done = await box.approve(asked.approval_id, boss, Deadline.after(10))
+    assert isinstance(done, Ok), done
+    key = effect_key(await Approvals(database).find(asked.approval_id))
+    assert f"\r\nidempotency-key: {key}\r\n".encode() in api.listener.requests[0]
+    assert isinstance(await call(), Ok), "the same call is told what came of it"
+    assert len(api.listener.requests) == 1
+
+    waits = await call()
+    assert isinstance(waits, NeedsApproval)
+    box.take(list((await api.tools(declared, auth=auth, timeout="9s")).values()))
+    assert (await call()) == waits
+    (api.folder / "crm.yaml").write_text(DOCUMENT.replace("  /customers:", "  /everybody:"), encoding="utf-8")
+    box.take(list((await api.tools(declared, auth=auth)).values()))
+    with pytest.raises(ApprovalInvalid, match="not the one"):
+        await box.approve(waits.approval_id, boss, Deadline.after(10))
+    assert len(api.listener.requests) == 1
+
+
+async def test_reads_have_no_key_and_what_is_sent_has_one_of_its_own(api: Api) -> None:
+    declared = {"mail": ToolConfig("crm", "Sends it.", operation="sendForm", effect="send")}
+    tools = await api.tools(declared, operations=["getText", "getCustomer"])
+    await ok(tools["crm_getCustomer"], path_id="1")
+    await ok(tools["mail"], body={"a": "1"})
+    await ok(tools["mail"], body={"a": "1"})
+    keys = [[line for line in head.split(b"\r\n") if line.startswith(b"idempotency")] for head in api.listener.requests]
+    assert [len(found) for found in keys] == [0, 1, 1]
+    assert keys[1] != keys[2]

@@ -28,7 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "--workspace", default=HERE, type=Path, help="for `guard`: the folder whose rules are shown (default: this one)"
     )
-    actions.add_parser("schema", help="print the JSON Schema of roadbed.yaml")
+    schema = actions.add_parser("schema", help="print the JSON Schema of roadbed.yaml")
+    schema.add_argument("--json", action="store_true", help="as without it: the schema is JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from roadbed.cli.connection import KEY_VARIABLE, URL_VARIABLE, Server, add_arguments, connect
-from roadbed.kernel.errors import InvalidRequest
+from roadbed.cli.main import EXIT_USAGE
 
 SUMMARY = "bring desktop clients and editors to the tools of the running server (MCP)"
 EXAMPLE = """\
@@ -40,19 +40,13 @@ NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 CLIENTS = ("claude-desktop", "claude-code", "cursor", "vscode", "generic")
 
 
-class NothingToDo(InvalidRequest):
-    """The command was asked neither to bridge nor for a configuration."""
-
-    code = "cli.mcp_mode_missing"
-    hint = "`roadbed mcp config` prints a configuration; `roadbed mcp --stdio` is what it starts"
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("what", nargs="?", choices=("config",), help="print configurations of clients")
     parser.add_argument("--stdio", action="store_true", help="speak MCP on standard input and output")
     parser.add_argument("--client", choices=CLIENTS, help="the client to configure (default: all)")
     add_arguments(parser)
+    parser.set_defaults(parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         Bridge(connect(arguments), sys.stdin.buffer, sys.stdout.buffer).run()
         return 0
     if arguments.what != "config":
-        raise NothingToDo("say --stdio or config")
+        arguments.parser.print_help(sys.stderr)
+        print("\nroadbed mcp: say config or --stdio", file=sys.stderr)
+        return EXIT_USAGE
     address = arguments.url or connect(arguments).url
     shown = configurations(address, command_of(arguments))
     names = [arguments.client] if arguments.client else list(CLIENTS)

@@ -26,14 +26,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     test.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     test.add_argument("--json", action="store_true", help="print one JSON object")
-    actions.add_parser("show", help="print the shipped policies")
-    actions.add_parser("schema", help="print what policies may speak of")
+    show = actions.add_parser("show", help="print the shipped policies")
+    schema = actions.add_parser("schema", help="print what policies may speak of")
+    for parser_of_one in (show, schema):
+        parser_of_one.add_argument("--json", action="store_true", help="print one JSON object that holds the text")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Needs no server and no key."""
     if arguments.action != "test":
-        print(default_text() if arguments.action == "show" else schema_text(), end="")
+        name, text = ("policies", default_text()) if arguments.action == "show" else ("schema", schema_text())
+        if arguments.json:
+            print_json({name: text})
+        else:
+            print(text, end="")
         return EXIT_OK
     results = run_cases(load_workspace(folder_of(arguments.workspace)))
     failed = [result for result in results if not result.holds]

@@ -70,5 +70,7 @@ def _words(arguments: dict[str, Any]) -> str:
 
 
 def _change(one: dict[str, Any]) -> str:
+    if "request" in one["preview"]:
+        return str(one["preview"]["request"])
     rows = one["preview"].get("rows")
     return f"{rows} {'row' if rows == 1 else 'rows'} of {one['source']}" if rows is not None else str(one["source"])

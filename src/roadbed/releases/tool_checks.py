@@ -10,7 +10,7 @@ from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.kernel.label import parse_label
 from roadbed.kernel.limits import parse_rate
 from roadbed.releases.manifest import Manifest
-from roadbed.sources.manifest import DatabaseSource, PostgresSource
+from roadbed.sources.manifest import DatabaseSource, MysqlSource, PostgresSource
 from roadbed.tools.manifest import ToolConfig
 from roadbed.tools.providers.sql import check_declared
 
@@ -25,8 +25,9 @@ def check_tools(manifest: Manifest, document: Document) -> Iterator[ConfigError]
             if "." not in place:
                 hint = "write table.column"
                 yield document.error(f"`{place}` is no column", ("sources", name, "mask", place), hint=hint)
-        if isinstance(source, PostgresSource) and source.write_dsn and ":" not in source.write_dsn:
-            hint = "env:NAME, file:PATH or embedded:NAME"
+        write_dsn = source.write_dsn if isinstance(source, PostgresSource | MysqlSource) else ""
+        if write_dsn and ":" not in write_dsn:
+            hint = "env:NAME, file:PATH" + (" or embedded:NAME" if isinstance(source, PostgresSource) else "")
             yield document.error("`write_dsn` must be a reference", ("sources", name, "write_dsn"), hint=hint)
         if source.explore:
             for suffix in ("tables", "describe", "query"):

@@ -19,10 +19,12 @@ import msgspec
 
 from roadbed.kernel.errors import RoadbedError
 from roadbed.server.mcp import Mcp
+from roadbed.server.mcp_bodies import BodyFault, Head, read_body
 from roadbed.server.mcp_entry import Entry, Origins, refuse
 from roadbed.server.mcp_questions import ANSWER_BYTES_MAX, call_name
 from roadbed.server.mcp_session import principal_key
 from roadbed.server.mcp_types import (
+    BODY_BYTES_MAX,
     INVALID_REQUEST,
     MODERN_VERSION,
     PATH,
@@ -44,28 +46,6 @@ ENDED = -32001
 KNOWN_VERSIONS = frozenset((*VERSIONS, *OLDER_VERSIONS))
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date"))
 _JSON = ((b"content-type", b"application/json"),)
-
-
-class _Params(msgspec.Struct):
-    name: Any = None
-    request_id: Any = msgspec.field(name="requestId", default=None)
-    capabilities: Any = None
-    meta: dict[str, msgspec.Raw] = msgspec.field(name="_meta", default_factory=dict)
-
-
-class _Head(msgspec.Struct):
-    """What a body says about how to answer it."""
-
-    method: Any = None
-    id: Any = None
-    params: _Params | None = None
-    result: Any = None
-    error: Any = None
-
-    @property
-    def is_answer(self) -> bool:
-        """Whether it answers a request of ours."""
-        return self.method is None and isinstance(self.id, str) and (self.result is not None or self.error is not None)
 
 
 class McpAddress:
@@ -99,7 +79,7 @@ class McpAddress:
         if admitted is not None:
             await self._answer(request, *admitted)
 
-    def _admitted(self, request: HotRequest) -> tuple[Caller, _Head | None] | None:
+    def _admitted(self, request: HotRequest) -> tuple[Caller, Head | None] | None:
         """The caller, and what the body says; None when the request was refused here."""
         try:
             admission, ticket = self._entry.admit(request)
@@ -107,14 +87,21 @@ class McpAddress:
             refuse(request, error, self._entry)
             return None
         caller = Caller(admission, ticket, traceparent=request.get(b"traceparent"))
-        head = _head_of(request.body)
         version = request.get(VERSION_HEADER)
         asked = version.decode("latin-1") if version is not None else None
+        caller.is_legacy = asked != MODERN_VERSION
+        # A longer body is refused by the transport, whatever it holds.
+        read = read_body(request.body, is_legacy=caller.is_legacy) if len(request.body) <= BODY_BYTES_MAX else None
+        head = read if isinstance(read, Head) else None
         refusal: tuple[int, bytes] | None = None
         if asked is not None and asked not in KNOWN_VERSIONS and head is not None:
             data = {"supported": list(VERSIONS), "requested": asked[:40]}
-            refusal = 400, rpc_error(_id_of(head), UNSUPPORTED_VERSION, "unsupported version", data)
-        caller.is_legacy = asked != MODERN_VERSION
+            refusal = 400, rpc_error(head.request_id, UNSUPPORTED_VERSION, "unsupported version", data)
+        elif isinstance(read, BodyFault):
+            status = 200 if read.is_params and caller.is_legacy else 400  # an error is an answer in the older versions
+            refusal = status, rpc_error(read.id, read.number, read.message)
+        elif head is not None and head.is_answer and not caller.is_legacy:
+            refusal = 400, rpc_error(None, INVALID_REQUEST, "an answer is not taken: send a request or a notification")
         given = request.get(SESSION_HEADER)
         if given is not None and caller.is_legacy and refusal is None:
             caller.session = self._mcp.session_of(given, caller)
@@ -127,7 +114,7 @@ class McpAddress:
             return None
         return caller, head
 
-    def _in_stream(self, head: _Head, caller: Caller, accept: bytes | None) -> bool:
+    def _in_stream(self, head: Head, caller: Caller, accept: bytes | None) -> bool:
         """Whether to answer in a stream: where it is wanted or may be needed, and the client takes one."""
         if accept is not None and STREAM_TYPE not in accept and b"*/*" not in accept:
             return False
@@ -141,7 +128,7 @@ class McpAddress:
         is_call = head.method == "tools/call" and isinstance(params.name, str)
         return is_call and self._mcp.offering.needs_stream(params.name, caller)
 
-    async def _answer(self, request: HotRequest, caller: Caller, head: _Head | None) -> None:
+    async def _answer(self, request: HotRequest, caller: Caller, head: Head | None) -> None:
         call = self._running.enter(caller.principal)
         try:
             if head is not None and caller.is_legacy and await self._took(request, caller, head):
@@ -162,15 +149,15 @@ class McpAddress:
             if caller.ticket is not None:
                 caller.ticket.close()
 
-    def _end(self, request: HotRequest, head: _Head | None, error: RoadbedError) -> None:
+    def _end(self, request: HotRequest, head: Head | None, error: RoadbedError) -> None:
         """The caller's access has ended during the call: the last event of its stream says so, or its response."""
         if not request.is_started:
             refuse(request, error, self._entry)
         elif not request.is_ended:
-            said = rpc_error(_id_of(head) if head is not None else None, ENDED, error.message, {"code": error.code})
+            said = rpc_error(head.request_id if head is not None else None, ENDED, error.message, {"code": error.code})
             request.end(b"event: message\r\ndata: %b\r\n\r\n" % said)
 
-    async def _took(self, request: HotRequest, caller: Caller, head: _Head) -> bool:
+    async def _took(self, request: HotRequest, caller: Caller, head: Head) -> bool:
         """Whether the body was an answer to a question, or took back a call; then the client was told so."""
         questions = self._mcp.questions
         if head.is_answer:
@@ -284,18 +271,6 @@ class _Bridge:
             request.write(body)
         else:
             request.end(body)
-
-
-def _head_of(body: bytes) -> _Head | None:
-    """What can be said of a body; None for what is no single JSON object, which the transport refuses."""
-    try:
-        return msgspec.json.decode(body, type=_Head)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _id_of(head: _Head) -> str | int | None:
-    return head.id if isinstance(head.id, str | int) and not isinstance(head.id, bool) else None
 
 
 def rpc_error(id_: str | int | None, code: int, message: str, data: Any = None) -> bytes:

@@ -203,6 +203,9 @@ class Workspace:
         app = dict(self._apps(caller.principal)).get(name)
         if app is None or not app.config.examples:
             raise McpFault(INVALID_PARAMS, f"there is no prompt {name[:80]!r}")
+        unknown = next((argument for argument in arguments if argument != "question"), None)
+        if unknown is not None:
+            raise McpFault(INVALID_PARAMS, f"the prompt has no argument {unknown[:64]!r}: it has question")
         question = str(arguments.get("question") or app.config.examples[0])
         if len(question) > ARGUMENT_CHARACTERS_MAX:
             raise McpFault(INVALID_PARAMS, f"a question has at most {ARGUMENT_CHARACTERS_MAX} characters")

@@ -25,7 +25,7 @@ from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
 from roadbed.sources.caller_errors import NOT_TAKEN
-from roadbed.tools.approvals import Approval
+from roadbed.tools.approvals import Approval, effect_key
 from roadbed.tools.regions import REGION_CODE
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool
 
@@ -261,6 +261,7 @@ def approval_object(found: Approval) -> dict[str, Any]:
         "arguments": found.arguments,
         "preview": found.preview,
         "digest": found.digest,
+        "idempotency_key": effect_key(found),
         "asker": found.asker,
         "asker_name": found.asker_name,
         "team": found.team,

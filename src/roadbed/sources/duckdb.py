@@ -24,7 +24,7 @@ import msgspec
 import roadbed
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
-from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue import Catalogue, words_of
 from roadbed.sources.duckdb_messages import (
     HEADER_BYTES,
     MESSAGE_BYTES_MAX,
@@ -55,6 +55,7 @@ _CATALOGUE_SQL = (
     "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns "
     "WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name, ordinal_position"
 )
+_VIEWS_SQL = "SELECT schema_name, view_name, sql FROM duckdb_views() WHERE NOT internal"
 
 Identity = tuple[tuple[str, int, int, int], ...]
 
@@ -263,6 +264,7 @@ class DuckdbSystem:
 
     def __init__(self, name: str, folder: Path, config: DuckdbSource, settings: PoolSettings) -> None:
         self._name = name
+        self._files = frozenset(config.files)
         self._driver = DuckdbDriver(name, folder, config)
         # A worker takes about 0.4 s to start where a connection takes milliseconds, and memory while it waits.
         slower = replace(settings, connect_s=START_S, probe_s=START_S, idle_s=min(IDLE_S, settings.idle_s))
@@ -305,11 +307,18 @@ class DuckdbSystem:
 
     async def catalogue(self, deadline: Deadline) -> Catalogue:
         """The tables and columns of the file, or those of the declared files."""
-        found = await self.query(_CATALOGUE_SQL, (), deadline, ResultBounds(CATALOGUE_COLUMNS_MAX, 8 * 1024 * 1024))
+        bounds = ResultBounds(CATALOGUE_COLUMNS_MAX, 8 * 1024 * 1024)
+        found = await self.query(_CATALOGUE_SQL, (), deadline, bounds)
+        views = await self.query(_VIEWS_SQL, (), deadline, bounds)
         tables: dict[str, dict[str, str]] = {}
         for schema, table, column, kind in found.rows:
             tables.setdefault(table if schema == "main" else f"{schema}.{table}", {})[column] = kind
-        return Catalogue("duckdb", tables)
+        reads = {
+            view if schema == "main" else f"{schema}.{view}": words_of(text) - {view} if text else None
+            for schema, view, text in views.rows
+            if view not in self._files  # those are views of ours
+        }
+        return Catalogue("duckdb", tables, None, reads)
 
     def state(self) -> PoolState:
         """The state of the pool."""

@@ -87,15 +87,19 @@ class PostgresSource(DatabaseSource, frozen=True, tag="postgres", kw_only=True):
 
 
 class SqliteSource(DatabaseSource, frozen=True, tag="sqlite", kw_only=True):
-    """Tables of a SQLite file, opened read-only."""
+    """Tables of a SQLite file, opened read-only; for a declared change alone it is opened for writing."""
 
     path: Annotated[str, Meta(min_length=1, description="the SQLite file, relative to the workspace")]
+    write: Annotated[bool, Meta(description="whether declared tools may change it, each with an approval")] = False
 
 
 class MysqlSource(DatabaseSource, frozen=True, tag="mysql", kw_only=True):
     """Tables of a MySQL or MariaDB database. ``dsn`` is env:NAME or file:PATH."""
 
     dsn: Annotated[str, Meta(min_length=1, description="reference to its address: env:NAME or file:PATH")]
+    write_dsn: Annotated[
+        str, Meta(description="reference to a second credential, for tools that write and nothing else")
+    ] = ""
 
 
 class DuckdbSource(DatabaseSource, frozen=True, tag="duckdb", kw_only=True):

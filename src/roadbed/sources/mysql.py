@@ -17,7 +17,7 @@ from typing import Any
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
-from roadbed.sources.catalogue import Catalogue
+from roadbed.sources.catalogue import Catalogue, words_of
 from roadbed.sources.errors import QueryRefused, SourceMayWrite, SourceMisdeclared, SourceTimeout, SourceUnavailable
 from roadbed.sources.manifest import TableConfig
 from roadbed.sources.mysql_errors import translated
@@ -57,6 +57,8 @@ _COMMENTS_SQL = (
     "SELECT table_name, table_comment FROM information_schema.tables WHERE table_schema = DATABASE() "
     "AND table_comment NOT IN ('', 'VIEW')"
 )
+# The text of a view is told to accounts with SHOW VIEW alone.
+_VIEWS_SQL = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
 
 _TIMESTAMP = 7
 _BINARY_CHARSET = 63
@@ -95,6 +97,12 @@ class MysqlConnection:
         """Make a new or a reset session one that reads."""
         await self.command(COM_SET_OPTION, MULTI_STATEMENTS_OFF)
         for sql in (NAMES_SQL, MODE_SQL, READ_ONLY_SQL):
+            await self.raw.query(sql)
+
+    async def set_up_for_changes(self) -> None:
+        """As `set_up`, of a session that may change what its account may."""
+        await self.command(COM_SET_OPTION, MULTI_STATEMENTS_OFF)
+        for sql in (NAMES_SQL, MODE_SQL):
             await self.raw.query(sql)
 
     async def begin(self, deadline: Deadline) -> None:
@@ -146,7 +154,7 @@ class MysqlConnection:
         """Send a statement; a cursor over its rows. ``statement_s`` bounds it in the server, 0 does not."""
         from asyncmy.cursors import SSCursor
 
-        text = placed(sql, [self._literal(value) for value in args])
+        text = placed(sql, [self.literal(value) for value in args])
         limit_s = max(STATEMENT_S_MIN, statement_s - HEAD_START_S)
         if statement_s and self._is_mariadb:
             text = f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR {text}"
@@ -158,7 +166,8 @@ class MysqlConnection:
             raise QueryRefused("the statement gives no rows", hint="only statements that read are run")
         return cursor
 
-    def _literal(self, value: Any) -> str:
+    def literal(self, value: Any) -> str:
+        """A value as it stands in a statement. `QueryRefused`."""
         try:
             return str(self.raw.literal(value))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -192,7 +201,7 @@ class MysqlDriver:
     async def connect(self) -> MysqlConnection:
         """A session that reads only. `CredentialsRefused`, `SourceUnavailable`, `ConfigError`."""
         with translated(self._name, is_connecting=True):
-            raw = await self._dial()
+            raw = await dial(self._credential, self._where)
             try:
                 connection = MysqlConnection(self._name, raw, "mariadb" in str(raw.get_server_info()).lower())
                 await connection.set_up()
@@ -202,25 +211,6 @@ class MysqlDriver:
                 raw.close()
                 raise
         return connection
-
-    async def _dial(self) -> Any:
-        import asyncmy
-
-        address = parse_address(self._credential().reveal(), self._where)
-        return await asyncmy.connect(
-            host=address.host or "localhost",
-            port=address.port,
-            user=address.user,
-            password=address.password,
-            database=address.database,
-            unix_socket=address.socket or None,
-            ssl=_tls(address),
-            charset="utf8mb4",
-            local_infile=False,  # a hostile server may ask its clients for files
-            autocommit=None,
-            connect_timeout=CONNECT_S,
-            program_name="roadbed-source",
-        )
 
     async def _ask_rights(self, raw: Any) -> MysqlRights:
         cursor = raw.cursor()
@@ -264,7 +254,7 @@ class MysqlDriver:
         with suppress(TimeoutError, SourceUnavailable, QueryRefused):
             async with asyncio.timeout(KILL_S):
                 with translated(self._name, is_connecting=True):
-                    spare = await self._dial()
+                    spare = await dial(self._credential, self._where)
                     try:
                         await spare.query(f"KILL QUERY {connection.thread_id}")
                     finally:
@@ -346,10 +336,12 @@ class MysqlSystem:
         async with self._pool.lease(deadline) as connection:
             found = await connection.query(_CATALOGUE_SQL, (), bounds)
             comments = await connection.query(_COMMENTS_SQL, (), bounds)
+            views = await connection.query(_VIEWS_SQL, (), bounds)
         tables: dict[str, dict[str, str]] = {}
         for table, column, kind in found.rows:
             tables.setdefault(table, {})[column] = kind
-        return Catalogue("mysql", tables, {str(table): str(text) for table, text in comments.rows})
+        reads = {str(view): words_of(str(text)) - {str(view)} if text else None for view, text in views.rows}
+        return Catalogue("mysql", tables, {str(table): str(text) for table, text in comments.rows}, reads)
 
     def state(self) -> PoolState:
         """The state of the pool."""
@@ -359,6 +351,27 @@ class MysqlSystem:
         """Drain and close the pool; nothing of it runs in the server afterwards."""
         await self._pool.close(drain_s)
         await self._driver.wait_for_kills()
+
+
+async def dial(credential: Callable[[], Secret], where: str) -> Any:
+    """A new session at the address that a credential holds; stacked statements are still on. asyncmy's errors."""
+    import asyncmy
+
+    address = parse_address(credential().reveal(), where)
+    return await asyncmy.connect(
+        host=address.host or "localhost",
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        unix_socket=address.socket or None,
+        ssl=_tls(address),
+        charset="utf8mb4",
+        local_infile=False,  # a hostile server may ask its clients for files
+        autocommit=None,
+        connect_timeout=CONNECT_S,
+        program_name="roadbed-source",
+    )
 
 
 def _tls(address: MysqlAddress) -> Any:

@@ -19,7 +19,7 @@ import asyncpg
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
 from roadbed.sources.catalogue import Catalogue
-from roadbed.sources.catalogue_sql import POSTGRES_CATALOGUE_SQL, postgres_catalogue
+from roadbed.sources.catalogue_sql import POSTGRES_CATALOGUE_SQL, POSTGRES_VIEWS_SQL, postgres_catalogue
 from roadbed.sources.errors import (
     CredentialsRefused,
     QueryRefused,
@@ -281,7 +281,8 @@ class PostgresSystem:
     async def catalogue(self, deadline: Deadline) -> Catalogue:
         """The tables and columns that the role may read, with their comments."""
         async with self._pool.lease(deadline) as connection:
-            return postgres_catalogue(await connection.fetch(POSTGRES_CATALOGUE_SQL))
+            tables = await connection.fetch(POSTGRES_CATALOGUE_SQL)
+            return postgres_catalogue(tables, await connection.fetch(POSTGRES_VIEWS_SQL))
 
     async def rows(self, table: str, config: TableConfig) -> AsyncGenerator[SourceRow, None]:
         """All rows of a table in key order, at most ``rows_max``. `SourceMisdeclared`, `SourceUnavailable`."""

@@ -37,6 +37,7 @@ from roadbed.sources.manifest import (
 )
 from roadbed.sources.mysql import MysqlSystem
 from roadbed.sources.mysql_rights import mysql_warning
+from roadbed.sources.mysql_writing import change_mysql
 from roadbed.sources.pool import WAITING_MAX, PoolSettings
 from roadbed.sources.postgres import PostgresSystem, ReadConnection
 from roadbed.sources.result import RESULT_BYTES_MAX, ROWS_MAX, QueryResult, ResultBounds
@@ -44,6 +45,7 @@ from roadbed.sources.rights import rights_warning
 from roadbed.sources.rows import STATEMENT_TIMEOUT_S
 from roadbed.sources.sqlite import SqliteSystem
 from roadbed.sources.sqlite_rules import Authorizer
+from roadbed.sources.sqlite_writing import change_sqlite
 from roadbed.sources.writing import Changed, change
 
 log = logging.getLogger("roadbed.sources")
@@ -219,17 +221,23 @@ class Sources:
 
     async def change(self, name: str, sql: str, args: Sequence[Any], deadline: Deadline, *, is_dry: bool) -> Changed:
         """Run one changing statement with the source's ``write_dsn``; dry, it is taken back. As `writing.change`."""
-        config = self._declared.get(name)
-        if not isinstance(config, PostgresSource) or not config.write_dsn:
-            raise ConfigError(
-                f"the source {name} has no write_dsn", hint="only PostgreSQL sources with one are changed"
-            )
-        await self._opened(name, deadline)  # makes and seeds an embedded one
-        return await change(name, await self._write_credential(name, config), sql, args, deadline, is_dry=is_dry)
+        match self._declared.get(name):
+            case PostgresSource(write_dsn=dsn) as config if dsn:
+                await self._opened(name, deadline)  # makes and seeds an embedded one
+                credential = await self._write_credential(name, config)
+                return await change(name, credential, sql, args, deadline, is_dry=is_dry)
+            case MysqlSource(write_dsn=dsn) if dsn:
+                reference = self._reference(name, dsn, "write_dsn")
+                return await change_mysql(name, reference, sql, args, deadline, is_dry=is_dry)
+            case SqliteSource(path=path, write=True):
+                return await change_sqlite(name, self._path(path), sql, args, deadline, is_dry=is_dry)
+        raise ConfigError(
+            f"the source {name} may not be changed", hint="give it a write_dsn, or a SQLite file `write: true`"
+        )
 
     async def _write_credential(self, name: str, config: PostgresSource) -> Callable[[], Secret]:
         if not config.write_dsn.startswith(EMBEDDED):
-            return lambda: resolve_secret(config.write_dsn, base=self._folder, where=f"sources.{name}.write_dsn")
+            return self._reference(name, config.write_dsn, "write_dsn")
         if self._embedded is None:
             raise ConfigError(f"sources.{name}.write_dsn needs the embedded database, and --database names another")
         database = await self._embedded.create_database(config.write_dsn.removeprefix(EMBEDDED))
@@ -319,8 +327,8 @@ class Sources:
             return lambda: made
         return self._reference(name, config.dsn)
 
-    def _reference(self, name: str, dsn: str) -> Callable[[], Secret]:
-        return lambda: resolve_secret(dsn, base=self._folder, where=f"sources.{name}.dsn")
+    def _reference(self, name: str, dsn: str, setting: str = "dsn") -> Callable[[], Secret]:
+        return lambda: resolve_secret(dsn, base=self._folder, where=f"sources.{name}.{setting}")
 
     async def _embedded_dsn(self, name: str, config: PostgresSource) -> Secret:
         if self._embedded is None:

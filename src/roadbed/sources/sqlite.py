@@ -83,7 +83,7 @@ class SqliteConnection:
             try:
                 return task(self.raw)
             except sqlite3.OperationalError as error:
-                if not _is_locked(error) or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
+                if not is_locked(error) or number == LOCK_TRIES_MAX or self._stop.is_set() or deadline.has_passed():
                     raise
         raise AssertionError("the last try returns or raises")
 
@@ -110,7 +110,7 @@ class SqliteDriver:
         """Open the file read-only. `SourceUnavailable`."""
         opening = self._threads.run(self._open)
         try:
-            with _translated(self._name):
+            with translated(self._name):
                 return await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close_late)
@@ -131,7 +131,7 @@ class SqliteDriver:
             raw.execute("PRAGMA query_only = ON")
             raw.execute("PRAGMA schema_version").fetchone()  # opening alone reads nothing of the file
         except sqlite3.Error as error:
-            if not _is_locked(error):  # a lock says that the file is there; the statement waits for it
+            if not is_locked(error):  # a lock says that the file is there; the statement waits for it
                 raw.close()
                 raise
         raw.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000:.0f}")
@@ -156,7 +156,7 @@ class SqliteDriver:
         running = self._threads.run(connection.work, task, deadline)
         connection.running = running
         try:
-            with _translated(self._name):
+            with translated(self._name):
                 async with asyncio.timeout(deadline.remaining_s() + STOP_GRACE_S):
                     return await asyncio.shield(running)
         finally:
@@ -293,7 +293,8 @@ def _column(name: str, values: Sequence[Any]) -> Column:
     return Column(name, kind, {"number": "real", "bytes": "blob"}.get(kind, kind))
 
 
-def _is_locked(error: sqlite3.Error) -> bool:
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether another program holds a lock on the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKED
 
 
@@ -314,7 +315,7 @@ def _close_late(opening: asyncio.Future[SqliteConnection]) -> None:
 
 
 @contextmanager
-def _translated(name: str) -> Iterator[None]:
+def translated(name: str) -> Iterator[None]:
     """SQLite's errors as this room's; its own text is passed on where it can only quote the statement."""
     try:
         yield

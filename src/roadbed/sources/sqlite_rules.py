@@ -1,7 +1,7 @@
 """What a tool's statement may touch in a SQLite file: an authorizer that denies by default. Pure.
 
 SQLite asks it while a statement is compiled, whatever way the statement was written, so it is the wall behind the SQL
-gate. The invariant: only SELECT, columns of listed tables, and listed functions are allowed.
+gate. The invariant: only SELECT, columns of listed tables, and listed functions are allowed; of a change also rows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ SAFE_FUNCTIONS = frozenset(
     pi pow power printf quote radians rank replace round row_number rtrim sign sin sinh sqrt strftime string_agg
     substr substring sum tan tanh time timediff total trim trunc typeof unicode unixepoch unlikely upper ->> ->
     """.split()  # noqa: SIM905 - a list of words reads better so
+)
+_CHANGING_FUNCTIONS = SAFE_FUNCTIONS | frozenset(
+    "json_insert json_patch json_remove json_replace json_set last_insert_rowid random randomblob".split()  # noqa: SIM905
 )
 _RECURSIVE = 33
 
@@ -50,5 +53,21 @@ def reading_authorizer(tables: Mapping[str, Collection[str]] | None = None, hidd
         columns = known.get(table)
         is_known = columns is not None and (not column or column in columns or column == "rowid")
         return sqlite3.SQLITE_OK if is_known else sqlite3.SQLITE_DENY
+
+    return authorize
+
+
+def changing_authorizer() -> Authorizer:
+    """Allows reading and changing rows, and nothing that a rollback would not take back; also to what triggers do."""
+
+    def authorize(action: int, first: str | None, second: str | None, _database: str | None, _inner: str | None) -> int:
+        if action in (sqlite3.SQLITE_SELECT, _RECURSIVE):
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION:
+            return sqlite3.SQLITE_OK if (second or "").lower() in _CHANGING_FUNCTIONS else sqlite3.SQLITE_DENY
+        if action not in (sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE):
+            return sqlite3.SQLITE_DENY
+        is_own = (first or "").lower().startswith(("sqlite_", "pragma_"))
+        return sqlite3.SQLITE_DENY if is_own else sqlite3.SQLITE_OK
 
     return authorize

@@ -33,6 +33,8 @@ PENDING_S = 900
 COLLECT_S = 86_400
 WAITING_OF_ONE_MAX = 20
 LISTED_MAX = 200
+LOCK_SEED = 50
+"""Sets the locks of calls apart from other advisory locks; the number of the migration that made the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ SELECT a.id, a.tool, a.source, a.effect, a.arguments, a.digest, a.nonce, a.princ
 FROM tool_approval a LEFT JOIN tool_effect e ON e.approval = a.id
 """
 
+_NEWEST = _SELECT + " WHERE a.call = $2 AND e.collected IS NULL ORDER BY a.asked DESC LIMIT 1"
+
 
 class Approvals:
     """The rows, over one database."""
@@ -85,7 +89,7 @@ class Approvals:
         self.before_approve: Callable[[Approval, Principal], Awaitable[None]] | None = None
 
     async def ask(self, tool: Tool, request: ToolRequest, preview: Mapping[str, Any]) -> Outcome:
-        """Write a waiting approval. `StoreUnavailable`."""
+        """Write a waiting approval; the same call made at once by another task finds it. `StoreUnavailable`."""
         waiting = await self._database.fetchval(
             "SELECT count(*) FROM tool_approval WHERE principal = $1 AND state = 'waiting' AND expires > now()",
             request.principal.id,
@@ -94,30 +98,36 @@ class Approvals:
             message = f"{waiting} calls of this caller wait for approval already"
             return Refused("tools.approvals_full", message, hint="wait until some of them are decided")
         nonce, approval_id = secrets.token_hex(16), new_id()
-        digest = _digest(tool.name, request, nonce)
+        digest, call = _digest(tool, request, nonce), _call_of(tool.name, request)
         expires = datetime.now(UTC) + timedelta(seconds=APPROVAL_S)
-        await self._database.execute(
-            """
-            INSERT INTO tool_approval
-                (id, tool, source, effect, arguments, digest, call, nonce, principal, team, name, preview, expires)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-            """,
-            *(approval_id, tool.name, tool.source, tool.effect, dict(request.arguments), digest),
-            *(_digest(tool.name, request), nonce, request.principal.id, request.principal.team),
-            *(request.principal.name, dict(preview), expires),
-        )
+        async with self._database.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, $2))", call, LOCK_SEED)
+            row = await connection.fetchrow(_NEWEST, PENDING_S, call)
+            if row is not None and self._waits_as_is(found := _approval(row), tool, request):
+                return NeedsApproval(found.id, found.preview, found.digest, found.expires.timestamp())
+            await connection.execute(
+                """
+                INSERT INTO tool_approval
+                    (id, tool, source, effect, arguments, digest, call, nonce, principal, team, name, preview, expires)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                """,
+                *(approval_id, tool.name, tool.source, tool.effect, dict(request.arguments), digest),
+                *(call, nonce, request.principal.id, request.principal.team),
+                *(request.principal.name, dict(preview), expires),
+            )
         return NeedsApproval(approval_id, preview, digest, expires.timestamp())
+
+    def _waits_as_is(self, found: Approval, tool: Tool, request: ToolRequest) -> bool:
+        """Whether it waits, and for the tool as it is now."""
+        return found.is_waiting and found.digest == _digest(tool, request, found.nonce)
 
     async def standing(self, tool: Tool, request: ToolRequest) -> Outcome | None:
         """How the newest approval of this call stands; None when it has to be asked for. An end is told once."""
-        row = await self._database.fetchrow(
-            _SELECT + " WHERE a.call = $2 AND e.collected IS NULL ORDER BY a.asked DESC LIMIT 1",
-            *(PENDING_S, _digest(tool.name, request)),
-        )
+        row = await self._database.fetchrow(_NEWEST, PENDING_S, _call_of(tool.name, request))
         if row is None:
             return None
         found = _approval(row)
-        if found.is_waiting:
+        if self._waits_as_is(found, tool, request):
             return NeedsApproval(found.id, found.preview, found.digest, found.expires.timestamp())
         if found.state == "waiting" or (datetime.now(UTC) - found.expires).total_seconds() > COLLECT_S:
             return None
@@ -151,8 +161,10 @@ class Approvals:
     async def begin(self, waiting: Approval, tool: Tool, approver: Principal) -> None:
         """Note the approval and the effect that is about to begin, in one transaction. `ApprovalInvalid`."""
         request = ToolRequest(waiting.arguments, waiting.principal(), Deadline(0.0))
-        if _digest(waiting.tool, request, waiting.nonce) != waiting.digest or tool.effect != waiting.effect:
-            raise ApprovalInvalid("the call is not the one that was asked for")
+        if _digest(tool, request, waiting.nonce) != waiting.digest or tool.effect != waiting.effect:
+            raise ApprovalInvalid(
+                "the call is not the one that was asked for", hint="ask for it anew: its tool may have changed"
+            )
         self._check_approver(waiting, approver)
         if self.before_approve is not None:
             await self.before_approve(waiting, approver)
@@ -215,11 +227,19 @@ def effect_key(waiting: Approval) -> str:
     return hashlib.sha256(f"{waiting.id}:{waiting.digest}".encode()).hexdigest()
 
 
-def _digest(tool: str, request: ToolRequest, nonce: str | None = None) -> str:
-    bound: dict[str, Any] = {"tool": tool, "arguments": request.arguments, "principal": request.principal.id}
-    if nonce is not None:
-        bound["nonce"] = nonce
+def _digest(tool: Tool, request: ToolRequest, nonce: str) -> str:
+    """What a person approves: this call of the tool as it is, and does, now."""
+    bound = {**_named(tool.name, request), "nonce": nonce, "pin": tool.pin, "does": tool.does}
     return hashlib.sha256(canonical_json(bound)).hexdigest()
+
+
+def _call_of(tool: str, request: ToolRequest) -> str:
+    """What a call that is made again is found by, also when its tool has changed meanwhile."""
+    return hashlib.sha256(canonical_json(_named(tool, request))).hexdigest()
+
+
+def _named(tool: str, request: ToolRequest) -> dict[str, Any]:
+    return {"tool": tool, "arguments": request.arguments, "principal": request.principal.id}
 
 
 def _approval(row: Row) -> Approval:

@@ -24,7 +24,7 @@ from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import FAILED, OK, REFUSED, Trace
 from roadbed.sources.bulkhead import Bulkhead
 from roadbed.sources.errors import SourceMisdeclared
-from roadbed.tools.approvals import Approvals
+from roadbed.tools.approvals import Approvals, effect_key
 from roadbed.tools.arguments import Checker, checker_of, digest_of
 from roadbed.tools.cursors import Cursors
 from roadbed.tools.regions import region_refusal
@@ -214,7 +214,7 @@ class ToolBox:
             share = request.deadline.share(RUN_SHARE, at_most_s=tool.timeout_s)
             share.check(f"{tool.name} waited")
             sent = guarded_arguments(request.arguments, self._guard(), request.principal.team, label)
-            within = ToolRequest(sent, request.principal, share, request.cursor)
+            within = replace(request, arguments=sent, deadline=share)
             outcome = await self._provide(tool, within)
         finally:
             bulkhead.leave()
@@ -282,7 +282,7 @@ class ToolBox:
         await self._approvals.begin(waiting, entry.tool, approver)
         outcome: Outcome | None = None
         try:
-            request = ToolRequest(waiting.arguments, waiting.principal(), deadline, "")
+            request = ToolRequest(waiting.arguments, waiting.principal(), deadline, effect_key=effect_key(waiting))
             entry.check(waiting.arguments)
             ran = await self._run(entry.tool, request)
             outcome = ran.ok if isinstance(ran, Shaped) else ran

@@ -37,12 +37,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """One call as a provider gets it: ``arguments`` have passed the tool's schema, the caller the tool's rules."""
+    """One call as a provider gets it: ``arguments`` have passed the tool's schema, the caller the tool's rules.
+
+    ``effect_key`` names the one run of an approved call, for systems that can tell a request which comes twice.
+    """
 
     arguments: Mapping[str, Any]
     principal: Principal
     deadline: Deadline
     cursor: str = ""
+    effect_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ class Tool:
     everyone when None. ``is_trusted`` says that what it returns may be taken for the workspace's own words.
     ``counts_rows`` says that its cursor is the number of rows that came before, so that rows which are cut can follow.
     ``is_outside`` says that others run its source: they wrote its description, and a call's arguments reach them.
-    ``pin`` is the digest of all that defines it, with the source's rules; a release names it.
+    ``does`` says what a call reaches that its definition does not hold, such as an API's address; an approval is bound
+    to it. ``pin`` is the digest of all that defines it, with the source's rules; a release names it.
     """
 
     name: str
@@ -134,4 +139,5 @@ class Tool:
     stale_max_s: float = 0.0
     counts_rows: bool = False
     is_outside: bool = False
+    does: str = ""
     pin: str = ""

@@ -69,6 +69,7 @@ _HIDDEN_HEADERS = frozenset(
         "x-forwarded-host",
         "x-forwarded-proto",
         "x-real-ip",
+        "idempotency-key",
         "x-http-method-override",
         "x-original-url",
         "x-rewrite-url",

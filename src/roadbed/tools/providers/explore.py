@@ -216,9 +216,14 @@ class Explorer:
         return checked, mask_rows(checked, result, lambda value: self._token(principal, value))
 
     async def catalogue(self, deadline: Deadline) -> Catalogue:
-        """What the source's role may read. `SourceMayWrite`, and as `Sources.catalogue`."""
+        """What the source's role may read, without views of ruled tables. `SourceMayWrite`; as `Sources.catalogue`."""
         await self.sources.require_reader(self.name, deadline)
-        return await self.sources.catalogue(self.name, deadline)
+        found = await self.sources.catalogue(self.name, deadline)
+        if not found.views or not (self.config.rows or self.config.mask):
+            return found
+        from roadbed.tools.sql.views import without_views_of
+
+        return without_views_of(found, {*self.config.rows, *self._masks()})
 
     def _masks(self) -> dict[str, dict[str, Any]]:
         masks: dict[str, dict[str, Any]] = {}

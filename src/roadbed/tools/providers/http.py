@@ -1,8 +1,9 @@
 """Tools of sources of type ``http``: the listed and declared operations of an OpenAPI document of the workspace.
 
 Names and schemas need no reachable API. What a tool changes is ours to say: GET and HEAD read, all else writes unless
-the manifest lists it under ``reads`` or declares another effect. The invariant: an operation that the manifest does not
-name is no tool, and one that cannot be offered costs none of the others.
+the manifest lists it under ``reads`` or declares another effect. A change waits for a person, who is shown the request,
+and is sent once, with an Idempotency-Key. The invariant: an operation that the manifest does not name is no tool, and
+one that cannot be offered costs none of the others.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.ids import new_id
 from roadbed.kernel.label import Label, parse_label
 from roadbed.sources.egress import EgressResponse
 from roadbed.sources.http import base_url, check_http_auth
@@ -30,6 +32,8 @@ from roadbed.tools.openapi.operations import Operation, read_operations
 from roadbed.tools.openapi.request import build_request
 from roadbed.tools.types import RESULT_BYTES_MAX, Effect, Ok, Outcome, Provenance, Refused, Tool, ToolRequest
 
+IDEMPOTENCY_KEY = b"idempotency-key"
+"""By it an API can tell a request that reaches it twice (draft-ietf-httpapi-idempotency-key-header)."""
 NAME_CHARACTERS_MAX = 64
 _DIGEST_CHARACTERS = 8
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -129,14 +133,14 @@ def _tool(
     seen = [frozenset(teams) for teams in (config.visible_to, visible_to) if teams is not None]
     timeout_s = parse_duration_s(config.timeout)
     label = parse_label(labels, where=f"sources.{source}.labels")
-    caller = _Caller(source, effect, label, operation, reach)
+    caller = _Caller(source, config.url.rstrip("/"), effect, label, operation, reach)
     return Tool(
         name=tool_name,
         title=operation.operation_id[:120],
         description=declared.description if declared is not None else operation.description,
         source=source,
         run=caller.run,
-        preview=caller.preview if config.caller_auth is not None and effect != "read" else None,
+        preview=caller.preview if effect != "read" else None,
         input_schema=operation.input_schema,
         effect=effect,
         label=label,
@@ -144,14 +148,17 @@ def _tool(
         timeout_s=min(timeout_s, parse_duration_s(declared.timeout)) if declared is not None else timeout_s,
         rate=declared.rate if declared is not None else "",
         is_outside=True,
+        does=caller.does,
     )
 
 
 class _Caller:
     """Makes the calls of one tool."""
 
-    def __init__(self, source: str, effect: Effect, label: Label, operation: Operation, reach: Reach) -> None:
+    def __init__(self, source: str, url: str, effect: Effect, label: Label, operation: Operation, reach: Reach) -> None:
+        self.does = f"{operation.method} {url}{operation.path}"
         self._source = source
+        self._url = url
         self._effect = effect
         self._label = label
         self._operation = operation
@@ -165,10 +172,14 @@ class _Caller:
             following = query_of_cursor(operation, request.cursor)
             kept = [(name, value) for name, value in built.query if name not in following]
             built = replace(built, query=(*kept, *((name, quote(value, safe="")) for name, value in following.items())))
+        headers = built.headers
+        if self._effect != "read":
+            # An approved call has the key of its one run; another is sent once, whatever comes of it.
+            headers = (*headers, (IDEMPOTENCY_KEY, (request.effect_key or new_id()).encode("ascii")))
         response = await self._reach.http(source).ask(
             operation.method,
             built.target,
-            built.headers,
+            headers,
             built.body,
             request.deadline,
             is_repeatable=self._effect == "read" and operation.method in ("GET", "HEAD"),
@@ -187,9 +198,22 @@ class _Caller:
         )
 
     async def preview(self, request: ToolRequest) -> Mapping[str, Any]:
-        """Nothing to show; an API that knows its callers must know this one before a person is asked."""
+        """The request that would be sent, without credentials; nothing is. `ArgumentRefused`.
+
+        An API that knows its callers must know this one before a person is asked.
+        """
         await self._reach.http(self._source).hold(request.principal, request.deadline)
-        return {}
+        built = build_request(self._operation, request.arguments)
+        shown: dict[str, Any] = {
+            "source": self._source,
+            "request": f"{self._operation.method} {self._url}{built.target}",
+        }
+        headers = {name.decode("ascii"): value.decode("ascii") for name, value in built.headers if name != b"accept"}
+        if headers:
+            shown["headers"] = headers
+        if built.body:
+            shown["body"] = request.arguments.get(self._operation.body_argument)
+        return shown
 
     def _refused(self, response: EgressResponse) -> Refused:
         said = refusal_message(response)

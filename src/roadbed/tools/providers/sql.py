@@ -1,8 +1,8 @@
 """Declared SQL tools of databases: the ``sql`` of the manifest with typed parameters.
 
 Names and schemas need no reachable source. A reading tool runs in the source's read-only connection, behind its role or
-an authorizer; a changing one needs the source's ``write_dsn`` and an approval, and its preview is a dry run that is
-taken back.
+an authorizer; a changing one needs the source's ``write_dsn`` (SQLite: ``write``) and an approval, and its preview is a
+dry run that is taken back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import Any
 
 from roadbed.kernel.config import parse_duration_s
 from roadbed.kernel.label import parse_label
-from roadbed.sources.manifest import DatabaseSource, DuckdbSource, MysqlSource, PostgresSource, SourceConfig
+from roadbed.sources.manifest import (
+    DatabaseSource,
+    DuckdbSource,
+    MysqlSource,
+    PostgresSource,
+    SourceConfig,
+    SqliteSource,
+)
 from roadbed.sources.registry import Sources
 from roadbed.sources.result import QueryResult, ResultBounds, ResultBuilder
 from roadbed.sources.sqlite_rules import reading_authorizer
@@ -44,12 +51,44 @@ def check_declared(name: str, config: ToolConfig, source: DatabaseSource) -> Non
     """`ToolMisdeclared` when a declared tool cannot work on its source, as far as is known without asking it."""
     if not config.sql:
         raise ToolMisdeclared(f"tools.{name} has no sql", hint=f"{config.source} is a database: write one statement")
-    if config.effect != "read" and not (isinstance(source, PostgresSource) and source.write_dsn):
-        raise ToolMisdeclared(
-            f"tools.{name} changes {config.source}, which has no write_dsn",
-            hint="give the PostgreSQL source a write_dsn with a role that may do this and nothing more",
-        )
+    if config.effect != "read":
+        _check_changing(name, config, source)
     parse_statement(name, config.sql, config.parameters, style_of(source))
+
+
+def _check_changing(name: str, config: ToolConfig, source: DatabaseSource) -> None:
+    match source:
+        case PostgresSource() | MysqlSource():
+            if not source.write_dsn:
+                raise ToolMisdeclared(
+                    f"tools.{name} changes {config.source}, which has no write_dsn",
+                    hint="give the source a write_dsn with a role that may do this and nothing more",
+                )
+        case SqliteSource():
+            if not source.write:
+                raise ToolMisdeclared(
+                    f"tools.{name} changes {config.source}, which is only read",
+                    hint="say `write: true` on the source",
+                )
+        case _:
+            raise ToolMisdeclared(f"tools.{name} changes {config.source}, and a source of this type is only read")
+    words = _CHANGING_WORDS.get(style_of(source))
+    if words is not None and _first_word(config.sql) not in words:
+        raise ToolMisdeclared(
+            f"tools.{name}.sql changes more than rows, which could not be tried and taken back",
+            hint="begin it with " + ", ".join(words),
+        )
+
+
+# What a rollback takes back. PostgreSQL takes back all that a statement may do in a transaction.
+_CHANGING_WORDS: dict[Style, tuple[str, ...]] = {
+    "mysql": ("INSERT", "UPDATE", "DELETE", "REPLACE"),
+    "sqlite": ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"),
+}
+
+
+def _first_word(sql: str) -> str:
+    return (sql.split(None, 1) or [""])[0].upper()
 
 
 def style_of(source: DatabaseSource) -> Style:

@@ -86,6 +86,7 @@ WORDS = _words("""
 WINDOW_WORDS = re.compile(r"(?i)^(rows|range|groups|unbounded|current row|preceding|following|no others|ties|group)?$")
 
 _NUMBER = re.compile(r"[0-9.]+([eE][+-]?[0-9]+)?")
+_WORD = re.compile(r"[^\W\d][\w$]*")
 _COLLATION = re.compile(r"^[A-Za-z0-9_.\-]{1,64}$")
 
 # What to write instead, for the refusals that models run into most.
@@ -213,6 +214,14 @@ def _check_literal(node: exp.Expr, dialect: SqlDialect) -> None:
         raise SqlRefused("a number is not understood")
 
 
+def _check_identifier(node: exp.Expr, dialect: SqlDialect) -> None:
+    """The parser takes strings of some kinds (``N'...'``, ``$$...$$``) for names; unquoted ones are written as they
+    are, so that more than a word would be a part of the statement.
+    """
+    if not node.args.get("quoted") and not _WORD.fullmatch(str(node.this)):
+        raise SqlRefused("a name is not a plain word", hint="write a plain name, or quote it")
+
+
 def _check_collate(node: exp.Expr, dialect: SqlDialect) -> None:
     name = node.args["expression"].name
     if not _COLLATION.match(name):
@@ -247,6 +256,7 @@ def _check_lambda(node: exp.Expr, dialect: SqlDialect) -> None:
 
 
 _CHECKS = {
+    "Identifier": _check_identifier,
     "Table": _check_table,
     "Join": _check_join,
     "DataType": _check_type,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
+from roadbed.tools.sql.groups import is_counted, is_counted_over_all
 from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, identifier, key_of, same
 from roadbed.tools.sql.scopes import Relation, Scope, Shared
 
@@ -22,7 +23,7 @@ ALLOWED_FORMS = {
     "drop": "leave the column out",
     "partial": "name it alone in the select list; it is shown masked, and cannot be compared, sorted or computed with",
     "token": "name it alone in the select list; it is shown as a token, and cannot be compared, sorted or computed",
-    "group": "use COUNT(column), or GROUP BY the column in a SELECT over its table alone",
+    "group": "use COUNT(column) without a FILTER, or GROUP BY the column, in a SELECT over its table alone",
 }
 _ONLY_IN_FROM = (exp.Table, exp.From, exp.Join, exp.With, exp.CTE, exp.Lateral, exp.Values)
 _LOOKED_AT = (
@@ -192,7 +193,8 @@ class Expressions:
         if mask.kind in ("partial", "token") and is_output:
             return mask
         if mask.kind == "group":
-            if _is_counted(node):
+            if is_counted(node) and is_counted_over_all(node) and scope.relations == [relation] and relation.is_base:
+                scope.counts_masked = True
                 return None
             if (relation.key, column.key) in scope.group_keys and not _is_in_function(node):
                 return None
@@ -239,14 +241,6 @@ class Expressions:
 def masked(mask: Mask) -> SqlRefused:
     """The refusal of a use of a masked column, with the form that its kind allows."""
     return SqlRefused(f"the column {mask.table}.{mask.column} is masked ({mask.kind})", hint=ALLOWED_FORMS[mask.kind])
-
-
-def _is_counted(node: exp.Column) -> bool:
-    """``COUNT(column)`` or ``COUNT(DISTINCT column)``, with nothing around the column."""
-    parent = node.parent
-    if isinstance(parent, exp.Distinct) and len(parent.expressions) == 1 and not parent.args.get("on"):
-        parent = parent.parent
-    return isinstance(parent, exp.Count) and not parent.expressions
 
 
 def _is_in_function(node: exp.Column) -> bool:

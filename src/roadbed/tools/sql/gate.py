@@ -8,8 +8,6 @@ anew from a tree in which every node is on a list and every name is resolved; th
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from threading import Lock
 from typing import Any
 
 from sqlglot import exp
@@ -17,6 +15,7 @@ from sqlglot import exp
 from roadbed.sources.catalogue import Catalogue
 from roadbed.tools.sql import allowlist, rewrite
 from roadbed.tools.sql.errors import SqlRefused as SqlRefused
+from roadbed.tools.sql.memory import Memory
 from roadbed.tools.sql.names import Names, nodes_of
 from roadbed.tools.sql.policy import Checked as Checked
 from roadbed.tools.sql.policy import GatePolicy as GatePolicy
@@ -29,35 +28,9 @@ CATALOGUES_MAX = 200
 _Key = tuple[str, bytes, bytes]
 
 
-class _Memory:
-    """A bounded memory of the values made last, shared by threads."""
-
-    def __init__(self, size_max: int) -> None:
-        self._size_max = size_max
-        self._values: OrderedDict[Any, Any] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Any) -> Any:
-        with self._lock:
-            value = self._values.get(key)
-            if value is not None:
-                self._values.move_to_end(key)
-            return value
-
-    def put(self, key: Any, value: Any) -> None:
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._size_max:
-                self._values.popitem(last=False)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._values.clear()
-
-
-_verdicts = _Memory(VERDICTS_MAX)
-_digests = _Memory(CATALOGUES_MAX)
-_names = _Memory(CATALOGUES_MAX)
+_verdicts = Memory(VERDICTS_MAX)
+_digests = Memory(CATALOGUES_MAX)
+_names = Memory(CATALOGUES_MAX)
 
 
 def check(sql: str, catalogue: Catalogue, policy: GatePolicy = GatePolicy()) -> Checked:  # noqa: B008 (a frozen value)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
 
 from roadbed.kernel.principal import Principal
 from roadbed.sources.catalogue import SqlDialect
@@ -24,6 +26,18 @@ PRINCIPAL_PLACES = ("principal.id", "principal.team", "principal.region", "princ
 
 # The parser warns about what it does not understand with the text itself, which belongs into no log.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+
+WEIGHT_MAX = 16_384
+"""A text of 16 KiB has some 5,000 tokens."""
+DOUBLINGS_MAX = 20
+
+_OPENING = frozenset({TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE})
+_CLOSING = frozenset({TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE})
+_COPIED = frozenset({"SORT_ARRAY"})
+_NO_WORDS = _OPENING | {None, TokenType.SELECT, TokenType.COMMA, TokenType.EQ, TokenType.COLON}
+
+STUMBLES = (ValueError, TypeError, LookupError, AttributeError)
+"""What the parser and the writer raise over texts that nobody thought of, such as ``INTERVAL x''``."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9]*m")
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -71,11 +85,41 @@ def parse_predicate(text: str, dialect: SqlDialect) -> exp.Expr:
 def parsed(sql: str, dialect: SqlDialect) -> list[exp.Expr | None]:
     """The statements of a text; `SqlRefused` when the parser does not understand it."""
     try:
-        return list(sqlglot.parse(sql, dialect=dialect))
+        engine = sqlglot.Dialect.get_or_raise(dialect)
+        tokens = engine.tokenize(sql)
+        if parsing_weight(tokens, engine.parser_class.TYPE_TOKENS) > WEIGHT_MAX:
+            raise SqlRefused("the statement nests types and lists too deeply", hint="use WITH and fewer levels")
+        return list(engine.parser().parse(tokens, sql))
     except RecursionError:
         raise SqlRefused("the statement is nested too deeply", hint="use WITH and fewer levels") from None
     except SqlglotError as error:
         raise SqlRefused(f"the statement cannot be parsed as {dialect}: {_reason(error)}") from None
+    except STUMBLES:
+        raise SqlRefused(f"the statement cannot be parsed as {dialect}") from None
+
+
+def parsing_weight(tokens: Sequence[Token], types: Collection[TokenType]) -> int:
+    """About how many times the parser looks at a token of the text, in all.
+
+    What stands in brackets after the name of a type, or in a list after any word, is parsed twice: as the type's
+    arguments, and again as a call's or an index; a few functions get an argument twice. Nested that doubles each time,
+    and twenty levels would take a minute.
+    """
+    weight, before, word = 0, None, ""
+    doubled: list[bool] = []
+    depth = 0
+    for token in tokens:
+        kind = token.token_type
+        if kind in _OPENING:
+            is_list = kind is not TokenType.L_PAREN and before not in _NO_WORDS
+            is_doubled = is_list or before in types or word.upper() in _COPIED
+            doubled.append(is_doubled)
+            depth += is_doubled
+        elif kind in _CLOSING and doubled:
+            depth -= doubled.pop()
+        weight += 1 << min(depth, DOUBLINGS_MAX)
+        before, word = kind, token.text
+    return weight
 
 
 def _reason(error: SqlglotError) -> str:

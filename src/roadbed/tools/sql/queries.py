@@ -11,6 +11,7 @@ from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.expressions import Expressions, masked
+from roadbed.tools.sql.groups import check_beside, cut_small_groups
 from roadbed.tools.sql.names import Column, Mask, Names, fold, identifier, key_of, same
 from roadbed.tools.sql.relations import Output, Relations
 from roadbed.tools.sql.scopes import Cte, Relation, Scope, Shared
@@ -136,6 +137,8 @@ class Queries:
                     f"the masked column {mask.table}.{mask.column} stands beside an unmasked one, or rows are compared",
                     hint="use UNION ALL of columns with the same mask",
                 )
+        if node.args.get("distinct"):
+            _check_compared(first)
         return first
 
     def _sorted_by_names(self, node: exp.SetOperation, columns: tuple[Column, ...]) -> None:
@@ -192,7 +195,12 @@ class Queries:
             _check_position(int(constant.name), columns)
         self._check_all(node, columns)
         if scope.group_keys:
-            self._cut_small_groups(node)
+            check_beside(node, scope.relations[0], self._dialect)
+        if scope.group_keys or scope.counts_masked:
+            cut_small_groups(node, self._group_rows_min)
+        distinct = node.args.get("distinct")
+        if distinct is not None and not distinct.args.get("on"):
+            _check_compared(columns)
         return columns
 
     def _expanded(self, node: exp.Select, outputs: list[Output], scope: Scope) -> dict[int, Column]:
@@ -360,12 +368,6 @@ class Queries:
             for position in range(1, len(columns) + 1):
                 _check_position(position, columns)
 
-    def _cut_small_groups(self, node: exp.Select) -> None:
-        enough = exp.GTE(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(self._group_rows_min))
-        having = node.args.get("having")
-        condition = exp.and_(exp.Paren(this=having.this), enough, copy=False) if having is not None else enough
-        node.set("having", exp.Having(this=condition))
-
     def _named(self, node: exp.Expr, columns: tuple[Column, ...]) -> tuple[Column, ...]:
         """Give the outputs of a query in FROM explicit and different names where they have none."""
         while not isinstance(node, exp.Select):
@@ -425,6 +427,16 @@ def _check_position(position: int, columns: tuple[Column, ...]) -> None:
     mask = columns[position - 1].mask
     if mask is not None:
         raise masked(mask)
+
+
+def _check_compared(columns: tuple[Column, ...]) -> None:
+    """Rows are compared: fewer of them would tell that two values are one, which a token shows anyway."""
+    for column in columns:
+        if column.mask is not None and column.mask.kind != "token":
+            raise SqlRefused(
+                f"the masked column {column.mask.table}.{column.mask.column} stands where equal rows are left out",
+                hint="leave DISTINCT out, use UNION ALL, or leave the column out",
+            )
 
 
 def _is_bounded(node: exp.Expr) -> bool:

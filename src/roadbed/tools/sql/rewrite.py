@@ -15,7 +15,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.names import KnownTable, identifier, same
-from roadbed.tools.sql.predicates import parse_predicate, parsed
+from roadbed.tools.sql.predicates import STUMBLES, parse_predicate, parsed
 
 SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
@@ -122,3 +122,5 @@ def write(root: exp.Query, dialect: SqlDialect) -> str:
     except SqlglotError as error:
         reason = str(error).split("\n")[0][:200]
         raise SqlRefused(f"the statement cannot be written as {dialect}: {reason}") from None
+    except STUMBLES:
+        raise SqlRefused(f"the statement cannot be written as {dialect}") from None

@@ -77,6 +77,8 @@ class Scope:
     aliases: dict[str, exp.Expr] = field(default_factory=dict)
     group_keys: set[tuple[str, str]] = field(default_factory=set)
     """Columns of kind ``group`` that the SELECT groups by, as (relation, column)."""
+    counts_masked: bool = False
+    """Whether the SELECT counts a column of kind ``group``."""
 
     def outwards(self) -> Iterator[Scope]:
         """This scope and those around it, innermost first."""
