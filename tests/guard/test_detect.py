@@ -53,7 +53,7 @@ FOUND = [
     ("aws_access_key", "AKIAIOSFODNN7ABCDEFG", "id ", ""),
     ("github_token", "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5", "", ""),
     ("gitlab_token", "glpat-aB3dE5gH7jK9mN1pQ3sT", "", ""),
-    ("slack_token", "xoxb-123456789012-abcdefGHIJKL", "", ""),
+    ("slack_token", "xoxb-123456789012-qTbW3xGHIzKL", "", ""),
     ("stripe_key", "sk_live_aB3dE5gH7jK9mN1pQ3sT5vW7", "", ""),
     ("google_api_key", "AIzaSyA-aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1d"[:39], "", ""),
     ("anthropic_key", "sk-ant-api03-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ_-" * 3 + "aB3dE5gH7" + "AA", "", ""),

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from roadbed.guard import validators
 from roadbed.guard.finding import EMAIL, IBAN, IP, NATIONAL_ID, PRIVATE_IP, SECRET, Finding
 from roadbed.guard.other_checks import is_mrz_passport
-from roadbed.guard.secret_rules import URL_USER, is_placeholder
+from roadbed.guard.secret_rules import URL_USER
+from roadbed.guard.secret_values import is_placeholder
 
 _LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._%+'-"
 _DOMAIN = re.compile(

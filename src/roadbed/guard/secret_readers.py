@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from roadbed.guard.finding import SECRET, Finding
+from roadbed.guard.secret_forms import is_coded_user
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
     CONTEXT_VALUE,
@@ -18,12 +19,11 @@ from roadbed.guard.secret_rules import (
     PREFIX_RULES,
     PREFIXES,
     USER_OPTION_VALUE,
-    is_likely_secret,
-    is_placeholder,
-    is_sample,
-    secret_key_before,
+    VALUE_CHARACTERS_MAX,
     service_value,
 )
+from roadbed.guard.secret_values import character_classes, is_key, is_password, is_placeholder, is_sample, is_words
+from roadbed.guard.secret_words import is_of_passwords, secret_key_before
 
 _RULES_OF_PREFIX = tuple(
     (len(prefix), tuple(rule for rule in PREFIX_RULES if rule[0].startswith(prefix) or prefix.startswith(rule[0])))
@@ -31,11 +31,20 @@ _RULES_OF_PREFIX = tuple(
 )
 
 
+_RUN_BEFORE = re.compile(r"[A-Za-z0-9+/]{12,64}\Z")
+
+
+def _is_in_base64(view: str, start: int) -> bool:
+    """Whether what stands before ``start`` is a run of base64, and no path of an address."""
+    run = _RUN_BEFORE.search(view, max(0, start - 64), start)
+    return run is not None and character_classes(run[0]) >= 4 and not is_words(run[0])
+
+
 def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
     length, rules = _RULES_OF_PREFIX[index]
     start = end - length
-    if start and view[start - 1].isalnum():
+    if start and (view[start - 1].isalnum() or (view[start - 1] in "+/" and _is_in_base64(view, start))):
         return ()
     for prefix, name, pattern in rules:
         match = pattern.match(view, start) if view.startswith(prefix, start) else None
@@ -44,18 +53,33 @@ def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     return ()
 
 
+_QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}(?={sign})") for sign in "\"'`"}
+_SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,24}) {1,2}(?=[^\s\"'])")
+_CALL = ("(", "[")
+
+
 def assigned_secret(view: str, end: int) -> Iterator[Finding]:
     """``key = value`` where the key says secret; ``end`` is after the sign between them."""
     value = CONTEXT_VALUE.match(view, end)
-    key = secret_key_before(view, end) if value is not None else None
+    key = secret_key_before(view, end)
+    if key == "authorization" and (scheme := _SCHEME.match(view, end)) is not None:
+        value = CONTEXT_VALUE.match(view, scheme.end())
+        if value is not None and scheme["scheme"].lower() == "basic" and is_coded_user(value["value"]):
+            yield Finding(SECRET, *value.span("value"), "basic_user", 0.9, True)
+            return
     if value is None or key is None:
         return
     start, stop = value.span("value")
+    whole = _QUOTED[value["quote"]].match(view, start) if value["quote"] else None
+    if whole is not None:
+        stop = whole.end()
+    elif view.startswith(_CALL, stop):  # what code makes, not a value
+        return
     if view.startswith("..", stop - 2):  # said to be cut short
         return
     while stop > start and view[stop - 1] in ".:\\":
         stop -= 1
-    if is_likely_secret(key, view[start:stop]):
+    if is_password(view[start:stop]) if is_of_passwords(key) else is_key(view[start:stop]):
         yield Finding(SECRET, start, stop, "assigned_secret", 0.7, True)
 
 
@@ -83,11 +107,22 @@ def bearer(view: str, end: int) -> Iterator[Finding]:
         yield Finding(SECRET, *match.span("value"), "bearer_token", 0.9, True)
 
 
+_OPTION_BEFORE = re.compile(r"(?:^|\s)(?:-u ?|--user[ =]{1,3})[\"']?(?P<user>[^\s\"']{1,60}):[\"']?\Z")
+_NO_PASSWORDS = ("password", "pass", "pwd", "passwd")
+
+
 def user_option(view: str, end: int) -> Iterator[Finding]:
-    """``curl -u name:password``; ``end`` is after the colon."""
-    match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end))
-    if match is not None and not is_placeholder(match[0]) and match[0].lower() not in ("password", "pass", "pwd"):
-        yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
+    """``curl -u name:password``; ``end`` is after the colon. No ids of users, addresses or drives."""
+    option = _OPTION_BEFORE.search(view, max(0, end - 72), end)
+    match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end)) if option is not None else None
+    if option is None or match is None or match[0].startswith(("/", "\\")):
+        return
+    value, user = match[0], option["user"]
+    if is_placeholder(value) or value.lower() in _NO_PASSWORDS or is_words(value):
+        return
+    if value.isdigit() and user.isdigit() or value.isalpha() and value.lower() in (user.lower(), "root", "main"):
+        return
+    yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
 
 
 _STRUCTURED = (
