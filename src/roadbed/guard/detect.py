@@ -217,6 +217,7 @@ _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
     patterns.FORM_IDS["jwk"]: secret_forms.private_jwk,
     patterns.FORM_IDS["coded_user"]: secret_forms.coded_user,
     patterns.FORM_IDS["cookie"]: secret_forms.session_cookie,
+    patterns.FORM_IDS["kubernetes"]: secret_forms.kubernetes_secret,
     patterns.FORM_IDS["putty"]: secret_forms.putty_key,
     patterns.WORD_VALUE_IDS["born"]: word_values.birth_date,
     patterns.WORD_VALUE_IDS["plate"]: word_values.plate,

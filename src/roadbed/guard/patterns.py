@@ -19,10 +19,11 @@ import string
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from roadbed.guard import secret_forms
 from roadbed.guard.decode import BASE64_TRIGGER, ESCAPE_TRIGGER
 from roadbed.guard.letter_ids import FIRST_ID, LETTER_RULES
-from roadbed.guard import secret_forms
 from roadbed.guard.secret_rules import PREFIXES, SERVICE_WORDS
+from roadbed.guard.secret_rules import USER_OPTION as USER_OPTION_EXPRESSION
 from roadbed.guard.secret_words import CONTEXT_WORDS, SIGN
 from roadbed.guard.word_values import VALUE_WORDS
 
@@ -54,6 +55,7 @@ FORMS: Final = {
     "jwk": (secret_forms.JWK, False),
     "coded_user": (secret_forms.CODED_USER, False),
     "cookie": (secret_forms.COOKIE, True),
+    "kubernetes": (secret_forms.KUBERNETES, False),
     "putty": (secret_forms.PUTTY, False),
 }
 """Further ways to hand a secret over: each with its trigger, and whether case is of no account."""
@@ -99,7 +101,7 @@ COMMON: Final = (
     ),
     Trigger(STRUCTURED, r"[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,2}[.][A-Za-z0-9_-]{6}[.]"),
     Trigger(PEM, r"-----BEGIN (?:[A-Z0-9 ]{0,40}PRIVATE KEY|OpenVPN Static key V1)"),
-    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:[\"']?"),
+    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])" + USER_OPTION_EXPRESSION),
     Trigger(ESCAPE, ESCAPE_TRIGGER),
     Trigger(MRZ, r"[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}"),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),

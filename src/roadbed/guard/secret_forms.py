@@ -15,7 +15,7 @@ from typing import Final
 
 from roadbed.guard.finding import SECRET, Finding
 from roadbed.guard.secret_rules import CONTEXT_VALUE, VALUE_CHARACTERS_MAX
-from roadbed.guard.secret_values import entropy_share, is_key, is_password, is_said_password
+from roadbed.guard.secret_values import entropy_share, is_key, is_password, is_placeholder, is_said_password
 from roadbed.guard.secret_words import (
     APART,
     CONTEXT_WORDS,
@@ -31,12 +31,14 @@ _ENDING = ".:\\"
 
 SAID: Final = r"(?:" + "|".join(PASSWORD_WORDS) + r")[\"']?(?: [a-z ]{1,40})? (?:is|lautet|ist|est|es|e|era|was)[ :]"
 OPTION: Final = (
-    r"(?:^|[ \t\r\n])--?[a-z0-9-]{0,24}(?:" + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], "pass")) + r")[ \t]{1,3}[^ \t-]"
+    r"(?:^|[ \t\r\n])--?[a-z0-9-]{0,24}(?:"
+    + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], "pass"))
+    + r")[ \t]{1,3}[^ \t-]"
 )
 STATED: Final = (
-    r"(?:(?:env|arg|setx?|export) [a-z0-9_]{0,30}(?:" + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], *WEAK_WORDS)) + r")"
+    r"(?:set password(?: for [^ =]{1,60})? ?=|(?:env|arg|setx?|export) [a-z0-9_]{0,30}(?:" + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], *WEAK_WORDS)) + r")"
     r"|login [^ \t\r\n]{1,60}[ \t\r\n]{1,3}password|identified by|with(?: encrypted)? password"
-    r"|set password(?: for [^ =]{1,60})? ?=|convertto-securestring(?: -string)?)[ \t]{1,3}"
+    r"|convertto-securestring(?: -string)?)[ \t]{1,3}"
 )
 CALLED: Final = r"\([\"'][A-Za-z0-9_.-]{2,40}[\"'], {0,2}[\"']"
 QUERIED: Final = r"[?&](?:sig|key|code)="
@@ -47,9 +49,11 @@ COMMANDED: Final = (
 JWK: Final = r"\"d\" {0,2}: {0,2}\"[A-Za-z0-9_-]{40}"
 CODED_USER: Final = r"[\"_]auth\"? {0,2}[:=] {0,2}\"?[A-Za-z0-9+/]{8}"
 COOKIE: Final = r"(?:phpsessid|jsessionid|sessionid|connect\.sid|asp\.net_sessionid|_session)="
+KUBERNETES: Final = r"kind[\"']?: {1,3}[\"']?Secret[\"']?[\r\n,]"
 PUTTY: Final = r"Private-Lines: [0-9]{1,3}\r?\n"
 PAIRED: Final = "(?:" + "|".join(CONTEXT_WORDS) + ")" + APART
 PUTTY_LINES_MAX: Final = 120
+KUBERNETES_CHARACTERS_MAX: Final = 300
 
 _SAID_VALUE = re.compile(rf"(?: ?(?:now|set to|currently|:))? {{0,2}}[\"'`]?{_VALUE}")
 _PLAIN_VALUE = re.compile(rf"[\"']?{_VALUE}")
@@ -59,6 +63,10 @@ _QUERY_VALUE = re.compile(r"(?P<value>[A-Za-z0-9%_.~+/=-]{20,400})(?![A-Za-z0-9%
 _JWK_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9_-]{{40,{VALUE_CHARACTERS_MAX}}})\"")
 _CODED_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9+/]{{8,{VALUE_CHARACTERS_MAX}}}={{0,2}})(?![A-Za-z0-9+/=])")
 _PUTTY_LINE = re.compile(r"[A-Za-z0-9+/]{1,80}={0,2}(?:\r?\n|\Z)")
+_KUBERNETES_DATA = re.compile(r"\b(?:data|stringData)[\"']?:[ {]{0,4}\r?\n?")
+_KUBERNETES_VALUE = re.compile(
+    r"[\"']?[A-Za-z0-9._-]{1,80}[\"']?: {1,3}[\"']?(?P<value>[A-Za-z0-9+/]{8,4000}={0,2})(?=[\s\"',}]|\Z)"
+)
 _QUERY_ENTROPY_MIN = 0.72
 
 
@@ -111,7 +119,7 @@ def called_value(view: str, end: int) -> Iterator[Finding]:
         return
     value = view[end:stop]
     if is_password(value) if is_of_passwords(key) else is_key(value):
-        yield Finding(SECRET, end, stop, "called_secret", 0.7, True)
+        yield Finding(SECRET, end, stop, "called_secret", 0.72, True)
 
 
 def paired_value(view: str, end: int) -> Iterator[Finding]:
@@ -122,7 +130,7 @@ def paired_value(view: str, end: int) -> Iterator[Finding]:
         return
     start, stop = _trimmed(view, *value.span("value"))
     if is_password(view[start:stop]) if is_of_passwords(key) else is_key(view[start:stop]):
-        yield Finding(SECRET, start, stop, "paired_secret", 0.7, True)
+        yield Finding(SECRET, start, stop, "paired_secret", 0.65, True)
 
 
 def queried_value(view: str, end: int) -> Iterator[Finding]:
@@ -181,3 +189,14 @@ def putty_key(view: str, end: int) -> Iterable[Finding]:
         stop = line.end()
     stop = end + len(view[end:stop].rstrip())
     return (Finding(SECRET, end, stop, "putty_key", 0.99, True),) if stop > end else ()
+
+
+def kubernetes_secret(view: str, end: int) -> Iterator[Finding]:
+    """The values in base64 of a manifest of kind ``Secret``, as far as its kind is near."""
+    limit = end + KUBERNETES_CHARACTERS_MAX
+    data = _KUBERNETES_DATA.search(view, end, limit)
+    for match in _KUBERNETES_VALUE.finditer(view, data.end(), limit + VALUE_CHARACTERS_MAX) if data is not None else ():
+        if match.start() > limit or view.find("---", end, match.start()) >= 0:
+            return
+        if len(match["value"]) % 4 == 0 and not is_placeholder(match["value"]):
+            yield Finding(SECRET, *match.span("value"), "kubernetes_secret", 0.85, True)

@@ -22,7 +22,15 @@ from roadbed.guard.secret_rules import (
     VALUE_CHARACTERS_MAX,
     service_value,
 )
-from roadbed.guard.secret_values import character_classes, is_key, is_password, is_placeholder, is_sample, is_words
+from roadbed.guard.secret_values import (
+    NO_PASSWORDS,
+    character_classes,
+    is_key,
+    is_password,
+    is_placeholder,
+    is_sample,
+    is_words,
+)
 from roadbed.guard.secret_words import is_of_passwords, secret_key_before
 
 _RULES_OF_PREFIX = tuple(
@@ -55,6 +63,7 @@ def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
 
 _QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}(?={sign})") for sign in "\"'`"}
 _SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,24}) {1,2}(?=[^\s\"'])")
+_CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet's settings: whatever it is
 _CALL = ("(", "[")
 
 
@@ -79,7 +88,8 @@ def assigned_secret(view: str, end: int) -> Iterator[Finding]:
         return
     while stop > start and view[stop - 1] in ".:\\":
         stop -= 1
-    if is_password(view[start:stop]) if is_of_passwords(key) else is_key(view[start:stop]):
+    is_secret = is_password(view[start:stop]) if is_of_passwords(key) else is_key(view[start:stop])
+    if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(view[start:stop])):
         yield Finding(SECRET, start, stop, "assigned_secret", 0.7, True)
 
 
@@ -103,24 +113,32 @@ def bearer(view: str, end: int) -> Iterator[Finding]:
     if match is None or match.start() >= end:
         return
     value = match["value"]
-    if not is_placeholder(value) and any(c.isdigit() for c in value) and any(c.isalpha() for c in value):
+    is_mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    if is_mixed and not is_placeholder(value) and not is_words(value):
         yield Finding(SECRET, *match.span("value"), "bearer_token", 0.9, True)
 
 
-_OPTION_BEFORE = re.compile(r"(?:^|\s)(?:-u ?|--user[ =]{1,3})[\"']?(?P<user>[^\s\"']{1,60}):[\"']?\Z")
-_NO_PASSWORDS = ("password", "pass", "pwd", "passwd")
+_OPTION_BEFORE = re.compile(
+    r"(?:^|\s)(?:-u|-[A-Za-z]{1,6}u(?=[ =])|--(?:proxy-)?user(?=[ =]))[ =]{0,3}"
+    r"[\"']?(?P<user>[^\s\"']{0,60})[\"']?:[\"']?\Z"
+)
+_NAMES_OF_USERS = frozenset({"user", "username", "login", "name", "email"})
+_SENDS = re.compile(r"curl|wget|https?", re.IGNORECASE)
 
 
 def user_option(view: str, end: int) -> Iterator[Finding]:
     """``curl -u name:password``; ``end`` is after the colon. No ids of users, addresses or drives."""
-    option = _OPTION_BEFORE.search(view, max(0, end - 72), end)
+    option = _OPTION_BEFORE.search(view, max(0, end - 80), end)
     match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end)) if option is not None else None
+    if option is not None and match is None and is_key(option["user"]):  # a key in the user's place
+        yield Finding(SECRET, *option.span("user"), "user_option", 0.7, True)
     if option is None or match is None or match[0].startswith(("/", "\\")):
         return
-    value, user = match[0], option["user"]
-    if is_placeholder(value) or value.lower() in _NO_PASSWORDS or is_words(value):
+    value, user = match[0], option["user"].lower()
+    if is_placeholder(value) or value.lower() in NO_PASSWORDS or (user in _NAMES_OF_USERS and is_words(value)):
         return
-    if value.isdigit() and user.isdigit() or value.isalpha() and value.lower() in (user.lower(), "root", "main"):
+    is_of_ids = value.isdigit() and user.isdigit()
+    if (is_of_ids or value == user) and not _SENDS.search(view, max(0, option.start() - 200), option.start()):
         return
     yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
 

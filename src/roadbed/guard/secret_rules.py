@@ -20,11 +20,24 @@ VALUE_CHARACTERS_MAX: Final = 4_000
 _SERVICE_ENTROPY_MIN = 0.5
 
 _END = r"(?![A-Za-z0-9])"
+_OPEN_CHARACTERS_MIN = 100  # a shape that may be as long as this has no exact length
+
+
+def _widened(rest: str) -> str:
+    """A shape whose open lengths may be as long as any: what is longer than was ever seen is a key all the same."""
+    return re.sub(
+        r"\{([0-9]+),([0-9]+)\}",
+        lambda bounds: (
+            f"{{{bounds[1]},{VALUE_CHARACTERS_MAX}}}" if int(bounds[2]) >= _OPEN_CHARACTERS_MIN else bounds[0]
+        ),
+        rest,
+    )
+
 
 PREFIX_RULES: Final[tuple[tuple[str, str, re.Pattern[str]], ...]] = tuple(
     sorted(
         (
-            (prefix, name, re.compile(f"{re.escape(prefix)}(?:{rest}){_END}"))
+            (prefix, name, re.compile(f"{re.escape(prefix)}(?:{_widened(rest)}){_END}"))
             for name, prefixes, rest in PREFIX_TABLE
             for prefix in prefixes
         ),
@@ -42,6 +55,7 @@ PEM_BLOCK: Final = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,40}PRIVATE KEY(?
 URL_USER: Final = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/?#@:\"'<>]{0,100}:(?P<value>[^\s/?#@\"'<>]{3,200})\Z", re.IGNORECASE
 )
+USER_OPTION: Final = r"(?:-[a-zA-Z]{0,6}u|--(?:proxy-)?user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{0,60}[\"']?:[\"']?"
 USER_OPTION_VALUE: Final = re.compile(r"(?<=['\"])[^'\"\s]{3,200}|[^\s\"'`<>|;&]{3,200}")
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 

@@ -20,16 +20,24 @@ WORDS_SHARE: Final = 0.5
 """A value in which so many of the neighbouring letters are those of words is words: of random letters a fifth are."""
 
 _SAMPLE_WORDS_SHARE = 0.6  # of a value with an issuer's prefix
-SEQUENCE_SHARE: Final = 0.6
+SEQUENCE_SHARE: Final = 0.85
 _WORDS_CHARACTERS_MIN = 10
 _ENTROPY_MIN = 0.72  # of the most that the value's length allows
 
 _PLACEHOLDERS = (
     "xxxx", "***", "...", "redacted", "placeholder", "example", "changeme", "change_me", "change-me", "your", "dummy",
     "sample", "testkey", "test_key", "1234567", "abcdef", "undefined", "null", "none", "true", "false", "process.env",
-    "os.environ", "getenv", "${", "$(", "%(", "#{", "{{", "env:", "file:", "vault:", "secret:", "foobar", "deadbeef",
-    "replace-me", "replace_me", "insert-", "insert_",
+    "os.environ", "getenv", "${", "$(", "%(", "#{", "{{", "env:", "file:", "vault:", "secret:", "foobar", "replace-me",
+    "replace_me", "insert-", "insert_",
 )  # fmt: skip
+NO_PASSWORDS: Final = frozenset(
+    {
+        "password", "passwd", "pass", "pwd", "pw", "secret", "token", "key", "apikey", "api_key", "credentials",
+        "mypassword", "userpassword",
+    }
+)  # fmt: skip
+"""Names of what stands there, in place of it."""
+
 _IN_BRACKETS = re.compile(r"<[a-z]")
 _TEMPLATE = re.compile(
     r"\$[A-Za-z_][A-Za-z0-9_]*\Z|\$[0-9]\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z|@[A-Za-z_][A-Za-z0-9_.-]*@\Z|__[A-Za-z][A-Za-z0-9_]*__\Z"
@@ -55,8 +63,8 @@ _CODE_ROOT = re.compile(
 )
 _DIGEST = re.compile(r"(?:[0-9a-f]{2}[:-]){4,}[0-9a-f]{2}\Z|(?:sha(?:1|224|256|384|512)|md5|h1)[:-]", re.IGNORECASE)
 _ALGORITHM = re.compile(
-    r"(?:hmac|pbkdf2|sha|md|aes|rsa|ecdsa|ecdh|ed|bcrypt|scrypt|argon|base|pkcs|x|chacha|des|rc|oauth|utf)[-_]?[0-9]{1,5}"
-    r"(?:[-_]?[A-Za-z]+[0-9]{0,5})*\Z",
+    r"(?:hmac|pbkdf2|sha|md|aes|rsa|ecdsa|ecdh|ed|bcrypt|scrypt|argon|base|pkcs|chacha|des|oauth|utf)[-_]?[0-9]{1,5}"
+    r"(?:[-_]?(?:sha[0-9]{1,3}|hmac|md5|rsa|[gc]cm|cbc|ctr|ecb|oaep|kw|id|poly1305|url))*\Z",
     re.IGNORECASE,
 )
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.+-]+Z?)?\Z")
@@ -69,13 +77,15 @@ _LETTER = re.compile("[A-Za-z]")
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")
 # The pairs of letters that make up four fifths of English words and of names in code; of random ones a fifth.
 _PAIRS = frozenset(
-    (
-        "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro"
-        " ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so"
-        " rs un lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl"
-        " ig tu ev ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do uc bu ei ov by rm ep tt"
-        " ey pu ub ok cr yp am ue va yo go gu lu ck"
-    ).split()
+    pair
+    for line in (
+        "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi",
+        "ri ro ic ne ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc",
+        "et ut ss so rs un lo wa ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv",
+        "ia am fi ci vi pl ig tu ev ld ry mp fe bl ab gh ty op wo sa ay ex ke fr oo av ag if ap gr od bo sp rd do",
+        "uc bu ei ov by rm ep tt ey pu ub ok cr yp ue va yo go gu lu ck",
+    )
+    for pair in line.split()
 )
 _WEIGHTS = (0.0, *[count * log2(count) for count in range(1, 256)])
 
@@ -110,7 +120,7 @@ def is_words(value: str, share: float = WORDS_SHARE) -> bool:
 
 
 def is_sequence(value: str) -> bool:
-    """Whether most characters follow upon the one before them, or repeat it: ``abcdef0123``."""
+    """Whether nearly all characters follow upon the one before them, or repeat it: ``abcdef0123``."""
     codes = value.encode("ascii", "replace")
     steps = sum(after - before in (0, 1) for before, after in pairwise(codes))
     return steps >= SEQUENCE_SHARE * (len(codes) - 1)
@@ -172,7 +182,7 @@ def is_key(value: str) -> bool:
     """Whether a value that something calls a key, a token or a secret is one: long, random and no name."""
     if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _is_elsewhere(value):
         return False
-    if _IDENTIFIER.match(value) or _NAME.match(value) or _MEMBER.match(value) and _is_code(value):
+    if _IDENTIFIER.match(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
         return False
     if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
         return True

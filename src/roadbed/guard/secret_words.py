@@ -12,9 +12,10 @@ from typing import Final
 from roadbed.guard.fold import fold
 
 _FOREIGN = (
-    "passwort kennwort wachtwoord losenord passord adgangskode kodeord haslo salasana sifre sifresi parola parole heslo"
-    " jelszo lozinka geslo parool slaptazodis senha contrasena motdepasse mdp"
-).split()
+    "passwort", "kennwort", "wachtwoord", "losenord", "passord", "adgangskode", "kodeord", "haslo", "salasana",
+    "sifre", "sifresi", "parola", "parole", "heslo", "jelszo", "lozinka", "geslo", "parool", "slaptazodis", "senha",
+    "contrasena", "motdepasse", "mdp",
+)  # fmt: skip
 _OTHER_SCRIPTS = [
     fold(form).text for word in ("пароль", "パスワード", "비밀번호") for form in dict.fromkeys((word, word.title()))
 ]
@@ -42,9 +43,7 @@ KEY_WORDS: Final = (
 CONTEXT_WORDS: Final = (*KEY_WORDS, *PASSWORD_WORDS, *WEAK_WORDS)
 _REST: Final = r"[a-z0-9_.-]{0,20}"
 _SIGN: Final = r"[\"'\])]{0,3}(?: value)? {0,4}[:=>]"
-_APART: Final = (
-    r"[\"']?(?:,[ \t]{0,2}|[ \t]{0,2}\{)?[ \t]{0,2}\r?\n?[ \t]{0,24}[\"']?(?:value|default)[\"']? {0,4}[:=]"
-)
+_APART: Final = r"[\"']?(?:,[ \t]{0,2}|[ \t]{0,2}\{)?[ \t]{0,2}\r?\n?[ \t]{0,24}[\"']?(?:value|default)[\"']? {0,4}[:=]"
 SIGN: Final = _REST + _SIGN
 """From a word to the sign after the name that it is a part of."""
 
