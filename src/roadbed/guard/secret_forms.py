@@ -36,7 +36,9 @@ OPTION: Final = (
     + r")[ \t]{1,3}[^ \t-]"
 )
 STATED: Final = (
-    r"(?:set password(?: for [^ =]{1,60})? ?=|(?:env|arg|setx?|export) [a-z0-9_]{0,30}(?:" + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], *WEAK_WORDS)) + r")"
+    r"(?:set password(?: for [^ =]{1,60})? ?=|(?:env|arg|setx?|export) [a-z0-9_]{0,30}(?:"
+    + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], *WEAK_WORDS))
+    + r")"
     r"|login [^ \t\r\n]{1,60}[ \t\r\n]{1,3}password|identified by|with(?: encrypted)? password"
     r"|convertto-securestring(?: -string)?)[ \t]{1,3}"
 )

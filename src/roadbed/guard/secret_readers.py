@@ -67,30 +67,31 @@ _CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet
 _CALL = ("(", "[")
 
 
-def assigned_secret(view: str, end: int) -> Iterator[Finding]:
+def assigned_secret(view: str, end: int) -> Iterable[Finding]:
     """``key = value`` where the key says secret; ``end`` is after the sign between them."""
     value = CONTEXT_VALUE.match(view, end)
     key = secret_key_before(view, end)
     if key == "authorization" and (scheme := _SCHEME.match(view, end)) is not None:
         value = CONTEXT_VALUE.match(view, scheme.end())
         if value is not None and scheme["scheme"].lower() == "basic" and is_coded_user(value["value"]):
-            yield Finding(SECRET, *value.span("value"), "basic_user", 0.9, True)
-            return
+            return (Finding(SECRET, *value.span("value"), "basic_user", 0.9, True),)
     if value is None or key is None:
-        return
+        return ()
     start, stop = value.span("value")
     whole = _QUOTED[value["quote"]].match(view, start) if value["quote"] else None
     if whole is not None:
         stop = whole.end()
     elif view.startswith(_CALL, stop):  # what code makes, not a value
-        return
+        return ()
     if view.startswith("..", stop - 2):  # said to be cut short
-        return
+        return ()
     while stop > start and view[stop - 1] in ".:\\":
         stop -= 1
-    is_secret = is_password(view[start:stop]) if is_of_passwords(key) else is_key(view[start:stop])
-    if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(view[start:stop])):
-        yield Finding(SECRET, start, stop, "assigned_secret", 0.7, True)
+    text = view[start:stop]
+    is_secret = is_password(text) if is_of_passwords(key) else is_key(text)
+    if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(text)):
+        return (Finding(SECRET, start, stop, "assigned_secret", 0.7, True),)
+    return ()
 
 
 def private_key(view: str, end: int) -> Iterator[Finding]:

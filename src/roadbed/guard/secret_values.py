@@ -8,7 +8,6 @@ these is taken for a secret because of what stands before it.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from math import log2
 from operator import add
 from typing import Final
@@ -22,6 +21,7 @@ WORDS_SHARE: Final = 0.5
 _SAMPLE_WORDS_SHARE = 0.6  # of a value with an issuer's prefix
 SEQUENCE_SHARE: Final = 0.85
 _WORDS_CHARACTERS_MIN = 10
+_HEAD_CHARACTERS = 10
 _ENTROPY_MIN = 0.72  # of the most that the value's length allows
 
 _PLACEHOLDERS = (
@@ -74,6 +74,7 @@ _SAID_OF_A_VALUE = re.compile(r"-[a-z]{4,}\Z")  # RS256-signed
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
 _LOWER, _UPPER, _DIGIT = re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]")
 _LETTER = re.compile("[A-Za-z]")
+_LETTERS = re.compile("[A-Za-z]{4}")  # no words are all shorter
 _CAPITAL = re.compile("(?<=[a-z])(?=[A-Z])")
 # The pairs of letters that make up four fifths of English words and of names in code; of random ones a fifth.
 _PAIRS = frozenset(
@@ -87,6 +88,7 @@ _PAIRS = frozenset(
     )
     for pair in line.split()
 )
+_STEPS = frozenset(chr(code) + chr(code + step) for code in range(48, 122) for step in (0, 1))
 _WEIGHTS = (0.0, *[count * log2(count) for count in range(1, 256)])
 
 
@@ -112,7 +114,7 @@ def character_classes(value: str) -> int:
 
 def is_words(value: str, share: float = WORDS_SHARE) -> bool:
     """Whether a value is made of words, as ``AccessTokenV2Here`` and ``my-secret-value-1`` are."""
-    if len(value) < _WORDS_CHARACTERS_MIN:
+    if len(value) < _WORDS_CHARACTERS_MIN or not _LETTERS.search(value):
         return False
     # A capital begins a word: a pair that ends with one is none of a word.
     marked = _CAPITAL.sub("-", value).lower()
@@ -121,9 +123,11 @@ def is_words(value: str, share: float = WORDS_SHARE) -> bool:
 
 def is_sequence(value: str) -> bool:
     """Whether nearly all characters follow upon the one before them, or repeat it: ``abcdef0123``."""
-    codes = value.encode("ascii", "replace")
-    steps = sum(after - before in (0, 1) for before, after in pairwise(codes))
-    return steps >= SEQUENCE_SHARE * (len(codes) - 1)
+    pairs = len(value) - 1
+    head = value[:_HEAD_CHARACTERS]  # of what is none, this mostly tells it
+    if len(head) - 1 - sum(map(_STEPS.__contains__, map(add, head, head[1:]))) > (1 - SEQUENCE_SHARE) * pairs:
+        return False
+    return sum(map(_STEPS.__contains__, map(add, value, value[1:]))) >= SEQUENCE_SHARE * pairs
 
 
 def is_placeholder(value: str) -> bool:

@@ -7,9 +7,10 @@ lower case on the folded view (`guard.fold`), so that ``contraseña`` is written
 from __future__ import annotations
 
 import re
+import string
 from typing import Final
 
-from roadbed.guard.fold import fold
+from roadbed.guard.fold import OPAQUES, fold
 
 _FOREIGN = (
     "passwort", "kennwort", "wachtwoord", "losenord", "passord", "adgangskode", "kodeord", "haslo", "salasana",
@@ -68,6 +69,9 @@ _COMPOUND = re.compile(
     r"|keystore|truststore|vault|sudo|become|proxy|wifi|shared|consumer|oauth|clear|plain|text|cleartext|bind|cert)\Z",
     re.IGNORECASE,
 )
+_NAME_CHARACTERS = string.ascii_lowercase + string.digits + "_.-" + OPAQUES
+_ENDS_OF_SPACED = ("key", "passe", "sandi", "khau")  # api key, mot de passe
+_SPACED_CHARACTERS_MAX = 16
 _USER_NEAR = re.compile(r"user|login|e-?mail|account|host", re.IGNORECASE)
 _USER_NEAR_CHARACTERS = 60
 _KEY_CHARACTERS_MAX = 64
@@ -89,7 +93,9 @@ def secret_key_before(view: str, end: int, *, is_apart: bool = False) -> str | N
     name must not say that the value is about a secret (``token_type``).
     """
     begin = max(0, end - (_APART_CHARACTERS_MAX if is_apart else _KEY_CHARACTERS_MAX))
-    for match in (_KEY_APART if is_apart else _KEY).finditer(view[begin:end].lower()):
+    window = view[begin:end].lower()
+    first = 0 if is_apart else _name_start(window)
+    for match in (_KEY_APART if is_apart else _KEY).finditer(window, first):
         if match.end() != end - begin:
             continue
         start, stop = begin + match.start("word"), begin + match.end("word")
@@ -103,6 +109,16 @@ def secret_key_before(view: str, end: int, *, is_apart: bool = False) -> str | N
         if not _ORDINARY_REST.search(rest):
             return word
     return None
+
+
+def _name_start(window: str) -> int:
+    """Where the name before the sign at the end of ``window`` begins, with the words before it that belong to it."""
+    body = window[:-1].rstrip(" ").rstrip("\"'])")
+    start = len(body.rstrip(_NAME_CHARACTERS))
+    name = body[start:]
+    if name == "value":
+        return 0
+    return max(0, start - _SPACED_CHARACTERS_MAX) if name.startswith(_ENDS_OF_SPACED) else start
 
 
 def begins_name(view: str, start: int, word: str) -> bool:
