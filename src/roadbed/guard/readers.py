@@ -19,7 +19,7 @@ from roadbed.guard.secret_values import NO_PASSWORDS, is_placeholder
 _LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._%+'-"
 _DOMAIN = re.compile(
     r"(?=.{4,190})(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9-]{2,40})"
-    r"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+    r"(?![A-Za-z0-9_]|\.[A-Za-z0-9])"
 )
 _FILE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "py", "html", "md"})
 _SEPARATORS = b" .-"

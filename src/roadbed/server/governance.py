@@ -51,7 +51,7 @@ async def approve(services: DeploymentParts, model: str, who: str, note: str, ac
     guard = services.teams.guard
     await services.database.execute(
         "INSERT INTO model_approval (id, model, digest, who, actor, note) VALUES ($1, $2, $3, $4, $5, $6)",
-        *(new_id(), model, digest, who, services.trail.pseudonym(actor), guard.for_record(note).text),
+        *(new_id(), model, digest, guard.without_secrets(who), services.trail.pseudonym(actor), guard.for_record(note).text),
     )
     return digest
 
