@@ -160,8 +160,13 @@ class AuditTrail:
         return self.checkpointer.sign_text(text)
 
     async def page(self, **filters: Any) -> tuple[list[dict[str, Any]], str | None]:
-        """Records, newest first, as `AuditReader.page`."""
-        return await self.reader.page(**filters)
+        """Records, newest first, as `AuditReader.page`, to be read: what people wrote into names is masked."""
+        rows, place = await self.reader.page(**filters)
+        for row in rows:
+            row["resource"] = self.guarded(row["resource"])
+            detail = row["detail"].items()
+            row["detail"] = {name: self.guarded(value) if isinstance(value, str) else value for name, value in detail}
+        return rows, place
 
     async def head(self) -> dict[str, Any]:
         """Where the log stands, as `AuditReader.head`, by which name, and which key signs now."""
