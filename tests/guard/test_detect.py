@@ -235,3 +235,9 @@ class TestCache:
     def test_an_unusable_folder_only_costs_the_cache(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         assert HyperscanEngine(tmp_path / "file" / "below").hits("bob@example.com")
+
+
+@pytest.mark.parametrize("after", ["-AKIA12", "-based", ") said", "/x", "'s"])
+def test_an_address_is_found_whatever_is_written_after_it(after: str) -> None:
+    text = f"from bob@hjemmepost.no{after}"
+    assert [text[f.start : f.end] for f in DETECTOR.find(text) if f.type == "email"] == ["bob@hjemmepost.no"]

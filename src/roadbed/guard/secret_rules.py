@@ -56,7 +56,10 @@ URL_USER: Final = re.compile(
     r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{1,20}://[^\s/?#@:\"'<>]{0,100}:(?P<value>[^\s/?#@\"'<>]{3,200})\Z", re.IGNORECASE
 )
 # The options that are written in one with it are named: any letters there would cost every text a tenth more.
-USER_OPTION: Final = r"(?:-(?:|s|k|i|v|L|f|sk|ks|sS|si|is|sL|sv|fs|iv)u|--(?:proxy-)?user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{0,60}[\"']?:[\"']?"
+USER_OPTION: Final = (
+    r"(?:-(?:|s|k|i|v|L|f|sk|ks|sS|si|is|sL|sv|fs|iv)u|--(?:proxy-)?user)"
+    r"[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{0,60}[\"']?:[\"']?"
+)
 USER_OPTION_VALUE: Final = re.compile(r"(?<=['\"])[^'\"\s]{3,200}|[^\s\"'`<>|;&]{3,200}")
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 

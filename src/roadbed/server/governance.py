@@ -49,9 +49,10 @@ async def approve(services: DeploymentParts, model: str, who: str, note: str, ac
     check_model(services, model)
     digest = model_digest(model, services.manifest)
     guard = services.teams.guard
+    by, said = guard.without_secrets(who), guard.for_record(note).text
     await services.database.execute(
         "INSERT INTO model_approval (id, model, digest, who, actor, note) VALUES ($1, $2, $3, $4, $5, $6)",
-        *(new_id(), model, digest, guard.without_secrets(who), services.trail.pseudonym(actor), guard.for_record(note).text),
+        *(new_id(), model, digest, by, services.trail.pseudonym(actor), said),
     )
     return digest
 

@@ -41,7 +41,7 @@ class InvalidCrlFile(InvalidTlsFile):
 
 
 def read_lists(file: str, authorities: str) -> Lists:
-    """The lists of a file, in PEM, or one in DER; each signed by its authority, where that is in the file ``authorities``.
+    """The lists of a file, in PEM, or one in DER; each signed by its authority, where ``authorities`` has that.
     Raises `InvalidCrlFile`.
     """
     try:

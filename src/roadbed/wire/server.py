@@ -58,9 +58,9 @@ class Drain:
 class ServerTls:
     """Certificate chain and key files. Read again when they change, without dropping connections.
 
-    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. ``client_crl`` has these
-    authorities' lists of revoked certificates: a client whose certificate, or an authority of it, is on one, or has none
-    that holds now, is refused.
+    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. ``client_crl`` has
+    these authorities' lists of revoked certificates: a client whose certificate, or an authority of it, is on one,
+    or has none that holds now, is refused.
     """
 
     certificate: str
