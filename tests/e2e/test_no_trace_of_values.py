@@ -171,6 +171,8 @@ def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
     for order in ({"team": secret("keyname")}, {"team": "support", "name": f"key {secret('keyname')}"}):
         assert server.post("/api/keys", order).json()["code"] == "auth.key_request_invalid"
     approved = {"by": f"Jane, {secret('approver')}", "note": both("approver")}
+    assert server.post("/api/governance/models/smart/approve", approved).status_code == 400
+    approved["by"] = "Jane"
     assert server.post("/api/governance/models/smart/approve", approved).status_code == 201
     name = f"{mail('filename')} {secret('filename')}.md"
     refused = server.post("/api/collections/company/documents", {"name": name, "text": "x"})

@@ -39,6 +39,7 @@ _RULES_OF_PREFIX = tuple(
 )
 
 
+_SHORT_PREFIX_CHARACTERS = 3
 _RUN_BEFORE = re.compile(r"[A-Za-z0-9+/]{12,64}\Z")
 
 
@@ -52,7 +53,10 @@ def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
     length, rules = _RULES_OF_PREFIX[index]
     start = end - length
-    if start and (view[start - 1].isalnum() or (view[start - 1] in "+/" and _is_in_base64(view, start))):
+    before = view[start - 1] if start else " "
+    if before.isalnum() or (before in "+/" and _is_in_base64(view, start)):
+        return ()
+    if length <= _SHORT_PREFIX_CHARACTERS and before in "_-.":  # the end of a longer name
         return ()
     for prefix, name, pattern in rules:
         match = pattern.match(view, start) if view.startswith(prefix, start) else None
