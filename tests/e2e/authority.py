@@ -53,6 +53,19 @@ class Authority:
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
 
+    def below(self, name: str) -> Authority:
+        """An authority that this one signed."""
+        made = Authority(self.folder, name)
+        signed = self._begin(name, made.key.public_key(), timedelta(days=2))
+        signed = signed.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        known = x509.SubjectKeyIdentifier.from_public_key(made.key.public_key())
+        signed = signed.add_extension(known, critical=False)
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        signed = signed.add_extension(above, critical=False)
+        path = self.folder / f"{name}-ca.pem"
+        path.write_bytes(signed.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return made
+
     def revoke(self, *certificates: Path, lives: timedelta = timedelta(days=1), file: str = "") -> Path:
         """Its list of revoked certificates, now these alone."""
         made = (

@@ -6,6 +6,7 @@ What a source's stored text may hold by its policy, the personal data of a docum
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.services  # a server of its own, and long
 PLACES = (
     "prompt", "streamed", "nickname", "arguments", "result", "messages", "responses", "app", "searched", "tool",
     "toolrow", "toolerror", "mcp", "filename", "header", "query", "path", "echoed", "cut", "answered", "upload",
-    "embedded", "bad",
+    "embedded", "bad", "acted", "keyname", "approver",
 )  # fmt: skip
 MANIFEST = """\
 name: office
@@ -113,13 +114,17 @@ def test_nothing_planted_is_left_anywhere(scratch: Path) -> None:
         far.stop()
         near.stop()
     hits = found_in(shown.encode(), "the API") + found_in(server.output.encode(), "the log")
-    kept = b""
+    seen: set[bytes] = set()  # PostgreSQL's templates are copies of each other
+    is_kept = False
     for path in sorted(server.state.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            kept += path.read_bytes()
-            hits += found_in(path.read_bytes(), str(path.relative_to(server.state)))
+        data = path.read_bytes().rstrip(b"\0") if path.is_file() and not path.is_symlink() else b""
+        digest = hashlib.sha256(data).digest()
+        if digest not in seen:
+            seen.add(digest)
+            is_kept = is_kept or b"kept.person@hjemmepost.no" in data
+            hits += found_in(data, str(path.relative_to(server.state)))
     assert not hits, "\n".join(hits)
-    assert b"kept.person@hjemmepost.no" in kept, "the search of the bytes finds what is there"
+    assert is_kept, "the search of the bytes finds what is there"
 
 
 def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
@@ -160,6 +165,15 @@ def _plant(server: Server, far: ModelThread, near: ModelThread) -> None:
         client.get(f"/api/documents/{mail('path')}/{secret('path')}")
         client.post("/v1/chat/completions", json={"model": both("bad"), "messages": []})
         client.post("/v1/chat/completions", content=json.dumps({"model": "smart", "x": both("bad")})[:-2])
+        client.delete(f"/api/documents/{mail('acted')} {secret('acted')}")
+        client.delete(f"/api/keys/{mail('acted')}-{secret('acted')}")
+        client.post(f"/api/releases/{mail('acted')} {secret('acted')}/promote")
+    for order in ({"team": secret("keyname")}, {"team": "support", "name": f"key {secret('keyname')}"}):
+        assert server.post("/api/keys", order).json()["code"] == "auth.key_request_invalid"
+    approved = {"by": f"Jane, {secret('approver')}", "note": both("approver")}
+    assert server.post("/api/governance/models/smart/approve", approved).status_code == 400
+    approved["by"] = "Jane"
+    assert server.post("/api/governance/models/smart/approve", approved).status_code == 201
     name = f"{mail('filename')} {secret('filename')}.md"
     refused = server.post("/api/collections/company/documents", {"name": name, "text": "x"})
     assert (refused.status_code, refused.json()["code"]) == (400, "knowledge.secret_in_name")

@@ -53,7 +53,7 @@ FOUND = [
     ("aws_access_key", "AKIAIOSFODNN7ABCDEFG", "id ", ""),
     ("github_token", "ghp_" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE3fG5", "", ""),
     ("gitlab_token", "glpat-aB3dE5gH7jK9mN1pQ3sT", "", ""),
-    ("slack_token", "xoxb-123456789012-abcdefGHIJKL", "", ""),
+    ("slack_token", "xoxb-123456789012-qTbW3xGHIzKL", "", ""),
     ("stripe_key", "sk_live_aB3dE5gH7jK9mN1pQ3sT5vW7", "", ""),
     ("google_api_key", "AIzaSyA-aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1d"[:39], "", ""),
     ("anthropic_key", "sk-ant-api03-" + "aB3dE5gH7jK9mN1pQ3sT5vW7yZ_-" * 3 + "aB3dE5gH7" + "AA", "", ""),
@@ -235,3 +235,9 @@ class TestCache:
     def test_an_unusable_folder_only_costs_the_cache(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         assert HyperscanEngine(tmp_path / "file" / "below").hits("bob@example.com")
+
+
+@pytest.mark.parametrize("after", ["-AKIA12", "-based", ") said", "/x", "'s"])
+def test_an_address_is_found_whatever_is_written_after_it(after: str) -> None:
+    text = f"from bob@hjemmepost.no{after}"
+    assert [text[f.start : f.end] for f in DETECTOR.find(text) if f.type == "email"] == ["bob@hjemmepost.no"]

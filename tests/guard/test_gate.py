@@ -165,3 +165,11 @@ def test_a_record_is_cut_after_it_was_masked() -> None:
         record = GUARD.for_record(text, characters_max=limit).text
         assert len(record) <= limit
         assert "anna" not in record
+
+
+def test_names_in_records_are_masked_by_patterns_and_secrets_in_them_are_told() -> None:
+    guard = Guard(Detector())
+    assert guard.for_name("bob@example.com-AKIAIOSFODNN7ABCDEFG/x") == "[EMAIL]-[SECRET]/x"
+    assert guard.for_name("01JD7Q0M2X/helpdesk") == "01JD7Q0M2X/helpdesk"
+    assert guard.holds_secret("key AKIAIOSFODNN7ABCDEFG of bob@example.com")
+    assert not guard.holds_secret("bob@example.com's laptop")

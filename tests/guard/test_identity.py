@@ -290,3 +290,14 @@ async def test_an_exposed_admin_key_does_not_come_back_with_the_next_start(ident
     assert instead is not None
     assert is_refused(identity, value)
     assert not is_refused(identity, instead)
+
+
+async def test_no_name_of_a_key_holds_a_secret(identity: Identity) -> None:
+    identity.holds_secret = lambda text: "AKIA" in text
+    with pytest.raises(KeyRequestInvalid, match=r"^team: a secret stands in it"):
+        await identity.create_key(team="AKIAIOSFODNN7ABCDEFG")
+    with pytest.raises(KeyRequestInvalid, match=r"^name: a secret stands in it"):
+        await identity.create_key(team="a", name="key AKIAIOSFODNN7ABCDEFG")
+    with pytest.raises(KeyRequestInvalid, match=r"^apps: a secret stands in it"):
+        await identity.create_key(team="a", apps=["AKIAIOSFODNN7ABCDEFG"])
+    assert (await identity.create_key(team="a", name="bob@example.com"))[0].name == "bob@example.com"

@@ -41,6 +41,17 @@ def test_the_first_rule_that_fits_is_the_one() -> None:
     assert made.for_record(TEXT).text == "[EMAIL] paid with [REDACTED] and [SECRET]"
 
 
+def test_what_keeps_a_value_on_local_models_says_nothing_of_answers() -> None:
+    made = guard(
+        GuardRule("route_local", ["card"], sink=["remote_model"]),
+        GuardRule("tokenise", ["email"], sink=["local_model"]),
+        GuardRule("redact", ["phone"], sink=["caller"], direction="out"),
+    )
+    passer = made.stream_of_answer("support", PUBLIC)
+    answer = f"{MAIL} paid with {CARD}, call +47 22 33 44 55"
+    assert passer.feed(answer) + passer.finish() == f"{MAIL} paid with {CARD}, call [REDACTED]"
+
+
 def test_rules_of_a_team_a_label_and_a_direction() -> None:
     made = guard(
         GuardRule("allow", ["email"], sink=["remote_model"], team="billing"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roadbed.ledger.audit_verify import (
-    GROUP_LINES,
+    GROUP_BYTES,
     PIECE_BYTES,
     PublicKey,
     Report,
@@ -47,6 +47,8 @@ def lines_of(log: tuple[Path, str]) -> list[bytes]:
     """The lines of its records."""
     return (log[0] / "records-00000.txt").read_bytes().splitlines(keepends=True)
 
+
+GROUP_LINES = GROUP_BYTES // 480  # about so many lines of requests are in a group
 
 # In the first group and at its edges, inside another, and in the last.
 PLACES = (1, GROUP_LINES - 1, GROUP_LINES, GROUP_LINES + 1, 2 * GROUP_LINES, 700, 899)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.e2e.authority import Authority
 
@@ -138,6 +139,59 @@ async def test_a_list_that_has_run_out_refuses_and_a_damaged_one_is_not_taken(
         crl.write_bytes(whole)
         await server.on_tick(0)
         assert await ask(authority, server, two) == "200"
+
+
+def lists_of(folder: Path, *files: Path) -> Path:
+    """Several lists in one file."""
+    path = folder / "lists.pem"
+    path.write_bytes(b"".join(file.read_bytes() for file in files))
+    return path
+
+
+async def test_an_authority_in_between_can_be_revoked_too(authority: Authority, tmp_path: Path) -> None:
+    between = authority.below("between")
+    leaf, key = between.issue("one")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(leaf.read_bytes() + between.file.read_bytes())
+    crl = lists_of(tmp_path, authority.revoke(), between.revoke())
+    async with running(Recorder(), tls=tls_of(authority, crl)) as (server, _):
+        assert await ask(authority, server, (chain, key)) == "200"
+        kept = await Client.connect(authority, server, (chain, key))
+        assert b"200" in await kept.ask()
+        lists_of(tmp_path, authority.revoke(between.file), between.revoke())
+        await server.on_tick(0)
+        assert await ask(authority, server, (chain, key)) == "SSLV3_ALERT_CERTIFICATE_REVOKED"
+        with pytest.raises((ssl.SSLError, ConnectionError, IndexError)):
+            (await kept.ask()).split(b" ")[1]
+        await kept.close()
+
+
+async def test_a_chain_without_a_list_of_each_authority_is_refused(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    between = authority.below("between")
+    leaf, key = between.issue("one")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(leaf.read_bytes() + between.file.read_bytes())
+    async with running(Recorder(), tls=tls_of(authority, authority.revoke())) as (server, _):
+        assert await ask(authority, server, (chain, key)) != "200"
+        assert await ask(authority, server, authority.issue("two")) == "200"
+    async with running(Recorder(), tls=tls_of(authority, between.revoke())) as (server, _):
+        assert await ask(authority, server, (chain, key)) != "200"
+    assert "there is no list of CN=ours" in caplog.text
+
+
+async def test_a_list_in_der_counts_as_one_in_pem(authority: Authority) -> None:
+    one, two = authority.issue("one"), authority.issue("two")
+    crl = authority.revoke(one[0])
+    (found,) = read_lists(str(crl), str(authority.file))
+    crl.write_bytes(found.public_bytes(Encoding.DER))
+    async with running(Recorder(), tls=tls_of(authority, crl)) as (server, _):
+        assert await ask(authority, server, one) == "SSLV3_ALERT_CERTIFICATE_REVOKED"
+        assert await ask(authority, server, two) == "200"
+    crl.write_bytes(crl.read_bytes()[:-9])
+    with pytest.raises(InvalidCrlFile, match="is damaged"):
+        read_lists(str(crl), str(authority.file))
 
 
 def test_what_is_no_list_is_refused_with_its_reason(authority: Authority, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import base64
 import gzip
 import logging
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -91,8 +92,14 @@ class Step(msgspec.Struct):
 
     @property
     def is_whole(self) -> bool:
-        """Whether it went as it should."""
-        return self.status in self.wanted
+        """Whether it went as it should; a rule that lets nothing pass is one way to."""
+        return self.status in self.wanted or self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a rule of the manifest refused what was planted."""
+        is_kept_local = b"gateway.no_candidate" in self.body and b"local-only" in self.body
+        return self.status == HTTPStatus.FORBIDDEN and (b"guard.blocked" in self.body or is_kept_local)
 
 
 class CanaryControl:
@@ -251,14 +258,19 @@ class CanaryControl:
         gaps = [f"the path {step.name} answered {step.status}" for step in steps if not step.is_whole]
         gaps += _not_found(searcher, plant_places=("table:control_plant", "log", "run/"))
         whole = next((step for step in steps if step.name == "chat"), None)
-        if whole is not None and run.mail_of("chat").encode() not in whole.body:
+        if whole is not None and not whole.is_closed and run.mail_of("chat").encode() not in whole.body:
             gaps.append("the answer did not give the caller its own value back")
         if gaps:
             return Result(
                 "invalid", f"not all could be looked at: {gaps[0]}", n=len(run.values), problems=tuple(gaps),
                 facts=facts, inputs=inputs,
             )  # fmt: skip
+        closed = sum(step.is_closed for step in steps)
         good = f"{len(run.values)} planted values through {len(steps)} paths: none outside the places of the policy"
+        if closed == len(steps):
+            return Result("invalid", "rules of the manifest refused every path", n=len(run.values), facts=facts)
+        if closed:
+            good += f"; rules of the manifest refused {closed} of the paths"
         return judged([], good, n=len(run.values), facts=facts, inputs=inputs)
 
 

@@ -7,7 +7,6 @@ invariant: what is decoded at a place depends on the text within `NEAR_CHARACTER
 
 from __future__ import annotations
 
-import base64
 import binascii
 import html
 import re
@@ -56,7 +55,7 @@ def decoded_base64(run: str) -> str | None:
         return None
     bare = bare.replace("-", "+").replace("_", "/")
     try:
-        text = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode()
+        text = binascii.a2b_base64(bare + "=" * (-len(bare) % 4)).decode()  # of no other characters, which it skips
     except (binascii.Error, ValueError):
         return None
     printable = sum(map(str.isprintable, text)) + text.count("\n") + text.count("\r") + text.count("\t")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from roadbed.guard import numbering_plans, patterns, readers, secret_readers, word_values
+from roadbed.guard import numbering_plans, patterns, readers, secret_forms, secret_readers, word_values
 from roadbed.guard.custom import CustomTerms
 from roadbed.guard.decode import neighbourhoods
 from roadbed.guard.digit_runs import Run, card_in, numbers_in, run_at
@@ -207,6 +207,18 @@ _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
     patterns.PEM: secret_readers.private_key,
     patterns.BEARER: secret_readers.bearer,
     patterns.USER_OPTION: secret_readers.user_option,
+    patterns.FORM_IDS["said"]: secret_forms.said_password,
+    patterns.FORM_IDS["option"]: secret_forms.option_value,
+    patterns.FORM_IDS["stated"]: secret_forms.stated_value,
+    patterns.FORM_IDS["called"]: secret_forms.called_value,
+    patterns.FORM_IDS["paired"]: secret_forms.paired_value,
+    patterns.FORM_IDS["queried"]: secret_forms.queried_value,
+    patterns.FORM_IDS["commanded"]: secret_forms.commanded_value,
+    patterns.FORM_IDS["jwk"]: secret_forms.private_jwk,
+    patterns.FORM_IDS["coded_user"]: secret_forms.coded_user,
+    patterns.FORM_IDS["cookie"]: secret_forms.session_cookie,
+    patterns.FORM_IDS["kubernetes"]: secret_forms.kubernetes_secret,
+    patterns.FORM_IDS["putty"]: secret_forms.putty_key,
     patterns.WORD_VALUE_IDS["born"]: word_values.birth_date,
     patterns.WORD_VALUE_IDS["plate"]: word_values.plate,
     patterns.WORD_VALUE_IDS["passport"]: word_values.passport,
@@ -215,7 +227,7 @@ _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
 _SECRETS_AT: Final = frozenset(
     {
         patterns.AT, patterns.CONTEXT, patterns.STRUCTURED, patterns.SERVICE, patterns.PEM,
-        patterns.BEARER, patterns.USER_OPTION, patterns.ESCAPE, patterns.BASE64,
+        patterns.BEARER, patterns.USER_OPTION, patterns.ESCAPE, patterns.BASE64, *patterns.FORM_IDS.values(),
     }
 )  # fmt: skip
 """The triggers that may lead to a secret: of an address it may be the password, and what is encoded may be any."""

@@ -20,9 +20,10 @@ from roadbed.guard.finding import CARD, Finding
 from roadbed.guard.national_ids import RULES
 from roadbed.guard.number_rules import NumberRule
 
-RUN: Final = re.compile(r"[0-9]+(?:[ .()/-]{1,3}[0-9]+)*")
+_GAP = re.compile(r"[ .()/-]{4,}")  # ends a run
 _GROUP = re.compile(r"9+")
-_RUN_ALPHABET: Final = "0123456789 .()/-"
+_SEPARATOR_CHARACTERS: Final = " .()/-"
+_RUN_ALPHABET: Final = "0123456789" + _SEPARATOR_CHARACTERS
 _LOOK_BACK_CHARACTERS: Final = 36
 STREAK_DIGITS_MAX: Final = 24
 PLANS_MAX: Final = 4_096
@@ -38,7 +39,7 @@ _SHAPES = {"".join([_CODE[size] for size in shape]): RULES.by_shape[shape] for s
 _SHAPE_SIZES = sorted({len(key) for key in _SHAPES})
 _STREAK = re.compile(f"(?<!{_CODE[1]}){_CODE[1]}{{8,{STREAK_DIGITS_MAX}}}(?!{_CODE[1]})")
 _NINES = bytes.maketrans(b"012345678", b"999999999")
-_SEPARATORS = b" .()/-"
+_SEPARATORS = _SEPARATOR_CHARACTERS.encode()
 
 
 class Candidate(NamedTuple):
@@ -96,10 +97,14 @@ def run_at(view: str, end: int, after: int) -> Run | None:
     begin = max(after, end - _LOOK_BACK_CHARACTERS)
     while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
         begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
-    match = None
-    for match in RUN.finditer(view, begin, end):  # noqa: B007 - the last one is wanted
-        pass
-    return Run(match.start(), match.end(), match[0]) if match is not None else None
+    stop = end
+    while stop > begin and not view[stop - 1].isdigit():
+        stop -= 1
+    text = view[begin:stop]
+    text = text[len(text.rstrip(_RUN_ALPHABET)) :].lstrip(_SEPARATOR_CHARACTERS)
+    if _GAP.search(text):
+        text = _GAP.split(text)[-1]
+    return Run(stop - len(text), stop, text) if text else None
 
 
 _LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")

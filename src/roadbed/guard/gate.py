@@ -297,6 +297,15 @@ class Guard:
         """A short text for the log, as `for_record`; prompts and documents do not go to the log at all."""
         return self._guarded(text, self._scan_to_keep(text), PUBLIC, "log", "log")
 
+    def for_name(self, text: str) -> str:
+        """A name that a caller gave, for a record that names it: as `for_log`, by patterns alone and at once."""
+        found = self._allowed_out(text) if text else []
+        return mask_text(text, merge_overlaps(found)) if found else text
+
+    def holds_secret(self, text: str) -> bool:
+        """Whether a name that is to be stored and shown holds a secret."""
+        return bool(self._secrets_out(text))
+
     def for_export(self, text: str, label: Label = PUBLIC) -> Guarded:
         """Text for a file or a system outside, as `for_record`."""
         return self._guarded(text, self._scan_to_leave(text), label, "export", "export")

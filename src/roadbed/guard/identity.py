@@ -90,6 +90,7 @@ class Identity:
         self.people = People(database, clock)
         self.glasses = Glasses(database, clock)
         self.certificates = Certificates()
+        self.holds_secret: Callable[[str], bool] = lambda text: False  # set when there is a guard
         self._database = database
         self._clock = clock
         self._poll_s = poll_s
@@ -315,6 +316,7 @@ class Identity:
         called_models = sorted(models) if models is not None else None
         uses = frozenset(scopes) if scopes is not None else None
         check_key_request(team, granted, name, (*(called_apps or ()), *(called_models or ())), uses)
+        self._check_names(team=team, name=name, apps=called_apps or (), models=called_models or ())
         if person:
             self.people.principal_of(person)
         if expires is not None and (expires.tzinfo is None or expires <= self._clock.wall()):
@@ -336,8 +338,14 @@ class Identity:
             )
             await self._database.notify(CHANNEL, key_id, connection=connection)
         await self.refresh()
-        logger.info("key %s was created for team %s", key_id, team)
+        logger.info("key %s was created", key_id)
         return _record(row), plaintext
+
+    def _check_names(self, *, team: str, name: str, apps: Iterable[str], models: Iterable[str]) -> None:
+        for param, texts in (("team", (team,)), ("name", (name,)), ("apps", apps), ("models", models)):
+            if any(map(self.holds_secret, texts)):
+                hint = "names are stored and shown as they are; leave it out, and replace it where it was used"
+                raise KeyRequestInvalid(f"{param}: a secret stands in it", hint=hint, param=param)
 
     def _check_emergency(self, maker: Principal | None, roles: frozenset[str], scopes: frozenset[str] | None) -> None:
         """`KeyRequestInvalid` for a key by which rights that an emergency gives would outlast it."""

@@ -19,9 +19,12 @@ import string
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from roadbed.guard import secret_forms
 from roadbed.guard.decode import BASE64_TRIGGER, ESCAPE_TRIGGER
 from roadbed.guard.letter_ids import FIRST_ID, LETTER_RULES
-from roadbed.guard.secret_rules import CONTEXT_WORDS, PREFIXES, SERVICE_WORDS
+from roadbed.guard.secret_rules import PREFIXES, SERVICE_WORDS
+from roadbed.guard.secret_rules import USER_OPTION as USER_OPTION_EXPRESSION
+from roadbed.guard.secret_words import CONTEXT_WORDS, SIGN
 from roadbed.guard.word_values import VALUE_WORDS
 
 AT: Final = 0
@@ -41,6 +44,23 @@ SERVICE: Final = 14
 STRUCTURED: Final = 15
 FIRST_PREFIX: Final = 1_000
 
+FORMS: Final = {
+    "said": (secret_forms.SAID, True),
+    "option": (secret_forms.OPTION, True),
+    "stated": (secret_forms.STATED, True),
+    "called": (secret_forms.CALLED, False),
+    "paired": (secret_forms.PAIRED, True),
+    "queried": (secret_forms.QUERIED, True),
+    "commanded": (secret_forms.COMMANDED, True),
+    "jwk": (secret_forms.JWK, False),
+    "coded_user": (secret_forms.CODED_USER, False),
+    "cookie": (secret_forms.COOKIE, True),
+    "kubernetes": (secret_forms.KUBERNETES, False),
+    "putty": (secret_forms.PUTTY, False),
+}
+"""Further ways to hand a secret over: each with its trigger, and whether case is of no account."""
+
+FORM_IDS: Final = {name: 40 + index for index, name in enumerate(FORMS)}
 WORD_VALUE_IDS: Final = {name: 20 + index for index, name in enumerate(VALUE_WORDS)}
 
 _START = r"(?:^|[^A-Za-z0-9])"
@@ -71,16 +91,17 @@ COMMON: Final = (
     *(Trigger(FIRST_PREFIX + index, re.escape(prefix)) for index, prefix in enumerate(PREFIXES)),
     Trigger(
         CONTEXT,
-        "(?:" + "|".join(CONTEXT_WORDS) + r")[a-z0-9_.-]{0,20}[\"'\])]{0,3}(?: value)? {0,4}[:=>]",
+        "(?:" + "|".join(CONTEXT_WORDS) + ")" + SIGN,
         is_caseless=True,
     ),
+    *(Trigger(FORM_IDS[name], expression, is_caseless) for name, (expression, is_caseless) in FORMS.items()),
     Trigger(SERVICE, "(?:" + "|".join(map(re.escape, SERVICE_WORDS)) + ")", is_caseless=True),
     Trigger(
         STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"
     ),
     Trigger(STRUCTURED, r"[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,2}[.][A-Za-z0-9_-]{6}[.]"),
-    Trigger(PEM, r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"),
-    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])(?:-u|--user)[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{1,60}:[\"']?"),
+    Trigger(PEM, r"-----BEGIN (?:[A-Z0-9 ]{0,40}PRIVATE KEY|OpenVPN Static key V1)"),
+    Trigger(USER_OPTION, r"(?:^|[ \t\r\n])" + USER_OPTION_EXPRESSION),
     Trigger(ESCAPE, ESCAPE_TRIGGER),
     Trigger(MRZ, r"[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}"),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),

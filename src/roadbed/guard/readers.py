@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator
 from roadbed.guard import validators
 from roadbed.guard.finding import EMAIL, IBAN, IP, NATIONAL_ID, PRIVATE_IP, SECRET, Finding
 from roadbed.guard.other_checks import is_mrz_passport
-from roadbed.guard.secret_rules import URL_USER, is_placeholder
+from roadbed.guard.secret_rules import URL_USER
+from roadbed.guard.secret_values import NO_PASSWORDS, is_placeholder
 
 _LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._%+'-"
 _DOMAIN = re.compile(
     r"(?=.{4,190})(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9-]{2,40})"
-    r"(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+    r"(?![A-Za-z0-9_]|\.[A-Za-z0-9])"
 )
 _FILE_SUFFIXES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "py", "html", "md"})
 _SEPARATORS = b" .-"
@@ -45,7 +46,7 @@ def email(view: str, end: int) -> Iterable[Finding]:
     has_scheme = view.rfind("://", max(0, at - 320), at) >= 0
     url = URL_USER.search(view, max(0, at - 320), at) if has_scheme else None
     if url is not None:
-        if not is_placeholder(url["value"]) and url["value"].lower() not in ("password", "pass", "pwd"):
+        if not is_placeholder(url["value"]) and url["value"].lower() not in NO_PASSWORDS:
             return (Finding(SECRET, *url.span("value"), "url_password", 0.9, True),)
         return ()
     before = view[max(0, at - 64) : at]

@@ -312,4 +312,6 @@ def _compiled(number: int, rule: GuardRule) -> Rule:
     find = frozenset(rule.find) if rule.find else None
     if find is None:
         sinks = _label_sinks(name, rule, sinks)
-    return Rule(name, rule.do, find, label, sinks, rule.team, rule.direction)
+    # Neither says anything of what comes back from a model.
+    direction = rule.direction or ("out" if rule.do in ("route_local", "tokenise") else "")
+    return Rule(name, rule.do, find, label, sinks, rule.team, direction)

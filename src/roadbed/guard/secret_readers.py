@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from roadbed.guard.finding import SECRET, Finding
+from roadbed.guard.secret_forms import is_coded_user
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
     CONTEXT_VALUE,
@@ -18,12 +19,19 @@ from roadbed.guard.secret_rules import (
     PREFIX_RULES,
     PREFIXES,
     USER_OPTION_VALUE,
-    is_likely_secret,
-    is_placeholder,
-    is_sample,
-    secret_key_before,
+    VALUE_CHARACTERS_MAX,
     service_value,
 )
+from roadbed.guard.secret_values import (
+    NO_PASSWORDS,
+    character_classes,
+    is_key,
+    is_password,
+    is_placeholder,
+    is_sample,
+    is_words,
+)
+from roadbed.guard.secret_words import is_of_passwords, secret_key_before
 
 _RULES_OF_PREFIX = tuple(
     (len(prefix), tuple(rule for rule in PREFIX_RULES if rule[0].startswith(prefix) or prefix.startswith(rule[0])))
@@ -31,11 +39,24 @@ _RULES_OF_PREFIX = tuple(
 )
 
 
+_SHORT_PREFIX_CHARACTERS = 3
+_RUN_BEFORE = re.compile(r"[A-Za-z0-9+/]{12,64}\Z")
+
+
+def _is_in_base64(view: str, start: int) -> bool:
+    """Whether what stands before ``start`` is a run of base64, and no path of an address."""
+    run = _RUN_BEFORE.search(view, max(0, start - 64), start)
+    return run is not None and character_classes(run[0]) >= 4 and not is_words(run[0])
+
+
 def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
     length, rules = _RULES_OF_PREFIX[index]
     start = end - length
-    if start and view[start - 1].isalnum():
+    before = view[start - 1] if start else " "
+    if before.isalnum() or (before in "+/" and _is_in_base64(view, start)):
+        return ()
+    if length <= _SHORT_PREFIX_CHARACTERS and before in "_-.":  # the end of a longer name
         return ()
     for prefix, name, pattern in rules:
         match = pattern.match(view, start) if view.startswith(prefix, start) else None
@@ -44,19 +65,37 @@ def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     return ()
 
 
-def assigned_secret(view: str, end: int) -> Iterator[Finding]:
+_QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}(?={sign})") for sign in "\"'`"}
+_SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,24}) {1,2}(?=[^\s\"'])")
+_CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet's settings: whatever it is
+_CALL = ("(", "[")
+
+
+def assigned_secret(view: str, end: int) -> Iterable[Finding]:
     """``key = value`` where the key says secret; ``end`` is after the sign between them."""
     value = CONTEXT_VALUE.match(view, end)
-    key = secret_key_before(view, end) if value is not None else None
+    key = secret_key_before(view, end)
+    if key == "authorization" and (scheme := _SCHEME.match(view, end)) is not None:
+        value = CONTEXT_VALUE.match(view, scheme.end())
+        if value is not None and scheme["scheme"].lower() == "basic" and is_coded_user(value["value"]):
+            return (Finding(SECRET, *value.span("value"), "basic_user", 0.9, True),)
     if value is None or key is None:
-        return
+        return ()
     start, stop = value.span("value")
+    whole = _QUOTED[value["quote"]].match(view, start) if value["quote"] else None
+    if whole is not None:
+        stop = whole.end()
+    elif view.startswith(_CALL, stop):  # what code makes, not a value
+        return ()
     if view.startswith("..", stop - 2):  # said to be cut short
-        return
+        return ()
     while stop > start and view[stop - 1] in ".:\\":
         stop -= 1
-    if is_likely_secret(key, view[start:stop]):
-        yield Finding(SECRET, start, stop, "assigned_secret", 0.7, True)
+    text = view[start:stop]
+    is_secret = is_password(text) if is_of_passwords(key) else is_key(text)
+    if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(text)):
+        return (Finding(SECRET, start, stop, "assigned_secret", 0.7, True),)
+    return ()
 
 
 def private_key(view: str, end: int) -> Iterator[Finding]:
@@ -79,15 +118,34 @@ def bearer(view: str, end: int) -> Iterator[Finding]:
     if match is None or match.start() >= end:
         return
     value = match["value"]
-    if not is_placeholder(value) and any(c.isdigit() for c in value) and any(c.isalpha() for c in value):
+    is_mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    if is_mixed and not is_placeholder(value) and not is_words(value):
         yield Finding(SECRET, *match.span("value"), "bearer_token", 0.9, True)
 
 
+_OPTION_BEFORE = re.compile(
+    r"(?:^|\s)(?:-u|-[A-Za-z]{1,6}u(?=[ =])|--(?:proxy-)?user(?=[ =]))[ =]{0,3}"
+    r"[\"']?(?P<user>[^\s\"']{0,60})[\"']?:[\"']?\Z"
+)
+_NAMES_OF_USERS = frozenset({"user", "username", "login", "name", "email"})
+_SENDS = re.compile(r"curl|wget|https?", re.IGNORECASE)
+
+
 def user_option(view: str, end: int) -> Iterator[Finding]:
-    """``curl -u name:password``; ``end`` is after the colon."""
-    match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end))
-    if match is not None and not is_placeholder(match[0]) and match[0].lower() not in ("password", "pass", "pwd"):
-        yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
+    """``curl -u name:password``; ``end`` is after the colon. No ids of users, addresses or drives."""
+    option = _OPTION_BEFORE.search(view, max(0, end - 80), end)
+    match = USER_OPTION_VALUE.match(view, end + view.startswith(("'", '"'), end)) if option is not None else None
+    if option is not None and match is None and is_key(option["user"]):  # a key in the user's place
+        yield Finding(SECRET, *option.span("user"), "user_option", 0.7, True)
+    if option is None or match is None or match[0].startswith(("/", "\\")):
+        return
+    value, user = match[0], option["user"].lower()
+    if is_placeholder(value) or value.lower() in NO_PASSWORDS or (user in _NAMES_OF_USERS and is_words(value)):
+        return
+    is_of_ids = value.isdigit() and user.isdigit()
+    if (is_of_ids or value == user) and not _SENDS.search(view, max(0, option.start() - 200), option.start()):
+        return
+    yield Finding(SECRET, *match.span(), "user_option", 0.7, True)
 
 
 _STRUCTURED = (

@@ -28,7 +28,7 @@ _ONLY_SEPARATORS = re.compile(r"[().+/-]+\Z")
 _DATE_WORD = re.compile(rf"[().+/-]+\Z|(?:of|de|{MONTHS})[.,]?\Z", re.IGNORECASE)
 _LETTERS = re.compile(r"(?<![A-Za-z0-9])(?P<letters>[A-Za-z]{1,6})\.?\Z")
 _DIGIT = re.compile(r"[0-9]")
-OPEN_PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,60}-{0,5}\Z")
+OPEN_PEM: Final = re.compile(r"-----BEGIN [A-Za-z0-9 ]{0,60}-{0,5}\Z")
 
 Candidates = Callable[[str], list[Finding]]
 

@@ -19,6 +19,7 @@ import argparse
 import base64
 import hashlib
 import json
+import mmap
 import os
 import re
 import sys
@@ -37,14 +38,14 @@ LATE_S_MAX = 3_600
 FAULTS_MAX = 1_000
 NOTE_BYTES_MAX = 64 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
-GROUP_LINES = 256
+GROUP_BYTES = 64 * 1024
 CHAIN_START = b"\0" * 32
 _HEX = 64
 ROTATION_ACTION = "audit.key"
 ROTATION_MARK = b'"action":"audit.key"'
 
 _TEXT = rb'"[ !#-\[\]-~]*+"'
-_COUNT = rb"(?:0|[1-9][0-9]{0,15})"
+_COUNT = rb"(?:[1-9][0-9]{0,15}+|0)"
 # A record of a request has always the same members, so that one pattern tells whether it is canonical, where its texts
 # need no escape. Any other record is read as JSON, which takes ten times as long.
 REQUEST = re.compile(
@@ -53,6 +54,9 @@ REQUEST = re.compile(
     rb'"outcome":%(t)s,"release":%(t)s,"resource":%(t)s,"rung":%(t)s,"seq":(%(n)s),"shard":"([0-9A-Z]{26})","v":1\}'
     % {b"t": _TEXT, b"n": _COUNT}
 )
+# The same for line after line, with the head that each states: one call finds many at two thirds of the cost.
+LINE = re.compile(rb"(.{64}) (" + REQUEST.pattern + rb")\n", re.DOTALL)
+_FRAME = _HEX + 2  # what a line has besides its record
 MEMBERS = {
     "action": str, "actor": str, "at": int, "detail": dict, "outcome": str, "release": str, "resource": str,
     "rung": str, "seq": int, "shard": str, "v": int,
@@ -301,7 +305,13 @@ def read_rotation(detail: Mapping[str, Any], origin: str, position: int = -1) ->
 def find_rotations(report: Report, files: Sequence[Path], position: int) -> list[Rotation]:
     """The changes of the key in files of records whose first record has this number in the tree."""
     found: list[Rotation] = []
+    behind: list[Path] = []  # files whose lines were not counted: in most logs no key was ever changed
     for path in files:
+        if not _holds(path, ROTATION_MARK):
+            behind.append(path)
+            continue
+        position += sum(each.read_bytes().count(b"\n") for each in behind)
+        behind.clear()
         data = path.read_bytes()
         at = data.find(ROTATION_MARK)
         while at >= 0:
@@ -316,6 +326,14 @@ def find_rotations(report: Report, files: Sequence[Path], position: int) -> list
             at = data.find(ROTATION_MARK, max(end, at + 1))
         position += data.count(b"\n")
     return found
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    """Whether a file holds some bytes, without a copy of it in memory."""
+    if not path.stat().st_size:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(mark) >= 0
 
 
 class _Keys:
@@ -422,12 +440,11 @@ def scan_piece(piece: Piece) -> Scan:
     with open(piece.path, "rb") as file:
         file.seek(piece.start)
         data = file.read(piece.end - piece.start)
-    lines = data.split(b"\n")
     scan = Scan()
-    if lines.pop():
-        scan.faults.append((len(lines), "truncated", "the last line is cut off"))
-    scan.count = len(lines)
-    _Scanner(scan).scan(lines)
+    whole = data.rfind(b"\n") + 1
+    _Scanner(scan).scan(data[:whole])
+    if whole < len(data):
+        scan.faults.append((scan.count, "truncated", "the last line is cut off"))
     return scan
 
 
@@ -441,33 +458,37 @@ class _Scanner:
         self._leaves: list[bytes] = []
         self._chains: list[bytes] = []
 
-    def scan(self, lines: Sequence[bytes]) -> None:
-        """Fill the scan."""
-        number = 0
-        while number < len(lines):
-            group = lines[number : number + (GROUP_LINES if self._chain else 1)]
-            if not self._chain or not self._take_group(group):
-                for index, line in enumerate(group, number):
-                    self._take(index, line)
-            number += len(group)
-        if lines:
+    def scan(self, data: bytes) -> None:
+        """Fill the scan from whole lines."""
+        start = 0
+        while start < len(data):
+            end = data.find(b"\n", min(start + GROUP_BYTES, len(data) - 1) if self._chain else start) + 1
+            if not self._chain or not self._take_group(LINE.findall(data, start, end), end - start):
+                for line in data[start : end - 1].split(b"\n"):
+                    self._take(len(self._leaves), line)
+            start = end
+        self._scan.count = len(self._leaves)
+        if data:
             self._scan.runs.append((self._shard.decode("ascii", "replace"), self._first, self._seq - self._first + 1))
         self._scan.leaves, self._scan.chains = b"".join(self._leaves), b"".join(self._chains)
 
-    def _take_group(self, lines: Sequence[bytes]) -> bool:
-        """Take lines that are all records of requests, in order and chained. False, and nothing is taken, if not."""
-        matches = [REQUEST.fullmatch(line, _HEX + 1) for line in lines]
-        if None in matches:
+    def _take_group(self, lines: Sequence[tuple[bytes, ...]], size: int) -> bool:
+        """Take lines of so many bytes that are all records of requests, in order and chained. False, and nothing is
+        taken, if not.
+        """
+        if not lines:
             return False
-        ats, seqs, shards = zip(*[found.groups() for found in matches if found is not None], strict=True)
+        stated, records, ats, seqs, shards = zip(*lines, strict=True)
         count, seq = len(lines), self._seq + 1
-        if {*shards} != {self._shard} or [*map(int, seqs)] != [*range(seq, seq + count)]:
+        if sum(map(len, records)) + _FRAME * count != size or {*shards} != {self._shard}:
+            return False
+        if [*map(int, seqs)] != [*range(seq, seq + count)]:
             return False
         times = [self._at, *map(int, ats)]
         if times != sorted(times) and any(after < before - SKEW_US for before, after in pairwise(times)):
             return False
-        leaves, chains = chained(self._chain, [line[_HEX + 1 :] for line in lines])
-        if b"".join([line[: _HEX + 1] for line in lines]).decode("latin-1") != b"".join(chains).hex(" ", 32) + " ":
+        leaves, chains = chained(self._chain, records)
+        if b"".join(stated) != b"".join(chains).hex().encode():
             return False
         self._leaves += leaves
         self._chains += chains

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ from roadbed.wire.request import HotRequest
 log = logging.getLogger("roadbed.server")
 
 TRACEBACK_FRAMES_MAX = 6
+PATH_CHARACTERS_MAX = 200
+_OWN_WORD = re.compile("[a-z_.-]{0,32}|v1")
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 CALLER_PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
 
@@ -213,4 +216,9 @@ def _log_failure(path: str, error: BaseException) -> None:
     """Say what failed and where in the code, without the error's own text, which could quote a request."""
     frames = traceback.extract_tb(error.__traceback__)[-TRACEBACK_FRAMES_MAX:]
     where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
-    log.error("a request to %s failed: %s at %s", path[:200], type(error).__name__, where)
+    log.error("a request to %s failed: %s at %s", shown_path(path), type(error).__name__, where)
+
+
+def shown_path(path: str) -> str:
+    """An address with a star for each part that may be of the caller's making: only words of our own stay."""
+    return "/".join(part if _OWN_WORD.fullmatch(part) else "*" for part in path[:PATH_CHARACTERS_MAX].split("/"))

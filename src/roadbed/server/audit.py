@@ -77,6 +77,8 @@ class AuditTrail:
         self._loop: asyncio.Task[None] | None = None
         # The emergency under which a caller acts, so that each of its records names it; set when identity is open.
         self.emergency_of: Callable[[str], str] = lambda principal_id: ""
+        # What a record may say of a resource: it comes from the addresses that callers ask. Set when there is a guard.
+        self.guarded: Callable[[str], str] = str
 
     @property
     def origin(self) -> str:
@@ -125,13 +127,13 @@ class AuditTrail:
         """Record an act before it is done. `AuditUnavailable`."""
         actor = self.pseudonym(principal_id)
         told = {**self._emergency(principal_id), **detail}
-        await self.audit.act(event_of(action, actor=actor, resource=resource, outcome="begun", **told))
+        await self.audit.act(event_of(action, actor=actor, resource=self.guarded(resource), outcome="begun", **told))
 
     def note(self, action: str, principal_id: str, resource: str = "", outcome: str = "ok", **detail: Any) -> None:
         """Record what has happened, without waiting."""
         actor = self.pseudonym(principal_id)
         told = {**self._emergency(principal_id), **detail}
-        self.audit.note(event_of(action, actor=actor, resource=resource, outcome=outcome, **told))
+        self.audit.note(event_of(action, actor=actor, resource=self.guarded(resource), outcome=outcome, **told))
 
     def _emergency(self, principal_id: str) -> dict[str, str]:
         found = self.emergency_of(principal_id)
@@ -158,8 +160,13 @@ class AuditTrail:
         return self.checkpointer.sign_text(text)
 
     async def page(self, **filters: Any) -> tuple[list[dict[str, Any]], str | None]:
-        """Records, newest first, as `AuditReader.page`."""
-        return await self.reader.page(**filters)
+        """Records, newest first, as `AuditReader.page`, to be read: what people wrote into names is masked."""
+        rows, place = await self.reader.page(**filters)
+        for row in rows:
+            row["resource"] = self.guarded(row["resource"])
+            detail = row["detail"].items()
+            row["detail"] = {name: self.guarded(value) if isinstance(value, str) else value for name, value in detail}
+        return rows, place
 
     async def head(self) -> dict[str, Any]:
         """Where the log stands, as `AuditReader.head`, by which name, and which key signs now."""

@@ -79,11 +79,11 @@ class Shipping:
     async def ship(self) -> None:
         """Bring every place up to date, as far as it takes it."""
         for place in self._config.ship_to:
-            row = await self._database.fetchrow("SELECT number FROM audit_shipment WHERE destination = $1", place)
             error = ""
-            number = row["number"] if row is not None else 0
             try:
-                number = await self._ship_to(place, number)
+                for _ in range(AT_ONCE_MAX):
+                    if not await self._ship_next(place):
+                        break
             except (RoadbedError, OSError) as refusal:
                 error = refusal.message if isinstance(refusal, RoadbedError) else str(refusal.strerror)
                 log.error("a checkpoint of the audit log is not taken by %s: %s", place, error)
@@ -93,20 +93,31 @@ class Shipping:
             else:
                 self._told.discard(place)
             await self._database.execute(
-                "INSERT INTO audit_shipment (destination, number, shipped, error) VALUES ($1, $2, now(), $3)"
-                " ON CONFLICT (destination) DO UPDATE SET error = excluded.error, number = greatest("
-                "audit_shipment.number, excluded.number), shipped = CASE WHEN excluded.number > audit_shipment.number"
-                " THEN now() ELSE audit_shipment.shipped END",
-                *(place, number, error[:500]),
+                "INSERT INTO audit_shipment (destination, number, error) VALUES ($1, 0, $2)"
+                " ON CONFLICT (destination) DO UPDATE SET error = excluded.error",
+                *(place, error[:500]),
             )
 
-    async def _ship_to(self, place: str, after: int) -> int:
-        rows = await self._database.fetch(
-            "SELECT number, note, ranges, proof, key, rotation FROM audit_checkpoint WHERE number > $1"
-            " ORDER BY number LIMIT $2",
-            *(after, AT_ONCE_MAX),
-        )
-        for row in rows:
+    async def _ship_next(self, place: str) -> bool:
+        """Bring a place one checkpoint further; False where there is none, or another process is about it.
+
+        The place's row stays locked meanwhile: a checkpoint that came after a newer one would look like a fork there.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO audit_shipment (destination) VALUES ($1) ON CONFLICT DO NOTHING",
+                place,
+            )
+            after = await connection.fetchval(
+                "SELECT number FROM audit_shipment WHERE destination = $1 FOR UPDATE SKIP LOCKED", place
+            )
+            row = await connection.fetchrow(
+                "SELECT number, note, ranges, proof, key, rotation FROM audit_checkpoint WHERE number > $1"
+                " ORDER BY number LIMIT 1",
+                after,
+            )
+            if after is None or row is None:
+                return False
             body = json.dumps(
                 {
                     "number": row["number"],
@@ -118,8 +129,11 @@ class Shipping:
                 }
             ).encode()
             await self._put(place, row["number"], body)
-            after = row["number"]
-        return after
+            await connection.execute(
+                "UPDATE audit_shipment SET number = $2, shipped = now(), error = '' WHERE destination = $1",
+                *(place, row["number"]),
+            )
+            return True
 
     async def _first_key(self) -> str:
         """The key of checkpoints that were made before keys were noted beside them: no change came before those."""

@@ -24,6 +24,7 @@ from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import SYSTEM
 from roadbed.knowledge.embed import EmbeddingWorker
 from roadbed.knowledge.service import Knowledge
+from roadbed.ledger.audit_record import event_of
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.audit import AuditTrail
 from roadbed.server.canary_objects import APPS, MODELS, STRANGERS, TEAM
@@ -214,7 +215,9 @@ class CanaryGround:
 
     def note(self, resource: str, detail: str) -> None:
         """Record an act on something that a person named."""
-        self._parts.trail.note("controls.canary", "system", resource, words=detail)
+        # As records were before names were masked in them: what shows and hands them out must mask them itself.
+        event = event_of("controls.canary", actor="system", resource=resource, outcome="ok", words=detail)
+        self._parts.trail.audit.note(event)
 
     async def note_by_hand(self, text: str) -> None:
         """Keep a note, as `roadbed controls note-restore` does."""

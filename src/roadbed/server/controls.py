@@ -45,7 +45,7 @@ from roadbed.server.control_parts import DeploymentParts
 from roadbed.sources.manifest import DatabaseSource
 from roadbed.sources.rows import shown
 from roadbed.wire.address import parse_url
-from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists
+from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists, unlisted
 
 GIT_S = 5.0
 CERTIFICATE_S = 5.0
@@ -237,7 +237,8 @@ async def _certificate(host: str, port: int, name: str) -> Certificate:
 def _revoked_clients(lists: Path, authorities: Path) -> list[Certificate]:
     """What is wrong with the lists of revoked certificates of clients; they live for days, not for weeks."""
     try:
-        faults = faults_of(read_lists(str(lists), str(authorities)))
+        found = read_lists(str(lists), str(authorities))
+        faults = [*faults_of(found), *unlisted(found, str(authorities))]
     except InvalidCrlFile as error:
         faults = [error.message]
     return [Certificate("revoked client certificates", None, fault) for fault in faults]

@@ -27,7 +27,7 @@ from roadbed.gateway.providers import describe_environment
 from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.releases.workspace import Workspace, load_workspace
 from roadbed.server.settings import Settings
-from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists
+from roadbed.wire.revocation import InvalidCrlFile, faults_of, read_lists, unlisted
 
 PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 1024**3
@@ -205,7 +205,7 @@ def revoked_checks(file: Path | str | None, authorities: Path | str | None) -> I
     except InvalidCrlFile as error:
         yield Check("revoked", "wrong", error.message, f"{error.hint}; until then the server goes by the list before")
         return
-    faults = faults_of(lists)
+    faults = [*faults_of(lists), *unlisted(lists, str(authorities))]
     for fault in faults:
         yield Check("revoked", "wrong", f"{fault}: clients of that authority are refused", fix)
     if not faults:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from roadbed.controls.governance import Approval, Register, model_digest, register_of, unapproved_of
 from roadbed.controls.readiness import Surroundings
-from roadbed.kernel.errors import Conflict, NotFound
+from roadbed.kernel.errors import Conflict, InvalidRequest, NotFound
 from roadbed.kernel.ids import new_id
 from roadbed.server.control_parts import DeploymentParts
 
@@ -45,10 +45,15 @@ def check_model(services: DeploymentParts, model: str) -> None:
 
 
 async def approve(services: DeploymentParts, model: str, who: str, note: str, actor: str) -> str:
-    """Approve a model as it is now; the digest that the approval is bound to."""
+    """Approve a model as it is now; the digest that the approval is bound to. `InvalidRequest` for a name with a secret
+    in it.
+    """
     check_model(services, model)
     digest = model_digest(model, services.manifest)
     guard = services.teams.guard
+    if guard.holds_secret(who):
+        hint = "say who approves it; what stands there is kept and shown as it is"
+        raise InvalidRequest("by: a secret stands in it", hint=hint, param="by")
     await services.database.execute(
         "INSERT INTO model_approval (id, model, digest, who, actor, note) VALUES ($1, $2, $3, $4, $5, $6)",
         *(new_id(), model, digest, who, services.trail.pseudonym(actor), guard.for_record(note).text),

@@ -383,6 +383,9 @@ async def _build(
 
 async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamClient) -> None:
     """What is made over all of the services: MCP, the controls, and who has to approve a promotion."""
+    teams = services.teams
+    services.trail.guarded = lambda text: teams.guard.for_name(text)
+    services.identity.holds_secret = lambda text: teams.guard.holds_secret(text)
     offered = services.toolbox, services.knowledge, services.registry, services.teams, services.ledger
     services.mcp = await open_mcp(
         stack, services.database, services.identity, client, offered, lambda: services.workspace

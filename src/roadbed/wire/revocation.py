@@ -1,9 +1,10 @@
 """Lists of revoked certificates (RFC 5280): reading their file, what is wrong with it, and whose certificate is on it.
 
-OpenSSL itself looks a client's certificate up when it connects (``VERIFY_CRL_CHECK_LEAF``) and refuses it where the
-authority's list is missing, has run out or names it. Here the file is looked at before OpenSSL gets it, so that a
-damaged one is refused with a reason, and connections that were open before a new list came are found. The invariant:
-what cannot be read, or is not signed by the authority that it names, is never taken.
+OpenSSL itself looks a client's certificate up when it connects, and every authority's above it
+(``VERIFY_CRL_CHECK_CHAIN``), and refuses it where a list is missing, has run out or names one of them. Here the file is
+looked at before OpenSSL gets what is in it, so that a damaged one is refused with a reason, and connections that were
+open before a new list came are found. The invariant: what cannot be read, or is not signed by the authority that it
+names, is never taken.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from roadbed.wire.errors import InvalidTlsFile
 
 CRL_BYTES_MAX: Final = 32 * 1024 * 1024
 LISTS_MAX: Final = 100
 _BLOCK = re.compile(rb"-----BEGIN X509 CRL-----[^-]*-----END X509 CRL-----")
+
+_DER_BEGINS = b"\x30"  # a sequence
+_CHAIN_MAX = 10
 
 Lists = Sequence[x509.CertificateRevocationList]
 
@@ -31,23 +37,23 @@ class InvalidCrlFile(InvalidTlsFile):
     """A list of revoked certificates cannot be read, or is not of an authority that clients are verified by."""
 
     code = "wire.invalid_crl_file"
-    hint = (
-        "PEM, one list of each authority in --tls-client-ca; of DER: `openssl crl -inform DER -in FILE -out FILE.pem`"
-    )
+    hint = "one list in DER, or in PEM one of each authority in --tls-client-ca and of those between"
 
 
 def read_lists(file: str, authorities: str) -> Lists:
-    """The lists of a PEM file, each signed by its authority, where that is in the file ``authorities``.
+    """The lists of a file, in PEM, or one in DER; each signed by its authority, where ``authorities`` has that.
     Raises `InvalidCrlFile`.
     """
     try:
         if os.stat(file).st_size > CRL_BYTES_MAX:
             raise InvalidCrlFile(f"the CRL file {file} is larger than {CRL_BYTES_MAX:,} bytes", file=file)
         with open(file, "rb") as opened:
-            blocks = _BLOCK.findall(opened.read())
-        with open(authorities, "rb") as opened:
-            known = x509.load_pem_x509_certificates(opened.read())
-        lists = [x509.load_pem_x509_crl(block) for block in blocks[:LISTS_MAX]]
+            content = opened.read()
+        known = _known(authorities)
+        is_der = content.startswith(_DER_BEGINS)
+        blocks = [content] if is_der else _BLOCK.findall(content)
+        load = x509.load_der_x509_crl if is_der else x509.load_pem_x509_crl
+        lists = [load(block) for block in blocks[:LISTS_MAX]]
     except OSError as error:
         raise InvalidCrlFile(f"the CRL file {file} cannot be read: {error.strerror}", file=file) from None
     except ValueError:
@@ -73,22 +79,49 @@ def faults_of(lists: Lists, now: datetime | None = None) -> list[str]:
     return found
 
 
-def is_revoked(lists: Lists, certificate: bytes) -> bool:
-    """Whether a certificate (DER) is on a list."""
+def unlisted(lists: Lists, authorities: str) -> list[str]:
+    """Which of the authorities in a file have no list: OpenSSL refuses every certificate below them."""
+    listed = {one.issuer for one in lists}
+    missing = [authority for authority in _known(authorities) if authority.subject not in listed]
+    return [f"there is no list of {authority.subject.rfc4514_string()[:200]}" for authority in missing]
+
+
+def is_revoked(lists: Lists, certificate: bytes, authorities: str) -> bool:
+    """Whether a certificate (DER), or an authority above it, is on a list.
+
+    True, too, where the chain leads over an authority that only the client has shown: a new connection, which brings it
+    along, will tell.
+    """
+    known = _known(authorities)
     shown = x509.load_der_x509_certificate(certificate)
-    return any(
-        one.issuer == shown.issuer and one.get_revoked_certificate_by_serial_number(shown.serial_number) is not None
-        for one in lists
-    )
+    for _ in range(_CHAIN_MAX):
+        for one in lists:
+            if one.issuer == shown.issuer and one.get_revoked_certificate_by_serial_number(shown.serial_number):
+                return True
+        if shown.issuer == shown.subject:
+            return False
+        above = next((authority for authority in known if authority.subject == shown.issuer), None)
+        if above is None:
+            return True
+        shown = above
+    return True
 
 
-def require_lists(context: ssl.SSLContext, file: str) -> None:
-    """Let a server's context ask the lists of a file about each client's certificate. Raises `InvalidCrlFile`."""
-    try:
-        context.load_verify_locations(file)
-    except (OSError, ssl.SSLError):
-        raise InvalidCrlFile(f"the CRL file {file} cannot be read", file=file) from None
-    context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+def require_lists(context: ssl.SSLContext, lists: Lists) -> None:
+    """Let a server's context ask the lists about each client's certificate and its authorities'.
+
+    OpenSSL reads lists from files alone: it gets one of those that were checked, not the file that they came from.
+    """
+    with tempfile.NamedTemporaryFile(prefix="roadbed-crl-") as file:
+        file.write(b"".join(one.public_bytes(Encoding.PEM) for one in lists))
+        file.flush()
+        context.load_verify_locations(file.name)
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _known(authorities: str) -> list[x509.Certificate]:
+    with open(authorities, "rb") as opened:
+        return x509.load_pem_x509_certificates(opened.read())
 
 
 def name_of(one: x509.CertificateRevocationList) -> str:

@@ -32,7 +32,7 @@ from roadbed.wire.client_handshake import ClientVerifyingContext
 from roadbed.wire.errors import BindFailed, InvalidTlsFile, PortInUse
 from roadbed.wire.hot import HotTable
 from roadbed.wire.protocol import HotProtocol, hot_protocol
-from roadbed.wire.revocation import faults_of, is_revoked, read_lists, require_lists
+from roadbed.wire.revocation import faults_of, is_revoked, read_lists, require_lists, unlisted
 
 BACKLOG = 2048
 TLS_HANDSHAKE_S = 5.0
@@ -58,9 +58,9 @@ class Drain:
 class ServerTls:
     """Certificate chain and key files. Read again when they change, without dropping connections.
 
-    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. ``client_crl`` has these
-    authorities' lists of revoked certificates: a client whose certificate is on one, or whose authority has none that
-    holds now, is refused.
+    ``client_ca`` has the authorities of clients' certificates; with it clients may show one. ``client_crl`` has
+    these authorities' lists of revoked certificates: a client whose certificate, or an authority of it, is on one,
+    or has none that holds now, is refused.
     """
 
     certificate: str
@@ -90,9 +90,10 @@ class ServerTls:
             except (OSError, ssl.SSLError):
                 raise InvalidTlsFile(f"the CA file {self.client_ca} cannot be read", file=self.client_ca) from None
         if self.client_ca is not None and self.client_crl is not None:
-            for fault in faults_of(read_lists(self.client_crl, self.client_ca)):
+            lists = read_lists(self.client_crl, self.client_ca)
+            for fault in (*faults_of(lists), *unlisted(lists, self.client_ca)):
                 log.warning("%s in %s: clients of that authority are refused", fault, self.client_crl)
-            require_lists(context, self.client_crl)
+            require_lists(context, lists)
 
     def make_context(self) -> ssl.SSLContext:
         """A server context: TLS 1.2 or later, HTTP/1.1 only. Raises ``InvalidTlsFile``."""
@@ -113,7 +114,7 @@ class ServerTls:
         if self.client_ca is None or self.client_crl is None:
             return []
         lists = read_lists(self.client_crl, self.client_ca)
-        return [certificate for certificate in certificates if is_revoked(lists, certificate)]
+        return [certificate for certificate in certificates if is_revoked(lists, certificate, self.client_ca)]
 
 
 def bind(host: str, port: int) -> socket.socket:

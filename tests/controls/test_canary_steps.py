@@ -1,0 +1,22 @@
+"""A path of the canary that a rule of the manifest closes is a path where nothing left, and no gap."""
+
+from __future__ import annotations
+
+import pytest
+
+from roadbed.controls.canary import Step
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (200, b"{}", True),
+        (403, b'{"error": {"code": "guard.blocked"}}', True),
+        (403, b'{"error": {"code": "gateway.no_candidate", "message": "far: not cleared for local-only"}}', True),
+        (403, b'{"error": {"code": "gateway.no_candidate", "message": "far: not cleared for restricted"}}', False),
+        (403, b'{"error": {"code": "auth.app_not_allowed"}}', False),
+        (500, b'{"error": {"code": "guard.blocked"}}', False),
+    ],
+)
+def test_a_refusal_by_a_rule_is_no_gap(status: int, body: bytes, expected: bool) -> None:
+    assert Step("chat", status, body).is_whole is expected
