@@ -314,7 +314,8 @@ class Ledger:
 
     def _take_batch(self, most: int) -> list[Lines]:
         """The first that are written down: ``most`` and `BATCH_BYTES_MAX` at most, but one where there is one."""
-        batch, room = [], BATCH_BYTES_MAX
+        batch: list[Lines] = []
+        room = BATCH_BYTES_MAX
         while self._written and len(batch) < most and room > 0:
             lines = self._written.popleft()
             batch.append(lines)
