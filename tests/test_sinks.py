@@ -18,6 +18,7 @@ GUARDED = "what it is given has passed the guard: Guarded by type, or made of it
 FACTS = "names, numbers, times and digests of ours; no text of a caller, a document or a row"
 OWN = "settings, keys and manifests that an operator wrote or that were made here"
 TERMINAL = "the terminal or file of whoever runs the command"
+APPROVED = "approved writes with arguments that `toolbox` guarded"
 SOURCE_ONLY = "statements to the system that the data is in; they read"
 WIRE = "moves bytes for a caller of this room, which guarded them"
 CALLER = "an answer to its own caller"
@@ -26,6 +27,7 @@ ISOLATED = "into a worker process of ours on this machine, which stores nothing"
 FILES = {
     "cli/ask.py": TERMINAL, "cli/audit.py": TERMINAL, "cli/import_config.py": TERMINAL, "cli/init.py": TERMINAL,
     "cli/analytics.py": TERMINAL, "cli/cards.py": TERMINAL, "cli/controls.py": TERMINAL,
+    "cli/screen.py": TERMINAL,
     "server/trial_data.py": "a text in memory, of made-up values",
     "controls/loopback.py": "what a control's own endpoint answers", "gateway/shared_answers.py": GUARDED,
     "server/controls.py": "a planted value, into a file of the control's own that it takes away again",
@@ -43,7 +45,7 @@ FILES = {
     "tools/upstreams/stdio_launch.py": OWN,
     "tools/upstreams/stdio_peer.py": "arguments that `toolbox` guarded for the tool",
     "wire/connect.py": WIRE, "wire/connection.py": WIRE, "wire/direct.py": WIRE, "wire/protocol.py": WIRE,
-    "wire/request.py": WIRE,
+    "wire/request.py": WIRE, "wire/revocation.py": "lists of revoked certificates, for the TLS library",
     "testing/flaky_endpoint.py": "a fake", "testing/scripted_model.py": "a fake",
 }  # fmt: skip
 TABLES = {
@@ -56,6 +58,7 @@ TABLES = {
     "guard/glasses.py": "reasons and notes with placeholders for findings", "server/erasure_people.py": "empties alone",
     "server/second_person.py": "reasons with placeholders for findings, and digests",
     "guard/deployment_secrets.py": OWN, "guard/identity.py": OWN, "guard/sessions.py": OWN,
+    "guard/ended_sessions.py": "digests of sessions that have ended",
     "knowledge/catalog.py": "names, versions and states of documents; a name is part of its stored text",
     "knowledge/connectors/uploads.py": "names and digests; the bytes pass `upload_guard`",
     "knowledge/generations.py": FACTS, "knowledge/index.py": GUARDED, "knowledge/ingest.py": GUARDED,
@@ -68,7 +71,8 @@ TABLES = {
     "server/erasure_sweep.py": "replaces and deletes alone", "server/retention.py": "deletes, and tree heads",
     "sources/duckdb_worker.py": SOURCE_ONLY, "sources/mysql.py": SOURCE_ONLY, "sources/postgres.py": SOURCE_ONLY,
     "sources/registry.py": "seeds a database that the manifest declares, from its own file",
-    "sources/sqlite.py": SOURCE_ONLY, "sources/writing.py": "approved writes with arguments that `toolbox` guarded",
+    "sources/mysql_writing.py": APPROVED, "sources/sqlite.py": SOURCE_ONLY, "sources/sqlite_writing.py": APPROVED,
+    "sources/writing.py": APPROVED,
     "store/database.py": WIRE, "store/embedded_roles.py": OWN, "store/jobs.py": "ids of documents and sources",
     "store/migrate.py": OWN, "tools/approvals.py": "arguments that `toolbox` guarded for the tool",
 }  # fmt: skip

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -89,16 +88,23 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> Iterator[str]:
+@cache
+def all_names() -> frozenset[str]:
+    """The modules of the product."""
+    return frozenset(name_of(path) for path in source_files())
+
+
+@cache
+def imports_of(path: Path) -> tuple[str, ...]:
     """Modules of the product that a file imports anywhere, lazily or not."""
-    names = {name_of(other) for other in source_files()}
+    found: list[str] = []
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("roadbed"))
+            found += [alias.name for alias in node.names if alias.name.startswith("roadbed")]
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("roadbed"):
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in names else node.module
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in all_names() else node.module for name in inner]
+    return tuple(found)
 
 
 def room_of(module: str) -> str | None:

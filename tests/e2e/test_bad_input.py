@@ -16,6 +16,8 @@ from roadbed.server.openapi import OPERATIONS, openapi_json
 
 from .serving import ADMIN_KEY, ModelThread, Server, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 MANIFEST = """
 name: bad
 endpoints:

@@ -26,6 +26,8 @@ from .serving import (
     write_files,
 )
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 QUESTION = "What does a rush order cost?"
 NOTICED_S = 1.0
 SERVED_S = 3.0

@@ -30,6 +30,8 @@ from .serving import (
     write_files,
 )
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 FILES = {
     "fees.md": "# Fees\n\nA rush order costs 35 % extra.\n",
     "notes/kept.txt": "Reports are kept for seven years.\n",

@@ -138,7 +138,7 @@ async def test_a_cloud_sees_tokens_and_the_caller_sees_the_value(gateway_of: Mak
 
 async def test_a_local_engine_sees_personal_data_and_no_secret(gateway_of: MakeGateway, first: ScriptedModel) -> None:
     first.script(Rule("", echo))
-    secret = "AKIA" + "QWERTYUIOPASDFGH"
+    secret = "AKIAQ3EGVBN7ZK5MW2XH"
     answer, _ = await gateway_of(endpoint("own", first.url)).complete("smart", ask(f"key {secret} {EMAIL}"), call())
     assert answer.text == f"Write to {EMAIL} today"
     assert EMAIL.encode() in first.chats[0].body

@@ -26,7 +26,7 @@ from roadbed.guard.secret_words import (
     secret_key_before,
 )
 
-_VALUE = rf"(?P<value>[^\s\"'`<>,;|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}})(?![^\s\"'`<>,;|(){{}}\[\]])"
+_VALUE = rf"(?P<value>[^\s\"'`<>,;|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}}+)(?![^\s\"'`<>,;|(){{}}\[\]])"
 _ENDING = ".:\\"
 
 SAID: Final = r"(?:" + "|".join(PASSWORD_WORDS) + r")[\"']?(?: [a-z ]{1,40})? (?:is|lautet|ist|est|es|e|era|was)[ :]"
@@ -62,8 +62,8 @@ _PLAIN_VALUE = re.compile(rf"[\"']?{_VALUE}")
 _CALL_NAME = re.compile(r"\([\"'](?P<name>[A-Za-z0-9_.-]{2,40})[\"'], {0,2}(?P<quote>[\"'])\Z")
 _LAST_WORD = re.compile(r"(?P<word>[A-Za-z]+)[ \t]{1,3}\Z")
 _QUERY_VALUE = re.compile(r"(?P<value>[A-Za-z0-9%_.~+/=-]{20,400})(?![A-Za-z0-9%_.~+/=-])")
-_JWK_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9_-]{{40,{VALUE_CHARACTERS_MAX}}})\"")
-_CODED_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9+/]{{8,{VALUE_CHARACTERS_MAX}}}={{0,2}})(?![A-Za-z0-9+/=])")
+_JWK_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9_-]{{40,{VALUE_CHARACTERS_MAX}}}+)\"")
+_CODED_VALUE = re.compile(rf"(?P<value>[A-Za-z0-9+/]{{8,{VALUE_CHARACTERS_MAX}}}+={{0,2}})(?![A-Za-z0-9+/=])")
 _PUTTY_LINE = re.compile(r"[A-Za-z0-9+/]{1,80}={0,2}(?:\r?\n|\Z)")
 _KUBERNETES_DATA = re.compile(r"\b(?:data|stringData)[\"']?:[ {]{0,4}\r?\n?")
 _KUBERNETES_VALUE = re.compile(

@@ -65,7 +65,7 @@ def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
     return ()
 
 
-_QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}(?={sign})") for sign in "\"'`"}
+_QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}+(?={sign})") for sign in "\"'`"}
 _SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,24}) {1,2}(?=[^\s\"'])")
 _CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet's settings: whatever it is
 _CALL = ("(", "[")

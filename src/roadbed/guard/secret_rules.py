@@ -47,9 +47,10 @@ PREFIX_RULES: Final[tuple[tuple[str, str, re.Pattern[str]], ...]] = tuple(
 PREFIXES: Final = tuple(sorted({prefix for prefix, _, _ in PREFIX_RULES}))
 
 _BEFORE_VALUE = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?")
+# Nothing shorter can match where all of a run does not, so nothing shorter is tried.
 CONTEXT_VALUE: Final = re.compile(
     r"[=>]?[ \t]{0,4}(?P<quote>[\"'`]?)(?:(?:[Tt]oken|[Aa]pi[Kk]ey|[Kk]ey) {1,2})?"
-    rf"(?P<value>[^\s\"'`<>,;&|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}})(?![^\s\"'`<>,;&|(){{}}\[\]])"
+    rf"(?P<value>[^\s\"'`<>,;&|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}}+)(?![^\s\"'`<>,;&|(){{}}\[\]])"
 )
 PEM_BLOCK: Final = re.compile(r"-----BEGIN (?P<kind>[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1)-----")
 URL_USER: Final = re.compile(
