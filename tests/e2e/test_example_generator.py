@@ -17,6 +17,8 @@ import yaml
 
 from roadbed.releases.manifest import Manifest
 
+pytestmark = pytest.mark.services  # builds the example twice: too long for `make test`
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "appraisals"
 DOCUMENT_BYTES_MAX = 1_500_000
 SEED_BYTES_MAX = 400_000

@@ -19,6 +19,8 @@ from roadbed.testing.scripted_reply import Reply
 from .conftest import Desk
 from .serving import ADMIN_KEY, eventually
 
+pytestmark = pytest.mark.services  # whole servers: too long for `make test`
+
 CHAT = "/v1/chat/completions"
 HALF_SENT_S = 15.0
 

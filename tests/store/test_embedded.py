@@ -22,6 +22,8 @@ from roadbed.store import postgres_process as processes
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 
+pytestmark = pytest.mark.services  # starts and kills servers: too long for `make test`
+
 PARENT = Path(__file__).with_name("server_process.py")
 NEXT_TO_NO_TIME_S = 10.0
 
