@@ -64,9 +64,13 @@ models:
   house: {{ladder: [engine]}}
   stand-in: {{ladder: [far, engine]}}
 apps:
-  helpdesk: {{kind: copilot, knowledge: [all], model: house}}
+  helpdesk: {{kind: copilot, knowledge: [all], model: house, answer_tokens_max: 96}}
   outage: {{kind: copilot, knowledge: [all], model: stand-in}}
 """
+# A random model seldom ends a sentence, let alone by itself: what its limit cut off is said, and replaced by quotes
+# where no sentence is whole.
+CUT = ["model house: apps.answer_cut"]
+HONEST_ENDS = (("full", []), ("partial", CUT), ("extractive", CUT))
 T = TypeVar("T")
 
 pytestmark = pytest.mark.services
@@ -255,14 +259,15 @@ def check_whole_answer(desk: Desk) -> None:
     response = desk.ask("helpdesk")
     body = response.json()
     facts, usage = body["roadbed"], body["usage"]
-    assert facts["rung"] == response.headers["x-roadbed-rung"] == "full"
-    assert facts["degraded"] == []
+    rung = facts["rung"]
+    assert (rung, facts["degraded"]) in HONEST_ENDS
+    assert response.headers["x-roadbed-rung"] == rung
     assert body["choices"][0]["message"]["content"].strip()
     assert 0 < usage["completion_tokens"] <= ANSWER_TOKENS_MAX
     assert usage["prompt_tokens"] > sum(map(len, NOTES.values())), "the passages were in its prompt, a token a byte"
     stored = desk.trace(facts["trace"])
     trace = stored["trace"]
-    assert (trace["status"], trace["rung"], trace["app"]) == ("ok", "full", "helpdesk")
+    assert (trace["status"], trace["rung"], trace["app"]) == ("ok", rung, "helpdesk")
     assert (trace["input_tokens"], trace["output_tokens"]) == (usage["prompt_tokens"], usage["completion_tokens"])
     assert trace["cost_microusd"] == 0
     assert any("engine" in (span["name"], *map(str, span["attributes"].values())) for span in stored["spans"])
@@ -276,7 +281,8 @@ def check_streamed_answer(desk: Desk) -> None:
     text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
     assert text.strip()
     facts = [chunk["roadbed"] for chunk in chunks if "roadbed" in chunk]
-    assert [(fact["rung"], fact["degraded"]) for fact in facts] == [("full", [])]
+    assert all((fact["rung"], fact["degraded"]) in HONEST_ENDS for fact in facts)
+    assert len(facts) == 1
     assert [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk.get("usage")] == [40]
 
 
@@ -285,8 +291,8 @@ def test_a_copilot_answers_with_it_and_without_it(model: Path) -> None:
         check_whole_answer(desk)
         check_streamed_answer(desk)
         facts = desk.ask("outage").json()["roadbed"]
-        assert facts["rung"] == "local"
-        assert [part.partition(":")[0] for part in facts["degraded"]] == ["far"]
+        assert facts["rung"] in ("local", "partial", "extractive")
+        assert facts["degraded"][0].partition(":")[0] == "far"
 
         engine.process.send_signal(signal.SIGKILL)
         engine.process.wait(STOP_S)

@@ -84,6 +84,7 @@ AUDIT_OPERATIONS: Final[tuple[Operation, ...]] = (
         "checkpoint_after, key, signature, salt}; `salt` is shown this once; 200 for a dry run",
         request=ErasureOrder,
         status=201,
+        idle_status=200,
     ),
     Operation(
         "GET",

@@ -530,6 +530,8 @@ def _operation(operation: Operation, schemas: Mapping[type[msgspec.Struct], dict
         "parameters": parameters,
         "responses": {str(operation.status): _answer(operation), "default": _failure(operation)},
     }
+    if operation.idle_status is not None:
+        body["responses"][str(operation.idle_status)] = _answer(operation)
     if operation.role == ANYONE:
         body["security"] = []
     if operation.request is not None:

@@ -25,7 +25,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one address. ``request`` is a struct, or a JSON Schema; ``answer`` says the shape in words."""
+    """One method of one address. ``request`` is a struct, or a JSON Schema; ``answer`` says the shape in words. What
+    does nothing (a dry run) may be answered with another status, ``idle_status``.
+    """
 
     method: str
     path: str
@@ -36,6 +38,7 @@ class Operation:
     request: type[msgspec.Struct] | Mapping[str, Any] | None = None
     query: tuple[Query, ...] = ()
     status: int = 200
+    idle_status: int | None = None
     media_type: str = "application/json"
     takes_files: bool = False
 
