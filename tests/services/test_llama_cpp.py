@@ -70,7 +70,7 @@ apps:
 # A random model seldom ends a sentence, let alone by itself: what its limit cut off is said, and replaced by quotes
 # where no sentence is whole.
 CUT = ["model house: apps.answer_cut"]
-HONEST_ENDS = (("full", []), ("partial", CUT), ("extractive", CUT))
+HONEST_ENDS: tuple[tuple[str, list[str]], ...] = (("full", []), ("partial", CUT), ("extractive", CUT))
 T = TypeVar("T")
 
 pytestmark = pytest.mark.services
