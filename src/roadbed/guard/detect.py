@@ -149,6 +149,8 @@ class Detector:
                     if run is not None:
                         runs_done = run.end
                         self._read_run(view, run, found)
+                if view[end - 1] in readers.SEXES:
+                    found += readers.passport_line(view, end)
             elif number == patterns.BASE64:
                 bases.append(end)
             elif number == patterns.ESCAPE:
@@ -200,7 +202,6 @@ _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
     patterns.IBAN_HEAD: readers.iban,
     patterns.DOTTED: readers.ip_v4,
     patterns.COLONS: readers.ip_v6,
-    patterns.MRZ: readers.passport_line,
     patterns.CONTEXT: secret_readers.assigned_secret,
     patterns.STRUCTURED: secret_readers.structured_secret,
     patterns.SERVICE: secret_readers.service_secret,

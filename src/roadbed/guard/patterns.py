@@ -39,7 +39,6 @@ BEARER: Final = 9
 USER_OPTION: Final = 10
 ESCAPE: Final = 11
 BASE64: Final = 12
-MRZ: Final = 13
 SERVICE: Final = 14
 STRUCTURED: Final = 15
 FIRST_PREFIX: Final = 1_000
@@ -103,7 +102,6 @@ COMMON: Final = (
     Trigger(PEM, r"-----BEGIN (?:[A-Z0-9 ]{0,40}PRIVATE KEY|OpenVPN Static key V1)"),
     Trigger(USER_OPTION, r"(?:^|[ \t\r\n])" + USER_OPTION_EXPRESSION),
     Trigger(ESCAPE, ESCAPE_TRIGGER),
-    Trigger(MRZ, r"[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}"),
     Trigger(BEARER, r"(?:bearer|basic) {1,3}[a-z0-9._~+/=-]{16}", is_caseless=True),
 )
 CODED: Final = (Trigger(BASE64, BASE64_TRIGGER),)

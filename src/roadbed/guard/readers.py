@@ -9,6 +9,7 @@ import ipaddress
 import re
 import string
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from roadbed.guard import validators
 from roadbed.guard.finding import EMAIL, IBAN, IP, NATIONAL_ID, PRIVATE_IP, SECRET, Finding
@@ -32,7 +33,8 @@ _OCTETS = frozenset(map(str, range(256)))
 # Of networks that begin with these, some are not global; `ipaddress` takes ten times as long to say so of the others.
 _MIXED_OCTETS = frozenset(map(str, (0, 10, 100, 127, 169, 172, 192, 198, 203, *range(224, 256))))
 _MRZ = re.compile(r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14}[0-9<][0-9]")
-_MRZ_BEFORE = 28  # characters of the line up to the end of its trigger
+_MRZ_BEFORE = 21  # characters of the line up to the sex, inclusive
+SEXES: Final = frozenset("MFX<")
 _VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|sections?|build)[ .:=]{0,2}\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}")
 _WHOLE_V6_CHARACTERS = 30  # eight groups, written out: longer than a dump of eight bytes
@@ -122,7 +124,7 @@ def ip_v6(view: str, end: int) -> Iterator[Finding]:
 
 
 def passport_line(view: str, end: int) -> Iterator[Finding]:
-    """The second line of a passport's machine-readable zone, whose expiry date ends at ``end``."""
+    """The second line of a passport's machine-readable zone, whose letter for the sex ends at ``end``."""
     start = end - _MRZ_BEFORE
     match = _MRZ.match(view, start) if start >= 0 else None
     if match is not None and is_mrz_passport(match[0]):

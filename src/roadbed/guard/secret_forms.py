@@ -17,8 +17,6 @@ from roadbed.guard.finding import SECRET, Finding
 from roadbed.guard.secret_rules import CONTEXT_VALUE, VALUE_CHARACTERS_MAX
 from roadbed.guard.secret_values import entropy_share, is_key, is_password, is_placeholder, is_said_password
 from roadbed.guard.secret_words import (
-    APART,
-    CONTEXT_WORDS,
     KEY_WORDS,
     PASSWORD_WORDS,
     WEAK_WORDS,
@@ -29,7 +27,8 @@ from roadbed.guard.secret_words import (
 _VALUE = rf"(?P<value>[^\s\"'`<>,;|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}}+)(?![^\s\"'`<>,;|(){{}}\[\]])"
 _ENDING = ".:\\"
 
-SAID: Final = r"(?:" + "|".join(PASSWORD_WORDS) + r")[\"']?(?: [a-z ]{1,40})? (?:is|lautet|ist|est|es|e|era|was)[ :]"
+# Triggers begin or end with what is rare: a common word at an end (``is``) has Hyperscan look back at each of it.
+SAID: Final = r"(?:" + "|".join(PASSWORD_WORDS) + r")[\"']? "
 OPTION: Final = (
     r"(?:^|[ \t\r\n])--?[a-z0-9-]{0,24}(?:"
     + "|".join((*KEY_WORDS, *PASSWORD_WORDS[:4], "pass"))
@@ -53,10 +52,13 @@ CODED_USER: Final = r"[\"_]auth\"? {0,2}[:=] {0,2}\"?[A-Za-z0-9+/]{8}"
 COOKIE: Final = r"(?:phpsessid|jsessionid|sessionid|connect\.sid|asp\.net_sessionid|_session)="
 KUBERNETES: Final = r"kind[\"']?: {1,3}[\"']?Secret[\"']?[\r\n,]"
 PUTTY: Final = r"Private-Lines: [0-9]{1,3}\r?\n"
-PAIRED: Final = "(?:" + "|".join(CONTEXT_WORDS) + ")" + APART
+PAIRED: Final = r"(?:value|default)[\"']? {0,4}[:=]"
 PUTTY_LINES_MAX: Final = 120
 KUBERNETES_CHARACTERS_MAX: Final = 300
 
+_SAID_VERB = re.compile(r"(?:is|lautet|ist|est|es|e|era|was)[ :]", re.IGNORECASE)
+_BETWEEN = re.compile(r"(?:[a-z ]{1,40} )?", re.IGNORECASE)
+_SAID_CHARACTERS_MAX = 48
 _SAID_VALUE = re.compile(rf"(?: ?(?:now|set to|currently|:))? {{0,2}}[\"'`]?{_VALUE}")
 _PLAIN_VALUE = re.compile(rf"[\"']?{_VALUE}")
 _CALL_NAME = re.compile(r"\([\"'](?P<name>[A-Za-z0-9_.-]{2,40})[\"'], {0,2}(?P<quote>[\"'])\Z")
@@ -79,12 +81,15 @@ def _trimmed(view: str, start: int, stop: int) -> tuple[int, int]:
 
 
 def said_password(view: str, end: int) -> Iterator[Finding]:
-    """``the password for the portal is: Sommer2024!``; the verb and a sign or blank end at ``end``."""
-    match = _SAID_VALUE.match(view, end)
-    if match is not None:
-        start, stop = _trimmed(view, *match.span("value"))
-        if is_said_password(view[start:stop]):
-            yield Finding(SECRET, start, stop, "said_password", 0.7, True)
+    """``the password for the portal is: Sommer2024!``; the blank after ``password`` ends at ``end``."""
+    for verb in _SAID_VERB.finditer(view, end, end + _SAID_CHARACTERS_MAX):
+        if _BETWEEN.fullmatch(view, end, verb.start()) is None:
+            continue
+        match = _SAID_VALUE.match(view, verb.end())
+        if match is not None:
+            start, stop = _trimmed(view, *match.span("value"))
+            if is_said_password(view[start:stop]):
+                yield Finding(SECRET, start, stop, "said_password", 0.7, True)
 
 
 def option_value(view: str, end: int) -> Iterator[Finding]:
