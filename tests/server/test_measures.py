@@ -55,14 +55,9 @@ class OneTrace:
         export(self.trace)
 
 
-async def test_what_a_request_took_besides_its_models_is_measured_and_the_trace_goes_on() -> None:
-    metrics, seen = Metrics(), list[Trace]()
-    trace = Trace("helpdesk", Principal("key", "team"))
-    trace.add_span("model a", "model", 1000).duration_us = 7000
-    trace.duration_us = 10_000
-    measures = Measures(metrics, Gateway(cast(Any, None), cast(Any, None), {}))
+async def test_a_finished_trace_goes_on() -> None:
+    seen, trace = list[Trace](), Trace("helpdesk", Principal("key", "team"))
+    measures = Measures(Metrics(), Gateway(cast(Any, None), cast(Any, None), {}))
     measures.watch(cast(Ledger, OneTrace(trace)), seen.append)
     measures.close()
     assert seen == [trace]
-    assert 'roadbed_overhead_seconds_sum{app="helpdesk"} 0.003' in metrics.render()
-    assert 'roadbed_overhead_seconds_bucket{app="helpdesk",le="0.0025"} 0' in metrics.render()

@@ -169,7 +169,12 @@ class Audit:
     def note_trace(self, trace: Trace) -> None:
         """Record the decision on a finished request. Called by the ledger's writer, never on a request's path."""
         try:
-            self.note(request_event(trace, self.names))
+            event = request_event(trace, self.names)
+            queue = self._queue
+            if queue and len(queue) < GROUP_RECORDS and not self._stopping:
+                queue.append((event, None))  # whoever writes was woken for the first, and waits for this many
+            else:
+                self.note(event)
         except (ValueError, TypeError, OverflowError) as error:
             self._metrics.add("roadbed_audit_lost_total")
             log.error("a request could not be recorded in the audit (%s)", type(error).__name__)

@@ -122,19 +122,23 @@ def request_event(trace: Trace, names: Pseudonyms) -> RequestEvent:
 
     `ValueError` for a name that is no Unicode text.
     """
-    given = made = cost = 0
-    call = trace.only_call
-    for usage in trace.usage if call is None else (call,):
-        given += usage.input_tokens
-        made += usage.output_tokens
-        cost += usage.cost_microusd
-    asked, answered = trace.question, trace.answer
-    masked, label = trace.masked_count, asked.label if asked is not None else None
+    asked, answered, masked, call = trace.recorded()
+    if call is not None:
+        given, made, cost = call.input_tokens, call.output_tokens, call.cost_microusd
+    else:
+        given = made = cost = 0
+        for usage in trace.usage:
+            given += usage.input_tokens
+            made += usage.output_tokens
+            cost += usage.cost_microusd
+    label = asked.label if asked is not None else None
     labels = "" if label is None else "public" if label is PUBLIC else "+".join(label.words())
-    actor = names.of(trace.principal.id)
-    about = (trace.app, trace.status, trace.release, trace.rung, trace.error_code)
-    caller = (trace.principal.team, trace.principal.break_glass)
-    head, code, label_text, team, outcome = _request_texts(actor, labels, trace.tags, *caller, *about)
+    principal = trace.principal
+    actor = names.of(principal.id)
+    head, code, label_text, team, outcome = _request_texts(
+        *(actor, labels, trace.tags, principal.team, principal.break_glass),
+        *(trace.app, trace.status, trace.release, trace.rung, trace.error_code),
+    )
     answer_digest = names.digest(answered.text) if answered is not None else ""
     question_digest = names.digest(asked.text) if asked is not None else ""
     return RequestEvent(

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import asyncpg
 
@@ -26,10 +26,11 @@ from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, RoadbedError
 from roadbed.kernel.label import PUBLIC
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.copying import insert_new, insert_unknown
-from roadbed.ledger.metrics import Metrics, observe_in
+from roadbed.ledger.metrics import Metrics
+from roadbed.ledger.request_metrics import RequestMetrics
 from roadbed.ledger.rows import TABLES, Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import SPOOL_BYTES_MAX, Spool, SpoolFull
-from roadbed.ledger.trace import CANCELLED, OK, Attribute, Trace
+from roadbed.ledger.trace import OK, Trace
 from roadbed.store.database import Database
 
 log = logging.getLogger("roadbed.ledger")
@@ -46,8 +47,6 @@ FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
 STORE_TIMEOUT_S = 20.0
 SWEEP_INTERVAL_S = 3600.0
-TALLIES_MAX = 5_000
-STREAM_CUT = "gateway.stream_cut"
 # What PostgreSQL or the encoding of a row says when it will not take it today or tomorrow.
 _REFUSALS = (
     InvalidRequest,
@@ -57,16 +56,6 @@ _REFUSALS = (
     TypeError,
     OverflowError,
 )
-
-
-class _Tally(NamedTuple):
-    """The cells of the metrics that one kind of request raises."""
-
-    requests: list[float]
-    seconds: list[float]
-    tokens_in: list[float]
-    tokens_out: list[float]
-    cost: list[float]
 
 
 class Ledger:
@@ -98,7 +87,7 @@ class Ledger:
         self._written_bytes = 0
         self._is_writing_soon = False
         self._uncounted: list[Trace] = []
-        self._tallies: dict[tuple[str, str, str], _Tally] = {}
+        self._measured = RequestMetrics(metrics)
         self._wake = asyncio.Event()
         self._stored = asyncio.Condition()
         self._in_hand = 0
@@ -108,16 +97,9 @@ class Ledger:
         self._lets: Callable[[Trace, Literal["record", "export"]], bool] = lambda trace, sink: True
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        metrics.declare("roadbed_requests_total", "counter", "finished requests", "app", "status", "rung")
-        metrics.declare("roadbed_request_seconds", "histogram", "time from admission to last byte", "app")
-        metrics.declare("roadbed_tokens_total", "counter", "tokens used", "app", "direction")
-        metrics.declare("roadbed_cost_microusd_total", "counter", "cost of model calls", "app")
-        metrics.declare("roadbed_attempts_total", "counter", "calls of models", "endpoint", "outcome")
-        metrics.declare("roadbed_attempt_ttft_seconds", "histogram", "time to a call's first token", "endpoint")
-        metrics.declare("roadbed_stream_cuts_total", "counter", "answers that broke off after their first words", "app")
-        metrics.declare("roadbed_client_gone_total", "counter", "requests whose caller left", "app")
         metrics.declare("roadbed_ledger_lost_total", "counter", "traces that could neither be stored nor spooled")
         metrics.before_showing(self._count)
+        metrics.before_showing(self._measured.fold)
         metrics.gauge_from("roadbed_ledger_queue", "finished traces waiting in memory", lambda: float(self._waiting))
         metrics.gauge_from("roadbed_ledger_spool_bytes", "bytes waiting on disk", lambda: float(self._spool.size_bytes))
 
@@ -210,54 +192,9 @@ class Ledger:
             self._wake.set()
 
     def _count(self) -> None:
-        """Bring the metrics up to date with what was finished: before each batch, and before they are shown."""
+        """Count what was finished: before each batch, and before the metrics are shown."""
         traces, self._uncounted = self._uncounted, []
-        for trace in traces:
-            tally = self._tally((trace.app, trace.status, trace.rung))
-            tally.requests[0] += 1
-            observe_in(tally.seconds, trace.duration_us / 1e6)
-            call = trace.only_call
-            if call is not None:
-                tally.tokens_in[0] += call.input_tokens
-                tally.tokens_out[0] += call.output_tokens
-                tally.cost[0] += call.cost_microusd
-                self._count_call(call.endpoint, OK, call.first_token_ms)
-            else:
-                for usage in trace.usage:
-                    tally.tokens_in[0] += usage.input_tokens
-                    tally.tokens_out[0] += usage.output_tokens
-                    tally.cost[0] += usage.cost_microusd
-                for span in trace.spans:
-                    facts = span.attributes
-                    if span.kind == "model" and "endpoint" in facts:
-                        outcome = str(facts.get("failure") or span.status)
-                        self._count_call(str(facts["endpoint"]), outcome, facts.get("first_token_ms"))
-            if trace.error_code == STREAM_CUT:
-                self.metrics.add("roadbed_stream_cuts_total", (trace.app,))
-            elif trace.status == CANCELLED:
-                self.metrics.add("roadbed_client_gone_total", (trace.app,))
-
-    def _count_call(self, endpoint: str, outcome: str, first_token_ms: Attribute) -> None:
-        """What one call of a model came to."""
-        self.metrics.add("roadbed_attempts_total", (endpoint, outcome))
-        if first_token_ms is not None:
-            self.metrics.observe("roadbed_attempt_ttft_seconds", float(first_token_ms) / 1000, (endpoint,))
-
-    def _tally(self, key: tuple[str, str, str]) -> _Tally:
-        tally = self._tallies.get(key)
-        if tally is not None:
-            return tally
-        metrics, app = self.metrics, key[0]
-        tally = _Tally(
-            metrics.counter("roadbed_requests_total", key),
-            metrics.histogram("roadbed_request_seconds", (app,)),
-            metrics.counter("roadbed_tokens_total", (app, "input")),
-            metrics.counter("roadbed_tokens_total", (app, "output")),
-            metrics.counter("roadbed_cost_microusd_total", (app,)),
-        )
-        if len(self._tallies) < TALLIES_MAX:
-            self._tallies[key] = tally
-        return tally
+        self._measured.count(traces)
 
     async def flush(self) -> None:
         """Wait until all that was finished so far is stored or spooled."""

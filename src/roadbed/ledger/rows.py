@@ -47,7 +47,7 @@ Lines = tuple[bytes, bytes, bytes]
 
 def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
     """The rows of one finished trace."""
-    asked, answered, call = trace.question, trace.answer, trace.only_call
+    asked, answered, masked, call = trace.recorded()
     question = _text(asked.text) if keep_content and asked is not None else "\\N"
     answer = _text(answered.text) if keep_content and answered is not None else "\\N"
     trace_id, started_us, principal = trace.id, trace.started_us, trace.principal
@@ -94,7 +94,7 @@ def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
             )
     line = (
         f"{trace_id}\t{started}\t{app_release}\t{caller}\t{_names((trace.rung, trace.status, trace.error_code))}\t"
-        f"{trace.duration_us}\t{_names((trace.model,))}\t{given}\t{made}\t{cost}\t{trace.masked_count}\t{question}\t"
+        f"{trace.duration_us}\t{_names((trace.model,))}\t{given}\t{made}\t{cost}\t{masked}\t{question}\t"
         f"{answer}\t{_json(trace.attributes)}\n"
     )
     return _bytes(line), _bytes(span_lines), _bytes(usage_lines)

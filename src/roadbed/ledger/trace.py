@@ -279,9 +279,17 @@ class Trace:
     def masked_count(self, count: int) -> None:
         self._masked_count = count
 
+    def recorded(self) -> tuple[Guarded | None, Guarded | None, int, CallFacts | None]:
+        """`question`, `answer`, `masked_count` and `only_call` in one, for whoever writes records of many."""
+        if self._late is not None:
+            self._work_out()
+        call = self._call if not self._spans and not self._usage else None
+        return self._question, self._answer, self._masked_count, call
+
     def add_late(self, facts: LateFacts) -> None:
         """Take question and answer, guarded when somebody asks for them."""
-        self._work_out()
+        if self._late is not None:
+            self._work_out()
         self._late = facts
 
     def drop_content(self) -> None:
@@ -291,7 +299,8 @@ class Trace:
 
     def note_call(self, call: CallFacts) -> None:
         """Take a call that was answered whole; it becomes a `Span` and a `Usage` when somebody asks for those."""
-        self._work_out_call()
+        if self._call is not None:
+            self._work_out_call()
         self._call = call
 
     def _work_out(self) -> None:

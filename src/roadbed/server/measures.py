@@ -1,5 +1,5 @@
-"""Measures of the process that serves, for ``/metrics``: each endpoint's breaker and load, hedges and queues, what
-requests took besides their calls of models, and how late the loop is.
+"""Measures of the process that serves, for ``/metrics``: each endpoint's breaker and load, hedges and queues, and how
+late the loop is.
 
 Breakers are told one by one with their state as a label, so that the sum over several processes counts processes.
 """
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from roadbed.gateway.gateway import Gateway
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
-from roadbed.ledger.overhead import OVERHEAD_BOUNDS_S, overhead_us
 from roadbed.ledger.trace import Trace
 
 LAG_INTERVAL_S = 1.0
@@ -32,13 +31,6 @@ class Measures:
         metrics.declare("roadbed_shed_total", "counter", "requests turned away before they began", "route", "reason")
         metrics.declare("roadbed_queue_depth", "gauge", "requests that wait for a place on a route", "route")
         metrics.declare("roadbed_queue_wait_seconds", "histogram", "how long a request waited for its place", "route")
-        metrics.declare(
-            "roadbed_overhead_seconds",
-            "histogram",
-            "what a request took besides its calls of models",
-            "app",
-            bounds=OVERHEAD_BOUNDS_S,
-        )
         metrics.before_showing(self._show)
         self._loop = asyncio.get_running_loop()
         self._due_s = self._loop.time() + LAG_INTERVAL_S
@@ -52,9 +44,6 @@ class Measures:
         """See every finished trace, and hand it on to ``export``."""
 
         def see(trace: Trace) -> None:
-            taken_us = overhead_us(trace)
-            if taken_us is not None:
-                self._metrics.observe("roadbed_overhead_seconds", taken_us / 1e6, (trace.app,))
             self._gateway.count_tokens(trace)
             export(trace)
 
