@@ -77,7 +77,7 @@ def test_secrets_are_resolved_from_files_and_the_environment(tmp_path: Path, mon
 
 def test_guarded_text_is_made_by_the_guard_alone_and_never_shown() -> None:
     with pytest.raises(TypeError):
-        Guarded("text", PUBLIC, "log", 0)
+        Guarded()
     guarded = make_guarded("the text itself", sink="log")
     assert "text itself" not in f"{guarded!r} {guarded}"
     with pytest.raises(TypeError):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from roadbed.wire.direct import (
+    LATE_BYTES_MAX,
     LATE_PIECE_BYTES_MAX,
-    LATE_PIECES_MAX,
     READ_BYTES_MAX,
     UNSENT_MAX,
     DirectLoop,
@@ -317,11 +317,12 @@ async def test_much_is_sent_at_once_after_what_was_written_before(pair: Pair) ->
     pair.transport.write(b"first ")
     pair.transport.write(b"x" * (LATE_PIECE_BYTES_MAX + 1))
     assert sends == ["a"]
-    for _ in range(LATE_PIECES_MAX):
-        pair.transport.write(b"y")
+    pieces = LATE_BYTES_MAX // LATE_PIECE_BYTES_MAX + 1
+    for _ in range(pieces):
+        pair.transport.write(b"y" * LATE_PIECE_BYTES_MAX)
     assert sends == ["a", "a"]
     size = LATE_PIECE_BYTES_MAX + 1
-    expected = b"first " + b"x" * size + b"y" * LATE_PIECES_MAX
+    expected = b"first " + b"x" * size + b"y" * (pieces * LATE_PIECE_BYTES_MAX)
     assert await pair.read(len(expected)) == expected
 
 
@@ -345,7 +346,7 @@ def test_those_who_came_first_do_not_wait_for_all_others() -> None:
     selector, order = DirectSelector(), list[str]()
 
     class Transport:
-        def send_due(self) -> bool:
+        def send_late(self) -> bool:
             order.append("sent")
             return True
 

@@ -94,12 +94,12 @@ class Ways:
         return First(way_of_first, len(chosen.candidates) - 1, chosen.skipped)
 
     def _is_free(self, way: Way) -> bool:
-        state = way.state
+        state, now_s = way.state, self._health.monotonic_s()
         return (
             state.breaker.phase == "closed"
             and state.in_flight < way.endpoint.max_connections
-            and state.resting_until_s <= self._health.monotonic_s()
-            and not state.used_up(self._health.monotonic_s())
+            and state.resting_until_s <= now_s
+            and not state.used_up(now_s)
         )
 
     def _way(self, route: Route, candidate: Candidate) -> Way | None:

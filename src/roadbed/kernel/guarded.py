@@ -16,13 +16,13 @@ class Guarded:
 
     __slots__ = ("label", "masked_count", "sink", "text")
 
-    def __init__(self, text: str, label: Label, sink: str, masked_count: int, *, _from_guard: bool = False) -> None:
-        if not _from_guard:
-            raise TypeError("Guarded text is made by roadbed.guard alone")
-        self.text = text
-        self.label = label
-        self.sink = sink
-        self.masked_count = masked_count
+    text: str
+    label: Label
+    sink: str
+    masked_count: int
+
+    def __init__(self) -> None:
+        raise TypeError("Guarded text is made by roadbed.guard alone")
 
     def __repr__(self) -> str:
         return f"Guarded({len(self.text)} characters, {'+'.join(self.label.words())}, for {self.sink})"
@@ -33,6 +33,11 @@ class Guarded:
         raise TypeError("Guarded text is not pickled")
 
 
+_new = object.__new__
+
+
 def make_guarded(text: str, label: Label = PUBLIC, *, sink: str, masked_count: int = 0) -> Guarded:
     """For ``roadbed.guard`` only: declare that ``text`` may go to ``sink`` as it is."""
-    return Guarded(text, label, sink, masked_count, _from_guard=True)
+    guarded = _new(Guarded)
+    guarded.text, guarded.label, guarded.sink, guarded.masked_count = text, label, sink, masked_count
+    return guarded

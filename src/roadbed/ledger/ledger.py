@@ -150,9 +150,13 @@ class Ledger:
         trace.duration_us = trace.now_us()
         if trace.ticket is not None:
             trace.ticket.close(trace)
-        trace.status, trace.rung, trace.error_code = status, rung or trace.rung, error_code or trace.error_code
+        trace.status = status
+        if rung:
+            trace.rung = rung
+        if error_code:
+            trace.error_code = error_code
         queue = self._queue
-        if self._waiting >= QUEUE_TRACES_MAX or self._written_bytes >= QUEUE_BYTES_MAX:
+        if len(queue) + len(self._written) >= QUEUE_TRACES_MAX or self._written_bytes >= QUEUE_BYTES_MAX:
             self.metrics.add("roadbed_ledger_lost_total")
             return
         queue.append(trace)
@@ -251,7 +255,11 @@ class Ledger:
 
     def _take_batch(self, most: int) -> list[Lines]:
         """The first that are written down: ``most`` and `BATCH_BYTES_MAX` at most, but one where there is one."""
-        batch: list[Lines] = []
+        if len(self._written) <= most and self._written_bytes <= BATCH_BYTES_MAX:
+            batch, self._written_bytes = list(self._written), 0
+            self._written.clear()
+            return batch
+        batch = []
         room = BATCH_BYTES_MAX
         while self._written and len(batch) < most and room > 0:
             lines = self._written.popleft()

@@ -27,8 +27,8 @@ HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 EVENTS_MAX = 1024
 UNSENT_MAX = 32
-LATE_PIECES_MAX = 32
 LATE_PIECE_BYTES_MAX = 8 * 1024
+LATE_BYTES_MAX = 64 * 1024
 
 OnReady = Callable[[int], None]
 
@@ -55,7 +55,7 @@ class DirectSelector(selectors.BaseSelector):
         while self.unsent:
             unsent, self.unsent = self.unsent, []
             for transport in unsent:
-                is_quiet = transport.send_due() and is_quiet
+                is_quiet = transport.send_late() and is_quiet
         return is_quiet
 
     def watch(self, descriptor: int, on_ready: OnReady) -> None:
@@ -187,12 +187,11 @@ class DirectTransport(asyncio.Transport):
         self._descriptor = connection.fileno()
         self._receive = connection.recv
         self._send = connection.send
-        self._late: list[bytes] = []
+        self._late = b""
         self._buffer = bytearray()
         self._high, self._low = HIGH_WATER_BYTES, LOW_WATER_BYTES
         self._is_direct = True
         self._is_closing = self._is_lost = self._is_paused = self._is_eof = self._is_held_back = False
-        self._is_due = False
         self._names: dict[str, Any] = {"socket": connection}
         for name, ask in (("sockname", connection.getsockname), ("peername", connection.getpeername)):
             try:
@@ -269,34 +268,28 @@ class DirectTransport(asyncio.Transport):
         """Send what the kernel takes at the end of this step, or at once what is much or alone; the rest when it takes
         more.
         """
+        late = self._late
         if not self._is_direct:
             self._hold(data)
-            return
-        late = self._late
-        late.append(data if type(data) is bytes else bytes(data))
-        if len(data) > LATE_PIECE_BYTES_MAX or len(late) >= LATE_PIECES_MAX:
-            self.send_late()
-        elif not self._is_due:
+        elif late:
+            self._late = late + data
+            if len(data) > LATE_PIECE_BYTES_MAX or len(self._late) > LATE_BYTES_MAX:
+                self.send_late()
+        else:
+            self._late = data if type(data) is bytes else bytes(data)
             selector = self._selector
-            if selector.is_alone:
+            if selector.is_alone or len(data) > LATE_PIECE_BYTES_MAX:
                 selector.is_alone = False
                 self.send_late()
             else:
-                self._is_due = True
                 selector.unsent.append(self)
-
-    def send_due(self) -> bool:
-        """`send_late` at the end of a step, for the selector."""
-        self._is_due = False
-        return self.send_late()
 
     def send_late(self) -> bool:
         """Send what was written since the last time. False when it did not go as a whole."""
-        late = self._late
-        if not late:
+        data = self._late
+        if not data:
             return True
-        data = late[0] if len(late) == 1 else b"".join(late)
-        late.clear()
+        self._late = b""
         try:
             sent = self._send(data)
         except (BlockingIOError, InterruptedError):
@@ -373,7 +366,7 @@ class DirectTransport(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has not taken."""
-        return len(self._buffer) + sum(map(len, self._late))
+        return len(self._buffer) + len(self._late)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         """Low and high mark, in bytes."""
@@ -413,7 +406,7 @@ class DirectTransport(asyncio.Transport):
             return
         self._is_lost = self._is_closing = True
         self._is_direct = False
-        self._late.clear()
+        self._late = b""
         self._buffer.clear()
         self._selector.unwatch(self._descriptor)
         self._loop.call_soon(self._finish, error)
