@@ -27,6 +27,8 @@ HIGH_WATER_BYTES = 64 * 1024
 LOW_WATER_BYTES = 16 * 1024
 EVENTS_MAX = 1024
 UNSENT_MAX = 32
+ROUNDS_MAX = 64
+SELECT_S_MAX = 24 * 3600.0
 LATE_PIECE_BYTES_MAX = 8 * 1024
 LATE_BYTES_MAX = 64 * 1024
 
@@ -41,6 +43,7 @@ class DirectSelector(selectors.BaseSelector):
     """
 
     def __init__(self) -> None:
+        self.loop: DirectLoop | None = None
         self._epoll = select.epoll()
         self._keys: dict[int, selectors.SelectorKey] = {}
         self._direct: dict[int, OnReady] = {}
@@ -100,18 +103,30 @@ class DirectSelector(selectors.BaseSelector):
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Send what was written, wait, call those who are watched, and return the ready keys of others."""
+        """Send what was written, wait, call those who are watched, and return the ready keys of others.
+
+        While those who are watched give the loop nothing to do, it waits again by itself, `ROUNDS_MAX` times at most.
+        """
         if self.unsent and not self.send_all():
             timeout = 0.0  # what a protocol was told may have scheduled something after the loop chose how long to wait
-        if timeout is None:
-            wait_s = -1.0
-        elif timeout <= 0:
-            wait_s = 0.0
-        else:
-            wait_s = math.ceil(timeout * 1e3) * 1e-3  # epoll counts milliseconds and would round down to a busy loop
         ready: list[tuple[selectors.SelectorKey, int]] = []
+        for _ in range(ROUNDS_MAX):
+            found = self._epoll.poll(_wait_s(timeout), EVENTS_MAX)
+            self._call(found, ready)
+            if self.unsent:
+                self.send_all()
+            self.is_alone = False
+            loop = self.loop
+            if ready or not found or loop is None:
+                break
+            timeout = loop.idle_s()
+            if timeout == 0.0:
+                break
+        return ready
+
+    def _call(self, found: list[tuple[int, int]], ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Call those who are watched, and note the keys of others."""
         direct = self._direct
-        found = self._epoll.poll(wait_s, EVENTS_MAX)
         self.is_alone = len(found) == 1
         for descriptor, event in found:
             on_ready = direct.get(descriptor)
@@ -126,10 +141,6 @@ class DirectSelector(selectors.BaseSelector):
                     selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
                 )
                 ready.append((key, events & key.events))
-        if self.unsent:
-            self.send_all()
-        self.is_alone = False
-        return ready
 
     def close(self) -> None:
         """Send what was written, and let go of epoll."""
@@ -154,6 +165,13 @@ def _descriptor(fileobj: Any) -> int:
     return int(descriptor)
 
 
+def _wait_s(timeout: float | None) -> float:
+    """A time to wait as epoll takes it: it counts milliseconds, and would round down to a busy loop."""
+    if timeout is None:
+        return -1.0
+    return 0.0 if timeout <= 0 else math.ceil(timeout * 1e3) * 1e-3
+
+
 def _mask(events: int) -> int:
     return (select.EPOLLIN if events & selectors.EVENT_READ else 0) | (
         select.EPOLLOUT if events & selectors.EVENT_WRITE else 0
@@ -167,6 +185,15 @@ class DirectLoop(asyncio.SelectorEventLoop):
         self.selector = DirectSelector()
         super().__init__(self.selector)
         self.time = time.monotonic  # type: ignore[method-assign]  # what asyncio's own does, without a frame
+        if all(hasattr(self, name) for name in ("_ready", "_scheduled", "_stopping")):
+            self.selector.loop = self
+
+    def idle_s(self) -> float | None:
+        """How long there is nothing to do but events; None until one comes. As asyncio says it of itself."""
+        if self._ready or self._stopping:  # type: ignore[attr-defined]
+            return 0.0
+        scheduled = self._scheduled  # type: ignore[attr-defined]
+        return max(0.0, min(scheduled[0].when() - self.time(), SELECT_S_MAX)) if scheduled else None
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
