@@ -67,7 +67,7 @@ class Gateway:
         self._clock = clock
         self.cache = AnswerCache(clock.monotonic_s)
         self._health = HealthBoard(clock.monotonic_s, chance, breaker, groups_of(self.routes))
-        self._limits_tokens = False
+        self.limits_tokens = False  # whether `count_tokens` has anything to count
         self.hedges = HedgeBudget()
         self.gates = Gates()
         self._shared = Surroundings(
@@ -99,15 +99,13 @@ class Gateway:
         """Ask these endpoints for no more from now on, and the others for as much as before."""
         for state in self._health.states():
             state.gauge, state.token_gauges, state.slots = None, (), None
-        self._limits_tokens = any(limit.tokens for limit in limits.values())
+        self.limits_tokens = any(limit.tokens for limit in limits.values())
         for name, limit in limits.items():
             state = self._health.of(name)
             state.gauge, state.token_gauges, state.slots = limit.requests, limit.tokens, limit.slots
 
     def count_tokens(self, trace: Trace) -> None:
         """Count what a finished request used against the limits of the endpoints that it asked."""
-        if not self._limits_tokens:
-            return
         call = trace.only_call
         for used in trace.usage if call is None else (call,):
             self._health.of(used.endpoint).count_tokens(

@@ -52,7 +52,10 @@ def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
     answer = _text(answered.text) if keep_content and answered is not None else "\\N"
     trace_id, started_us, principal = trace.id, trace.started_us, trace.principal
     started = _time(started_us)
-    app_release, caller = _names((trace.app, trace.release)), _names((principal.id, principal.team))
+    app_release, caller, end, model = _trace_names(
+        *(trace.app, trace.release, principal.id, principal.team),
+        *(trace.rung, trace.status, trace.error_code, trace.model),
+    )
     given = made = cost = 0
     span_lines = usage_lines = ""
     usage_begin, tags = f"\t{started}\t{trace_id}\t{caller}\t{app_release}\t", trace.tags
@@ -93,11 +96,18 @@ def lines_of(trace: Trace, *, keep_content: bool) -> Lines:
                 f"{usage.reasoning_tokens}\t{usage.source}\t{usage.cost_microusd}\t{{{tags}}}\n"
             )
     line = (
-        f"{trace_id}\t{started}\t{app_release}\t{caller}\t{_names((trace.rung, trace.status, trace.error_code))}\t"
-        f"{trace.duration_us}\t{_names((trace.model,))}\t{given}\t{made}\t{cost}\t{masked}\t{question}\t"
-        f"{answer}\t{_json(trace.attributes)}\n"
+        f"{trace_id}\t{started}\t{app_release}\t{caller}\t{end}\t{trace.duration_us}\t{model}\t{given}\t"
+        f"{made}\t{cost}\t{masked}\t{question}\t{answer}\t{_json(trace.attributes)}\n"
     )
     return _bytes(line), _bytes(span_lines), _bytes(usage_lines)
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _trace_names(
+    app: str, release: str, principal: str, team: str, rung: str, status: str, error_code: str, model: str
+) -> tuple[str, str, str, str]:
+    """What the rows of a trace say of its app, of its caller, of its end and of its model."""
+    return _names((app, release)), _names((principal, team)), _names((rung, status, error_code)), _text(model)
 
 
 @lru_cache(maxsize=NAMES_KEPT)

@@ -35,7 +35,9 @@ class ChatCompletions(CallerAnswers):
         release = self.registry.served.routes_release
         digest = release.digest if release is not None else ""
         trace = self.ledger.start_trace(route.name, admission.principal, digest)
-        trace.take_parent(request.get(TRACEPARENT_HEADER))
+        parent = request.get(TRACEPARENT_HEADER)
+        if parent is not None:
+            trace.take_parent(parent)
         if admission.tags:
             trace.tags = admission.tags
         if ticket is not None:

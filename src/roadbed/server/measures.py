@@ -44,7 +44,8 @@ class Measures:
         """See every finished trace, and hand it on to ``export``."""
 
         def see(trace: Trace) -> None:
-            self._gateway.count_tokens(trace)
+            if self._gateway.limits_tokens:
+                self._gateway.count_tokens(trace)
             export(trace)
 
         ledger.export_to(see)

@@ -56,8 +56,10 @@ class Teams:
 
     def require_app(self, principal: Principal, name: str) -> None:
         """Refuse a caller who may not call ``name``. Raises `AppNotAllowed`, `NotPermitted`."""
-        require_app(principal, name, self._apps.get(principal.team))
-        if not self._permits(principal, name):
+        apps = self._apps.get(principal.team)
+        if principal.apps is not None or apps is not None:
+            require_app(principal, name, apps)
+        if self.access.is_own and not self._permits(principal, name):
             raise NotPermitted(f"the workspace's policies do not permit the use of {name}")
 
     def may_call_tool(self, principal: Principal, tool: Tool) -> bool:

@@ -62,7 +62,10 @@ class PlainChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fals
 
     def question(self) -> str:
         """The last text of the user; empty where there is none."""
-        return next((turn.content for turn in reversed(self.messages) if turn.role == "user"), "")
+        for turn in reversed(self.messages):
+            if turn.role == "user":
+                return turn.content
+        return ""
 
     def encoded(self, model: bytes, *, stream: bool, with_usage: bool) -> tuple[bytes, bytes]:
         """The body for an endpoint of the same dialect, written anew: it holds what was read, and each field once.
