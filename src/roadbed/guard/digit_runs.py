@@ -20,11 +20,13 @@ from roadbed.guard.finding import CARD, Finding
 from roadbed.guard.national_ids import RULES
 from roadbed.guard.number_rules import NumberRule
 
-_GAP = re.compile(r"[ .()/-]{4,}")  # ends a run
 _GROUP = re.compile(r"9+")
 _SEPARATOR_CHARACTERS: Final = " .()/-"
 _RUN_ALPHABET: Final = "0123456789" + _SEPARATOR_CHARACTERS
+# Groups with at most three separators between them, up to where a trigger ended: four characters after the last digit.
+_RUN = re.compile(r"[0-9][0-9]*(?:[ .()/-]{1,3}[0-9]+)*(?=[^0-9]{0,4}\Z)")
 _LOOK_BACK_CHARACTERS: Final = 36
+_CHECKED_FIRST_MAX: Final = 2  # so many checksums cost less than a look at the words before
 STREAK_DIGITS_MAX: Final = 24
 PLANS_MAX: Final = 4_096
 PLAN_CHARACTERS_MAX: Final = 64  # of runs whose plan is remembered
@@ -97,14 +99,8 @@ def run_at(view: str, end: int, after: int) -> Run | None:
     begin = max(after, end - _LOOK_BACK_CHARACTERS)
     while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
         begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
-    stop = end
-    while stop > begin and not view[stop - 1].isdigit():
-        stop -= 1
-    text = view[begin:stop]
-    text = text[len(text.rstrip(_RUN_ALPHABET)) :].lstrip(_SEPARATOR_CHARACTERS)
-    if _GAP.search(text):
-        text = _GAP.split(text)[-1]
-    return Run(stop - len(text), stop, text) if text else None
+    match = _RUN.search(view, begin, end)
+    return Run(*match.span(), match[0]) if match is not None else None
 
 
 _LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")
@@ -155,7 +151,7 @@ def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> list[Finding]
         offset, stop, rules, words, has_free, is_plain, _ = candidate
         start = run.start + offset
         kinds: Set[str] | None = None
-        if not has_free:
+        if not has_free and len(rules) > _CHECKED_FIRST_MAX:
             kinds = run.kinds_before(view, start)
             spoken = words & kinds if kinds else None
             if not spoken:

@@ -51,7 +51,10 @@ class _Plan:
         length = len(national)
         if length not in self.lengths or not self.general.fullmatch(national):
             return False
-        return any(length in lengths and kind.fullmatch(national) for kind, lengths in self.kinds)
+        for kind, lengths in self.kinds:  # noqa: SIM110 - a generator costs as much as an answer
+            if length in lengths and kind.fullmatch(national):
+                return True
+        return False
 
 
 @cache

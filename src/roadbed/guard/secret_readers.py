@@ -49,7 +49,7 @@ def _is_in_base64(view: str, start: int) -> bool:
     return run is not None and character_classes(run[0]) >= 4 and not is_words(run[0])
 
 
-def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
+def prefixed_secret(index: int, view: str, end: int) -> Iterable[Finding]:
     """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
     length, rules = _RULES_OF_PREFIX[index]
     start = end - length
