@@ -101,9 +101,9 @@ def is_possible(digits: str) -> bool:
     codes = _regions_of_code()
     for size in (1, 2, 3):
         if digits[:size] in codes:
-            plans = _plans_of_code(digits[:size])
             national = digits[size:]
-            return any(
-                len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths for plan in plans
-            )
+            for plan in _plans_of_code(digits[:size]):  # noqa: SIM110 - as above
+                if len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths:
+                    return True
+            return False
     return False

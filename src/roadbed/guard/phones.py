@@ -7,7 +7,7 @@ such as "phone", or a shape in which the numbers of the configured countries are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -70,24 +70,24 @@ def _is_valid_in(regions: Sequence[str], digits: str) -> bool:
     return False
 
 
-def _international(view: str, run: Run, start: int, lead: str) -> Iterator[Finding]:
+def _international(view: str, run: Run, start: int, lead: str) -> Sequence[Finding]:
     """The longest valid prefix of the groups."""
     if start and (view[start - 1].isalnum() or view[start - 1] in "_+"):
-        return
+        return ()
     digits_max = DIGITS_MAX + (2 if lead == "00" else 0)
     for _, stop in reversed(run.plan.groups[:GROUPS_MAX]):
         number, end = run.digits(0, stop), run.start + stop
         if len(number) > digits_max:
             continue
         if len(number) < DIGITS_MIN:
-            return
+            break
         if end < len(view) and ((view[end].isalnum() and view[end] not in "xXeE") or view[end] == "_"):
             continue
         bare = number.removeprefix("00") if lead == "00" else number
         # A number written with + names itself; plans are open to new ranges, so a possible length is enough.
         if is_possible(bare) or is_possible(_without_trunk_zero(view, start, end)):
-            yield Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False)
-            return
+            return (Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False),)
+    return ()
 
 
 def _with_extension(view: str, end: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from roadbed.guard.fold import OPAQUES, fold
@@ -98,6 +99,7 @@ _APART_CHARACTERS_MAX = 120
 _KEYS = re.compile("|".join(KEY_WORDS))
 
 
+@lru_cache(512)
 def is_of_passwords(word: str) -> bool:
     """Whether a word of a key says password, for which short values of two kinds of character are enough."""
     return _KEYS.fullmatch(word) is None
