@@ -143,6 +143,7 @@ class Detector:
         found: list[Finding] = []
         reader_of = _READERS.get
         digits: list[int] = []
+        signs: list[int] = []
         # By reader, and each reader's work in steps: a processor does the same again in half the time.
         for number, end in sorted(set(hits)):
             reader = reader_of(number)
@@ -150,10 +151,14 @@ class Detector:
                 found += reader(view, end)
             elif number == _DIGITS:
                 digits.append(end)
+            elif number == _CONTEXT:
+                signs.append(end)
             elif number == _BASE64:
                 bases.append(end)
             elif number == _ESCAPE:
                 escapes.append(end)
+        if signs:
+            found += secret_readers.assigned_secrets(view, signs)
         if digits:
             self._read_runs(view, digits, found)
         if not self._is_plain:
@@ -205,14 +210,14 @@ def _is_card(run: Run, numbers: list[Finding]) -> bool:
     return False
 
 
-_DIGITS, _BASE64, _ESCAPE = patterns.DIGITS, patterns.BASE64, patterns.ESCAPE
+_DIGITS, _CONTEXT = patterns.DIGITS, patterns.CONTEXT
+_BASE64, _ESCAPE = patterns.BASE64, patterns.ESCAPE
 _READERS: Final[dict[int, Callable[[str, int], Iterable[Finding]]]] = {
     patterns.AT: readers.email,
     patterns.IBAN_HEAD: readers.iban,
     patterns.DOTTED: readers.ip_v4,
     patterns.COLONS: readers.ip_v6,
     patterns.MRZ: readers.passport_line,
-    patterns.CONTEXT: secret_readers.assigned_secret,
     patterns.STRUCTURED: secret_readers.structured_secret,
     patterns.SERVICE: secret_readers.service_secret,
     patterns.PEM: secret_readers.private_key,
