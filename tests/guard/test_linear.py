@@ -16,8 +16,18 @@ LENGTH = 6_000
 UNITS = (
     *("4111 1111 1111 1111 ", "536-90-4399 ", "212-736-5000 ", "0047 22 33 ", "+47 22 ", "1", "1 ", "1.", "1-", "(1"),
     *("@", "a@", "a@b.co ", "a@b.", ".", "1.2.3.4.", "a::", "a:b:", "00:1A:2b:", "NO93 8601 ", "AB12", "P<UTO"),
-    *("password=", "password:", "password ", 'password="', "api_key:", "authorization=basic ", "bearer ", "aws_secret="),
-    *("aws", "('password', '", "mysql -p", "-u a:", " --token ", "env ", "password\nvalue:", "kind: Secret\ndata:\n"),
+    *("password=", "password:", "password ", 'password="', "api_key:", "authorization=basic ", "bearer "),
+    *(
+        "aws_secret=",
+        "aws",
+        "('password', '",
+        "mysql -p",
+        "-u a:",
+        " --token ",
+        "env ",
+        "password\nvalue:",
+        "kind: Secret\ndata:\n",
+    ),
     *("sk-", "ghp_", "eyJ", "-----BEGIN ", "a://b:c@", "%41", "%2541", "&amp;", "\\u0041", "QUJD", "aB3dE5gH7jK9mN1p "),
     *("aGVsbG8gdGhlcmUgbXkgZnJpZW5kIA ", "a\u200b", "\u00fc", "born on 1", "passport ", "licence plate AB 1", "x"),
 )

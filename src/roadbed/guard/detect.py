@@ -157,8 +157,8 @@ class Detector:
                 bases.append(end)
             elif number == _ESCAPE:
                 escapes.append(end)
-        if signs:
-            found += secret_readers.assigned_secrets(view, signs)
+        if signs:  # first, as what they say of a value comes first in the text
+            found[:0] = secret_readers.assigned_secrets(view, signs)
         if digits:
             self._read_runs(view, digits, found)
         if not self._is_plain:
@@ -204,10 +204,7 @@ class Detector:
 
 def _is_card(run: Run, numbers: list[Finding]) -> bool:
     """Whether the whole run is a card."""
-    for kind, start, end, *_ in numbers:
-        if kind == CARD and start == run.start and end == run.end:
-            return True
-    return False
+    return any(kind == CARD and start == run.start and end == run.end for kind, start, end, *_ in numbers)
 
 
 _DIGITS, _CONTEXT = patterns.DIGITS, patterns.CONTEXT

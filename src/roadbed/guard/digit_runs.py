@@ -234,7 +234,9 @@ def _candidates(written: str, groups: list[tuple[int, int]], *, is_strict: bool)
         if (checks := _of_streak(match.end() - match.start())) is not None:
             yield Candidate(first[0], last[1], *checks, False)
     digit_count = sum(end - start for start, end in groups)
-    if 13 <= digit_count <= CARD_DIGITS_MAX and not any(written[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
+    if not 13 <= digit_count <= CARD_DIGITS_MAX:
+        return
+    if not any(written[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
         rules = [(rule, False, True) for rule in RULES.by_length.get(digit_count, ()) if rule.type == CARD]
         if (checks := _checks(rules)) is not None:
             yield Candidate(groups[0][0], groups[-1][1], *checks, False)
@@ -279,10 +281,7 @@ def _of_group(length: int, is_strict: bool) -> _Checks | None:
 def _of_shape(codes: str, separators: str, is_strict: bool) -> _Checks:
     shape = (tuple([ord(code) - 48 for code in codes]), separators)
     checks = _checks(
-        [
-            (rule, not (is_strict or shape in RULES.speaking[rule.name]), rule.type != CARD)
-            for rule in _SHAPES[codes]
-        ]
+        [(rule, not (is_strict or shape in RULES.speaking[rule.name]), rule.type != CARD) for rule in _SHAPES[codes]]
     )
     assert checks is not None  # a shape has a rule
     return checks

@@ -102,7 +102,7 @@ def is_possible(digits: str) -> bool:
     for size in (1, 2, 3):
         if digits[:size] in codes:
             national = digits[size:]
-            for plan in _plans_of_code(digits[:size]):  # noqa: SIM110 - as above
+            for plan in _plans_of_code(digits[:size]):
                 if len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths:
                     return True
             return False

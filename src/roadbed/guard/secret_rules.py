@@ -74,8 +74,8 @@ _SERVICE_REST = re.compile(r"(?P<rest>[a-z0-9_. \t-]{0,30})[\"'\])]{0,3} {0,4}(?
 
 def service_value(view: str, end: int) -> tuple[str, int, int] | None:
     """The name and the span of a key that is assigned to a name with a service's word in it, which ends at ``end``."""
-    before_end = view[max(0, end - _SERVICE_WORD_LENGTHS[0]) : end].lower()
-    word = next((before_end[-length:] for length in _SERVICE_WORD_LENGTHS if before_end[-length:] in _SERVICE_WORDS), "")
+    before = view[max(0, end - _SERVICE_WORD_LENGTHS[0]) : end].lower()
+    word = next((before[-length:] for length in _SERVICE_WORD_LENGTHS if before[-length:] in _SERVICE_WORDS), "")
     rest = _SERVICE_REST.match(view, end) if word else None
     if rest is None:
         return None
@@ -87,8 +87,8 @@ def service_value(view: str, end: int) -> tuple[str, int, int] | None:
     if is_about(rest["rest"]):
         return None
     name, index = _SERVICE_WORDS[word]
-    before = _BEFORE_VALUE.match(view, rest.end())
-    value = _SERVICE_SHAPES[index].match(view, before.end() if before is not None else rest.end())
+    sign = _BEFORE_VALUE.match(view, rest.end())
+    value = _SERVICE_SHAPES[index].match(view, sign.end() if sign is not None else rest.end())
     if value is None or _is_service_sample(value[0]):
         return None
     is_mixed = any(c.isdigit() for c in value[0]) and any(c.isalpha() for c in value[0])

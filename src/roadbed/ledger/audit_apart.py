@@ -1,8 +1,8 @@
 """The verifier in a process of its own, so that reading a long log leaves nothing behind in the one that serves.
 
 `verify_apart` starts it and reads its report; run as a program it takes its limits upon itself and then is
-`audit_verify` with one job. Called by the control that verifies the log. The invariant: it ends with whoever started it,
-within `VERIFY_S_MAX` and `MEMORY_BYTES_MAX`, and an end without a report is a fault, never a log that holds.
+`audit_verify` with one job. Called by the control that verifies the log. The invariant: it ends with whoever started
+it, within `VERIFY_S_MAX` and `MEMORY_BYTES_MAX`, and an end without a report is a fault, never a log that holds.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _PR_SET_PDEATHSIG = 1
 async def verify_apart(
     folder: Path, key: str, *, seconds_max: float = VERIFY_S_MAX, memory_bytes_max: int = MEMORY_BYTES_MAX
 ) -> Report:
-    """What `verify_export` finds in an export with one key and no copies."""
+    """What `verify_export` finds in an export with one key and no copies. ``folder`` is absolute."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-B", "-P", "-s", "-X", "utf8", "-m", __name__),
-        *(str(os.getpid()), str(memory_bytes_max), str(folder.resolve()), key),
+        *(str(os.getpid()), str(memory_bytes_max), str(folder), key),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
