@@ -75,7 +75,10 @@ _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re
 _DIGEST_REST = re.compile(r"sha-?[0-9]|md5|digest|checksum|commit|revision|etag|fingerprint|hash", re.IGNORECASE)
 _OF_NO_SECRET = tuple(
     word + sign
-    for word in "authenticity csrf xsrf pubkey pub_key pub-key publickey public_key public-key public".split()
+    for word in (
+        *("authenticity", "csrf", "xsrf", "pubkey", "pub_key", "pub-key", "publickey", "public_key", "public-key"),
+        "public",
+    )
     for sign in ("", "_", "-")
 )
 _OF_NO_SECRET_CHARACTERS: Final = max(map(len, _OF_NO_SECRET))
