@@ -49,22 +49,22 @@ class Lexicon:
     def kinds_before(self, view: str, start: int) -> Set[str]:
         """The kinds whose words stand in the characters before ``start``."""
         begin = start - CONTEXT_CHARACTERS if start > CONTEXT_CHARACTERS else 0
-        window = view[begin:start]
-        apart = window.encode("ascii").translate(_APART)
+        apart = view[begin:start].encode("ascii").translate(_APART)
         is_opaque = _MARK in apart
         tokens = (apart.replace(_MARK, b" ") if is_opaque else apart).split()
-        if begin and window[0].isalpha() and view[begin - 1].isalpha():
+        if begin and view[begin - 1].isalpha() and view[begin].isalpha():
             del tokens[0]  # the rest of a word that began before
         if is_opaque:
-            return self._kinds_of(tokens, window)
+            return self._kinds_of(tokens, view[begin:start])
         # Most words before a number tell nothing, which one comparison of sets says; of the others, most stand alone.
         told = self._parts.intersection(tokens)
         if not told:
             return _NO_KINDS
         if not self._seconds.isdisjoint(told):
             return self._kinds_of(tokens, "")
-        kinds = [self._words[token] for token in told if token in self._words]
-        return kinds[0] if len(kinds) == 1 else _NO_KINDS.union(*kinds)
+        if len(told) == 1:
+            return self._words.get(told.pop(), _NO_KINDS)
+        return _NO_KINDS.union(*[self._words[token] for token in told if token in self._words])
 
     def _kinds_of(self, tokens: list[bytes], opaque: str) -> set[str]:
         found: set[str] = set()

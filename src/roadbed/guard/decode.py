@@ -23,7 +23,8 @@ _PRINTABLE_MIN = 0.8
 ESCAPE_TRIGGER: Final = (
     r"(?:%[0-9A-Fa-f]{2}|&(?:#[0-9]{2,7}|#[xX][0-9A-Fa-f]{2,6}|[A-Za-z]{2,8});|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})"
 )
-BASE64_TRIGGER: Final = r"(?:^|[^A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16}"
+BASE64_LETTER: Final = "[A-Za-z0-9+/_-]"
+BASE64_TRIGGER: Final = rf"(?:^|[^A-Za-z0-9+/_-]){BASE64_LETTER}{{16}}"
 _BASE64 = rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{16,{RUN_CHARACTERS_MAX}}}(?![A-Za-z0-9+/_-])={{0,2}}"
 _BASE64_RUN = re.compile(_BASE64)
 _ESCAPES = re.compile(

@@ -11,7 +11,8 @@ form relies on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -20,12 +21,15 @@ from roadbed.guard.finding import CARD, Finding
 from roadbed.guard.national_ids import RULES
 from roadbed.guard.number_rules import NumberRule
 
-_GAP = re.compile(r"[ .()/-]{4,}")  # ends a run
 _GROUP = re.compile(r"9+")
 _SEPARATOR_CHARACTERS: Final = " .()/-"
 _RUN_ALPHABET: Final = "0123456789" + _SEPARATOR_CHARACTERS
+# Groups with at most three separators between them, up to where a trigger ended: four characters after the last digit.
+_RUN = re.compile(r"[0-9][0-9]*(?:[ .()/-]{1,3}[0-9]+)*(?=[^0-9]{0,4}\Z)")
 _LOOK_BACK_CHARACTERS: Final = 36
+_CHECKED_FIRST_MAX: Final = 2  # so many checksums cost less than a look at the words before
 STREAK_DIGITS_MAX: Final = 24
+CARD_DIGITS_MAX: Final = 19
 PLANS_MAX: Final = 4_096
 PLAN_CHARACTERS_MAX: Final = 64  # of runs whose plan is remembered
 
@@ -53,8 +57,8 @@ class Candidate(NamedTuple):
     rules: tuple[tuple[NumberRule, bool, bool], ...]
     words: frozenset[str]  # of the rules that need one
     has_free: bool  # whether some rule needs none
-    is_plain: bool  # no separators inside
     by_word: dict[str, tuple[tuple[NumberRule, bool, bool], ...]]
+    is_plain: bool  # no separators inside
 
 
 class Plan(NamedTuple):
@@ -97,14 +101,8 @@ def run_at(view: str, end: int, after: int) -> Run | None:
     begin = max(after, end - _LOOK_BACK_CHARACTERS)
     while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
         begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
-    stop = end
-    while stop > begin and not view[stop - 1].isdigit():
-        stop -= 1
-    text = view[begin:stop]
-    text = text[len(text.rstrip(_RUN_ALPHABET)) :].lstrip(_SEPARATOR_CHARACTERS)
-    if _GAP.search(text):
-        text = _GAP.split(text)[-1]
-    return Run(stop - len(text), stop, text) if text else None
+    match = _RUN.search(view, begin, end)
+    return Run(*match.span(), match[0]) if match is not None else None
 
 
 _LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")
@@ -152,16 +150,16 @@ def numbers_in(view: str, run: Run, *, is_strict: bool = False) -> list[Finding]
     """Every card and identifier in a run; may overlap. ``is_strict``: a weak checksum is enough without a word."""
     found: list[Finding] = []
     for candidate in run.plan.strict if is_strict else run.plan.candidates:
-        offset, stop, rules, words, has_free, is_plain, _ = candidate
+        offset, stop, rules, words, has_free, by_word, is_plain = candidate
         start = run.start + offset
         kinds: Set[str] | None = None
-        if not has_free:
+        if not has_free and len(rules) > _CHECKED_FIRST_MAX:
             kinds = run.kinds_before(view, start)
             spoken = words & kinds if kinds else None
             if not spoken:
                 continue
             if len(spoken) == 1:
-                rules = candidate.by_word[next(iter(spoken))]
+                rules = by_word[next(iter(spoken))]
         end = run.start + stop
         digits = run.text[offset:stop] if is_plain else run.digits(offset, stop)
         glued: bool | None = None
@@ -206,6 +204,8 @@ def _plan_of(key: bytes) -> Plan:
 
 
 def _card_of(written: str, groups: list[tuple[int, int]]) -> bool | None:
+    if len(written) > 4 * CARD_DIGITS_MAX:
+        return None
     whole = [
         heeds_glue
         for candidate in _candidates(written, groups, is_strict=False)
@@ -217,56 +217,84 @@ def _card_of(written: str, groups: list[tuple[int, int]]) -> bool | None:
 
 def _candidates(written: str, groups: list[tuple[int, int]], *, is_strict: bool) -> Iterator[Candidate]:
     for start, end in groups:
-        # Twelve and thirteen digits are few, and rare for cards: Luhn alone does not speak for them.
-        is_short = end - start in (12, 13)
-        rules = [
-            (rule, not (is_strict or (rule.is_bare_enough and not (is_short and rule.type == CARD))), True)
-            for rule in RULES.by_length.get(end - start, ())
-        ]
-        yield from _candidate(start, end, rules, is_plain=True)
+        if (checks := _of_group(end - start, is_strict)) is not None:
+            yield Candidate(start, end, *checks, True)
     if len(groups) < 2:
         return
     codes = "".join([_CODE.get(end - start, "~") for start, end in groups])
     for size in _SHAPE_SIZES:
         for index in range(len(codes) - size + 1):
-            shaped = _SHAPES.get(codes[index : index + size])
-            if shaped is not None:
-                yield from _shaped(written, groups[index : index + size], shaped, is_strict)
+            shape = codes[index : index + size]
+            if shape in _SHAPES:
+                taken = groups[index : index + size]
+                separators = "".join([written[a:b] for (_, a), (b, _) in pairwise(taken)])
+                yield Candidate(taken[0][0], taken[-1][1], *_of_shape(shape, separators, is_strict), size == 1)
     for match in _STREAK.finditer(codes):
-        taken = groups[match.start() : match.end()]
-        rules = [(rule, rule.type != CARD, True) for rule in RULES.by_length.get(len(taken), ())]
-        yield from _candidate(taken[0][0], taken[-1][1], rules, is_plain=False)
+        first, last = groups[match.start()], groups[match.end() - 1]
+        if (checks := _of_streak(match.end() - match.start())) is not None:
+            yield Candidate(first[0], last[1], *checks, False)
     digit_count = sum(end - start for start, end in groups)
-    if 13 <= digit_count <= 19 and not any(written[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
+    if not 13 <= digit_count <= CARD_DIGITS_MAX:
+        return
+    if not any(written[a:b] in (".", "/") for (_, a), (b, _) in pairwise(groups)):
         rules = [(rule, False, True) for rule in RULES.by_length.get(digit_count, ()) if rule.type == CARD]
-        yield from _candidate(groups[0][0], groups[-1][1], rules, is_plain=False)
+        if (checks := _checks(rules)) is not None:
+            yield Candidate(groups[0][0], groups[-1][1], *checks, False)
 
 
 def _without_doubles(candidates: Iterator[Candidate]) -> tuple[Candidate, ...]:
     """Without those that an earlier one of the same part says as freely: a card by its shape, and as the whole run."""
-    kept: list[Candidate] = []
+    kept: dict[tuple[int, int], list[Candidate]] = {}
+    order: list[Candidate] = []
     for candidate in candidates:
-        free = {(rule.name, False, False) for rule, _, _ in candidate.rules}
-        before = [known for known in kept if (known.start, known.end) == (candidate.start, candidate.end)]
+        before = kept.setdefault((candidate.start, candidate.end), [])
+        free = {(rule.name, False, False) for rule, _, _ in candidate.rules} if before else frozenset()
         if not any(free <= {(rule.name, *rest) for rule, *rest in known.rules} for known in before):
-            kept.append(candidate)
-    return tuple(kept)
+            before.append(candidate)
+            order.append(candidate)
+    return tuple(order)
 
 
-def _shaped(
-    written: str, groups: list[tuple[int, int]], shaped: list[NumberRule], is_strict: bool
-) -> Iterator[Candidate]:
-    start, end = groups[0][0], groups[-1][1]
-    shape = (tuple([b - a for a, b in groups]), "".join([written[a:b] for (_, a), (b, _) in pairwise(groups)]))
-    rules = [(rule, not (is_strict or shape in RULES.speaking[rule.name]), rule.type != CARD) for rule in shaped]
-    yield from _candidate(start, end, rules, is_plain=len(groups) == 1)
+_Rules = Sequence[tuple[NumberRule, bool, bool]]
+_Checks = tuple[
+    tuple[tuple[NumberRule, bool, bool], ...],
+    frozenset[str],
+    bool,
+    dict[str, tuple[tuple[NumberRule, bool, bool], ...]],
+]
+"""Of a `Candidate`, what does not depend on where it stands. Remembered, because a run may have thousands of parts."""
 
 
-def _candidate(
-    start: int, end: int, rules: list[tuple[NumberRule, bool, bool]], *, is_plain: bool
-) -> Iterator[Candidate]:
-    if rules:
-        words = frozenset(rule.name for rule, needs_word, _ in rules if needs_word)
-        by_word = {word: tuple(found for found in rules if found[0].name == word) for word in words}
-        has_free = not all(needs for _, needs, _ in rules)
-        yield Candidate(start, end, tuple(rules), words, has_free, is_plain, by_word)
+@lru_cache(PLANS_MAX)
+def _of_group(length: int, is_strict: bool) -> _Checks | None:
+    # Twelve and thirteen digits are few, and rare for cards: Luhn alone does not speak for them.
+    is_short = length in (12, 13)
+    return _checks(
+        [
+            (rule, not (is_strict or (rule.is_bare_enough and not (is_short and rule.type == CARD))), True)
+            for rule in RULES.by_length.get(length, ())
+        ]
+    )
+
+
+@lru_cache(PLANS_MAX)
+def _of_shape(codes: str, separators: str, is_strict: bool) -> _Checks:
+    shape = (tuple([ord(code) - 48 for code in codes]), separators)
+    checks = _checks(
+        [(rule, not (is_strict or shape in RULES.speaking[rule.name]), rule.type != CARD) for rule in _SHAPES[codes]]
+    )
+    assert checks is not None  # a shape has a rule
+    return checks
+
+
+@lru_cache(PLANS_MAX)
+def _of_streak(count: int) -> _Checks | None:
+    return _checks([(rule, rule.type != CARD, True) for rule in RULES.by_length.get(count, ())])
+
+
+def _checks(rules: _Rules) -> _Checks | None:
+    if not rules:
+        return None
+    words = frozenset(rule.name for rule, needs_word, _ in rules if needs_word)
+    by_word = {word: tuple(found for found in rules if found[0].name == word) for word in words}
+    return tuple(rules), words, not all(needs for _, needs, _ in rules), by_word

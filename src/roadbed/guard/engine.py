@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from roadbed.guard.patterns import CODED, COMMON, GATE, GATES, LETTERED, TRIGGERS, Trigger, opens_gate
+from roadbed.guard.patterns import CODED, COMMON, GATES, LETTERED, LONG, TRIGGERS, Trigger, opens_gate
 
 DATABASE_BYTES_MAX: Final = 64 * 1024 * 1024
 logger = logging.getLogger(__name__)
@@ -32,7 +32,10 @@ class Engine(Protocol):
     name: str
 
     def hits(self, view: str) -> list[tuple[int, int]]:
-        """``(trigger id, end)`` for an ASCII text; ends ascend for each id, and some may be told more than once."""
+        """``(trigger id, end)`` for an ASCII text; ends ascend for each id, and some may be told more than once.
+
+        Gates may be among them, which tell no reader anything.
+        """
         ...
 
 
@@ -60,7 +63,8 @@ def _collect(number: int, start: int, end: int, flags: int, hits: Any) -> None:
 class HyperscanEngine:
     """The triggers by Hyperscan (Vectorscan), about a microsecond per kilobyte and pass. `ImportError` without it.
 
-    Three passes: two always, and that of the identifiers with letters where the first two say that one may be there.
+    Two passes always; that of the encoded runs where the second finds a word that is as long, and that of the
+    identifiers with letters where what was found says that one may be there.
     """
 
     name = "hyperscan"
@@ -81,25 +85,27 @@ class HyperscanEngine:
     def hits(self, view: str) -> list[tuple[int, int]]:
         """See `Engine`."""
         try:
-            common, coded, lettered = self._threads.scans
+            common, long, coded, lettered = self._threads.scans
         except AttributeError:
-            common, coded, lettered = self._threads.scans = [
+            common, long, coded, lettered = self._threads.scans = [
                 partial(database.scan, match_event_handler=_collect, scratch=self._library.Scratch(database))
                 for database in self._databases
             ]
         data = view.encode("ascii")
         hits: list[tuple[int, int]] = []
         common(data, context=hits)
-        if len(data) >= _CODED_CHARACTERS_MIN:
-            coded(data, context=hits)
+        if len(data) >= _LONG_CHARACTERS:
+            has_long: list[tuple[int, int]] = []
+            long(data, context=has_long)
+            if has_long:
+                coded(data, context=hits)
         if hits and opens_gate(view, hits):
-            hits = [hit for hit in hits if hit[0] != GATE]
             lettered(data, context=hits)
         return hits
 
 
-_PASSES: Final = ((*COMMON, *GATES), CODED, LETTERED)
-_CODED_CHARACTERS_MIN: Final = 16
+_PASSES: Final = ((*COMMON, *GATES), LONG, CODED, LETTERED)
+_LONG_CHARACTERS: Final = 16
 
 
 def _compile(library: Any, triggers: Sequence[Trigger], cache_folder: Path | None) -> Any:

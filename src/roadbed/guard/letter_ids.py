@@ -116,7 +116,7 @@ SHAPES: Final = tuple(
 _SEPARATORS: Final = " .-/()"
 
 
-def letter_ids_in(view: str, end: int, index: int) -> Iterator[Finding]:
+def letter_ids_in(index: int, view: str, end: int) -> Iterator[Finding]:
     """An identifier by the rule ``index`` that ends at ``end``."""
     if end < len(view) and (view[end].isalnum() or view[end] == "_"):
         return

@@ -51,7 +51,10 @@ class _Plan:
         length = len(national)
         if length not in self.lengths or not self.general.fullmatch(national):
             return False
-        return any(length in lengths and kind.fullmatch(national) for kind, lengths in self.kinds)
+        for kind, lengths in self.kinds:  # noqa: SIM110 - a generator costs as much as an answer
+            if length in lengths and kind.fullmatch(national):
+                return True
+        return False
 
 
 @cache
@@ -98,9 +101,9 @@ def is_possible(digits: str) -> bool:
     codes = _regions_of_code()
     for size in (1, 2, 3):
         if digits[:size] in codes:
-            plans = _plans_of_code(digits[:size])
             national = digits[size:]
-            return any(
-                len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths for plan in plans
-            )
+            for plan in _plans_of_code(digits[:size]):
+                if len(national) in plan.lengths or len(plan.without_prefix(national)) in plan.lengths:
+                    return True
+            return False
     return False

@@ -7,12 +7,11 @@ such as "phone", or a shape in which the numbers of the configured countries are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from roadbed.guard.digit_runs import LEXICON, PLANS_MAX, Run, is_glued
+from roadbed.guard.digit_runs import LEXICON, PLAN_CHARACTERS_MAX, PLANS_MAX, Plan, Run, is_glued
 from roadbed.guard.finding import PHONE, Finding
 from roadbed.guard.numbering_plans import is_possible, is_valid
 
@@ -71,27 +70,24 @@ def _is_valid_in(regions: Sequence[str], digits: str) -> bool:
     return False
 
 
-def _international(view: str, run: Run, start: int, lead: str) -> Iterator[Finding]:
+def _international(view: str, run: Run, start: int, lead: str) -> Sequence[Finding]:
     """The longest valid prefix of the groups."""
-    digits, ends = "", []
-    for offset, stop in run.plan.groups[:GROUPS_MAX]:
-        b = run.start + stop
-        digits += run.text[offset:stop]
-        if len(digits) - (2 if lead == "00" else 0) > DIGITS_MAX:
-            break
-        ends.append((b, digits))
     if start and (view[start - 1].isalnum() or view[start - 1] in "_+"):
-        return
-    for end, number in reversed(ends):
+        return ()
+    digits_max = DIGITS_MAX + (2 if lead == "00" else 0)
+    for _, stop in reversed(run.plan.groups[:GROUPS_MAX]):
+        number, end = run.digits(0, stop), run.start + stop
+        if len(number) > digits_max:
+            continue
         if len(number) < DIGITS_MIN:
-            return
+            break
         if end < len(view) and ((view[end].isalnum() and view[end] not in "xXeE") or view[end] == "_"):
             continue
         bare = number.removeprefix("00") if lead == "00" else number
         # A number written with + names itself; plans are open to new ranges, so a possible length is enough.
         if is_possible(bare) or is_possible(_without_trunk_zero(view, start, end)):
-            yield Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False)
-            return
+            return (Finding(PHONE, start, _with_extension(view, end), "phone_international", 0.9, False),)
+    return ()
 
 
 def _with_extension(view: str, end: int) -> int:
@@ -107,21 +103,39 @@ def _without_trunk_zero(view: str, start: int, end: int) -> str:
 
 def _national(view: str, run: Run) -> Sequence[tuple[int, int]]:
     """Stretches of groups, by number, that are written like a telephone number or follow a word that says so."""
-    groups, total = run.plan.groups, run.plan.digit_count
-    if not (DIGITS_MIN <= total <= DIGITS_MAX and len(groups) <= GROUPS_MAX):
-        return _american_parts(run.plan.written) if total > DIGITS_MAX or len(groups) > GROUPS_MAX else ()
-    form = _form_of(run.plan.written)
-    is_written = form == _AMERICAN or (form == _ELSEWHERE and run.text[0] == "0")
-    if not is_written:
-        is_code = len(groups) > 1 and run.start > 0 and view[run.start - 1] == "(" and run.text[groups[0][1]] == ")"
-        is_written = is_code or _KIND in run.kinds_before(view, run.start)
-    return ((0, len(groups)),) if is_written else ()
+    form, stretches = _stretches_of(run.plan)
+    if form == _AMERICAN or not stretches or (form == _ELSEWHERE and run.text[0] == "0"):
+        return stretches
+    groups, start = run.plan.groups, run.start
+    if _KIND in run.kinds_before(view, start):
+        return stretches
+    is_code = len(groups) > 1 and start > 0 and view[start - 1] == "(" and run.text[groups[0][1]] == ")"
+    return stretches if is_code else ()
+
+
+def _stretches_of(plan: Plan) -> tuple[int, Sequence[tuple[int, int]]]:
+    """The form of a run, and its stretches that may be a number; of one that is too long the American ones."""
+    known = _stretches.get(plan.written)
+    if known is not None:
+        return known
+    groups, total, found = len(plan.groups), plan.digit_count, (_OTHER, ())
+    if total > DIGITS_MAX or groups > GROUPS_MAX:
+        found = _AMERICAN, _american_parts(plan.written)
+    elif total >= DIGITS_MIN:
+        found = _form_of(plan.written), ((0, groups),)
+    if len(plan.written) <= PLAN_CHARACTERS_MAX:
+        if len(_stretches) >= PLANS_MAX:
+            _stretches.clear()
+        _stretches[plan.written] = found
+    return found
+
+
+_stretches: dict[str, tuple[int, Sequence[tuple[int, int]]]] = {}
 
 
 _AMERICAN, _ELSEWHERE, _OTHER = 1, 2, 0
 
 
-@lru_cache(PLANS_MAX)
 def _form_of(written: str) -> int:
     """American ``555-123-4567`` and ``1-555-...``; elsewhere, with a leading zero, one kind of separator."""
     groups = [match.span() for match in _NINES.finditer(written)]

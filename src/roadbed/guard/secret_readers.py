@@ -49,7 +49,7 @@ def _is_in_base64(view: str, start: int) -> bool:
     return run is not None and character_classes(run[0]) >= 4 and not is_words(run[0])
 
 
-def prefixed_secret(view: str, end: int, index: int) -> Iterable[Finding]:
+def prefixed_secret(index: int, view: str, end: int) -> Iterable[Finding]:
     """A value that begins with the issuer's prefix ``index``, which ends at ``end``; of several, the longest prefix."""
     length, rules = _RULES_OF_PREFIX[index]
     start = end - length
@@ -71,10 +71,10 @@ _CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet
 _CALL = ("(", "[")
 
 
-def assigned_secret(view: str, end: int) -> Iterable[Finding]:
+def assigned_secret(view: str, end: int) -> tuple[Finding, ...]:
     """``key = value`` where the key says secret; ``end`` is after the sign between them."""
-    value = CONTEXT_VALUE.match(view, end)
     key = secret_key_before(view, end)
+    value = CONTEXT_VALUE.match(view, end) if key is not None else None
     if key == "authorization" and (scheme := _SCHEME.match(view, end)) is not None:
         value = CONTEXT_VALUE.match(view, scheme.end())
         if value is not None and scheme["scheme"].lower() == "basic" and is_coded_user(value["value"]):
@@ -98,6 +98,28 @@ def assigned_secret(view: str, end: int) -> Iterable[Finding]:
     return ()
 
 
+_WORD = re.compile(r"[^\s\"'`<>,;&|(){}\[\]]*+")  # of the characters of a value
+_VALUE_BEGINS_WITHIN = 64  # characters after the sign
+
+
+def assigned_secrets(view: str, ends: Iterable[int]) -> Iterator[Finding]:
+    """`assigned_secret` at each of the ascending ``ends``, but for those inside of a value that was found.
+
+    In a word that is too long for a value, only its end is looked at: else each sign in it would read thousands of
+    characters.
+    """
+    skipped = 0
+    for end in ends:
+        if end < skipped:
+            continue
+        found = assigned_secret(view, end)
+        yield from found
+        if not found:
+            skipped = _WORD.match(view, end).end() - VALUE_CHARACTERS_MAX - _VALUE_BEGINS_WITHIN  # type: ignore[union-attr]
+        elif view[found[0].start - 1] not in "\"'`":  # in quotes another may begin that ends later
+            skipped = found[0].end
+
+
 def private_key(view: str, end: int) -> Iterator[Finding]:
     """From BEGIN to its END; where there is none, everything within the bound: a cut key is still a key."""
     start = view.rfind("-----BEGIN ", 0, end)
@@ -112,10 +134,14 @@ def private_key(view: str, end: int) -> Iterator[Finding]:
     yield Finding(SECRET, start, stop, "private_key", 0.99, True)
 
 
+_BEARER_WORD = re.compile("(?:bearer|basic) ", re.IGNORECASE)
+
+
 def bearer(view: str, end: int) -> Iterator[Finding]:
     """The value after ``Bearer`` or ``Basic``."""
-    match = BEARER_VALUE.search(view, max(0, end - 26))
-    if match is None or match.start() >= end:
+    words = _BEARER_WORD.finditer(view, max(0, end - 26), end)
+    match = next(filter(None, (BEARER_VALUE.match(view, word.start()) for word in words)), None)
+    if match is None:
         return
     value = match["value"]
     is_mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))

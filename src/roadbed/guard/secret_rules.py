@@ -68,27 +68,27 @@ BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-
 _SERVICE_WORDS = {word: (name, index) for index, (name, words, _) in enumerate(SERVICE_TABLE) for word in words.split()}
 SERVICE_WORDS: Final = tuple(sorted(_SERVICE_WORDS, key=len, reverse=True))
 _SERVICE_SHAPES = [re.compile(rf"(?:{shape})(?![A-Za-z0-9_=+/-])") for _, _, shape in SERVICE_TABLE]
-_SERVICE_WORD = re.compile("(?:" + "|".join(SERVICE_WORDS) + r")\Z", re.IGNORECASE)
-_SERVICE_WORD_CHARACTERS_MAX = max(map(len, SERVICE_WORDS))
+_SERVICE_WORD_LENGTHS = sorted({len(word) for word in SERVICE_WORDS}, reverse=True)
 _SERVICE_REST = re.compile(r"(?P<rest>[a-z0-9_. \t-]{0,30})[\"'\])]{0,3} {0,4}(?:=>|:=|[:=,])", re.IGNORECASE)
 
 
 def service_value(view: str, end: int) -> tuple[str, int, int] | None:
     """The name and the span of a key that is assigned to a name with a service's word in it, which ends at ``end``."""
-    word = _SERVICE_WORD.search(view, max(0, end - _SERVICE_WORD_CHARACTERS_MAX), end)
-    rest = _SERVICE_REST.match(view, end) if word is not None else None
-    if word is None or rest is None:
+    before = view[max(0, end - _SERVICE_WORD_LENGTHS[0]) : end].lower()
+    word = next((before[-length:] for length in _SERVICE_WORD_LENGTHS if before[-length:] in _SERVICE_WORDS), "")
+    rest = _SERVICE_REST.match(view, end) if word else None
+    if rest is None:
         return None
-    start = word.start()
+    start = end - len(word)
     if start and view[start - 1].isalpha() and not (view[start - 1].islower() and view[start].isupper()):
         return None
     if rest["rest"][:1].islower():  # another word that begins alike
         return None
     if is_about(rest["rest"]):
         return None
-    name, index = _SERVICE_WORDS[word[0].lower()]
-    before = _BEFORE_VALUE.match(view, rest.end())
-    value = _SERVICE_SHAPES[index].match(view, before.end() if before is not None else rest.end())
+    name, index = _SERVICE_WORDS[word]
+    sign = _BEFORE_VALUE.match(view, rest.end())
+    value = _SERVICE_SHAPES[index].match(view, sign.end() if sign is not None else rest.end())
     if value is None or _is_service_sample(value[0]):
         return None
     is_mixed = any(c.isdigit() for c in value[0]) and any(c.isalpha() for c in value[0])

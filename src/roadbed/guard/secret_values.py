@@ -54,7 +54,7 @@ _FILE = re.compile(
     r"[A-Za-z0-9_./\\-]+\.(?:pem|key|crt|cer|p12|pfx|jks|json|ya?ml|txt|toml|ini|conf|cfg|env|py|[jt]sx?|go|rs|rb|java|md"
     r"|pub|asc|gpg|der|csr|sh|xml|html?|csv|log|lock|properties|tfvars)\Z"
 )
-_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:(?:\.|->|::|\?\.)[A-Za-z_][A-Za-z0-9_]*)+\Z")
+_MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*+(?:(?:\.|->|::|\?\.)[A-Za-z_][A-Za-z0-9_]*)+\Z")
 _CODE_ROOT = re.compile(
     r"(?:self|this|cls|config|conf|cfg|settings|os|env|var|local|module|data|state|props|req|request|res|response|ctx"
     r"|context|process|user|args|params|options|opts|hashlib|base64|secrets|vars|values|inputs?|github|steps|needs|each"
@@ -97,8 +97,8 @@ def entropy_share(value: str) -> float:
     length = len(value)
     if length < 2:
         return 0.0
-    weights, counts = _WEIGHTS, map(value.count, dict.fromkeys(value))
-    parts = [weights[count] if count < 256 else count * log2(count) for count in counts if count > 1]
+    counts = map(value.count, dict.fromkeys(value))
+    parts = map(_WEIGHTS.__getitem__, counts) if length < 256 else [count * log2(count) for count in counts]
     return (log2(length) - sum(parts) / length) / log2(min(length, 64))
 
 
@@ -133,13 +133,11 @@ def is_sequence(value: str) -> bool:
 def is_placeholder(value: str) -> bool:
     """Whether the value visibly stands for a secret (``${TOKEN}``, ``your-key``, ``xxxx``) or is one of our tokens."""
     lowered = value.lower()
-    for word in _PLACEHOLDERS:
-        if word in lowered:
-            return True
-    return (
+    if any(map(lowered.__contains__, _PLACEHOLDERS)) or len(set(value)) < 4:
+        return True
+    return not value.isalnum() and (  # all of these have a sign
         lowered.endswith("..")
         or ("<" in lowered and _IN_BRACKETS.search(lowered) is not None)
-        or len(set(value)) < 4
         or _TEMPLATE.match(value) is not None
         or _OWN_TOKEN.fullmatch(value) is not None
     )
@@ -184,12 +182,13 @@ def is_said_password(value: str) -> bool:
 
 def is_key(value: str) -> bool:
     """Whether a value that something calls a key, a token or a secret is one: long, random and no name."""
-    if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _is_elsewhere(value):
+    if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _IDENTIFIER.match(value):
         return False
-    if _IDENTIFIER.match(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
-        return False
-    if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
-        return True
+    if not value.isalnum():  # all of these have a sign
+        if _is_elsewhere(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
+            return False
+        if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
+            return True
     if _HEX.match(value):
         return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5
     return (

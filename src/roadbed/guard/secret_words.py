@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import string
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from roadbed.guard.fold import OPAQUES, fold
@@ -42,6 +44,16 @@ KEY_WORDS: Final = (
 )  # fmt: skip
 
 CONTEXT_WORDS: Final = (*KEY_WORDS, *PASSWORD_WORDS, *WEAK_WORDS)
+
+
+def _by_first_letter(words: Sequence[str]) -> str:
+    """The words as one expression, in their order, in which a place is given up at its first letter."""
+    groups: dict[str, list[str]] = {}
+    for word in words:
+        groups.setdefault(word[0], []).append(word[1:])
+    return "|".join(f"{re.escape(first)}(?:{'|'.join(rests)})" for first, rests in groups.items())
+
+
 _REST: Final = r"[a-z0-9_.-]{0,20}"
 _SIGN: Final = r"[\"'\])]{0,3}(?: value)? {0,4}[:=>]"
 _APART: Final = r"[\"']?(?:,[ \t]{0,2}|[ \t]{0,2}\{)?[ \t]{0,2}\r?\n?[ \t]{0,24}[\"']?(?:value|default)[\"']? {0,4}[:=]"
@@ -51,7 +63,7 @@ SIGN: Final = _REST + _SIGN
 APART: Final = _REST + _APART
 """The same where name and value are a pair: ``name: DB_PASSWORD``, ``value:`` in the next line."""
 
-_WORD = rf"(?P<word>{'|'.join(CONTEXT_WORDS)})(?P<rest>{_REST})"
+_WORD = rf"(?P<word>{_by_first_letter(CONTEXT_WORDS)})(?P<rest>{_REST})"
 _KEY, _KEY_APART = re.compile(_WORD + _SIGN), re.compile(_WORD + _APART)
 _ORDINARY_REST = re.compile(
     r"type|id|count|limit|name|url|uri|path|file|expir|length|size|header|version|hint|policy|reset|field|endpoint|ttl"
@@ -61,7 +73,15 @@ _ORDINARY_REST = re.compile(
 )
 _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
 _DIGEST_REST = re.compile(r"sha-?[0-9]|md5|digest|checksum|commit|revision|etag|fingerprint|hash", re.IGNORECASE)
-_OF_NO_SECRET = re.compile(r"(?:authenticity|csrf|xsrf|pub(?:lic)?[_-]?key|public)[_-]?\Z", re.IGNORECASE)
+_OF_NO_SECRET = tuple(
+    word + sign
+    for word in (
+        *("authenticity", "csrf", "xsrf", "pubkey", "pub_key", "pub-key", "publickey", "public_key", "public-key"),
+        "public",
+    )
+    for sign in ("", "_", "-")
+)
+_OF_NO_SECRET_CHARACTERS: Final = max(map(len, _OF_NO_SECRET))
 # What is written in one with the word after it, as in ``PGPASSWORD`` and ``authtoken``.
 _COMPOUND = re.compile(
     r"(?<![a-z])(?:pg|db|my|ssh|smtp|imap|ftp|user|admin|root|client|app|api|auth|access|bot|refresh|session|bearer|deploy"
@@ -81,6 +101,7 @@ _APART_CHARACTERS_MAX = 120
 _KEYS = re.compile("|".join(KEY_WORDS))
 
 
+@lru_cache(512)
 def is_of_passwords(word: str) -> bool:
     """Whether a word of a key says password, for which short values of two kinds of character are enough."""
     return _KEYS.fullmatch(word) is None
@@ -100,7 +121,9 @@ def secret_key_before(view: str, end: int, *, is_apart: bool = False) -> str | N
             continue
         start, stop = begin + match.start("word"), begin + match.end("word")
         word = match["word"]
-        if not begins_name(view, start, word) or _OF_NO_SECRET.search(view, max(0, start - 16), start):
+        if not begins_name(view, start, word):
+            continue
+        if view[max(0, start - _OF_NO_SECRET_CHARACTERS) : start].lower().endswith(_OF_NO_SECRET):
             continue
         rest = view[stop : begin + match.end("rest")]
         rest = rest[1:] if rest[:1] in ("s", "S") else rest

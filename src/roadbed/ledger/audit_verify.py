@@ -97,13 +97,9 @@ def chain_hash(before: bytes, leaf: bytes) -> bytes:
 
 def chained(before: bytes, records: Iterable[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The leaf of each record of a shard, and the head after it, going on from the head ``before``."""
-    sha, leaves, heads = hashlib.sha256, [], []
-    for record in records:
-        leaf = sha(b"\0" + record).digest()
-        before = sha(b"\2" + before + leaf).digest()
-        leaves.append(leaf)
-        heads.append(before)
-    return leaves, heads
+    sha = hashlib.sha256
+    leaves = [sha(b"\0" + record).digest() for record in records]
+    return leaves, [before := sha(b"\2" + before + leaf).digest() for leaf in leaves]
 
 
 class Frontier:
@@ -115,20 +111,20 @@ class Frontier:
         if len(self.nodes) != size.bit_count():
             raise AuditInvalid(f"a tree of {size} has {size.bit_count()} perfect subtrees, not {len(self.nodes)}")
 
-    def extend(self, leaves: Sequence[bytes]) -> None:
-        """Append leaves."""
-        at, count, sha = 0, len(leaves), hashlib.sha256
+    def extend(self, leaves: Iterable[bytes]) -> None:
+        """Append leaves, given one by one or several in a row."""
+        row, sha = b"".join(leaves), hashlib.sha256
+        at, count = 0, len(row) // 32
         while at < count:
             # The largest perfect subtree that may begin at this size and is there in full.
             room = (self.size & -self.size) or 1 << 62
             take = 1 << ((count - at).bit_length() - 1)
             while take > room:
                 take >>= 1
-            level = list(leaves[at : at + take])
-            while len(level) > 1:
-                pairs = iter(level)
-                level = [sha(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
-            self._push(level[0], take)
+            level = row[32 * at : 32 * (at + take)]
+            while len(level) > 32:
+                level = b"".join([sha(b"\1" + level[pair : pair + 64]).digest() for pair in range(0, len(level), 64)])
+            self._push(level, take)
             at += take
 
     def _push(self, node: bytes, width: int) -> None:
@@ -455,7 +451,7 @@ class _Scanner:
         self._scan = scan
         self._shard, self._seq, self._first, self._at = b"", 0, 0, 0
         self._chain = b""
-        self._leaves: list[bytes] = []
+        self._leaves: list[bytes] = []  # each of one line or of many in a row
         self._chains: list[bytes] = []
 
     def scan(self, data: bytes) -> None:
@@ -465,9 +461,8 @@ class _Scanner:
             end = data.find(b"\n", min(start + GROUP_BYTES, len(data) - 1) if self._chain else start) + 1
             if not self._chain or not self._take_group(LINE.findall(data, start, end), end - start):
                 for line in data[start : end - 1].split(b"\n"):
-                    self._take(len(self._leaves), line)
+                    self._take(line)
             start = end
-        self._scan.count = len(self._leaves)
         if data:
             self._scan.runs.append((self._shard.decode("ascii", "replace"), self._first, self._seq - self._first + 1))
         self._scan.leaves, self._scan.chains = b"".join(self._leaves), b"".join(self._chains)
@@ -488,16 +483,19 @@ class _Scanner:
         if times != sorted(times) and any(after < before - SKEW_US for before, after in pairwise(times)):
             return False
         leaves, chains = chained(self._chain, records)
-        if b"".join(stated) != b"".join(chains).hex().encode():
+        row = b"".join(chains)
+        if b"".join(stated) != row.hex().encode():
             return False
         self._leaves += leaves
-        self._chains += chains
+        self._chains.append(row)
+        self._scan.count += count
         self._seq, self._at, self._chain = seq + count - 1, times[-1], chains[-1]
         return True
 
-    def _take(self, number: int, line: bytes) -> None:
+    def _take(self, line: bytes) -> None:
         """Take any line."""
         scan, record, stated = self._scan, line[_HEX + 1 :], line[:_HEX]
+        number = scan.count
         its_at, its_seq, its_shard = _read_record(scan, number, record, (self._at, self._seq + 1, self._shard))
         leaf = leaf_hash(record)
         if its_shard != self._shard or its_seq != self._seq + 1:
@@ -515,6 +513,7 @@ class _Scanner:
         self._leaves.append(leaf)
         self._chains.append(self._chain)
         self._seq, self._at = its_seq, its_at
+        scan.count += 1
 
 
 def _read_record(scan: Scan, number: int, record: bytes, guess: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
@@ -606,7 +605,7 @@ class _Lines:
         self.position += count
 
     def take(self, shard: str, first: int, last: int, before: bytes) -> tuple[list[bytes], bytes]:
-        """The leaves of one shard's records, checked against what they must be, and the head after them."""
+        """The leaves of one shard's records in rows, checked against what they must be, and the head after them."""
         parts: list[bytes] = []
         seq, report = first, self._report
         is_first = True
@@ -628,8 +627,7 @@ class _Lines:
             before = scan.chain(at + count - 1)
             seq += count
             self._pass(count)
-        leaves = b"".join(parts)
-        return [leaves[place : place + 32] for place in range(0, len(leaves), 32)], before
+        return parts, before
 
     def rest(self) -> Iterator[tuple[str, int, bytes, bytes]]:
         """(shard, seq, leaf, chain) of all that is left."""
@@ -730,6 +728,7 @@ def _verify_checkpoints(
             if chain.hex() != head:
                 report.add("head", f"checkpoint {number} holds another head of the shard", -1, shard, last)
             heads[shard] = (last, chain)
+        began = tree.size
         tree.extend(leaves)
         root = tree.root()
         try:
@@ -743,7 +742,7 @@ def _verify_checkpoints(
         if note.ranges != ranges_digest(ranges):
             report.add("ranges", f"checkpoint {number} was signed for other records")
         if (note.size, note.root) != (tree.size, root):
-            report.add("root", f"checkpoint {number} was signed for another tree", tree.size - len(leaves))
+            report.add("root", f"checkpoint {number} was signed for another tree", began)
         proof = [bytes.fromhex(node) for node in entry["proof"]]
         if not is_consistent(before[0], before[1], note.size, note.root, proof):
             report.add("fork", f"checkpoint {number} does not extend the one before it")

@@ -38,7 +38,8 @@ from roadbed.controls.standing_checks import (
 )
 from roadbed.kernel.errors import ConfigError, RoadbedError
 from roadbed.kernel.label import PERSONAL, parse_label
-from roadbed.ledger.audit_verify import AuditInvalid, PublicKey, Report, verify_export
+from roadbed.ledger.audit_apart import verify_apart
+from roadbed.ledger.audit_verify import Report
 from roadbed.releases.workspace import MANIFEST_NAME, load_workspace
 from roadbed.server.canary_ground import CanaryGround, HttpCaller
 from roadbed.server.control_parts import DeploymentParts
@@ -157,10 +158,7 @@ class Looks:
             await asyncio.to_thread(folder.mkdir)
             async for file_name, piece in trail.reader.files(trail.origin, None, None):
                 await asyncio.to_thread(_append, folder / file_name, piece)
-            try:
-                return await asyncio.to_thread(verify_export, folder, [PublicKey.parse(trail.key)], processes=1)
-            except AuditInvalid:
-                return Report()
+            return await verify_apart(folder, trail.key)
 
     async def certificates(self) -> Sequence[Certificate]:
         """The certificates of endpoints, and our own."""
