@@ -13,6 +13,7 @@ from roadbed.cli.ask import shortfalls
 from roadbed.cli.main import EXIT_USAGE, command_parser, main
 from roadbed.cli.parsing import nested
 from roadbed.cli.screen import Screen
+from roadbed.cli.up import program_name
 
 Capture = pytest.CaptureFixture[str]
 
@@ -81,3 +82,16 @@ def test_what_is_still_being_read_is_said_apart_from_what_is_away() -> None:
         "still being read, ask again when it is done: source a, source b",
         "missing: tool crm: away",
     ]
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "named"),
+    [
+        (".venv/bin/roadbed", None, ".venv/bin/roadbed"),
+        ("/opt/my tools/roadbed", None, "'/opt/my tools/roadbed'"),
+        (".venv/bin/roadbed", "/usr/bin/roadbed", "roadbed"),
+        ("/x/roadbed/cli/__main__.py", None, "roadbed"),
+    ],
+)
+def test_what_up_tells_to_type_is_what_the_shell_finds(called: str, found: str | None, named: str) -> None:
+    assert program_name(called, found) == named

@@ -307,6 +307,19 @@ def test_addresses_and_methods_that_are_not_there(desk: Desk) -> None:
             refused = client.put(path)
             assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
         assert client.get("/healthz", headers={"authorization": ""}).text == "ok\n"
+        for path in ("/api/status/", "/v1/models/", f"{CHAT}/", "/healthz/"):  # no way on to the Host that was named
+            answer = client.post(path, json={}, headers={"host": "elsewhere.example"})
+            assert (answer.status_code, answer.headers.get("location")) == (404, None), path
+
+
+def test_no_protocol_but_ours_reads_a_connection(desk: Desk) -> None:
+    ask = (
+        "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    with connected(desk) as raw:
+        raw.sendall(ask.encode())
+        assert read_all(raw).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_field_that_is_not_known_tells_those_that_are(desk: Desk) -> None:
