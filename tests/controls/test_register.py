@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+
+import pytest
 
 from roadbed.controls.control import Result
 from roadbed.controls.evidence import Evidence, EvidenceStore, Stamp
-from roadbed.controls.register import Controls
+from roadbed.controls.register import Controls, is_due
 from roadbed.kernel.errors import Unavailable
 from roadbed.ledger.metrics import Metrics
 
@@ -85,3 +87,13 @@ async def test_nothing_is_looked_at_while_a_first_ingest_runs() -> None:
         assert states == []
     finally:
         await controls.close()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "minutes_ago", "expected"),
+    [("pass", 16, False), ("fail", 16, False), ("invalid", 16, True), ("invalid", 10, False), ("pass", 61, True)],
+)
+def test_what_could_not_look_looks_again_soon(outcome: str, minutes_ago: int, expected: bool) -> None:
+    last = Evidence("1", "looking", datetime.now(UTC) - timedelta(minutes=minutes_ago), outcome, "{}", "")
+    assert is_due(Looking(), last) is expected
+    assert is_due(Looking(), None)

@@ -29,6 +29,7 @@ FIRST_S: Final = 90.0
 CALM_S_MAX: Final = 1800.0
 CALM_LOOK_S: Final = 1.0
 LOOK_S: Final = 30.0
+INVALID_S: Final = 900.0
 ORDERS_MAX: Final = 32
 ORDER_LOOK_S: Final = 0.2
 JITTER_SHARE: Final = 0.1
@@ -190,7 +191,7 @@ class Controls:
             with contextlib.suppress(Unavailable, DeadlineExceeded):
                 newest = await self.store.newest()
                 for control in self.all:
-                    if _is_due(control, newest.get(control.id)):
+                    if is_due(control, newest.get(control.id)):
                         await self.run(control.id)
                 for stands in await self.stand(is_fresh=True):
                     if stands.standing == "stale":
@@ -262,10 +263,13 @@ async def _until_calm(is_calm: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(CALM_LOOK_S)
 
 
-def _is_due(control: Control, last: Evidence | None) -> bool:
+def is_due(control: Control, last: Evidence | None) -> bool:
+    """Whether a control is to run again: by its period, and soon where it could not look."""
     if last is None:
         return True
-    wait_s = control.period_s * random.uniform(1.0 - JITTER_SHARE, 1.0)
+    # What could not look says nothing until it has looked: not for a week, where that is its period.
+    period_s = min(control.period_s, INVALID_S) if last.outcome == "invalid" else control.period_s
+    wait_s = period_s * random.uniform(1.0 - JITTER_SHARE, 1.0)
     return datetime.now(UTC) - last.at >= timedelta(seconds=wait_s)
 
 
