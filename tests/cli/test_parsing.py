@@ -25,6 +25,11 @@ Capture = pytest.CaptureFixture[str]
         (["keys"], "roadbed keys: it needs create|list|rotate|revoke (`roadbed keys --help` explains)"),
         (["ask"], "roadbed ask: it needs question (`roadbed ask --help` explains)"),
         (
+            ["keys", "--state", "/x", "create"],
+            "roadbed keys: --state comes after the action, as in `roadbed keys create --state` (`roadbed keys --help` "
+            "explains)",
+        ),
+        (
             ["up", "--prot=1"],
             "roadbed up: there is no option --prot; did you mean --port? (`roadbed up --help` explains)",
         ),
