@@ -13,6 +13,7 @@ from roadbed.cli.ask import shortfalls
 from roadbed.cli.main import EXIT_USAGE, command_parser, main
 from roadbed.cli.parsing import nested
 from roadbed.cli.screen import Screen
+from roadbed.cli.up import program_name
 
 Capture = pytest.CaptureFixture[str]
 
@@ -23,6 +24,11 @@ Capture = pytest.CaptureFixture[str]
         (["keys", "creat"], "roadbed keys: there is no 'creat'; did you mean create? (`roadbed keys --help` explains)"),
         (["keys"], "roadbed keys: it needs create|list|rotate|revoke (`roadbed keys --help` explains)"),
         (["ask"], "roadbed ask: it needs question (`roadbed ask --help` explains)"),
+        (
+            ["keys", "--state", "/x", "create"],
+            "roadbed keys: --state comes after the action, as in `roadbed keys create --state` (`roadbed keys --help` "
+            "explains)",
+        ),
         (
             ["up", "--prot=1"],
             "roadbed up: there is no option --prot; did you mean --port? (`roadbed up --help` explains)",
@@ -81,3 +87,16 @@ def test_what_is_still_being_read_is_said_apart_from_what_is_away() -> None:
         "still being read, ask again when it is done: source a, source b",
         "missing: tool crm: away",
     ]
+
+
+@pytest.mark.parametrize(
+    ("called", "found", "named"),
+    [
+        (".venv/bin/roadbed", None, ".venv/bin/roadbed"),
+        ("/opt/my tools/roadbed", None, "'/opt/my tools/roadbed'"),
+        (".venv/bin/roadbed", "/usr/bin/roadbed", "roadbed"),
+        ("/x/roadbed/cli/__main__.py", None, "roadbed"),
+    ],
+)
+def test_what_up_tells_to_type_is_what_the_shell_finds(called: str, found: str | None, named: str) -> None:
+    assert program_name(called, found) == named

@@ -86,6 +86,8 @@ def test_a_revoked_key_ends_its_sessions(deployment: Deployment, admin: TestClie
         "/console//evil\r\nx: y",
         "/consolevil",
         "/console/\\evil",
+        "/console/../evil",
+        "/console/%2E%2e/evil",
         "",
         "/console/sign-in",
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roadbed.controls.canary import Step
+from roadbed.controls.canary import UNREAD, Step
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,9 @@ from roadbed.controls.canary import Step
 )
 def test_a_refusal_by_a_rule_is_no_gap(status: int, body: bytes, expected: bool) -> None:
     assert Step("chat", status, body).is_whole is expected
+
+
+def test_a_document_that_was_not_read_is_told_as_such_and_not_as_a_failed_request() -> None:
+    step = Step("document", UNREAD, b"pending")
+    assert (step.is_whole, step.gap) == (False, "the document that was uploaded is pending, not indexed")
+    assert Step("chat", 502, b"").gap == "the path chat answered 502"

@@ -147,6 +147,10 @@ def test_one_state_has_one_server_and_one_port_one_listener(copied: Path) -> Non
         assert taken.returncode == EXIT_FAILED
         assert str(server.port) in one_line_error(taken)
         assert "--port 0" in one_line_error(taken)
+        twice = run_cli(
+            "up", str(copied / "plain"), "--state", str(copied / "state"), "--port", str(server.port), home=copied
+        )
+        assert f"in use by process {server.process.pid}" in one_line_error(twice)
         assert server.get("/api/status")["ready"]
 
 

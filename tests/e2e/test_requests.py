@@ -307,6 +307,20 @@ def test_addresses_and_methods_that_are_not_there(desk: Desk) -> None:
             refused = client.put(path)
             assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
         assert client.get("/healthz", headers={"authorization": ""}).text == "ok\n"
+        for path in ("/api/status/", "/v1/models/", f"{CHAT}/", "/healthz/"):  # no way on to the Host that was named
+            answer = client.post(path, json={}, headers={"host": "elsewhere.example"})
+            assert answer.status_code in (404, 405), path
+            assert "elsewhere" not in str(answer.headers), path
+
+
+def test_no_protocol_but_ours_reads_a_connection(desk: Desk) -> None:
+    ask = (
+        "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade, close\r\nupgrade: websocket\r\n"
+        "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+    )
+    with connected(desk) as raw:
+        raw.sendall(ask.encode())
+        assert read_all(raw).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_field_that_is_not_known_tells_those_that_are(desk: Desk) -> None:
@@ -318,6 +332,14 @@ def test_a_field_that_is_not_known_tells_those_that_are(desk: Desk) -> None:
         )
         far = client.post("/api/search", json={"zzz": 1}).json()
         assert "it may hold query, " in far["hint"]
+
+
+def test_a_filter_that_is_not_applied_is_not_passed_over(desk: Desk) -> None:
+    path, asked = "/v1/vector_stores/company/search", {"query": "rush order"}
+    wanted = {"type": "eq", "key": "source", "value": "board"}
+    refused = desk.server.post(path, {**asked, "filters": wanted})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "filters")
+    assert desk.server.post(path, {**asked, "filters": None}).status_code == 200
 
 
 def test_errors_as_the_sdk_raises_them(desk: Desk) -> None:

@@ -29,6 +29,9 @@ async def test_save_rollback_promote(database: Database) -> None:
     move = await releases.rollback("helpdesk", None, actor="test", reason="wrong answers")
     assert (move.digest, move.previous) == (one["helpdesk"].digest, two["helpdesk"].digest)
     assert releases.live["helpdesk"].document["prompt"] == "one"
+    await releases.promote("helpdesk", None, actor="test", reason="it was right after all")
+    assert releases.live["helpdesk"].digest == two["helpdesk"].digest
+    await releases.rollback("helpdesk", None, actor="test")
 
     await releases.save(three, auto_promote=True, actor="test")
     assert releases.live["helpdesk"].digest == one["helpdesk"].digest, "a rollback holds the alias"
@@ -40,7 +43,9 @@ async def test_save_rollback_promote(database: Database) -> None:
     [app] = await releases.apps()
     assert (app.candidate, app.is_held) == (None, False)
     history = await releases.history("helpdesk")
-    assert [move.action for move in history if move.name == "live"] == ["promote", "rollback", "save", "save"]
+    assert [move.action for move in history if move.name == "live"] == [
+        *("promote", "rollback", "promote", "rollback", "save", "save")
+    ]
 
 
 async def test_a_release_is_found_by_the_beginning_of_its_digest(database: Database) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
-from roadbed.releases.follow import WorkspaceFollower
+from roadbed.releases.follow import ManifestGone, WorkspaceFollower
 from roadbed.releases.workspace import Workspace, load_workspace
 from roadbed.store.errors import StoreTimeout, StoreUnavailable
 
@@ -56,3 +56,26 @@ async def test_what_the_database_could_not_take_is_tried_again(folder: Path, err
     taker.error = None
     assert await follower.reload()
     assert taker.taken == ["acme"]
+
+
+async def test_a_manifest_that_vanishes_goes_on_serving(folder: Path) -> None:
+    """Without it the folder would be inferred: one source over all of it that every key may see."""
+    taker = Taker()
+    follower = WorkspaceFollower(load_workspace(folder), taker)
+    manifest = folder / "roadbed.yaml"
+    manifest.rename(folder / "away.yaml")
+    assert await follower.reload()
+    assert isinstance(follower.problem, ManifestGone)
+    assert taker.taken == []
+    (folder / "away.yaml").rename(manifest)
+    assert await follower.reload()
+    assert (follower.problem, taker.taken) == (None, ["acme"])
+
+
+async def test_a_folder_that_never_had_a_manifest_goes_on_without_one(folder: Path) -> None:
+    (folder / "roadbed.yaml").unlink()
+    taker = Taker()
+    follower = WorkspaceFollower(load_workspace(folder), taker)
+    assert await follower.reload()
+    assert follower.problem is None
+    assert len(taker.taken) == 1

@@ -45,8 +45,10 @@ class AliasMachine(RuleBasedStateMachine):
     @rule(digest=digests)
     def rollback(self, digest: str) -> None:
         if self.live is not None:
-            self.apply(plan_rollback("a", digest))
+            before = self.live
+            self.apply(plan_rollback(self.aliases, "a", digest))
             self.live, self.is_held = digest, True
+            assert before == digest or ("a", CANDIDATE) in self.aliases, "a promotion ends the hold"
 
     @rule()
     def leave_the_workspace(self) -> None:

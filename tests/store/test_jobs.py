@@ -17,7 +17,7 @@ import pytest
 from roadbed.kernel.errors import TooLarge, Unavailable
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
-from roadbed.store.errors import InvalidName, JobLost, StoreUnavailable
+from roadbed.store.errors import InvalidName, JobLost, StoreDiskFull, StoreUnavailable
 from roadbed.store.jobs import PAYLOAD_BYTES_MAX, Job, Jobs
 from roadbed.store.migrate import load_migrations, migrate
 
@@ -265,6 +265,52 @@ async def test_a_job_over_its_time_is_retried(database: Database) -> None:
     await jobs.enqueue(None, "x", {})
     async with running(jobs):
         await until(database, "SELECT count(*) FROM job WHERE state = 'failed'", lambda count: count == 1)
+
+
+FULL = """
+    CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER no_room BEFORE DELETE ON job FOR EACH ROW EXECUTE FUNCTION no_room();
+"""
+
+
+async def test_a_job_that_finds_the_disk_full_waits_for_room_and_is_not_given_up(database: Database) -> None:
+    jobs, tries = Jobs(database, backoff_s=0.01, full_pause_s=0.01, poll_s=0.01), 0
+
+    async def handler(job: Job) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 5:
+            raise StoreDiskFull("the disk of the database is full")
+
+    jobs.register("x", handler, attempts_max=2)
+    await jobs.enqueue(None, "x", {})
+    async with running(jobs):
+        await until(database, EMPTY, lambda count: count == 0)
+    assert tries == 5
+
+
+async def test_an_outcome_for_which_there_is_no_room_is_written_when_there_is(database: Database) -> None:
+    jobs, seen, done = Jobs(database, poll_s=0.01, lease_s=0.3), [], asyncio.Event()
+
+    async def handler(job: Job) -> None:
+        seen.append(job.payload["n"])
+        done.set()
+
+    jobs.register("x", handler)
+    await jobs.enqueue(None, "x", {"n": 1})
+    await database.execute(FULL)
+    async with running(jobs):
+        await done.wait()
+        began = await database.fetchval("SELECT lease_until FROM job")
+        # Past the lease that it had: it is not taken for lost, and other jobs are not held up for good.
+        async with asyncio.timeout(20):
+            while await database.fetchval("SELECT lease_until <= $1 FROM job", began):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await database.execute("DROP TRIGGER no_room ON job")
+        await jobs.enqueue(None, "x", {"n": 2})
+        await until(database, EMPTY, lambda count: count == 0)
+    assert seen == [1, 2]
 
 
 async def test_a_lost_connection_is_no_end(database: Database) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from roadbed.store.errors import StateInUse, StateUnusable, StoreDiskFull
-from roadbed.store.state import StateLock, explain_os_error, make_private_folder, write_private_file
+from roadbed.store.state import StateLock, explain_os_error, make_private_folder, require_free, write_private_file
 
 
 def test_the_lock_is_exclusive_and_ends_with_release(tmp_path: Path) -> None:
@@ -69,3 +69,11 @@ def test_a_private_file_is_never_written_into_a_file_that_lay_there(tmp_path: Pa
         assert theirs.read() == b""
     assert stat.S_IMODE((tmp_path / "ready.json").stat().st_mode) == 0o600
     assert not laid.exists()
+
+
+def test_a_folder_that_another_holds_is_told_and_none_is_made(tmp_path: Path) -> None:
+    require_free(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with StateLock.acquire(tmp_path / "state"), pytest.raises(StateInUse):
+        require_free(tmp_path / "state")
+    require_free(tmp_path / "state")

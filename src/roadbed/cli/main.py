@@ -12,6 +12,7 @@ exit codes:
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -152,9 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         report(error)
         return exit_code(error)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        print(f"roadbed: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"roadbed: {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -21,6 +21,16 @@ _MISSING = "the following arguments are required: "
 class CommandParser(argparse.ArgumentParser):
     """argparse with shorter complaints: what is wrong, the nearest right word, and where help is."""
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it, but for an option of an action that stands before the action."""
+        words = list(args or ())
+        word = words[0].partition("=")[0] if words and words[0].startswith("--") else ""
+        if word and word not in self._option_string_actions:
+            for below in nested(self):
+                if word in below._option_string_actions:
+                    self.error(f"{word} comes after the action, as in `{below.prog} {word}`")
+        return super().parse_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """One line on standard error, and exit code 2."""
         if message.startswith(_UNKNOWN):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from roadbed.kernel.secrets import Secret
 from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, default_state
 
 SUMMARY = "Run a workspace: database, ingest, API and console in one. A folder without roadbed.yaml works too."
+PROGRAM = "roadbed"
 EXAMPLE = (
     "  roadbed up ~/documents\n  roadbed up . --port 0 --ready-file /tmp/ready.json\n"
     "  roadbed up . --database postgresql://user@db/app --host 0.0.0.0 --behind-proxy"
@@ -92,4 +95,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         behind_proxy=arguments.behind_proxy,
         ready_file=arguments.ready_file,
         admin_key=Secret(admin_key) if admin_key else None,
+        program=program_name(sys.argv[0], shutil.which(PROGRAM)),
     )
+
+
+def program_name(called: str, found: str | None) -> str:
+    """What starts the command line from here: ``make up`` runs it out of a virtual environment that is on no path."""
+    return shlex.quote(called) if found is None and Path(called).name == PROGRAM else PROGRAM

@@ -6,6 +6,8 @@ a form's body alone, and neither is written anywhere.
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -139,4 +141,5 @@ def safe_next(address: str) -> str:
     """Where to go after signing in: a page of the console, whatever was asked for."""
     is_page = address == "/console" or address.startswith(("/console/", "/console?"))
     is_plain = address.isprintable() and "\\" not in address and len(address) <= NEXT_CHARACTERS_MAX
+    is_plain = is_plain and ".." not in unquote(address)  # what a browser makes of it would lie outside the console
     return address if is_page and is_plain and not address.startswith("/console/sign-in") else "/console"

@@ -36,6 +36,7 @@ HOUR_S: Final = 3600.0
 READ_S: Final = 60.0
 SETTLE_S: Final = 15.0
 LOOK_S: Final = 0.1
+UNREAD: Final = 0  # in place of a status: a document that was uploaded, and not read
 TRACES_MAX: Final = 100
 REMOTE, LOCAL, ASKING, QUOTING, SEARCHING = (
     "_canary-remote", "_canary-local", "_canary-ask", "_canary-quote", "_canary-search",
@@ -96,6 +97,13 @@ class Step(msgspec.Struct):
         return self.status in self.wanted or self.is_closed
 
     @property
+    def gap(self) -> str:
+        """What is missing where it did not go as it should."""
+        if self.status == UNREAD:
+            return f"the {self.name} that was uploaded is {self.body.decode()}, not indexed"
+        return f"the path {self.name} answered {self.status}"
+
+    @property
     def is_closed(self) -> bool:
         """Whether a rule of the manifest refused what was planted."""
         is_kept_local = b"gateway.no_candidate" in self.body and b"local-only" in self.body
@@ -150,7 +158,7 @@ class CanaryControl:
         }
         for name, document_id in ids.items():
             state = await until_read(self._ground, document_id)
-            steps.append(Step(name, 200 if state == "indexed" else 500, state.encode()))
+            steps.append(Step(name, 200 if state == "indexed" else UNREAD, state.encode()))
         calls = 0
         for name, path, body, wanted in self._requests(run):
             status, answer = await self._ground.call("POST", path, body)
@@ -255,7 +263,7 @@ class CanaryControl:
         problems = sorted({_words(hit) for hit in hits})
         if problems:
             return judged(problems, "", n=len(run.values), facts=facts, inputs=inputs)
-        gaps = [f"the path {step.name} answered {step.status}" for step in steps if not step.is_whole]
+        gaps = [step.gap for step in steps if not step.is_whole]
         gaps += _not_found(searcher, plant_places=("table:control_plant", "log", "run/"))
         whole = next((step for step in steps if step.name == "chat"), None)
         if whole is not None and not whole.is_closed and run.mail_of("chat").encode() not in whole.body:

@@ -26,7 +26,10 @@ log = logging.getLogger("roadbed.controls")
 
 RUN_S_MAX: Final = 240.0
 FIRST_S: Final = 90.0
+CALM_S_MAX: Final = 1800.0
+CALM_LOOK_S: Final = 1.0
 LOOK_S: Final = 30.0
+INVALID_S: Final = 900.0
 ORDERS_MAX: Final = 32
 ORDER_LOOK_S: Final = 0.2
 JITTER_SHARE: Final = 0.1
@@ -110,11 +113,15 @@ class Controls:
         """The controls in their order."""
         return list(self._controls.values())
 
-    async def start(self) -> None:
-        """Run what is due from now on, and what other processes ask for."""
+    async def start(self, is_calm: Callable[[], Awaitable[bool]], first_s: float = FIRST_S) -> None:
+        """Run what is due from now on, and what other processes ask for.
+
+        The first look is after ``first_s``, and waits until ``is_calm``, for `CALM_S_MAX` at most: a control that is
+        to see a document read would call a first ingest, which all stands behind, a failure.
+        """
         self._is_owner = True
         self._subscription = await self.store.on_order(self._ordered)
-        self._task = asyncio.create_task(self._loop(), name="controls")
+        self._task = asyncio.create_task(self._loop(is_calm, first_s), name="controls")
         self._task.add_done_callback(_report_crash)
 
     async def close(self) -> None:
@@ -175,13 +182,16 @@ class Controls:
             await asyncio.sleep(ORDER_LOOK_S)
         raise OwnerSilent(f"the process that owns the deployment did not run {control.id}")
 
-    async def _loop(self) -> None:
-        await asyncio.sleep(FIRST_S * random.uniform(1.0, 1.0 + JITTER_SHARE))
+    async def _loop(self, is_calm: Callable[[], Awaitable[bool]], first_s: float) -> None:
+        await asyncio.sleep(first_s * random.uniform(1.0, 1.0 + JITTER_SHARE))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CALM_S_MAX):
+                await _until_calm(is_calm)
         while True:
             with contextlib.suppress(Unavailable, DeadlineExceeded):
                 newest = await self.store.newest()
                 for control in self.all:
-                    if _is_due(control, newest.get(control.id)):
+                    if is_due(control, newest.get(control.id)):
                         await self.run(control.id)
                 for stands in await self.stand(is_fresh=True):
                     if stands.standing == "stale":
@@ -245,10 +255,21 @@ async def _result_of(control: Control) -> Result:
         return Result("invalid", f"it broke: {type(error).__name__}")
 
 
-def _is_due(control: Control, last: Evidence | None) -> bool:
+async def _until_calm(is_calm: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        with contextlib.suppress(Unavailable, DeadlineExceeded):
+            if await is_calm():
+                return
+        await asyncio.sleep(CALM_LOOK_S)
+
+
+def is_due(control: Control, last: Evidence | None) -> bool:
+    """Whether a control is to run again: by its period, and soon where it could not look."""
     if last is None:
         return True
-    wait_s = control.period_s * random.uniform(1.0 - JITTER_SHARE, 1.0)
+    # What could not look says nothing until it has looked: not for a week, where that is its period.
+    period_s = min(control.period_s, INVALID_S) if last.outcome == "invalid" else control.period_s
+    wait_s = period_s * random.uniform(1.0 - JITTER_SHARE, 1.0)
     return datetime.now(UTC) - last.at >= timedelta(seconds=wait_s)
 
 

@@ -29,7 +29,7 @@ KeyPath = tuple[str | int, ...]
 _CORE_SCHEMA: list[tuple[re.Pattern[str], Any]] = [
     (re.compile(r"^(|~|null|Null|NULL)$"), lambda text: None),
     (re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), lambda text: text.lower() == "true"),
-    (re.compile(r"^[-+]?[0-9]+$"), int),
+    (re.compile(r"^[-+]?[0-9]{1,300}$"), int),  # longer ones are numbers to no setting, and `int` refuses the longest
     (re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"), float),
 ]
 
@@ -235,7 +235,12 @@ def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str
         return f"{value!r} is none of {', '.join(choices)}", nearest(value, choices)
     if any(isinstance(item, msgspec.inspect.StrType) and DURATION_PATTERN in (item.pattern or "") for item in bare):
         return f"{value!r} is not a duration", "write for example 800ms, 20s, 5m, 2h or 7d"
-    return reason[:1].lower() + reason[1:], ""
+    return _TYPE_NAME.sub(_in_words, reason[:1].lower() + reason[1:]), ""
+
+
+def _in_words(match: re.Match[str]) -> str:
+    """The types of a msgspec message as `_kind` calls them; what may stand there besides is said with `or`."""
+    return " or ".join(_TYPE_WORDS.get(name, name) for name in match[1].split(" | "))
 
 
 def _type_of(info: msgspec.inspect.Type) -> Any:
@@ -289,6 +294,16 @@ def _kind(value: Any) -> str:
     )
 
 
+_TYPE_NAME = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
+_TYPE_WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true/false",
+    "null": "nothing",
+}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)$")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PATTERN = _DURATION.pattern

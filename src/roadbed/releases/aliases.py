@@ -218,7 +218,8 @@ class Releases:
                 chosen = await self._release_before(connection, app, live.digest)
             if chosen is None:
                 raise NothingToRollBack(f"{app} has served no other release than {live.digest[:12]}")
-            moves = await self._apply(connection, generation, aliases, plan_rollback(app, chosen), actor, reason)
+            steps = plan_rollback(aliases, app, chosen)
+            moves = await self._apply(connection, generation, aliases, steps, actor, reason)
         await self.refresh()
         return moves[0]
 

@@ -22,6 +22,16 @@ RETRY_INTERVAL_S = 1.0
 Stamp = dict[Path, tuple[int, int] | None]
 
 
+class ManifestGone(ConfigError):
+    """The manifest that serves was deleted or renamed; what it said goes on serving.
+
+    Without it the folder would be served whole, to every key: a checkout of another branch must not do that.
+    """
+
+    code = "releases.manifest_gone"
+    hint = "bring it back; to serve the folder without one, stop the server first"
+
+
 class WorkspaceFollower:
     """Follows one workspace folder. ``on_workspace`` takes each valid state, one at a time."""
 
@@ -84,6 +94,8 @@ class WorkspaceFollower:
         """
         try:
             workspace = load_workspace(self.workspace.folder)
+            if workspace.is_inferred and not self.workspace.is_inferred:
+                raise ManifestGone(f"{MANIFEST_NAME} is gone")
         except ConfigError as error:
             self._note(error)
             return True

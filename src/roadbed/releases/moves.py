@@ -79,6 +79,12 @@ def plan_promote(aliases: Aliases, app: str, digest: str) -> list[Step]:
     return steps
 
 
-def plan_rollback(app: str, digest: str) -> list[Step]:
-    """The step that moves ``live`` back and holds it."""
-    return [Step(app, LIVE, digest, ROLLBACK, is_held=True)]
+def plan_rollback(aliases: Aliases, app: str, digest: str) -> list[Step]:
+    """The steps that move ``live`` back and hold it. What served waits as the candidate, as it would after a restart,
+    where none waits already: a promotion without more ends the hold.
+    """
+    steps = [Step(app, LIVE, digest, ROLLBACK, is_held=True)]
+    live = aliases.get((app, LIVE))
+    if live is not None and live.digest != digest and (app, CANDIDATE) not in aliases:
+        steps.append(Step(app, CANDIDATE, live.digest, ROLLBACK))
+    return steps

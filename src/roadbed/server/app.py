@@ -134,7 +134,12 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
         *guard_routes(services),
         *extra,
     ]
-    return Starlette(routes=routes, exception_handlers={400: not_found, 404: not_found, 405: not_found, 500: failed})
+    handlers = {400: not_found, 404: not_found, 405: not_found, 500: failed}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    # A redirect to the address without its slash would be made of the caller's Host header and of the scheme behind a
+    # proxy, so that SDKs would send their key on in plain text.
+    app.router.redirect_slashes = False
+    return app
 
 
 def wrong_method(message: str, request: Request) -> Response:

@@ -93,7 +93,7 @@ def open_controls(services: DeploymentParts) -> Controls:
 async def start_controls(services: DeploymentParts, url: str) -> None:
     """Run what is due from now on, in the owner, whose server listens at ``url``."""
     services.own_calls.url = url
-    await services.controls.start()
+    await services.controls.start(services.knowledge.is_settled)
 
 
 @dataclass(frozen=True, slots=True)

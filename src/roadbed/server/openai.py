@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from roadbed.apps.registry import UnknownModel
 from roadbed.gateway.dialects.anthropic_server import model_object, models_body
+from roadbed.kernel.errors import InvalidRequest
 from roadbed.knowledge.search import Hit
 from roadbed.server.admission import Admission
 from roadbed.server.http import endpoint, is_anthropic, json_of
@@ -29,10 +30,11 @@ QUERIES_MAX = 16
 
 
 class VectorStoreQuery(msgspec.Struct, frozen=True):
-    """OpenAI's vector store search request; fields of it that we do not have are ignored."""
+    """OpenAI's vector store search request; fields of it that we do not have are ignored, but for ``filters``."""
 
     query: Query | Annotated[list[Query], Meta(max_length=QUERIES_MAX)]
     max_num_results: Annotated[int, Meta(ge=1, le=50)] = 10
+    filters: dict[str, Any] | None = None
 
 
 def openai_routes(services: Services) -> list[Route]:
@@ -54,6 +56,9 @@ def openai_routes(services: Services) -> list[Route]:
 
     async def search(request: Request, admission: Admission) -> Any:
         asked = await json_of(request, VectorStoreQuery)
+        if asked.filters:  # ignored, they would let through what the caller wants left out
+            hint = "ask without it; which documents a key finds is said by `visible_to`"
+            raise InvalidRequest("filters: results are not filtered by attributes", hint=hint, param="filters")
         query = asked.query if isinstance(asked.query, str) else " ".join(asked.query)
         collection = request.path_params["collection"]
         deadline = admission.deadline(SEARCH_DEADLINE_S)

@@ -41,6 +41,7 @@ class Settings:
     behind_proxy: bool = False
     migrate: str = "auto"
     admin_key: Secret | None = None
+    program: str = "roadbed"  # what a shell that stands where we were started calls the command line
 
     @property
     def is_embedded(self) -> bool:

@@ -31,7 +31,8 @@ from roadbed.server.listening import build_server, settle_memory
 from roadbed.server.services import Services, open_services
 from roadbed.server.settings import Settings, check_settings, default_state
 from roadbed.server.workers import Workers
-from roadbed.store.state import write_private_file
+from roadbed.store.state import require_free, write_private_file
+from roadbed.wire.errors import PortInUse
 from roadbed.wire.server import bind
 
 log = logging.getLogger("roadbed.server")
@@ -71,7 +72,11 @@ async def up(settings: Settings, say: Say, worker_command: Sequence[str] = ()) -
     """
     check_settings(settings)
     workspace = await asyncio.to_thread(load_workspace, settings.workspace)
-    listener = bind(settings.host, settings.port)
+    try:
+        listener = bind(settings.host, settings.port)
+    except PortInUse:
+        require_free(settings.state)  # who listens there may be this workspace's own server
+        raise
     started: Serves | None = None
     this = asyncio.current_task()
     assert this is not None
@@ -177,7 +182,7 @@ async def _announce(services: Services, address: Address, say: Say) -> None:
         key = services.made_admin_key or "$ROADBED_API_KEY"
         say("\n  try")
         for question in questions or [QUESTION_OF_ANYTHING]:
-            say(f'    roadbed ask{_state_option(services.settings)} "{question}"')
+            say(f'    {services.settings.program} ask{_state_option(services.settings)} "{question}"')
         body = json.dumps(
             {"model": app, "messages": [{"role": "user", "content": (questions or [QUESTION_OF_ANYTHING])[0]}]}
         )

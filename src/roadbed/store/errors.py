@@ -22,7 +22,7 @@ class StoreTimeout(DeadlineExceeded):
     hint = "allow more time, or ask for less at once"
 
 
-class StoreDiskFull(Unavailable):
+class StoreDiskFull(StoreUnavailable):
     """PostgreSQL or the state folder has no room left on its disk; reads go on, writes are refused."""
 
     code = "store.disk_full"

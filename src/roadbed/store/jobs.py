@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +24,7 @@ import msgspec
 from roadbed.kernel.errors import RoadbedError, TooLarge
 from roadbed.kernel.ids import new_id
 from roadbed.store.database import ACQUIRE_TIMEOUT_S, Connection, Database
-from roadbed.store.errors import JobLost, StoreTimeout, StoreUnavailable
+from roadbed.store.errors import JobLost, StoreDiskFull, StoreTimeout, StoreUnavailable
 
 PAYLOAD_BYTES_MAX = 16 * 1024
 LEASE_S = 15.0
@@ -33,6 +34,9 @@ JOB_TIMEOUT_S = 900.0
 ATTEMPTS_MAX = 5
 BACKOFF_S_MIN = 1.0
 BACKOFF_S_MAX = 300.0
+FULL_PAUSE_S = 10.0
+SETTLE_S_MAX = 3600.0
+SETTLE_TRIES = 3
 CONCURRENCY_MAX = 64
 ERROR_LENGTH_MAX = 500
 CHANNEL = "job"
@@ -93,12 +97,20 @@ class Jobs:
     """The queue of one schema: `enqueue` from anywhere, `register` and `run` in a worker process."""
 
     def __init__(
-        self, database: Database, *, lease_s: float = LEASE_S, poll_s: float = POLL_S, backoff_s: float = BACKOFF_S_MIN
+        self,
+        database: Database,
+        *,
+        lease_s: float = LEASE_S,
+        poll_s: float = POLL_S,
+        backoff_s: float = BACKOFF_S_MIN,
+        full_pause_s: float = FULL_PAUSE_S,
     ) -> None:
         self._database = database
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._backoff_s = backoff_s
+        self._full_pause_s = full_pause_s
+        self._is_full = False
         self._worker = f"{os.getpid()}-{new_id()}"
         self._registrations: dict[str, _Registration] = {}
         self._running: dict[int, tuple[Job, asyncio.Task[None]]] = {}
@@ -117,7 +129,7 @@ class Jobs:
         """Let this process run the jobs called ``name``, at most ``concurrency`` at a time.
 
         An error that is a `RoadbedError` and not retryable fails a job at once; any other is tried again, with a
-        growing pause, until ``attempts_max``.
+        growing pause, until ``attempts_max``. A full disk is no fault of the job: it waits until there is room.
         """
         if name in self._registrations:
             raise ValueError(f"the job {name} has a handler already")
@@ -274,8 +286,12 @@ class Jobs:
                 await registration.handler(job)
         except asyncio.CancelledError:
             if self._is_draining:
-                await self._settle(_RELEASE_SQL, job.id, job.fence)
+                await self._settle(_RELEASE_SQL, job.id, job.fence, 0.0)
             raise
+        except StoreDiskFull:
+            self._tell_full(True)
+            await self._settle(_RELEASE_SQL, job.id, job.fence, self._full_pause_s)
+            return
         except JobLost as lost:
             if job.attempt <= registration.attempts_max:
                 return  # the new holder settles it
@@ -286,6 +302,7 @@ class Jobs:
             error = type(failure).__name__  # an unknown error's text may hold content
             logger.error("a job %s failed with %s", job.name, error)
         if error is None:
+            self._tell_full(False)
             await self._settle("DELETE FROM job WHERE id = $1 AND fence = $2 AND state = 'running'", job.id, job.fence)
         elif is_final or job.attempt >= registration.attempts_max:
             await self._settle(_FAIL_SQL, job.id, job.fence, error[:ERROR_LENGTH_MAX])
@@ -293,16 +310,36 @@ class Jobs:
             delay_s = min(BACKOFF_S_MAX, self._backoff_s * 2.0 ** (job.attempt - 1)) * random.uniform(0.8, 1.2)
             await self._settle(_RETRY_SQL, job.id, job.fence, error[:ERROR_LENGTH_MAX], delay_s)
 
+    def _tell_full(self, is_full: bool) -> None:
+        """Say once that jobs wait for room on the disk, and once that they go on."""
+        if is_full and not self._is_full:
+            logger.error("the disk of the database is full: jobs wait, changed documents are not read")
+        elif self._is_full and not is_full:
+            logger.warning("there is room on the disk of the database again: jobs go on")
+        self._is_full = is_full
+
     async def _settle(self, sql: str, *arguments: Any) -> None:
-        """Write a job's outcome. When PostgreSQL stays away longer than the lease, the job simply runs again."""
-        for _ in range(3):
+        """Write a job's outcome, as soon as there is room for it.
+
+        When PostgreSQL stays away longer than the lease, the job simply runs again.
+        """
+        tries, until_s = SETTLE_TRIES, time.monotonic() + SETTLE_S_MAX
+        while tries and time.monotonic() < until_s:
             try:
                 await self._database.execute(sql, *arguments)
                 return
             except asyncpg.UniqueViolationError:
                 # The same key was queued meanwhile, and does this one's work.
                 sql, arguments = "DELETE FROM job WHERE id = $1 AND fence = $2", arguments[:2]
+                tries -= 1
+            except StoreDiskFull:
+                # Left alone it would be taken for lost, again and again, until it has no attempts left.
+                self._tell_full(True)
+                if self._is_draining:
+                    return
+                await asyncio.sleep(self._poll_s)
             except (StoreUnavailable, StoreTimeout):
+                tries -= 1
                 with contextlib.suppress(StoreUnavailable):
                     await self._database.wait_until_available(ACQUIRE_TIMEOUT_S if self._is_draining else self._lease_s)
 
@@ -377,6 +414,6 @@ _RETRY_SQL = """
 # A job that was given back was not at fault: the attempt is not counted.
 _RELEASE_SQL = """
     UPDATE job SET state = 'queued', attempt = attempt - 1, worker = NULL, lease_until = NULL, changed_at = now(),
-        run_after = now()
+        run_after = now() + make_interval(secs => $3)
     WHERE id = $1 AND fence = $2 AND state = 'running'
 """

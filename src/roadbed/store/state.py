@@ -61,6 +61,12 @@ def write_private_file(path: Path, content: bytes) -> None:
         raise explain_os_error(error, path) from None
 
 
+def require_free(state: Path) -> None:
+    """`StateInUse` where another process holds the folder. A folder that is not there is not made."""
+    if (state / LOCK_FILE).exists():
+        StateLock.acquire(state).release()
+
+
 class StateLock:
     """The exclusive right to a state folder, held until `release` or the end of the process."""
 

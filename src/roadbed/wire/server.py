@@ -305,6 +305,7 @@ def make_server(
     config = uvicorn.Config(
         app,
         http=hot_protocol(table),
+        ws="none",  # else what is installed beside us would decide who reads a connection, and with what limits
         log_config=None,
         access_log=False,
         server_header=False,

@@ -166,19 +166,20 @@ class FilesConnector:
             descriptor = self._open(key)
         except OSError as error:
             raise _explained(error, key) from None
-        with os.fdopen(descriptor, "rb") as file:
-            try:
-                before = os.fstat(file.fileno())
-                if not stat.S_ISREG(before.st_mode):
-                    raise ReadRefused("unsupported", f"{key} is not a regular file")
-                data = bytearray()
-                while piece := file.read(READ_BYTES):
-                    data += piece
-                    if len(data) > self._bytes_max:
-                        raise ReadRefused("too_large", f"{key} is larger than {self._bytes_max} bytes")
-                after = os.fstat(file.fileno())
-            except OSError as error:
-                raise _explained(error, key) from None
+        try:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise ReadRefused("unsupported", f"{key} is not a regular file")
+            data = bytearray()
+            while piece := os.read(descriptor, READ_BYTES):
+                data += piece
+                if len(data) > self._bytes_max:
+                    raise ReadRefused("too_large", f"{key} is larger than {self._bytes_max} bytes")
+            after = os.fstat(descriptor)
+        except OSError as error:
+            raise _explained(error, key) from None
+        finally:
+            os.close(descriptor)
         version = file_version(before)
         newest = max(after.st_mtime_ns, after.st_ctime_ns)
         if file_version(after) != version or time.time_ns() - newest < RACY_NS:
