@@ -113,6 +113,12 @@ async def live_generations(connection: Connection) -> dict[str, Generation]:
     return {row["collection"]: _generation(row) for row in rows}
 
 
+async def generations_in_use(connection: Connection) -> list[Generation]:
+    """Those that serve and those that are being built."""
+    rows = await connection.fetch(_SELECT + "FROM generation g WHERE g.state <> 'retired' ORDER BY g.id")
+    return [_generation(row) for row in rows]
+
+
 async def generation_by_id(connection: Connection, generation: int) -> Generation | None:
     """One generation, or ``None`` when there is no such."""
     row = await connection.fetchrow(_SELECT + "FROM generation g WHERE g.id = $1", generation)
@@ -215,4 +221,10 @@ async def retire(connection: Connection, generation: Generation) -> None:
     )
     for table in ("chunk", "chunk_lex", "lex_delta", "lex_term", "index_event"):
         await connection.execute(f"DELETE FROM {table} WHERE generation = $1", generation.id)  # noqa: S608
+    await connection.execute("DELETE FROM vector_index WHERE generation = $1", generation.id)
+    # Building an index holds the table for as long as it takes.
+    await connection.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass($1)",
+        vector_table(generation.id),
+    )
     await connection.execute(f"DROP TABLE IF EXISTS {vector_table(generation.id)}")
