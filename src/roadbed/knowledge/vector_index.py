@@ -34,6 +34,7 @@ BUILD_BYTES_PER_VALUE = 4.5  # 1,700 bytes for 384 half-precision values with th
 DIMENSIONS_MAX = 4_000  # of pgvector's index over half-precision values
 PGVECTOR_MIN = (0, 8)  # scans that go on until enough visible rows came
 RECALL_MIN = 0.95
+COMPARE_S_MAX = 300.0
 RECALL_QUERIES = 20
 RECALL_K = 10
 GROWN_SHARE = 0.25  # measured again when so much was added or removed
@@ -134,7 +135,7 @@ class VectorIndexes:
         found: list[float] = []
         for query in await self._sample(generation):
             began = time.monotonic()
-            exact = await nearest_exactly(self._database, generation.id, query, RECALL_K)
+            exact = await nearest_exactly(self._database, generation.id, query, RECALL_K, timeout_s=COMPARE_S_MAX)
             indexed = await nearest_by_hnsw(self._database, generation.id, query, RECALL_K)
             last = exact[-1][1] if exact else 0.0
             found.append(sum(cosine >= last - 1e-6 for _, cosine in indexed[:RECALL_K]) / max(1, len(exact)))

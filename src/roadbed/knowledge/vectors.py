@@ -112,17 +112,18 @@ def _enter(
 
 
 async def nearest_exactly(
-    database: Any, generation: int, query: Vectors, limit: int, numbers: Sequence[int] | None = None
+    database: Any, generation: int, query: Vectors, limit: int, numbers: Sequence[int] | None = None, timeout_s: float = 30.0
 ) -> list[tuple[int, float]]:
     """Number and cosine of the nearest, of these chunks or of all, found by comparing each."""
-    table = vector_table(generation)
+    # Not one statement for both: with an OR, PostgreSQL walks the whole list for each row. `+ 0` keeps it from the index.
+    which = "" if numbers is None else "WHERE chunk_no = ANY($3::int[]) "
     rows = await database.fetch(
-        f"SELECT chunk_no, 1 - (embedding <=> $1) AS cosine FROM {table} "  # noqa: S608 - our own integer
-        # `+ 0` keeps the planner from an index.
-        "WHERE $3::int[] IS NULL OR chunk_no = ANY($3::int[]) ORDER BY (embedding <=> $1) + 0 LIMIT $2",
+        f"SELECT chunk_no, 1 - (embedding <=> $1) AS cosine FROM {vector_table(generation)} "  # noqa: S608 - own integer
+        f"{which}ORDER BY (embedding <=> $1) + 0 LIMIT $2",
         query.astype(np.float16),
         limit,
-        numbers,
+        *(() if numbers is None else (numbers,)),
+        timeout_s=timeout_s,
     )
     return [(row["chunk_no"], row["cosine"]) for row in rows]
 
