@@ -107,7 +107,7 @@ async def test_the_index_of_an_earlier_manifest_leaves_memory(bench: Any) -> Non
     await bench.search("zebra", k=3)
     assert snapshots.held == {before.id}
     await bench.configure(collections={"all": CollectionConfig(sources=["docs"], chunk_tokens=64)})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while (await bench.search("zebra", k=3)).generations["all"] == before.id:  # noqa: ASYNC110 - built by jobs
             await asyncio.sleep(0.01)
     assert before.id not in snapshots.held

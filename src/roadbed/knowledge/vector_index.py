@@ -21,8 +21,10 @@ from roadbed.kernel.errors import RoadbedError
 from roadbed.knowledge.builder import COLLECTIONS_CHANGED
 from roadbed.knowledge.generations import Generation, generations_in_use
 from roadbed.knowledge.index import INDEX_CHANNEL, vector_table
+from roadbed.knowledge.pacing import has_fresh
+from roadbed.knowledge.search import CANDIDATES
 from roadbed.knowledge.snapshot import VECTOR_BYTES_MAX
-from roadbed.knowledge.vectors import Vectors, nearest_by_hnsw, nearest_exactly
+from roadbed.knowledge.vectors import Vectors, hnsw_fetched, nearest_by_hnsw, nearest_exactly
 
 INDEX_JOB = "knowledge.vector_index"
 INDEX_MEMORY_SHARE = 0.8  # of what memory holds: from so many rows on the index is built, to be there when it is needed
@@ -93,14 +95,11 @@ class VectorIndexes:
         if state["is_valid"] is not None and rows < DROP_SHARE * wanted:
             await self._drop(generation)
         elif rows >= wanted and abs(rows - (state["rows"] or 0)) > GROWN_SHARE * (state["rows"] or 0):
-            if state["is_valid"] is None and rows < wanted / INDEX_MEMORY_SHARE and await self._is_filling():
+            if state["is_valid"] is None and rows < wanted / INDEX_MEMORY_SHARE and await has_fresh(self._database):
                 return  # memory holds them still, and an index makes each insert some milliseconds slower
             if not state["is_valid"]:
                 await self._build(generation, rows)
             await self._measure(generation, rows)
-
-    async def _is_filling(self) -> bool:
-        return bool(await self._database.fetchval("SELECT EXISTS (SELECT FROM document WHERE state = 'pending')"))
 
     async def _build(self, generation: Generation, rows: int) -> None:
         table = vector_table(generation.id)
@@ -121,7 +120,7 @@ class VectorIndexes:
         logger.info("the index of %s was built in %.0f s", generation.collection, time.monotonic() - began)
 
     async def _measure(self, generation: Generation, rows: int) -> None:
-        recall = await self._recall(generation)
+        recall = await self._recall(generation, rows)
         is_good = recall >= RECALL_MIN
         if not is_good:
             logger.warning("the index of %s finds %.3f of the nearest: not used", generation.collection, recall)
@@ -130,15 +129,16 @@ class VectorIndexes:
             await connection.execute(_MEASURED, generation.id, rows, recall)
             await self._use(connection, generation, is_used=is_good)
 
-    async def _recall(self, generation: Generation) -> float:
+    async def _recall(self, generation: Generation, rows: int) -> float:
         """The share of the `RECALL_K` nearest that the index finds, by the distance of the last of them."""
         found: list[float] = []
         for query in await self._sample(generation):
             began = time.monotonic()
             exact = await nearest_exactly(self._database, generation.id, query, RECALL_K, timeout_s=COMPARE_S_MAX)
-            indexed = await nearest_by_hnsw(self._database, generation.id, query, RECALL_K)
+            fetched = hnsw_fetched(rows=rows, visible=rows, limit=CANDIDATES[0])  # as a search does
+            indexed = await nearest_by_hnsw(self._database, generation.id, query, fetched)
             last = exact[-1][1] if exact else 0.0
-            found.append(sum(cosine >= last - 1e-6 for _, cosine in indexed[:RECALL_K]) / max(1, len(exact)))
+            found.append(min(1.0, sum(cosine >= last - 1e-6 for _, cosine in indexed) / max(1, len(exact))))
             await asyncio.sleep(time.monotonic() - began)  # it reads every vector: half of the time is for others
         return float(np.mean(found)) if found else 1.0
 
