@@ -2,9 +2,9 @@
 
     python bench/search/vectors.py [--rows 10000 100000] [--queries 30]
 
-Vectors of 384 dimensions in 300 clusters stand for a collection; a caller sees a random share of them. Printed per size:
-seconds and bytes of the index as the background job builds it, and the recall that the job measured; per share and way
-p50 and p99 in ms, the share of the truly nearest 10 and 200 among what came, and which way search itself would go.
+Vectors of 384 dimensions in 300 clusters stand for a collection; a caller sees a random share of them. Printed per
+size: seconds and bytes of the index as the background job builds it, and the recall that the job measured; per share
+and way p50 and p99 in ms, the share of the truly nearest 10 and 200 among what came, and which way search itself goes.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ async def fill(database: Database, vectors: Vectors) -> Generation:
         generation = await declare_collection(connection, f"c{len(vectors)}", [], recipe)
     for first in range(0, len(vectors), BATCH_ROWS):
         records = [(first + i, vector) for i, vector in enumerate(vectors[first : first + BATCH_ROWS])]
-        await database.copy_records(
-            vector_table(generation.id), records, ("chunk_no", "embedding"), timeout_s=300.0
-        )
+        await database.copy_records(vector_table(generation.id), records, ("chunk_no", "embedding"), timeout_s=300.0)
     await database.execute("UPDATE generation SET next_chunk_no = $2 WHERE id = $1", generation.id, len(vectors))
     return generation
 
@@ -106,7 +104,10 @@ async def size(database: Database, texts: Texts, rows: int, count: int) -> None:
     built = await generation_by_id(database, generation.id)
     on_disk = await database.fetchval("SELECT pg_relation_size($1::regclass)", f"{vector_table(generation.id)}_hnsw")
     recall = await database.fetchval("SELECT recall FROM vector_index WHERE generation = $1", generation.id)
-    print(f"{rows} vectors: built and measured in {took:.0f} s, {on_disk / 1e6:.0f} MB, recall@10 {recall:.3f}", flush=True)
+    print(
+        f"{rows} vectors: built and measured in {took:.0f} s, {on_disk / 1e6:.0f} MB, recall@10 {recall:.3f}",
+        flush=True,
+    )
     random = np.random.default_rng(9)
     for share in SHARES:
         visible = random.random(rows) < share
@@ -137,7 +138,8 @@ async def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--queries", type=int, default=30)
     arguments = parser.parse_args()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    machine = f"{platform.platform()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(f"{machine}, Python {platform.python_version()}")
     texts = Texts()
     with tempfile.TemporaryDirectory(prefix="roadbed-bench-") as folder:
         server = EmbeddedPostgres(Path(folder) / "state")

@@ -32,7 +32,7 @@ async def with_vectors(bench: Any, count: int = ROWS) -> tuple[Generation, Vecto
     await bench.configure()
     generation = (await live_generations(bench.database))["all"]
     vectors = vectors_like_texts(count, generation.recipe.dimensions)
-    await bench.database.execute(f"DELETE FROM {vector_table(generation.id)}")  # noqa: S608 - our own integer
+    await bench.database.execute(f"DELETE FROM {vector_table(generation.id)}")
     await bench.database.copy_records(vector_table(generation.id), list(enumerate(vectors)), ("chunk_no", "embedding"))
     await bench.database.execute("UPDATE generation SET next_chunk_no = $1", count)
     return generation, vectors
@@ -75,7 +75,7 @@ async def test_it_is_built_measured_used_and_dropped_as_a_collection_grows_and_s
     assert (await bench.database.fetchrow("SELECT * FROM vector_index")) == measured
 
     table = vector_table(generation.id)
-    await bench.database.execute(f"DELETE FROM {table} WHERE chunk_no >= {ROWS // 2 - 1}")  # noqa: S608
+    await bench.database.execute(f"DELETE FROM {table} WHERE chunk_no >= {ROWS // 2 - 1}")
     await indexes.look()
     assert await is_valid(bench, generation) is None
     assert not await is_used(bench)
@@ -90,15 +90,19 @@ async def test_it_is_looked_after_from_the_first_start_on(bench: Any) -> None:
             await asyncio.sleep(0.01)
 
 
+async def half_built(bench: Any, table: str) -> None:
+    """Break a build off in its middle."""
+    async with bench.database.connection() as connection:
+        await connection.execute("SET statement_timeout = 20")
+        await connection.execute(
+            f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (embedding halfvec_cosine_ops)"
+        )
+
+
 async def test_a_build_that_broke_off_is_begun_again(bench: Any) -> None:
     generation, _ = await with_vectors(bench)
-    table = vector_table(generation.id)
     with pytest.raises(StoreTimeout):
-        async with bench.database.connection() as connection:
-            await connection.execute("SET statement_timeout = 20")
-            await connection.execute(
-                f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (embedding halfvec_cosine_ops)"
-            )
+        await half_built(bench, vector_table(generation.id))
     assert await is_valid(bench, generation) is False
     await for_rows(bench, generation, ROWS).look()
     assert await is_valid(bench, generation)

@@ -171,7 +171,9 @@ def _of_years(span: str) -> str | None:
         return rf"(?<!\d){year}(?!\d){century}"
     if (century_of := _CENTURY.fullmatch(span)) is not None:
         number = int(century_of[1])
-        return rf"\b{number}(?:st|nd|rd|th)(?:[ -]century|[ -](?:and|to|or|through)\b)|(?<!\d){number - 1:02d}\d\d(?!\d)"
+        return (
+            rf"\b{number}(?:st|nd|rd|th)(?:[ -]century|[ -](?:and|to|or|through)\b)|(?<!\d){number - 1:02d}\d\d(?!\d)"
+        )
     return None
 
 

@@ -83,7 +83,9 @@ class Builder:
         while not passed:
             passed, after = True, ""
             while ids := await missing_documents(self._database, generation, after, BATCH_DOCUMENTS):
-                outcomes = await asyncio.gather(*(self._index_when(free, document_id, generation) for document_id in ids))
+                outcomes = await asyncio.gather(
+                    *(self._index_when(free, document_id, generation) for document_id in ids)
+                )
                 written += sum(outcomes)
                 passed = passed and not any(outcomes)
                 after = ids[-1]

@@ -1,10 +1,10 @@
 """The HNSW index of large generations: built in the background, measured before it is used, dropped when of no use.
 
 While a generation's vectors fit in memory they are compared there, exactly and faster than any index finds them
-(``snapshot.VECTOR_BYTES_MAX``; docs/how-search-works.md has the figures). The index is for those that outgrow it, and is
-built shortly before. The job ``knowledge.vector_index`` looks after all generations, one at a time over all processes;
-the facade requests it. Searches go on while it builds: compared in memory, or exactly by SQL. The invariant: a search
-uses an index only after this one was found to hold at least `RECALL_MIN` of the truly nearest.
+(``snapshot.VECTOR_BYTES_MAX``; docs/how-search-works.md has the figures). The index is for those that outgrow it, and
+is built shortly before. The job ``knowledge.vector_index`` looks after all generations, one at a time over all
+processes; the facade requests it. Searches go on while it builds: compared in memory, or exactly by SQL. The invariant:
+a search uses an index only after this one was found to hold at least `RECALL_MIN` of the truly nearest.
 """
 
 from __future__ import annotations

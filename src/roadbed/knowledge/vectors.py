@@ -112,10 +112,15 @@ def _enter(
 
 
 async def nearest_exactly(
-    database: Any, generation: int, query: Vectors, limit: int, numbers: Sequence[int] | None = None, timeout_s: float = 30.0
+    database: Any,
+    generation: int,
+    query: Vectors,
+    limit: int,
+    numbers: Sequence[int] | None = None,
+    timeout_s: float = 30.0,
 ) -> list[tuple[int, float]]:
     """Number and cosine of the nearest, of these chunks or of all, found by comparing each."""
-    # Not one statement for both: with an OR, PostgreSQL walks the whole list for each row. `+ 0` keeps it from the index.
+    # Not one statement for both: with an OR, PostgreSQL walks the whole list for each row. `+ 0` keeps off the index.
     which = "" if numbers is None else "WHERE chunk_no = ANY($3::int[]) "
     rows = await database.fetch(
         f"SELECT chunk_no, 1 - (embedding <=> $1) AS cosine FROM {vector_table(generation)} "  # noqa: S608 - own integer
