@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roadbed.console import formatting, pills
+from roadbed.console.markdown import render_quote
 from roadbed.knowledge.parse.markdown import plain_words
 
 HERE: Final = Path(__file__).parent
@@ -67,6 +68,7 @@ class Templates:
             sentence=formatting.sentence,
             short=formatting.short,
             plain_words=plain_words,
+            quoted=render_quote,
             rung_pill=pills.rung_pill,
             try_pill=pills.try_pill,
             status_pill=pills.status_pill,

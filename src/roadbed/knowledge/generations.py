@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.knowledge.index import create_vector_table, vector_table
+from roadbed.knowledge.index import cancel_index_builds, create_vector_table, vector_table
 
 Connection = Any
 
@@ -222,9 +222,5 @@ async def retire(connection: Connection, generation: Generation) -> None:
     for table in ("chunk", "chunk_lex", "lex_delta", "lex_term", "index_event"):
         await connection.execute(f"DELETE FROM {table} WHERE generation = $1", generation.id)  # noqa: S608
     await connection.execute("DELETE FROM vector_index WHERE generation = $1", generation.id)
-    # Building an index holds the table for as long as it takes.
-    await connection.execute(
-        "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass($1)",
-        vector_table(generation.id),
-    )
+    await cancel_index_builds(connection, generation.id)
     await connection.execute(f"DROP TABLE IF EXISTS {vector_table(generation.id)}")

@@ -20,7 +20,7 @@ import numpy as np
 from roadbed.kernel.errors import RoadbedError
 from roadbed.knowledge.builder import COLLECTIONS_CHANGED
 from roadbed.knowledge.generations import Generation, generations_in_use
-from roadbed.knowledge.index import INDEX_CHANNEL, vector_table
+from roadbed.knowledge.index import INDEX_CHANNEL, cancel_index_builds, vector_table
 from roadbed.knowledge.pacing import has_fresh
 from roadbed.knowledge.search import CANDIDATES
 from roadbed.knowledge.snapshot import VECTOR_BYTES_MAX
@@ -94,7 +94,7 @@ class VectorIndexes:
         )
         if state["is_valid"] is not None and rows < DROP_SHARE * wanted:
             await self._drop(generation)
-        elif rows >= wanted and abs(rows - (state["rows"] or 0)) > GROWN_SHARE * (state["rows"] or 0):
+        elif rows >= wanted and (state["is_valid"] is False or _has_changed(rows, state["rows"])):
             if state["is_valid"] is None and rows < wanted / INDEX_MEMORY_SHARE and await has_fresh(self._database):
                 return  # memory holds them still, and an index makes each insert some milliseconds slower
             if not state["is_valid"]:
@@ -111,7 +111,8 @@ class VectorIndexes:
                 await connection.execute(f"SET {name} = {BUILD_S_MAX * 1000:.0f}")
             await connection.execute(f"SET maintenance_work_mem = {max(1024, memory // 1024)}")
             await connection.execute("SET max_parallel_maintenance_workers = 0")  # the other cores are for searches
-            # What a build that broke off left behind is invalid, and nothing uses it.
+            # A process that was killed leaves its build running; what one that broke off left behind is invalid.
+            await cancel_index_builds(connection, generation.id)
             await connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {table}_hnsw", timeout=BUILD_S_MAX)
             await connection.execute(
                 f"CREATE INDEX CONCURRENTLY {table}_hnsw ON {table} USING hnsw (embedding halfvec_cosine_ops)",
@@ -165,6 +166,10 @@ class VectorIndexes:
     async def _use(self, connection: Any, generation: Generation, *, is_used: bool) -> None:
         await connection.execute("UPDATE generation SET has_hnsw = $2 WHERE id = $1", generation.id, is_used)
         await self._database.notify(INDEX_CHANNEL, COLLECTIONS_CHANGED, connection=connection)
+
+
+def _has_changed(rows: int, measured: int | None) -> bool:
+    return measured is None or abs(rows - measured) > GROWN_SHARE * measured
 
 
 _STATE = """
