@@ -54,6 +54,23 @@ async def test_repeats_are_left_out_and_the_rest_reads_from_top_to_bottom(make_h
     assert len(texts) <= 5
 
 
+async def test_the_section_that_answers_best_comes_first_wherever_in_its_document_it_stands(make_hit: MakeHit) -> None:
+    page = {"document_id": "start", "title": "Start"}
+    early = "A rollback brings back neither deleted documents nor an index. It moves the release back."
+    late = "To back up, stop the server. Then copy the state folder whole, and bring it back when it is lost."
+    hits = [
+        replace(make_hit(early, heading_path=("Start", "How do I roll back?"), **page), start=100),
+        replace(make_hit(late, heading_path=("Start", "How do I back up?"), **page), start=900),
+    ]
+    found = await ask(FakeSearcher(hits), "How do I back up?")
+    places = [(sentence.hit.start, sentence.start) for sentence in found.sentences]
+    assert [start for start, _ in places] == sorted((start for start, _ in places), reverse=True)
+    assert {start for start, _ in places} == {100, 900}
+    last = [place for place in places if place[0] == 900]
+    assert len(last) == 2
+    assert last == sorted(last)
+
+
 async def test_one_row_in_two_tables_is_two_answers_and_a_title_none(make_hit: MakeHit) -> None:
     rows = "Code | Description\nCode: 03; Description: PASSPORT\nCode: 04; Description: LICENCE"
     identity = make_hit(rows, heading_path=("Identity proof",), title="Codes of the download file")

@@ -82,6 +82,28 @@ def test_a_name_that_every_document_has_counts_for_little() -> None:
     assert found.name_missing == 0.05
 
 
+@pytest.mark.parametrize(
+    ("question", "document", "is_missing"),
+    [
+        ("Which shops opened in the 1950s?", "The shop opened in 1958.", False),
+        ("Which shops opened in the 1950s?", "The shop opened in 1948.", True),
+        ("Who ruled in the 1600s?", "Christian ruled from 1588 to 1648.", False),
+        ("Who ruled in the 1600s?", "In the 17th century Christian ruled.", False),
+        ("Who ruled in the 1600s?", "Christian ruled from 1588.", True),
+        ("Who ruled in the 16th century?", "Christian ruled from 1588.", False),
+        ("Who ruled in the 16th century?", "Christian ruled in the 16th and the 17th century.", False),
+        ("Who ruled in the 15th century?", "Christian ruled from 1588.", True),
+        ("Who won World War 2?", "World War II ended in 1945.", False),
+        ("Who won World War 3?", "World War II ended in 1945.", True),
+        ("Which 4-letter acronym names the club?", "The club is called LARP.", False),
+        ("Which of the 4 clubs is named?", "The club is called LARP.", True),
+    ],
+)
+def test_numbers_are_told_in_more_than_one_way(question: str, document: str, is_missing: bool) -> None:
+    found = mismatch(question, "other", [document], document, "en", lambda word: 1.0)
+    assert bool(found.number_missing) == is_missing
+
+
 @given(st.text(alphabet="abcdefgh zyxw?.", max_size=80), st.text(max_size=200))
 def test_a_question_without_names_numbers_and_opposites_is_judged_by_its_words_alone(
     question: str, passage: str

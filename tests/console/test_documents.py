@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.testclient import TestClient
 
 from roadbed.console.documents import PAGE_DOCUMENTS
+from roadbed.knowledge.parse.dispatch import parse_bytes
 from roadbed.knowledge.states import CollectionStats
 from roadbed.sources.pool import PoolState
 from roadbed.sources.registry import SourceHealth
@@ -79,6 +80,22 @@ def test_a_document_opens_at_its_passage(admin: TestClient) -> None:
     assert "seen by everyone" in page
     assert "page 2" in page
     assert "words and meaning" in page
+
+
+def test_a_markdown_document_is_shown_without_its_marks_but_for_code(deployment: Deployment, admin: TestClient) -> None:
+    parsed = parse_bytes(
+        b"# **Fees** of `2026`\n\nSee the [list](https://x.example/) of **all** <b>fees</b>.\n\n```\n**raw**\n```\n",
+        name="fees.md",
+    )
+    deployment.knowledge.text, deployment.knowledge.blocks = parsed.text, parsed.blocks
+    start = parsed.text.index("list")
+    page = admin.get(f"/console/documents/d1?start={start}&end={parsed.text.index('<b>') - 3}").text
+    text = page.split('id="text"')[1].split("</section>")[0]
+    assert "<strong>Fees</strong> of <code>2026</code>" in text
+    assert "&lt;b&gt;fees&lt;/b&gt;" in text
+    assert "https://x.example" not in admin.get("/console/documents/d1").text.split('id="text"')[1].split("</section>")[0]
+    assert "**raw**" in text
+    assert text.count("<mark") == 1
 
 
 def test_offsets_that_are_none_are_ignored(admin: TestClient) -> None:

@@ -78,7 +78,8 @@ def test_a_quote_of_a_markdown_document_shows_emphasis_and_no_links() -> None:
     assert render_quote("1. **Open.** The _deed_ of `A-1` [says](https://x.example/) so [1]") == (
         "1. <strong>Open.</strong> The <em>deed</em> of <code>A-1</code> says so [1]"
     )
-    assert render_quote("**cut and <b>bold</b>") == "**cut and &lt;b&gt;bold&lt;/b&gt;"
+    assert render_quote("**cut and <b>bold</b>") == "cut and &lt;b&gt;bold&lt;/b&gt;"
+    assert render_quote("first week back** 2**3 and ***") == "first week back 2**3 and ***"
 
 
 @given(st.text(alphabet="*_`[]()<>&\"'ab:/!#|\n", max_size=60))

@@ -32,8 +32,26 @@ def test_a_list_hangs_on_the_id_before_it(deployment: Deployment, admin: TestCli
         "app": "search",
         "rung": "full",
         "status": "failed",
+        "declined": False,
         "within": timedelta(days=7),
     }
+
+
+def test_what_was_declined_is_told_and_can_be_asked_for(deployment: Deployment, admin: TestClient) -> None:
+    deployment.reader.rows = [
+        trace_row(1, attributes={"declined": True}),
+        trace_row(2, rung="partial"),
+        trace_row(3, status="failed", rung="refused", attributes={"declined": True}),
+    ]
+    page = admin.get("/console/traces?status=declined").text
+    asked = deployment.reader.asked[-1]
+    assert (asked["status"], asked["declined"]) == ("ok", True)
+    rows = page.split("<tbody>")[1].split("</tr>")
+    for row, word in zip(rows, ("declined", "partial", "failed"), strict=False):
+        assert [each in row for each in ("declined", "partial", "failed")] == [
+            each == word for each in ("declined", "partial", "failed")
+        ]
+    assert "said that the documents do not hold it" in admin.get("/console/traces/01T00001").text
 
 
 def test_unknown_filters_fall_back_to_a_bounded_range(deployment: Deployment, admin: TestClient) -> None:

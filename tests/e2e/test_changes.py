@@ -214,6 +214,9 @@ def test_search_keys_and_traces(server: Server) -> None:
     assert QUESTION in shown
     assert "search" in shown
     assert json.loads(server.cli("traces", "--json", trace).stdout)["trace"]["id"] == trace
+    declined = server.ask("Who won the chess tournament of 1893?")["roadbed"]["trace"]
+    eventually(lambda: declined in server.cli("traces", "--declined").stdout, what="the declined question")
+    assert trace not in server.cli("traces", "--declined").stdout
 
 
 def test_ingest_waits_until_everything_is_read_and_lists_failures(server: Server) -> None:

@@ -18,6 +18,7 @@ from roadbed.sources.manifest import UploadsSource
 
 ADMINISTRATOR = Principal(id="k0", team="office", roles=frozenset({ADMIN}))
 OLD = "markdown/markdown-it-4:v1"
+BEFORE_PLAIN_TITLES = "markdown/markdown-it-4:v2"
 NEWER_TEXT = "# Kettles\n\nKettles whistle.\n\n## Violets\n\nViolets grow in the shade."
 DEADLINE_S = 20.0
 
@@ -105,6 +106,20 @@ async def test_an_upgrade_reads_again_behind_what_serves_and_embeds_only_what_is
         await bench.knowledge.configure(*bench.declared)
         await bench.settle()
         assert len(bench.parser.parsed) == parsed
+
+
+async def test_titles_that_an_earlier_build_kept_with_their_markup_become_plain(make_bench: Any) -> None:
+    def with_markup(parsed: ParsedDocument) -> ParsedDocument:
+        return replace(parsed, title="**Kettles** and `lids`", parser=BEFORE_PLAIN_TITLES)
+
+    await read_before(make_bench, kettles="# **Kettles** and `lids`\n\nKettles sing.", seen_as=with_markup)
+    async with make_bench() as bench:
+        assert await bench.database.fetchval("SELECT title FROM document") == "**Kettles** and `lids`"
+        embedded = bench.embedder.texts_embedded
+        await bench.configure()
+        await until_read(bench)
+        assert await titles(bench, "sing") == {"Kettles and lids"}
+        assert bench.embedder.texts_embedded == embedded + 1  # the search's
 
 
 async def test_what_this_build_cannot_read_goes_on_being_served_and_says_so(make_bench: Any) -> None:

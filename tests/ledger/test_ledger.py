@@ -21,7 +21,7 @@ from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.rows import Lines, decode_batch, encode_batch, lines_of
 from roadbed.ledger.spool import Spool
-from roadbed.ledger.trace import FAILED, Trace, Usage
+from roadbed.ledger.trace import DECLINED, FAILED, Trace, Usage
 from roadbed.store.database import Database
 from roadbed.store.errors import StoreUnavailable
 
@@ -77,6 +77,18 @@ async def test_a_finished_trace_can_be_read_back(database: Database, tmp_path: P
     assert [(span.name, span.parent) for span in detail.spans] == [("search", -1), ("embed", 0)]
     assert detail.spans[0].attributes == {"collection": "company"}
     assert ledger.metrics.value("roadbed_requests_total", ("helpdesk", "ok", "full")) == 1
+
+
+async def test_declined_answers_can_be_asked_for(database: Database, tmp_path: Path) -> None:
+    async with running(database, tmp_path) as ledger:
+        answered, declined = a_trace(ledger), a_trace(ledger)
+        declined.attributes[DECLINED] = True
+        for trace in (answered, declined):
+            ledger.finish(trace, rung="extractive")
+        await ledger.flush()
+        reader = LedgerReader(database)
+        assert [row.id for row in await reader.traces(declined=True)] == [declined.id]
+        assert {row.id: row.is_declined for row in await reader.traces()} == {answered.id: False, declined.id: True}
 
 
 async def test_content_off_keeps_no_text(database: Database, tmp_path: Path) -> None:

@@ -321,16 +321,31 @@ def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count:
 
 
 def in_reading_order(chosen: Sequence[Candidate], given_up: Collection[str] = ()) -> list[ExtractedSentence]:
-    """Documents by their best sentence, and within a document from top to bottom.
+    """Documents by their best sentence, within one its sections by theirs, and within a section from top to bottom.
 
-    Last come documents that are ``given_up``: that say of themselves that they are superseded, withdrawn or the like.
+    A long document speaks of many things, and what answers best need not stand on its first page. Last come documents
+    that are ``given_up``: that say of themselves that they are superseded, withdrawn or the like.
     """
     order: dict[str, int] = {}
+    within: dict[tuple[str, tuple[str, ...]], int] = {}
     for candidate in sorted(chosen, key=lambda item: item.hit.document_id in given_up):
         order.setdefault(candidate.hit.document_id, len(order))
+        within.setdefault(_section(candidate.hit), len(within))
     whole = [item for item in chosen if not any(other.holds(item) for other in chosen)]
-    ordered = sorted(whole, key=lambda item: (order[item.hit.document_id], item.hit.start + item.unit.start, item.rank))
+    ordered = sorted(
+        whole,
+        key=lambda item: (
+            order[item.hit.document_id],
+            within[_section(item.hit)],
+            item.hit.start + item.unit.start,
+            item.rank,
+        ),
+    )
     return [ExtractedSentence(item.hit, item.unit.start, item.end, item.score, item.unit.lead) for item in ordered]
+
+
+def _section(hit: Hit) -> tuple[str, tuple[str, ...]]:
+    return hit.document_id, hit.heading_path
 
 
 def signals_of(

@@ -30,6 +30,13 @@ _SENTENCE_END = re.compile(r"[.!?:\"“„(]\s*$")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _LETTERS = re.compile(r"[^\W\d_]{3,}")
 _NOT_WORD = re.compile(r"[\W_]+")
+_ROMAN = {"2": "II", "3": "III", "4": "IV", "5": "V", "6": "VI", "7": "VII", "8": "VIII"}
+_YEARS = re.compile(r"(\d\d)(\d)0s")
+"""``1950s`` and ``1600s``: spoken of as a span, told as its years or its century."""
+_CENTURY = re.compile(r"(\d{1,2})(?:st|nd|rd|th) century")
+_OF_CENTURY = re.compile(r"[ -]century\b", re.IGNORECASE)
+_DESCRIBING = re.compile(r"(?:\d+|[a-z]+)-(?:letters?|words?|digits?|syllables?)", re.IGNORECASE)
+"""``a 4-letter acronym`` describes the answer, and no document says it."""
 _COUNTED = {"1": "one", "2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "10": "ten"}
 _DENIALS = (
     r"not|never|no|none|nobody|nothing|without|except|cannot|neither|nor|unable|exclud(?:e|es|ed|ing)|"
@@ -126,7 +133,8 @@ def named_things(question: str, *, has_capital_nouns: bool = False) -> tuple[lis
         word = token[0].removesuffix("'s").removesuffix("’s")
         begins = not question[: token.start()].strip() or _SENTENCE_END.search(question[: token.start()])
         if any(character.isdigit() for character in word):
-            numbers.append(word)
+            if not _DESCRIBING.fullmatch(word):
+                numbers.append(f"{word} century" if _OF_CENTURY.match(question, token.end()) else word)
         elif (
             len(word) > 1
             and not in_title_case
@@ -137,7 +145,14 @@ def named_things(question: str, *, has_capital_nouns: bool = False) -> tuple[lis
 
 
 def _has_number(number: str, document: str) -> bool:
-    """Whether the document has a number, or a code with digits, however it is set apart."""
+    """Whether the document has a number, or a code with digits, however it is set apart.
+
+    ``1950s`` is there with one of its years, ``16th century`` with one of the 1500s, the 2 of a war as ``II``.
+    """
+    if (spoken := _of_years(number)) is not None:
+        return re.search(spoken, document, re.IGNORECASE) is not None
+    if number in _ROMAN and re.search(rf"\b{_ROMAN[number]}\b", document):
+        return True
     runs = _NUMBER.findall(number)
     if runs == [number]:
         plain = rf"(?<!\d)(?<!\d[.,]){re.escape(number)}(?![.,]?\d)"
@@ -145,6 +160,21 @@ def _has_number(number: str, document: str) -> bool:
     if _folded(number) in _folded(document):
         return True
     return not number[0].isalpha() and all(re.search(rf"(?<!\d){re.escape(run)}(?!\d)", document) for run in runs)
+
+
+def _of_years(span: str) -> str | None:
+    """What a document has that speaks of these years; None for what are no years."""
+    if (years := _YEARS.fullmatch(span)) is not None:
+        hundreds, ten = years.groups()
+        year = rf"{hundreds}{ten if ten != '0' else '[0-9]'}\d"
+        century = rf"|\b{int(hundreds) + 1}(?:st|nd|rd|th)[ -]century" if ten == "0" else ""
+        return rf"(?<!\d){year}(?!\d){century}"
+    if (century_of := _CENTURY.fullmatch(span)) is not None:
+        number = int(century_of[1])
+        return (
+            rf"\b{number}(?:st|nd|rd|th)(?:[ -]century|[ -](?:and|to|or|through)\b)|(?<!\d){number - 1:02d}\d\d(?!\d)"
+        )
+    return None
 
 
 def _heaviest_missing(names: Sequence[str], document: str, language: str, weight_of: Weight) -> float:

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--app", help="of this app or route")
     parser.add_argument("--rung", help="full, fallback, local, partial, cached, extractive or refused")
     parser.add_argument("--status", choices=["ok", "refused", "failed", "cancelled"], help="that ended so")
+    parser.add_argument("--declined", action="store_true", help="answered by saying that the documents do not hold it")
     parser.add_argument("--limit", type=int, default=20, help="how many at most (default: 20)")
     add_arguments(parser)
 
@@ -50,7 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
         print_table(["at", "kind", "step", "took", "status", "facts"], rows)
         return EXIT_OK
     found = server.call(
-        "GET", "/api/traces", app=arguments.app, rung=arguments.rung, status=arguments.status, limit=arguments.limit
+        "GET",
+        "/api/traces",
+        app=arguments.app,
+        rung=arguments.rung,
+        status=arguments.status,
+        declined="true" if arguments.declined else None,
+        limit=arguments.limit,
     )
     if arguments.json:
         print_json(found)
@@ -61,13 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
             t["started"][:19],
             t["app"],
             t["status"],
-            t["rung"],
+            "declined" if t["attributes"].get("declined") else t["rung"],
             seconds(t["duration_us"]),
             money(t["cost_microusd"]),
         ]
         for t in found["traces"]
     ]
-    print_table(["trace", "started", "app", "status", "rung", "took", "cost"], rows)
+    print_table(["trace", "started", "app", "status", "answer", "took", "cost"], rows)
     return EXIT_OK
 
 

@@ -6,7 +6,7 @@ their text. Uploading, listing again and reading failed documents again are for 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from starlette.datastructures import UploadFile
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from roadbed.console.visits import Console, Page, Visit, seen
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.principal import ADMIN
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
-from roadbed.knowledge.documents import DocumentState, DocumentSummary, DocumentView
+from roadbed.knowledge.documents import DocumentState, DocumentSummary, document_facts
 from roadbed.knowledge.states import SourceState
 
 PAGE_DOCUMENTS = 50
@@ -123,26 +123,8 @@ async def document(visit: Visit) -> Page:
         "audience": [audience(group) for group in view.groups],
         "is_upload": await _is_upload(visit, view.source),
     }
-    return Page("document.html", view.title or view.key, context, {"document": _data_of(view), "chunks": chunks})
-
-
-def _data_of(view: DocumentView) -> dict[str, Any]:
-    return {
-        "id": view.id,
-        "source": view.source,
-        "key": view.key,
-        "title": view.title,
-        "uri": view.uri,
-        "version": view.version,
-        "labels": view.label.words(),
-        "language": view.language,
-        "media_type": view.media_type,
-        "parser": view.parser,
-        "warnings": view.warnings,
-        "visible_to": view.groups,
-        "indexed_at": view.indexed_at,
-        "text": view.text,
-    }
+    facts = {**document_facts(view), "text": view.text}
+    return Page("document.html", view.title or view.key, context, {"document": facts, "chunks": chunks})
 
 
 async def _is_upload(visit: Visit, source: str) -> bool:

@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 
 ANSWER_CHARACTERS_MAX: Final = 200_000
 _MARKER = re.compile(r"\[(\d{1,3})\]")
+_HALF_EMPHASIS = re.compile(r"(?<![\w*])\*\*(?!\*)|(?<!\*)\*\*(?![\w*])")
 _SAFE_LINK = re.compile(r"(?i)(https?://|mailto:)")
 _BLOCKS: Final = {
     "paragraph": "p",
@@ -46,17 +47,20 @@ def render_answer(text: str, links: Mapping[int, tuple[str, str]]) -> Markup:
 
 
 def render_quote(text: str) -> Markup:
-    """A passage of a Markdown document as HTML: emphasis and code; links come out as their words."""
+    """A passage of a Markdown document as HTML: emphasis and code; links come out as their words.
+
+    Marks of emphasis whose other half was cut off are left out.
+    """
     tokens = _PARSER.parseInline(text[:ANSWER_CHARACTERS_MAX])
-    return Markup(_Writer({}, has_links=False).write(tokens))  # noqa: S704 - escaped piecewise
+    return Markup(_Writer({}, is_quote=True).write(tokens))  # noqa: S704 - escaped piecewise
 
 
 class _Writer:
     """Writes tokens of the allowlist; whatever else there is comes out as its text."""
 
-    def __init__(self, links: Mapping[int, tuple[str, str]], *, has_links: bool = True) -> None:
+    def __init__(self, links: Mapping[int, tuple[str, str]], *, is_quote: bool = False) -> None:
         self._links = links
-        self._has_links = has_links
+        self._is_quote = is_quote
         self._open_links: list[bool] = []
 
     def write(self, tokens: Sequence[Token]) -> str:
@@ -79,7 +83,8 @@ class _Writer:
         return self.write(token.children or ())
 
     def _text(self, token: Token) -> str:
-        return _MARKER.sub(self._citation, str(escape(token.content)))
+        content = _HALF_EMPHASIS.sub("", token.content) if self._is_quote else token.content
+        return _MARKER.sub(self._citation, str(escape(content)))
 
     def _citation(self, match: re.Match[str]) -> str:
         number = int(match[1])
@@ -100,7 +105,7 @@ class _Writer:
 
     def _link_open(self, token: Token) -> str:
         address = str(token.attrs.get("href", ""))
-        is_safe = self._has_links and _SAFE_LINK.match(address) is not None
+        is_safe = not self._is_quote and _SAFE_LINK.match(address) is not None
         self._open_links.append(is_safe)
         return f'<a href="{escape(address)}" rel="noopener nofollow noreferrer">' if is_safe else ""
 

@@ -12,6 +12,8 @@ from roadbed.console.services import TriedRoute
 from roadbed.gateway.view import EndpointView
 from roadbed.guard.keys import KeyRecord
 from roadbed.knowledge.states import SourceState
+from roadbed.ledger.queries import TraceRow
+from roadbed.ledger.trace import OK
 from roadbed.sources.registry import SourceHealth
 
 FAILED_FROM = 500
@@ -36,6 +38,7 @@ _RUNGS = {
     "extractive": Pill("plain", "“", "verbatim quotes"),
     "refused": Pill("bad", "×", "refused"),
 }
+_DECLINED = Pill("warn", "?", "declined")
 _STATUSES = {
     "ok": Pill("good", "✓", "ok"),
     "failed": Pill("bad", "×", "failed"),
@@ -80,6 +83,13 @@ def try_pill(tried: TriedRoute) -> Pill:
 def rung_pill(rung: str) -> Pill:
     """The rung of an answer."""
     return _RUNGS.get(rung, Pill("plain", "–", rung or "no answer"))
+
+
+def trace_pill(row: TraceRow) -> Pill:
+    """What became of a request: its answer's rung, that it was declined, or how it ended without an answer."""
+    if row.status != OK or not row.rung:
+        return status_pill(row.status)
+    return _DECLINED if row.is_declined else rung_pill(row.rung)
 
 
 def status_pill(status: str) -> Pill:

@@ -15,6 +15,8 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from roadbed.console import formatting, pills
+from roadbed.console.markdown import render_quote
+from roadbed.knowledge.parse.markdown import plain_words
 
 HERE: Final = Path(__file__).parent
 MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -65,9 +67,12 @@ class Templates:
             when=formatting.when,
             sentence=formatting.sentence,
             short=formatting.short,
+            plain_words=plain_words,
+            quoted=render_quote,
             rung_pill=pills.rung_pill,
             try_pill=pills.try_pill,
             status_pill=pills.status_pill,
+            trace_pill=pills.trace_pill,
             source_pill=pills.source_pill,
             document_pill=pills.document_pill,
             part_pill=pills.part_pill,

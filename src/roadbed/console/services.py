@@ -162,6 +162,7 @@ class TraceReader(Protocol):
         app: str | None = None,
         rung: str | None = None,
         status: str | None = None,
+        declined: bool = False,
         within: timedelta = timedelta(hours=24),
     ) -> list[TraceRow]:
         """The newest traces."""

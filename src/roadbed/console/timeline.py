@@ -140,7 +140,7 @@ def outcome(trace: TraceRow, spans: Sequence[SpanRow]) -> str:
         after += f" and after {failed} failed {'step' if failed == 1 else 'steps'}"
     match trace.status:
         case "ok":
-            if trace.rung == "extractive" and _quoted_nothing(spans):
+            if trace.is_declined or (trace.rung == "extractive" and _quoted_nothing(spans)):
                 return f"{trace.app} said that the documents do not hold it, {after}."
             how = {
                 "full": "answered in full",

@@ -14,7 +14,7 @@ from roadbed.apps.types import RUNGS
 from roadbed.console.timeline import outcome, timeline
 from roadbed.console.visits import Console, Page, Visit
 from roadbed.kernel.principal import AUDITOR
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
+from roadbed.ledger.trace import CANCELLED, DECLINED, FAILED, OK, REFUSED
 
 PAGE_TRACES = 50
 RANGES = {
@@ -26,7 +26,14 @@ RANGES = {
 OF_NO_APP = {"_tools": "a tool was called", "_mcp": "an MCP client asked"}
 """What the names of traces that belong to no app say."""
 RANGE_DEFAULT = "24h"
-STATUSES = (OK, FAILED, REFUSED, CANCELLED)
+ENDS = {
+    OK: "answered",
+    DECLINED: "declined: not in the documents",
+    FAILED: "failed",
+    REFUSED: "refused",
+    CANCELLED: "cancelled",
+}
+"""How a request ended, as one filters for it. What was declined was answered, too: by saying so."""
 
 
 def trace_routes(console: Console) -> list[Route]:
@@ -42,7 +49,7 @@ async def traces(visit: Visit) -> Page:
     chosen = {
         "app": visit.query("app"),
         "rung": visit.query("rung") if visit.query("rung") in RUNGS else "",
-        "status": visit.query("status") if visit.query("status") in STATUSES else "",
+        "status": visit.query("status") if visit.query("status") in ENDS else "",
         "within": visit.query("within") if visit.query("within") in RANGES else RANGE_DEFAULT,
     }
     before = visit.query("before")
@@ -51,7 +58,8 @@ async def traces(visit: Visit) -> Page:
         before=before or None,
         app=chosen["app"] or None,
         rung=chosen["rung"] or None,
-        status=chosen["status"] or None,
+        status=OK if chosen["status"] == DECLINED else chosen["status"] or None,
+        declined=chosen["status"] == DECLINED,
         within=RANGES[chosen["within"]][1],
     )
     has_more = len(rows) > PAGE_TRACES
@@ -63,7 +71,7 @@ async def traces(visit: Visit) -> Page:
         "next_before": rows[-1].id if has_more else None,
         "apps": sorted({*visit.services.apps(), *visit.services.gateway.routes, chosen["app"]} - {""}),
         "rungs": RUNGS,
-        "statuses": STATUSES,
+        "ends": ENDS,
         "of_no_app": OF_NO_APP,
         "ranges": {name: words for name, (words, _) in RANGES.items()},
         "is_filtered": bool(chosen["app"] or chosen["rung"] or chosen["status"]),

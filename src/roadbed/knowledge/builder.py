@@ -1,9 +1,9 @@
 """Filling generations: declares collections, indexes what a generation lacks, flips it live, erases what was retired.
 
 The job ``knowledge.build`` runs it per generation; the text comes from the documents that are stored already, nothing
-is read or parsed again. The facade calls `declare` when the manifest changes. The invariant: a generation goes live
-only when a whole pass found no document that it lacks, and while it is built every new document is written to it as
-well.
+is read or parsed again. One that serves is filled as fast as it goes, one that is built beside it paced (``pacing``),
+batch by batch. The facade calls `declare` when the manifest changes. The invariant: a generation goes live only when a
+whole pass found no document that it lacks, and while it is built every new document is written to it as well.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from roadbed.knowledge.generations import (
 )
 from roadbed.knowledge.index import INDEX_CHANNEL, lock_generations, remove_documents
 from roadbed.knowledge.ingest import Embedder, Ingest
+from roadbed.knowledge.pacing import BATCH_DOCUMENTS as PACED_DOCUMENTS
+from roadbed.knowledge.pacing import BUSY_PAUSE_S, has_fresh, paced
 
 BUILD_JOB = "knowledge.build"
 BUILD_CONCURRENCY = 8
@@ -81,11 +83,17 @@ class Builder:
         while not passed:
             passed, after = True, ""
             while ids := await missing_documents(self._database, generation, after, BATCH_DOCUMENTS):
-                outcomes = await asyncio.gather(*(self._index(free, document_id, generation) for document_id in ids))
+                outcomes = await asyncio.gather(
+                    *(self._index_when(free, document_id, generation) for document_id in ids)
+                )
                 written += sum(outcomes)
                 passed = passed and not any(outcomes)
                 after = ids[-1]
         return written
+
+    async def _index_when(self, free: asyncio.Semaphore, document_id: str, generation: Generation) -> bool:
+        async with free:
+            return await self._index(document_id, generation)
 
     async def _run(self, job: Any) -> None:
         if not job.payload["generation"]:
@@ -95,20 +103,43 @@ class Builder:
         generation = await generation_by_id(self._database, job.payload["generation"])
         if generation is None or generation.state == "retired":
             return
-        await self.fill(generation)
         if generation.state == "building":
-            async with self._database.transaction() as connection:
-                await flip(connection, generation)
-                await self._database.notify(INDEX_CHANNEL, COLLECTIONS_CHANGED, connection=connection)
-                await self._queue.enqueue(connection, BUILD_JOB, {"generation": 0}, "erase", delay_s=ERASE_AFTER_S)
+            await self._build_on(generation, job.payload.get("after", ""), bool(job.payload.get("written")))
+        else:
+            await self.fill(generation)
 
-    async def _index(self, free: asyncio.Semaphore, document_id: str, generation: Generation) -> bool:
+    async def _build_on(self, generation: Generation, after: str, written: bool) -> None:
+        """One batch of a pass over all documents; ``written`` when the pass has written some already."""
+        ids = await missing_documents(self._database, generation, after, PACED_DOCUMENTS)
+        if not ids and not written:
+            await self._put_live(generation)
+            return
+        outcomes, rest_s = await paced(ids, lambda document_id: self._index(document_id, generation))
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome  # the job is tried again from this batch on
+        if await has_fresh(self._database):
+            rest_s = max(rest_s, BUSY_PAUSE_S)
+        passed = not ids
+        payload = {
+            "generation": generation.id,
+            "after": "" if passed else ids[-1],
+            "written": False if passed else written or any(outcomes),
+        }
+        await self._queue.enqueue(None, BUILD_JOB, payload, str(generation.id), delay_s=rest_s)
+
+    async def _put_live(self, generation: Generation) -> None:
+        async with self._database.transaction() as connection:
+            await flip(connection, generation)
+            await self._database.notify(INDEX_CHANNEL, COLLECTIONS_CHANGED, connection=connection)
+            await self._queue.enqueue(connection, BUILD_JOB, {"generation": 0}, "erase", delay_s=ERASE_AFTER_S)
+
+    async def _index(self, document_id: str, generation: Generation) -> bool:
         """Whether the document was written with chunks for this generation."""
-        async with free:
-            prepared = await self._ingest.prepare_again(document_id, generation)
-            if prepared is None or not prepared.chunk_count:
-                return False  # deleted meanwhile, or a document without visible text
-            return await self._ingest.store(prepared) == "stored"
+        prepared = await self._ingest.prepare_again(document_id, generation)
+        if prepared is None or not prepared.chunk_count:
+            return False  # deleted meanwhile, or a document without visible text
+        return await self._ingest.store(prepared) == "stored"
 
     async def _remove_foreign(self, generation: Generation) -> None:
         while found := await foreign_documents(self._database, generation, BATCH_DOCUMENTS):

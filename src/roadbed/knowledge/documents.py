@@ -78,6 +78,25 @@ class DocumentView:
     highlight: tuple[int, int] | None = None
 
 
+def document_facts(view: DocumentView) -> dict[str, Any]:
+    """What API and console tell of a document beside its text."""
+    return {
+        "id": view.id,
+        "source": view.source,
+        "key": view.key,
+        "title": view.title,
+        "uri": view.uri,
+        "version": view.version,
+        "labels": view.label.words(),
+        "language": view.language,
+        "media_type": view.media_type,
+        "parser": view.parser,
+        "warnings": view.warnings,
+        "visible_to": view.groups,
+        "indexed_at": view.indexed_at,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkView:
     """One chunk of a document as search sees it."""

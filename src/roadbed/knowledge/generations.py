@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from roadbed.knowledge.index import create_vector_table, vector_table
+from roadbed.knowledge.index import cancel_index_builds, create_vector_table, vector_table
 
 Connection = Any
 
@@ -111,6 +111,12 @@ async def live_generations(connection: Connection) -> dict[str, Generation]:
         _SELECT + "FROM collection c JOIN generation g ON g.id = c.live_generation WHERE c.is_declared"
     )
     return {row["collection"]: _generation(row) for row in rows}
+
+
+async def generations_in_use(connection: Connection) -> list[Generation]:
+    """Those that serve and those that are being built."""
+    rows = await connection.fetch(_SELECT + "FROM generation g WHERE g.state <> 'retired' ORDER BY g.id")
+    return [_generation(row) for row in rows]
 
 
 async def generation_by_id(connection: Connection, generation: int) -> Generation | None:
@@ -215,4 +221,6 @@ async def retire(connection: Connection, generation: Generation) -> None:
     )
     for table in ("chunk", "chunk_lex", "lex_delta", "lex_term", "index_event"):
         await connection.execute(f"DELETE FROM {table} WHERE generation = $1", generation.id)  # noqa: S608
+    await connection.execute("DELETE FROM vector_index WHERE generation = $1", generation.id)
+    await cancel_index_builds(connection, generation.id)
     await connection.execute(f"DROP TABLE IF EXISTS {vector_table(generation.id)}")

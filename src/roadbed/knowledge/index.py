@@ -67,6 +67,14 @@ async def create_vector_table(connection: Connection, generation: int, dimension
     await connection.execute(f"ALTER TABLE {table} ALTER COLUMN embedding SET STORAGE PLAIN")
 
 
+async def cancel_index_builds(connection: Connection, generation: int) -> None:
+    """Break off what builds an index over a generation's vectors: it holds the table for as long as that takes."""
+    await connection.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_create_index WHERE relid = to_regclass($1)",
+        vector_table(generation),
+    )
+
+
 async def lock_generations(connection: Connection, generations: Sequence[int]) -> None:
     """Become the only writer of these generations until the transaction ends; always in the same order."""
     await connection.fetch(

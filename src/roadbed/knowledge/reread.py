@@ -9,21 +9,16 @@ no listing, no reading of a change and no answer.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from typing import Any
 
+from roadbed.knowledge.pacing import BATCH_DOCUMENTS, BUSY_PAUSE_S, has_fresh, paced
 from roadbed.knowledge.parse.versions import READER, older_names
 from roadbed.knowledge.reader import Reader
 from roadbed.knowledge.states import OUTDATED
 
 REREAD_JOB = "knowledge.reread"
 REREAD_TIMEOUT_S = 3_600.0
-REREAD_CONCURRENCY = 2
-BATCH_DOCUMENTS = 32
-PAUSE_S_MAX = 60.0  # between batches it rests as long as the last one took
-BUSY_PAUSE_S = 5.0  # while fresh documents wait to be read
 LEFT_PAUSE_S = 3_600.0  # before those are tried again whose source was away
 
 logger = logging.getLogger(__name__)
@@ -49,15 +44,13 @@ class Reread:
         after, left = job.payload["after"], job.payload["left"]
         if job.payload["reader"] != READER:  # queued by another build: what it passed over may be outdated for this one
             after, left = "", 0
-        if await self._is_busy():
+        if await has_fresh(self._database):
             await self._enqueue(after, left, BUSY_PAUSE_S)
             return
         ids = await self._outdated(after)
         if not after and ids:
             logger.info("documents that an earlier build read are read again, in the background")
-        began = time.monotonic()
-        free = asyncio.Semaphore(REREAD_CONCURRENCY)
-        outcomes = await asyncio.gather(*(self._one(free, document_id) for document_id in ids), return_exceptions=True)
+        outcomes, rest_s = await paced(ids, self._reader.read_again)
         for outcome in outcomes:
             if isinstance(outcome, Exception):  # one must not keep all that come behind it from being read
                 logger.error("a document was not read again: %s", type(outcome).__name__)
@@ -65,18 +58,11 @@ class Reread:
                 raise outcome
         left += sum(outcome is not True for outcome in outcomes)
         if ids:
-            await self._enqueue(ids[-1], left, min(time.monotonic() - began, PAUSE_S_MAX))
+            await self._enqueue(ids[-1], left, rest_s)
         elif left:
             await self._enqueue("", 0, LEFT_PAUSE_S)
         elif after:
             logger.info("every document was read by this build's parsers")
-
-    async def _one(self, free: asyncio.Semaphore, document_id: str) -> bool:
-        async with free:
-            return await self._reader.read_again(document_id)
-
-    async def _is_busy(self) -> bool:
-        return bool(await self._database.fetchval("SELECT EXISTS (SELECT FROM document WHERE state = 'pending')"))
 
     async def _outdated(self, after: str) -> list[str]:
         rows = await self._database.fetch(

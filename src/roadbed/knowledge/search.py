@@ -235,6 +235,7 @@ class Search:
                 visible=int(part.visible.sum()),
                 in_memory=part.snapshot.vectors is not None,
                 has_hnsw=part.generation.has_hnsw,
+                limit=CANDIDATES[0],
             )
             if plan == "memory":
                 part.vector = await _compute(part, cosines, part.snapshot, vector, part.visible)

@@ -60,6 +60,7 @@ from roadbed.knowledge.search import K_MAX, Search, SearchResult
 from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states, unread_sources
 from roadbed.knowledge.sync import Listing, Queue, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
+from roadbed.knowledge.vector_index import VectorIndexes
 from roadbed.knowledge.watch import Watchers
 from roadbed.sources.manifest import DatabaseSource, FilesSource, SourceConfig, UploadsSource
 from roadbed.store.listener import Subscription
@@ -117,6 +118,7 @@ class Knowledge:
         self._sync = Sync(database, jobs, reader)
         self._reread = Reread(database, jobs, reader)
         self._builder = Builder(database, jobs, self._ingest, embedder)
+        self._vector_indexes = VectorIndexes(database, jobs)
         self._watchers = Watchers(self._sync)
         self._owns_ingest = True
         self._read_whole: set[str] = set()  # collections whose sources were all read once
@@ -134,6 +136,7 @@ class Knowledge:
         self._sync.register_jobs()
         self._reread.register_jobs()
         self._builder.register_jobs()
+        self._vector_indexes.register_jobs()
 
     async def start(self) -> None:
         """Follow changes of the index made by any process."""
@@ -169,6 +172,7 @@ class Knowledge:
         for name in specs:
             await self._sync.request(name)
         await self._reread.request()
+        await self._vector_indexes.request()
 
     def watch(self) -> None:
         """Follow the folders and tables for changes; call it again after `configure`."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from roadbed.kernel.errors import NotFound
+from roadbed.ledger.trace import DECLINED
 from roadbed.store.database import Database
 
 PAGE_MAX = 200
@@ -40,6 +41,11 @@ class TraceRow:
     question: str | None
     answer: str | None
     attributes: dict[str, Any]
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the answer was that the documents do not hold it."""
+        return self.attributes.get(DECLINED) is True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +101,18 @@ class LedgerReader:
         app: str | None = None,
         rung: str | None = None,
         status: str | None = None,
+        declined: bool = False,
         within: timedelta = timedelta(hours=24),
     ) -> list[TraceRow]:
-        """The newest traces, newest first. ``before`` is the id that ended the last page (ids sort by time)."""
+        """The newest traces, newest first. ``before`` is the id that ended the last page (ids sort by time).
+
+        ``declined``: only those whose answer was that the documents do not hold it.
+        """
         rows = await self._database.fetch(
             f"SELECT {_TRACE_COLUMNS} FROM trace WHERE started >= now() - $1::interval"  # noqa: S608
             " AND ($2::text IS NULL OR (started, id) < (SELECT started, id FROM trace WHERE id = $2))"
             " AND ($3::text IS NULL OR app = $3) AND ($4::text IS NULL OR rung = $4)"
-            " AND ($5::text IS NULL OR status = $5)"
+            " AND ($5::text IS NULL OR status = $5) AND ($7::jsonb IS NULL OR attributes @> $7)"
             " ORDER BY started DESC, id DESC LIMIT $6",
             within,
             before,
@@ -110,6 +120,7 @@ class LedgerReader:
             rung,
             status,
             min(limit, PAGE_MAX),
+            {DECLINED: True} if declined else None,
         )
         return [TraceRow(*row.values()) for row in rows]
 

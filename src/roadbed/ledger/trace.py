@@ -31,6 +31,8 @@ TRACEPARENT = "traceparent"
 HEDGE_ENDPOINT = "hedge_endpoint"
 HEDGE_WON = "hedge_won"
 """Attributes of a trace: which endpoint was asked beside a slow one, and whether the answer is its."""
+DECLINED = "declined"
+"""An attribute of a trace: it was answered by saying that the documents do not hold it."""
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 

@@ -207,6 +207,7 @@ class AdminCalls:
             app=given.get("app"),
             rung=given.get("rung"),
             status=given.get("status"),
+            declined=given.get("declined") == "true",
             within=timedelta(seconds=_duration(given.get("within") or RANGE_DEFAULT, "within")),
         )
         return {"traces": rows, "next": rows[-1].id if rows else None}

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.principal import ADMIN
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
+from roadbed.knowledge.documents import document_facts
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, integer_of, json_of
 from roadbed.server.services import Services
@@ -51,22 +52,7 @@ def document_routes(services: Services) -> list[Route]:
 
     async def document(request: Request, admission: Admission) -> Any:
         view = await knowledge.document(request.path_params["id"], admission.principal)
-        return {
-            "id": view.id,
-            "source": view.source,
-            "key": view.key,
-            "title": view.title,
-            "uri": view.uri,
-            "version": view.version,
-            "labels": view.label.words(),
-            "language": view.language,
-            "media_type": view.media_type,
-            "parser": view.parser,
-            "warnings": view.warnings,
-            "visible_to": view.groups,
-            "characters": len(view.text),
-            "indexed_at": view.indexed_at,
-        }
+        return {**document_facts(view), "characters": len(view.text)}
 
     async def text(request: Request, admission: Admission) -> Any:
         view = await knowledge.document(request.path_params["id"], admission.principal)

@@ -255,6 +255,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
             Query("app", "only this app or route"),
             Query("rung", "only this kind of answer"),
             Query("status", "ok, refused, failed or cancelled"),
+            Query("declined", "`true`: only those answered by saying that the documents do not hold it"),
             Query("within", "how far back, for example 2h (default 24h)"),
             Query("before", "`next` of the page before"),
             _LIMIT,

@@ -20,7 +20,7 @@ from roadbed.kernel.errors import DeadlineExceeded, RoadbedError
 from roadbed.kernel.label import PUBLIC, Label
 from roadbed.kernel.principal import Principal
 from roadbed.ledger.ledger import Ledger
-from roadbed.ledger.trace import CANCELLED, FAILED, OK, REFUSED
+from roadbed.ledger.trace import CANCELLED, DECLINED, FAILED, OK, REFUSED
 from roadbed.server.citing import MARKER, source_of
 
 
@@ -60,6 +60,8 @@ async def run_turn(ledger: Ledger, served: ServedApp, turn: Turn, guard: Guard) 
                     guard.check_label(checked, "caller", turn.principal.team)
                 if isinstance(event, Answered):
                     status, rung = OK, event.rung
+                    if event.abstained:
+                        turn.trace.attributes[DECLINED] = True
                 yield event
     except RoadbedError as error:
         status, rung, code = (REFUSED if error.http_status < 500 else FAILED), "refused", error.code

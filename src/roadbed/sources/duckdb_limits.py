@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
-import signal
-import sys
 
-_PR_SET_PDEATHSIG = 1
+from roadbed.store import worker_limits
+
 _PR_SET_NO_NEW_PRIVS = 38
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446
 _LANDLOCK_VERSION = 1
@@ -26,24 +24,9 @@ _NETWORK_SINCE = 4
 
 def enter(*, memory_bytes_max: int, parent: int) -> tuple[str, ...]:
     """Apply every limit; the names of those that this platform does not offer come back."""
-    missing: list[str] = []
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
-    except (ValueError, OSError):
-        missing.append("memory")
-    if sys.platform != "linux":
-        return (*missing, "parent_death", "file_writes")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        missing.append("parent_death")
-    if os.getppid() != parent:
-        os._exit(0)  # the parent died before the signal was armed
-    if not _refuse_writes(libc):
-        missing.append("file_writes")
-    return tuple(missing)
+    missing, libc = worker_limits.enter(memory_bytes_max=memory_bytes_max, parent=parent)
+    is_refusing = libc is not None and _refuse_writes(libc)
+    return missing if is_refusing else (*missing, "file_writes")
 
 
 def _refuse_writes(libc: ctypes.CDLL) -> bool:

@@ -63,6 +63,24 @@ def test_markdown_title_falls_back_to_heading_then_name() -> None:
     assert parse_bytes(b"text\n", name="a/my notes.md").title == "my notes"
 
 
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("# **Moving** to `2.0` {#moving}", "Moving to 2.0"),
+        ("# [Backups](backups.md) and [*why*][w]\n\n[w]: /why", "Backups and [why][w]"),
+        ("---\ntitle: The `up` command\n---\n\nText.", "The up command"),
+        ("# ![](logo.png)\n\nText.", "page"),
+        ("# ![Roadbed](logo.png) <kbd>up</kbd><br>again", "Roadbed up again"),
+        ("# snake_case_name of AT&amp;T \\*", "snake_case_name of AT&T *"),
+        ("*Under* lines\n===", "Under lines"),
+    ],
+)
+def test_markdown_titles_are_plain_text(written: str, title: str) -> None:
+    document = parse_bytes(f"{written}\n\nMore.".encode(), name="page.md")
+    assert document.title == title
+    assert document.text == f"{written}\n\nMore."
+
+
 def test_markdown_of_front_matter_alone_is_its_fields() -> None:
     document = parse_bytes(b"---\ntitle: Team\nlead: Ada Byron\n---\n", name="team.md")
     assert kinds(document) == [("row", "title: Team"), ("row", "lead: Ada Byron")]

@@ -1,8 +1,8 @@
 """Markdown: the source itself is the canonical text, and each block is a true span of it.
 
 Built on markdown-it-py's block tokens, whose line ranges are exact; inline syntax stays in the text, because
-offsets into the file are worth more than prettier quotes. Front matter gives title and language and is no block.
-HTML comments are ``hidden``.
+offsets into the file are worth more than prettier quotes. The title, which is no span, is plain. Front matter gives
+title and language and is no block. HTML comments are ``hidden``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ PARSER = parser_name("markdown")
 FRONT_MATTER_CHARS_MAX = 20_000
 NESTING_MAX = 40
 _FIELD = re.compile(r"^(?!---|\+\+\+)[^\n]*\w[^\n]*(?<=\S)", re.MULTILINE)
+_HEADING_ID = re.compile(r"\s*\{#[\w:.-]+\}$")
+_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+TITLE_SOURCE_CHARS_MAX = 2_000
 TABLE_CHARS_MAX = 1_500
 """A longer table is given row by row, so that a chunk never has to cut inside a row."""
 
@@ -60,11 +63,29 @@ def parse_markdown(data: bytes, name: str, declared: str | None = None) -> Parse
         ]
     if not blocks:
         raise ParseFailure("empty", f"{name} holds no text")
-    title = fields.get("title") or first_heading(text, blocks) or stem(name)
+    title = plain_words(fields.get("title") or first_heading(text, blocks)) or stem(name)
     language = fields.get("lang") or fields.get("language") or None
     return ParsedDocument(
-        text, tuple(blocks), one_line(title)[:TITLE_CHARS_MAX], language, PARSER, "text/markdown", tuple(warnings)
+        text, tuple(blocks), title[:TITLE_CHARS_MAX], language, PARSER, "text/markdown", tuple(warnings)
     )
+
+
+def plain_words(line: str) -> str:
+    """A line as a reader sees it: emphasis, code and links as their words, pictures as what they show.
+
+    Of ``## Moving to **2.0** {#moving}`` it is ``Moving to 2.0``.
+    """
+    from markdown_it import MarkdownIt
+
+    line = _HEADING_ID.sub("", one_line(line)[:TITLE_SOURCE_CHARS_MAX])
+    tokens = MarkdownIt("commonmark").enable("strikethrough").parseInline(line)
+    waiting, words = [token for outer in tokens for token in outer.children or ()], ""
+    for token in waiting:
+        if token.type in ("softbreak", "hardbreak") or _LINE_BREAK.fullmatch(token.content):
+            words += " "
+        elif token.type != "html_inline":
+            words += token.content
+    return one_line(words)
 
 
 def front_matter(text: str) -> tuple[int, dict[str, str]]:

@@ -9,15 +9,13 @@ limit and has no filter.
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import resource
-import signal
 import struct
-import sys
+
+from roadbed.store import worker_limits
 
 OPEN_FILES_MAX = 32
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
@@ -37,25 +35,10 @@ _X32_BIT = 0x40000000
 
 def enter(*, memory_bytes_max: int, parent: int) -> tuple[str, ...]:
     """Apply every limit; the names of those that this platform does not offer come back."""
-    missing: list[str] = []
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    missing, libc = worker_limits.enter(memory_bytes_max=memory_bytes_max, parent=parent)
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES_MAX, OPEN_FILES_MAX))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes_max, memory_bytes_max))
-    except (ValueError, OSError):
-        missing.append("memory")
-    if sys.platform != "linux":
-        return (*missing, "parent_death", "system_calls")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        missing.append("parent_death")
-    if os.getppid() != parent:
-        os._exit(0)  # the parent died before the signal was armed
-    if not _filter_system_calls(libc):
-        missing.append("system_calls")
-    return tuple(missing)
+    is_filtered = libc is not None and _filter_system_calls(libc)
+    return missing if is_filtered else (*missing, "system_calls")
 
 
 def allow_cpu(seconds: int) -> None:

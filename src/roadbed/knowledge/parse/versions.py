@@ -17,7 +17,7 @@ _PARSERS = {
     "html": ("html/selectolax-lexbor", 1),
     "json": ("json", 1),
     "mail": ("mail/email", 1),
-    "markdown": ("markdown/markdown-it-4", 2),
+    "markdown": ("markdown/markdown-it-4", 3),
     "opendocument": ("opendocument/lxml", 2),
     "pdf": ("pdf/pypdfium2", 2),
     "pptx": ("pptx/lxml", 1),
