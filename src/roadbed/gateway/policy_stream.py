@@ -37,6 +37,7 @@ from roadbed.gateway.racing_stream import RacingStream
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
+    CONTENT_EVENTS,
     Call,
     ChatRequest,
     Cited,
@@ -312,6 +313,8 @@ class PolicyStream(RacingStream):
                 running.texts.append(event.text)
             elif isinstance(event, _NOT_CONTINUED):
                 self._is_continuable = False
+        if self._is_buffered and isinstance(event, CONTENT_EVENTS):
+            self.outcome.is_begun = True
         super()._pass_on(running, event)
 
     # Going on after a cut.

@@ -338,7 +338,8 @@ class AttemptRecord:
 class Outcome:
     """What became of a call; filled while its stream runs and final when the stream has ended.
 
-    ``age_s`` is how old an answer is that was given again; None for others.
+    ``age_s`` is how old an answer is that was given again; None for others. ``is_begun`` where content is here, though
+    it may be held back.
     """
 
     route: str = ""
@@ -357,6 +358,7 @@ class Outcome:
     continued: int = 0
     hedged: bool = False
     age_s: float | None = None
+    is_begun: bool = False
 
     @property
     def cost_microusd(self) -> int:
