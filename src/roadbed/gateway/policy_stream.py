@@ -32,6 +32,7 @@ from roadbed.gateway.gate import Gate, Place
 from roadbed.gateway.health import Admission
 from roadbed.gateway.json_schema import why_unfit
 from roadbed.gateway.masking import guard_request
+from roadbed.gateway.output_limit import told
 from roadbed.gateway.policy import Asked, Policy, what_happened
 from roadbed.gateway.racing_stream import RacingStream
 from roadbed.gateway.route import Candidate, Plan, Route, plan
@@ -158,6 +159,7 @@ class PolicyStream(RacingStream):
         )
 
     def _plan(self) -> Plan:
+        self._noted_label()
         self._shared.hedges.earn(self._route.name)
         return self._choose()
 
@@ -357,7 +359,8 @@ class PolicyStream(RacingStream):
             shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault, team=team
         )
         try:
-            encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(guarded.request, endpoint), endpoint)
+            sent = told(guarded.request, endpoint, shared.estimator)
+            encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(sent, endpoint), endpoint)
             hold = await hold_for(self._call.trace, endpoint, encoded.body, request)
         except (UnsupportedFeature, InvalidChatRequest, *UNAFFORDABLE):
             return False

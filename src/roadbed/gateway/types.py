@@ -129,7 +129,10 @@ class JsonSchema(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """One model call. ``passthrough`` holds fields of the dialect ``passthrough_dialect`` that nothing here names."""
+    """One model call. ``passthrough`` holds fields of the dialect ``passthrough_dialect`` that nothing here names.
+
+    ``tokens_default`` is the limit that counts where the caller set no ``max_tokens``: see `output_limit`.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -142,6 +145,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     response_format: JsonSchema | None = None
     passthrough: dict[str, Any] = {}
     passthrough_dialect: str = "openai"
+    tokens_default: int | None = None
 
     def hint_names(self) -> list[str]:
         """The names of all hints of its turns and tools: what an endpoint of another dialect does not get."""
