@@ -84,9 +84,7 @@ class EndpointConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     price_input: Annotated[Price | None, Meta(description="USD per million input tokens")] = None
     price_output: Annotated[Price | None, Meta(description="USD per million output tokens")] = None
     rate: Annotated[str, Meta(description="most attempts, such as `600/min`; over it the next is asked")] = ""
-    tokens: Annotated[
-        str, Meta(description="most tokens, read and written, such as `100k/min`; then the next")
-    ] = ""
+    tokens: Annotated[str, Meta(description="most tokens, read and written, such as `100k/min`; then the next")] = ""
     input_tokens: Annotated[str, Meta(description="most tokens read, such as `80k/min`; then the next is asked")] = ""
     output_tokens: Annotated[str, Meta(description="most tokens written, such as `20k/min`; then the next")] = ""
     concurrency: Annotated[Slots | None, Meta(description="most attempts at a time; over it the next is asked")] = None
