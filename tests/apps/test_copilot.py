@@ -196,11 +196,14 @@ async def test_a_cut_is_recovered_for_who_waits_for_all_of_it(
     assert len(model.chats) == 2
 
 
-async def test_an_app_always_sends_a_limit_of_tokens(
+async def test_an_app_always_has_a_limit_of_tokens(
     make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
 ) -> None:
     turn = make_turn(QUESTION)
     await events_of(make_copilot(), turn)
+    assert "max_tokens" not in model.requests[-1].json, "an engine of this house has a limit of its own"
+    asked = replace(turn, request=structs.replace(turn.request, max_tokens=5000))
+    await events_of(make_copilot(), asked)
     assert model.requests[-1].json["max_tokens"] == 4096
     await events_of(make_copilot(answer_tokens_max=300), turn)
     assert model.requests[-1].json["max_tokens"] == 300

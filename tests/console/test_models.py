@@ -9,6 +9,8 @@ from starlette.testclient import TestClient
 
 from roadbed.console.models import EndpointLine, summary
 from roadbed.console.pills import health_pill
+from roadbed.gateway.policy import Policy
+from roadbed.gateway.route import Route
 from roadbed.kernel.errors import Unavailable
 
 from .conftest import Deployment, form_token, view
@@ -16,8 +18,13 @@ from .conftest import Deployment, form_token, view
 
 @pytest.fixture(autouse=True)
 def _smart(deployment: Deployment) -> None:
-    deployment.gateway.routes = {"smart": object()}
+    deployment.gateway.routes = {"smart": Route("smart", ())}
     deployment.gateway.views = [view()]
+
+
+def test_a_route_says_how_its_strategy_asks(deployment: Deployment, auditor: TestClient) -> None:
+    deployment.gateway.routes = {"smart": Route("smart", (), policy=Policy("best-of"))}
+    assert "All are asked at once; a judge chooses." in auditor.get("/console/models").text
 
 
 def test_an_endpoint_is_told_with_its_figures_and_last_failures(auditor: TestClient) -> None:
@@ -25,6 +32,7 @@ def test_an_endpoint_is_told_with_its_figures_and_last_failures(auditor: TestCli
     figures = ("390 / 800 / 1,212", "3 of 64", "1.25")
     for text in ("gpt-5-mini", *figures, "it fell silent in its answer", "answering", "Route smart"):
         assert text in page, text
+    assert "Asked in this order" in page
     assert "resting after failures" in page, "what the ladder says of it now"
     data = auditor.get("/console/models.json").json()
     assert data["endpoints"][0]["view"]["recent_failures"][0]["failure"] == "timeout"

@@ -140,6 +140,80 @@ def test_what_is_no_json_is_refused(server: Server, model: ModelThread, path: st
     assert not model.model.chats
 
 
+def asked(path: str, route: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """A good request of a dialect, with some fields in place of its own."""
+    if path == "/v1/responses":
+        return {"model": route, "input": SECRET, **fields}
+    return {"model": route, "max_tokens": 50, "messages": [TURN], **fields}
+
+
+def said(content: Any, role: str = "user") -> list[dict[str, Any]]:
+    return [{"role": role, "content": content}]
+
+
+WRONG_ELSEWHERE: list[tuple[str, str, int, dict[str, Any]]] = [
+    ("/v1/messages", "messages", 413, {"messages": [TURN] * 10_000}),
+    ("/v1/messages", "messages", 400, {"messages": SECRET}),
+    ("/v1/messages", "messages[0].role", 400, {"messages": said("x", SECRET)}),
+    ("/v1/messages", "messages[0].content", 400, {"messages": said(5)}),
+    ("/v1/messages", "messages[0].content[0].type", 400, {"messages": said([{"text": SECRET}])}),
+    ("/v1/messages", "max_tokens", 400, {"max_tokens": None}),
+    ("/v1/messages", "max_tokens", 400, {"max_tokens": 10**30}),
+    ("/v1/messages", "temperature", 400, {"temperature": "hot"}),
+    ("/v1/messages", "tools[0].input_schema", 400, {"tools": [{"name": "f", "input_schema": nested(90)}]}),
+    ("/v1/messages", "tool_choice", 400, {"tool_choice": {"type": "tool", "name": "g"}}),
+    ("/v1/messages", "model", 404, {"model": SECRET[:5]}),
+    ("/v1/responses", "input", 413, {"input": said("x") * 10_000}),
+    ("/v1/responses", "input", 400, {"input": 5}),
+    ("/v1/responses", "input[0].role", 400, {"input": said("x", SECRET)}),
+    ("/v1/responses", "input[0].content", 400, {"input": said(5)}),
+    ("/v1/responses", "previous_response_id", 400, {"previous_response_id": SECRET}),
+    ("/v1/responses", "store", 400, {"store": True}),
+    ("/v1/responses", "temperature", 400, {"temperature": "hot"}),
+    ("/v1/responses", "max_output_tokens", 400, {"max_output_tokens": -1}),
+    (
+        "/v1/responses",
+        "tools[0].parameters",
+        400,
+        {"tools": [{"type": "function", "name": "f", "parameters": nested(90)}]},
+    ),
+    ("/v1/responses", "tool_choice", 400, {"tool_choice": {"type": "function", "name": "g"}}),
+    ("/v1/responses", "model", 404, {"model": SECRET[:5]}),
+]
+
+
+@pytest.mark.parametrize("route", ["fast", "claude"])
+@pytest.mark.parametrize(("path", "param", "status", "fields"), WRONG_ELSEWHERE, ids=lambda value: None)
+def test_what_is_wrong_is_named_in_the_other_dialects_too(
+    server: Server, model: ModelThread, route: str, path: str, param: str, status: int, fields: dict[str, Any]
+) -> None:
+    model.script()
+    answer = server.post(path, asked(path, route, fields))
+    body = answer.json()
+    assert answer.status_code == status, body
+    if path == "/v1/messages":
+        assert (body["type"], set(body["error"]) >= {"type", "message"}) == ("error", True)
+        assert param in body["error"]["message"] or status == 404
+    else:
+        assert body["error"]["param"] == param
+    assert SECRET not in answer.text
+    assert not model.model.chats
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+def test_surrogates_and_two_keys_are_refused_in_each_dialect(server: Server, model: ModelThread, path: str) -> None:
+    model.script()
+    good = json.dumps(asked(path, "fast", {}))
+    with server.client() as client:
+        odd = client.post(path, content=good.replace(SECRET, SECRET + "\\ud800"))
+        two = client.post(path, content=good, headers={"x-api-key": "rbk_another_0123456789abcdef0123"})
+    assert (odd.status_code, two.status_code) == (400, 400), (odd.text, two.text)
+    for answer in (odd, two):
+        assert answer.json()["error"]["message"]
+        assert SECRET not in answer.text
+    assert not model.model.chats
+
+
 def test_a_picture_of_50_mb_is_refused_before_it_is_read(server: Server, model: ModelThread) -> None:
     model.script()
     url = "data:image/png;base64," + "A" * (50 * 1024 * 1024)

@@ -306,9 +306,10 @@ def test_an_app_cites_in_anthropic_s_blocks(claude: anthropic.Anthropic) -> None
     first: Any = whole.content[0]
     assert "35 %" in first.text
     location = first.citations[0]
-    assert isinstance(location, anthropic.types.CitationCharLocation)
-    assert (location.cited_text, location.document_title) == (cited["quote"], cited["title"])
-    assert (location.start_char_index, location.end_char_index) == (cited["start"], cited["end"])
+    assert isinstance(location, anthropic.types.CitationsWebSearchResultLocation)
+    assert (location.cited_text, location.title) == (cited["quote"], cited["title"])
+    extra = location.model_extra or {}
+    assert (extra["start_char_index"], extra["end_char_index"]) == (cited["start"], cited["end"])
     with claude.messages.stream(model="helpdesk", max_tokens=500, messages=asked) as messages:
         kinds = [event.type for event in messages]
         final = messages.get_final_message()

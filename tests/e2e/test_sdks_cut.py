@@ -43,7 +43,8 @@ def manifest(dying: str, lasting: str) -> str:
             for dialect in DIALECTS:
                 name = f"{contract}-{client}-{dialect}"
                 endpoints.append(f'  at-{name}: {{type: openai, url: "{dying}", model: m}}')
-                models.append(f"  {name}: {{ladder: [at-{name}, lasting], on_cut: {contract}}}")
+                heard = ", heartbeat: 100ms" if contract == "restart" else ""
+                models.append(f"  {name}: {{ladder: [at-{name}, lasting], on_cut: {contract}{heard}}}")
     return "\n".join(["name: cuts", "endpoints:", *endpoints, "models:", *models, ""])
 
 
@@ -56,7 +57,7 @@ def going_on(prompt: Prompt) -> Reply:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     dying, lasting = ModelThread(), ModelThread()
-    dying.script(Rule("", Reply(text=STORY, cut_after=SEEN_WORDS)))
+    dying.script(Rule("", Reply(text=STORY, cut_after=SEEN_WORDS, first_delay_s=0.25)))
     lasting.script(Rule("", going_on))
     try:
         with temporary_folder() as folder:

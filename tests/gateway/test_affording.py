@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import pytest
@@ -15,6 +15,7 @@ from roadbed.gateway.cache import CacheRule
 from roadbed.gateway.dialects.embeddings import EmbeddingsRequest
 from roadbed.gateway.dialects.openai_server import decode_chat
 from roadbed.gateway.dialects.rerank import RerankRequest
+from roadbed.gateway.ensemble import JUDGE_TOKENS_MAX, JUDGED_BYTES_MAX
 from roadbed.gateway.gateway import Gateway
 from roadbed.gateway.manifest import Task
 from roadbed.gateway.policy import Policy
@@ -24,8 +25,8 @@ from roadbed.gateway.splice import outgoing
 from roadbed.gateway.types import Outcome, Usage
 from roadbed.guard.gate import Guard
 from roadbed.kernel.limits import Budget
-from roadbed.ledger.budget import Denied, Granted
-from roadbed.ledger.budgets import BudgetExceeded, Budgets
+from roadbed.ledger.budget import Denied, Granted, Lease, Reservation
+from roadbed.ledger.budgets import BudgetExceeded, Budgets, Share
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
 from roadbed.testing.scripted_model import Rule, ScriptedModel
@@ -280,6 +281,72 @@ async def test_members_of_an_ensemble_are_each_paid(
     assert len(stream.outcome.attempts) == 2
     await budgets.close()
     assert till.spent == sum(-(-record.cost_picousd // 1_000_000) for record in stream.outcome.attempts) > 0
+
+
+def judged(gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel) -> Gateway:
+    """A route that asks two and then a judge, who is reached at the second's address."""
+    members = endpoint("a", first.url, price=PRICE), endpoint("b", second.url, price=PRICE)
+    gateway = gateway_of(*members, policy=Policy("best-of"))
+    judge = Route("judge", (endpoint("j", second.url, price=PRICE),), policy=Policy("sticky"))
+    gateway.swap({"smart": replace(gateway.find("smart"), judge=judge)})
+    return gateway
+
+
+async def judged_with(gateway: Gateway, money: int, tmp_path: object) -> tuple[Outcome, Till, Trace]:
+    till = Till(money)
+    budgets, trace = purse_of(till, tmp_path)
+    async with gateway.stream("smart", ask(), call(trace=trace)) as stream:
+        await stream.answer()
+    await budgets.close()
+    assert till.spent == sum(-(-record.cost_picousd // 1_000_000) for record in stream.outcome.attempts) > 0
+    assert len(trace.usage) == len(stream.outcome.attempts), "what the parts recorded is the call's"
+    return stream.outcome, till, trace
+
+
+async def test_each_part_of_an_ensemble_has_its_share_set_aside(
+    gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel, tmp_path: object
+) -> None:
+    second.script(Rule("--- answer 2 ---", Reply(text="2")), Rule("", Reply(text="From the second.")))
+    gateway = judged(gateway_of, first, second)
+    outcome, till, _ = await judged_with(gateway, 10**9, tmp_path)
+    assert [record.endpoint for record in outcome.attempts] == ["a", "b", "j"]
+    assert (outcome.endpoint, outcome.rung) == ("b", "full")
+    needed = sum(till.granted.values())
+    outcome, _, _ = await judged_with(gateway, needed, tmp_path)
+    assert [record.endpoint for record in outcome.attempts] == ["a", "b", "j"]
+
+    outcome, _, _ = await judged_with(gateway, needed - 1, tmp_path)
+    assert [record.endpoint for record in outcome.attempts] == ["a"], "the last one has no share"
+    assert outcome.missing == ["b: gateway.budget_exceeded"]
+
+    of_one = worth(PRICE, JUDGED_BYTES_MAX, JUDGE_TOKENS_MAX) + 1
+    outcome, _, _ = await judged_with(gateway, needed - of_one, tmp_path)
+    assert [record.endpoint for record in outcome.attempts] == ["a"], "whoever cannot be judged is not asked"
+    assert outcome.missing[0].startswith(("judge judge: gateway.budget", "b: gateway.budget"))
+
+
+@given(st.integers(0, 100), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12))
+def test_a_share_never_holds_more_than_was_set_aside(amount: int, calls: list[tuple[int, int]]) -> None:
+    lease = Lease(0.0)
+    lease.granted, lease.reserved = 1000, amount
+    lease.room = 1000 - amount
+    share = Share(Reservation((lease,), amount))
+    spent, open_ = 0, []
+    for wanted, actual in calls:
+        held = share.reserve(wanted)
+        assert (held is None) == (wanted > amount - spent - sum(one.amount for one, _ in open_))
+        if held is not None:
+            open_.append((held, min(actual, wanted)))
+        if len(open_) > 2:
+            one, cost = open_.pop(0)
+            one.settle(cost)
+            spent += cost
+    for one, cost in open_:
+        one.settle(cost)
+        spent += cost
+    share.close()
+    share.close()
+    assert (lease.spent, lease.reserved, lease.room) == (spent, 0, 1000 - spent)
 
 
 @pytest.mark.parametrize("policy", [Policy(is_hedged=True), Policy(strategy="majority"), Policy(strategy="cheapest")])

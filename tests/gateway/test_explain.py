@@ -55,6 +55,9 @@ async def test_a_refusal_is_explained_and_chance_is_named(gateway_of: MakeGatewa
     refused = gateway_of(cloud).explain_choice("smart", Asked(Label(Level.RESTRICTED)))
     assert refused["would_ask"] is None
     assert "not cleared for restricted" in refused["refused"]
+    assert refused["together"] == []
+    both = gateway_of(cloud, endpoint("a", first.url), policy=Policy("majority")).explain_choice("smart", Asked())
+    assert both["together"] == ["cloud", "a"]
     weighted = gateway_of(cloud, policy=Policy("weighted")).explain_choice("smart", Asked())
     assert weighted["by_chance"]
     assert not first.chats

@@ -162,7 +162,7 @@ def test_a_conversation_with_tools() -> None:
             "seed": 7,
             "responseMimeType": "application/json",
             "responseJsonSchema": {"type": "object"},
-            "thinkingConfig": {"thinkingBudget": 1024, "includeThoughts": True},
+            "thinkingConfig": {"thinkingBudget": 50, "includeThoughts": True},
         },
     }
 

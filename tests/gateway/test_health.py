@@ -44,6 +44,30 @@ def test_an_empty_budget_gives_no_second_try(board: HealthBoard) -> None:
     assert board.retry_wait_s("a", UpstreamError("fault", "x"), rungs_left=0, spare_s=2.0) is None
 
 
+def refuse(board: HealthBoard, status: int) -> str:
+    """One attempt that was refused; why the endpoint may not be asked any more."""
+    admission = board.admit("a", has_alternative=True)
+    assert admission is not None
+    admission.failed(UpstreamError("auth", "it refused", status=status))
+    return board.of("a").why_unavailable(board.monotonic_s())
+
+
+def test_one_forbidden_request_takes_the_endpoint_from_nobody(board: HealthBoard, clock: MovableClock) -> None:
+    for _ in range(5):
+        assert [refuse(board, 403), refuse(board, 403)] == ["", ""]
+        admission = board.admit("a", has_alternative=True)
+        assert admission is not None
+        admission.succeeded(0.1)
+    assert [refuse(board, 403), refuse(board, 403)] == ["", ""]
+    assert "3 requests in a row" in refuse(board, 403), "a key or a model that is forbidden is found out"
+    clock.now_s += 31.0
+    assert board.of("a").why_unavailable(clock.now_s) == ""
+
+
+def test_a_key_that_is_not_known_rests_at_once(board: HealthBoard) -> None:
+    assert "our key" in refuse(board, 401)
+
+
 def test_the_first_endpoint_that_is_back(board: HealthBoard, clock: MovableClock) -> None:
     board.of("a").resting_until_s = clock.now_s + 9.0
     board.of("b").resting_until_s = clock.now_s + 4.0

@@ -17,7 +17,7 @@ from roadbed.ledger.trace import HEDGE_ENDPOINT, HEDGE_WON, Trace
 from roadbed.testing.scripted_model import Rule, ScriptedModel
 from roadbed.testing.scripted_reply import Reply, failing, throttled
 
-from .conftest import MakeGateway, ask, call, endpoint
+from .conftest import CALLER, MakeGateway, ask, call, endpoint
 
 CLOSE_S_MAX = 5.0
 SCHEMA = JsonSchema({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
@@ -210,6 +210,16 @@ async def test_who_waits_for_all_of_it_is_told_of_no_cut_by_any_contract(
         await answered(gateway)
 
 
+@pytest.mark.parametrize("policy", [PLAIN, Policy(queue=9), Policy("majority")])
+async def test_the_label_of_a_call_is_in_its_record_whatever_the_policy(
+    gateway_of: MakeGateway, first: ScriptedModel, policy: Policy
+) -> None:
+    label, trace = Label(Level.CONFIDENTIAL), Trace("smart", CALLER)
+    gateway = gateway_of(endpoint("own", first.url, is_local=True), policy=policy)
+    await gateway.complete("smart", ask(), call(label=label, trace=trace))
+    assert trace.label == label
+
+
 async def test_restart_holds_a_stream_back_until_it_is_whole(
     gateway_of: MakeGateway, first: ScriptedModel, second: ScriptedModel
 ) -> None:
@@ -217,7 +227,7 @@ async def test_restart_holds_a_stream_back_until_it_is_whole(
     ladder = endpoint("a", first.url), endpoint("b", second.url)
     answer, outcome = await answered(gateway_of(*ladder, policy=Policy(on_cut="restart")))
     assert answer.text == "You said: Say something"
-    assert (outcome.endpoint, outcome.is_complete) == ("b", True)
+    assert (outcome.endpoint, outcome.is_complete, outcome.is_begun) == ("b", True, True)
 
 
 async def test_an_answer_that_has_begun_is_not_hedged_while_it_becomes_whole(

@@ -54,8 +54,9 @@ def test_limits_are_read_exactly() -> None:
     budget = parse_budget("team:t", "0.000001 USD/day")
     assert (budget.id, budget.cap_microusd, budget.title) == ("team:t/day", 1, "the budget of team t")
     assert parse_budget("team:t", "999999999.999999 USD/week").cap_microusd == 999_999_999_999_999
-    assert (parse_rate("100k/min"), parse_rate("1.5M/day"), parse_rate("10/s")) == (
+    assert (parse_rate("100k/min"), parse_rate("1.5M/day"), parse_rate("2m/min"), parse_rate("10/s")) == (
         (100_000, 60.0),
         (1_500_000, 86_400.0),
+        (2_000_000, 60.0),
         (10, 1.0),
     )

@@ -60,21 +60,21 @@ def test_a_block_holds_what_its_citations_bear_out() -> None:
         "Or not [1].\n\n",
         "Who knows?",
     ]
-    assert [[found["document_index"] for found in block.get("citations", [])] for block in blocks] == [
+    assert [[found["file_id"] for found in block.get("citations", [])] for block in blocks] == [
         [],
-        [0, 1],
-        [0],
+        ["d1", "d2"],
+        ["d1"],
         [],
     ]
     assert blocks[1]["citations"][0] == {
-        "type": "char_location",
+        "type": "web_search_result_location",
         "cited_text": "Quoted.",
-        "document_index": 0,
-        "document_title": "Title d1",
+        "url": "https://desk.test/d1",
+        "title": "Title d1",
+        "encrypted_index": "",
+        "file_id": "d1",
         "start_char_index": 10,
         "end_char_index": 20,
-        "file_id": "d1",
-        "source": "https://desk.test/d1",
     }
 
 
@@ -92,7 +92,7 @@ def test_a_row_is_cited_by_what_is_quoted_of_it() -> None:
     origin = RowOrigin("tool", "orders", "SELECT 1", "id 7", (("fee", "40"),))
     found = blocks_of(["40 [1]."], citation(1, "", row=origin))[0]["citations"][0]
     assert found["file_id"] == "tool:id 7"
-    assert found["document_title"] == "Title , id 7"
+    assert found["title"] == "Title , id 7"
     assert (found["start_char_index"], found["end_char_index"]) == (0, len("Quoted."))
 
 

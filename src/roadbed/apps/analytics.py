@@ -26,7 +26,7 @@ from roadbed.apps.analytics_prompt import has_asked_back, plan_messages, repair_
 from roadbed.apps.analytics_sentence import plain_sentence, refusal_of
 from roadbed.apps.analytics_shown import Shown, citations_of, object_of, text_of
 from roadbed.apps.analytics_table import Table
-from roadbed.apps.answer_limit import AnswerCut
+from roadbed.apps.answer_limit import AnswerCut, limited
 from roadbed.apps.followup import NoQuestion, question_of
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.types import Answered, AnswerEvent, Cited, Delta, Rung, Turn, lowest_rung
@@ -339,8 +339,9 @@ class AnalyticsApp:
             tools=(),
             tool_choice=None,
             response_format=None,
-            max_tokens=self.config.answer_tokens_max,
+            max_tokens=None,
         )
+        request = limited(request, self.config.answer_tokens_max)
         answer, outcome = await self._gateway.complete(
             route, request, Call(turn.principal, turn.deadline, label, turn.trace)
         )

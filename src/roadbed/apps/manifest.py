@@ -33,11 +33,12 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline: Annotated[Duration, Meta(description="longest time for one answer")] = "60s"
     passages: Annotated[int, Meta(ge=1, le=50, description="passages shown to the model")] = 8
     answer_tokens_max: Annotated[
-        int,
+        Annotated[int, Meta(ge=16, le=1_000_000)] | None,
         Meta(
-            ge=16, le=1_000_000, description="most tokens that its model writes at a time; a caller may ask for fewer"
+            description="most tokens that its model writes at a time; a caller may ask for fewer; left out, 4096, "
+            "which an engine of your own is not told, as it has limits of its own"
         ),
-    ] = 4096
+    ] = None
     tools: Annotated[
         list[ToolsEntry],
         Meta(max_length=64, description="tools that its model may ask for: a source, a tool, or how names begin"),

@@ -56,7 +56,7 @@ class ToolAsking:
     prompt: tuple[Message, ...]
     label: Label
     reserve_s: float
-    answer_tokens_max: int
+    answer_tokens_max: int | None
     answer: Answer | None = None
     rungs: list[Rung] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)

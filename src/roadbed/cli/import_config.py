@@ -34,11 +34,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what stands in several places out in each of them: a person goes on with the file."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Always."""
+        return True
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Needs no server."""
     config = read_yaml(arguments.file)
     made = import_litellm(config.value, arguments.name or workspace_name(arguments.file.resolve().parent))
-    text = yaml.safe_dump(made.manifest, sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.dump(made.manifest, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
     load_workspace(arguments.file.resolve().parent, text)
     if arguments.out is not None:
         try:

@@ -52,7 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
     elif found["would_ask"] is None:
         print(f"nobody could be asked now ({by})")
     else:
-        print(f"{found['would_ask']} would be asked first ({by}{chance})")
+        if len(found["together"]) > 1:
+            print(f"{' and '.join(found['together'])} would be asked at once ({by})")
+        else:
+            print(f"{found['would_ask']} would be asked first ({by}{chance})")
         rows = [
             [row["endpoint"], row["rung"], row["in_flight"], _pace(row["seconds_per_token"]), row["failed_last"]]
             for row in found["order"]

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from roadbed.console.pills import Pill, health_pill
 from roadbed.console.visits import Console, Page, Visit, seen
+from roadbed.gateway.manifest import Strategy
 from roadbed.gateway.orders import ORDER_NAMES
 from roadbed.gateway.view import EndpointView
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, Unavailable
@@ -53,6 +54,19 @@ def model_routes(console: Console) -> list[Route]:
     ]
 
 
+HOW: dict[Strategy, str] = {
+    "ordered": "Asked in this order; the first that can answers.",
+    "weighted": "One is asked by chance, by its weight; the others stand behind it.",
+    "least-loaded": "Of two at random the quicker one is asked; the others stand behind it.",
+    "cheapest": "The one where the request costs least is asked; the others stand behind it.",
+    "sticky": "Requests that begin alike go to the same one; the others stand behind it.",
+    "first-valid": "All are asked at once; the first valid answer is given.",
+    "majority": "All are asked at once; what most of them say is given.",
+    "best-of": "All are asked at once; a judge chooses.",
+}
+"""What becomes of a route's ladder, by its strategy."""
+
+
 async def models(visit: Visit) -> Page:
     """The page."""
     gateway = visit.services.gateway
@@ -67,6 +81,7 @@ async def models(visit: Visit) -> Page:
     context = {
         "lines": lines,
         "ladders": ladders,
+        "how": {name: HOW[gateway.routes[name].policy.strategy] for name in ladders},
         "process": number if of > 1 else 0,
         "processes": of,
         "done": f"{told} {done}." if told and done else "",

@@ -16,6 +16,7 @@ import msgspec
 from roadbed.gateway.dialects.openai_plain import PlainChat
 from roadbed.gateway.dialects.openai_server import Incoming
 from roadbed.gateway.endpoints import Endpoint
+from roadbed.gateway.output_limit import has_own_limit
 from roadbed.gateway.prices import Price
 from roadbed.gateway.types import AttemptRecord, ChatRequest
 from roadbed.kernel.errors import Refused, RoadbedError
@@ -64,6 +65,8 @@ def bounded(
     price = endpoint.price
     if price is None:
         return None
+    if has_own_limit(endpoint):
+        return sent, 0
     body, texts = sent
     if type(incoming) is PlainChat:
         limit, images = incoming.max_tokens, 0
@@ -84,9 +87,9 @@ def _limit_field(name: str) -> bytes:
 
 def limited(request: ChatRequest, trace: Trace | None) -> ChatRequest:
     """The request with an output limit, where a budget applies."""
-    if trace is None or trace.purse is None or request.max_tokens is not None:
+    if trace is None or trace.purse is None or request.max_tokens is not None or request.tokens_default is not None:
         return request
-    return msgspec.structs.replace(request, max_tokens=OUTPUT_TOKENS_DEFAULT)
+    return msgspec.structs.replace(request, tokens_default=OUTPUT_TOKENS_DEFAULT)
 
 
 async def hold_for(trace: Trace | None, endpoint: Endpoint, body: bytes, request: ChatRequest) -> Reservation | None:
@@ -126,7 +129,7 @@ def _payable(trace: Trace | None, endpoint: Endpoint) -> Price | None:
 
 def limit_of(request: ChatRequest) -> int:
     """The output limit that is sent with a request."""
-    return request.max_tokens or OUTPUT_TOKENS_DEFAULT
+    return request.max_tokens or request.tokens_default or OUTPUT_TOKENS_DEFAULT
 
 
 @contextmanager

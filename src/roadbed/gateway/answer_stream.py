@@ -32,6 +32,7 @@ from roadbed.gateway.hedge import HedgeBudget
 from roadbed.gateway.key_ring import KEY_FAILURES
 from roadbed.gateway.masking import GuardedRequest, Unmasker, guard_request
 from roadbed.gateway.meter import TokenEstimator, text_bytes
+from roadbed.gateway.output_limit import kept_here, told
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.settlement import AttemptMeter, commit
 from roadbed.gateway.types import CONTENT_EVENTS, Answer, Call, ChatRequest, Event, Finished, FinishReason, Outcome
@@ -85,6 +86,7 @@ class Running:
     texts: list[str] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     is_over: bool = False
+    tokens_max: int | None = None
 
 
 class AnswerStream:
@@ -146,6 +148,8 @@ class AnswerStream:
                 self._complete(running)
             else:
                 self._pass_on(running, event)
+                if self._ends_here(running):
+                    self._complete(running)
         return self._pending.popleft()
 
     async def __aenter__(self) -> AnswerStream:
@@ -200,10 +204,14 @@ class AnswerStream:
         return self._shared.guard.label_for_models(label, self._call.principal.team)
 
     def _plan(self) -> Plan:
+        return plan(self._route, self._noted_label(), self._why_unavailable)
+
+    def _noted_label(self) -> Label:
+        """The label, which the trace learns."""
         label, trace = self._label, self._call.trace
         if trace is not None and label is not PUBLIC:
             trace.label = trace.label.join(label)
-        return plan(self._route, label, self._why_unavailable)
+        return label
 
     async def _walk(self, chosen: Plan) -> None:
         failures: list[Failure] = []
@@ -230,7 +238,7 @@ class AnswerStream:
         """Try one endpoint, maybe twice. True when its answer has begun."""
         endpoint, health = candidate.endpoint, self._shared.health
         await self._guard_aside(endpoint)
-        encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
+        encoded = self._encoded(endpoint)
         for tries in range(RETRIES_MAX + 1):
             first, self._first_try = self._first_try, None
             if first is not None and first.endpoint == endpoint.name:
@@ -331,6 +339,9 @@ class AnswerStream:
                     running.is_over = True
                     return self._fault_of(running, rungs_left)
                 self._pass_on(running, event)
+                if self._ends_here(running):
+                    running.is_over = True
+                    return self._fault_of(running, rungs_left)
                 if not self._is_buffered and any(isinstance(item, CONTENT_EVENTS) for item in running.pending):
                     return None
         except UpstreamError as error:
@@ -378,12 +389,23 @@ class AnswerStream:
             limits = limits_for(self._deadline, endpoint, rungs_left, loop.time())
             if endpoint.keys:
                 keyed = replace(endpoint, key=shared.health.key_of(endpoint, admission))
-                encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, keyed)
+                encoded = self._encoded(keyed)
             attempt = Attempt(DIALECTS[endpoint.dialect], endpoint, limits, loop)
             meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
             attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
-        return Running(attempt, admission, meter, answer_filter(shared.guard, self._vault, call.principal, self._label))
+        return Running(
+            attempt,
+            admission,
+            meter,
+            answer_filter(shared.guard, self._vault, call.principal, self._label),
+            tokens_max=kept_here(self._request, endpoint),
+        )
+
+    def _encoded(self, endpoint: Endpoint) -> EncodedRequest:
+        """The request as this endpoint is sent it. Raises as `Dialect.encode`."""
+        request = told(self._guarded_for(endpoint).request, endpoint, self._shared.estimator)
+        return DIALECTS[endpoint.dialect].encode(request, endpoint)
 
     async def _guard_aside(self, endpoint: Endpoint) -> None:
         """Guard much text for an endpoint outside in a thread: masking it here would hold up others."""
@@ -420,6 +442,16 @@ class AnswerStream:
         if isinstance(event, Finished):
             running.finish_reason = self.outcome.finish_reason = event.reason
         running.pending.extend(running.unmasker.feed(event))
+
+    def _ends_here(self, running: Running) -> bool:
+        """Whether the answer has reached a limit that its endpoint was not told: then that is its end."""
+        if running.tokens_max is None or running.finish_reason is not None:
+            return False
+        if self._shared.estimator.tokens(running.meter.record.model, running.meter.bytes_out) <= running.tokens_max:
+            return False
+        running.attempt.abort()
+        self._pass_on(running, Finished("length"))
+        return True
 
     def _commit(self, candidate: Candidate, running: Running) -> None:
         commit(self.outcome, self._route, candidate, self._call.trace)

@@ -34,9 +34,12 @@ def broken(what: str) -> UpstreamError:
 
 def continued(request: ChatRequest, prefix: str, tokens_given: int) -> ChatRequest:
     """The request for the rest of an answer, of which ``prefix`` without its last blanks is there."""
-    limit = None if request.max_tokens is None else max(1, request.max_tokens - tokens_given)
+    limit, default = (
+        None if given is None else max(1, given - tokens_given)
+        for given in (request.max_tokens, request.tokens_default)
+    )
     turn = Message("assistant", prefix.rstrip())
-    return replace(request, messages=(*request.messages, turn), max_tokens=limit)
+    return replace(request, messages=(*request.messages, turn), max_tokens=limit, tokens_default=default)
 
 
 def told_to_continue(encoded: EncodedRequest, endpoint: Endpoint) -> EncodedRequest:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from roadbed.gateway.ensemble import MEMBERS_MAX
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.health import HealthBoard
-from roadbed.gateway.policy import Asked
+from roadbed.gateway.policy import ENSEMBLES, Asked
 from roadbed.gateway.route import Route
 from roadbed.gateway.strategy import choose
 
@@ -22,6 +23,7 @@ def explain_choice(route: Route, asked: Asked, health: HealthBoard) -> dict[str,
     """The endpoints in the order in which they would be asked, and those left out, each with its reason.
 
     ``would_ask`` is None where the request would be refused or nobody is there; ``refused`` says why then.
+    ``together`` names those that an ensemble asks at once.
     """
     policy = route.policy
     facts: dict[str, Any] = {
@@ -33,6 +35,7 @@ def explain_choice(route: Route, asked: Asked, health: HealthBoard) -> dict[str,
         "on_cut": policy.on_cut,
         "rule": None,
         "would_ask": None,
+        "together": [],
         "order": [],
         "left_out": [],
         "refused": "",
@@ -59,4 +62,6 @@ def explain_choice(route: Route, asked: Asked, health: HealthBoard) -> dict[str,
     facts["left_out"] = list(choice.plan.skipped)
     if facts["order"]:
         facts["would_ask"] = facts["order"][0]["endpoint"]
+    if policy.strategy in ENSEMBLES:
+        facts["together"] = [row["endpoint"] for row in facts["order"][:MEMBERS_MAX]]
     return facts

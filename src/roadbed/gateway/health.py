@@ -15,7 +15,7 @@ from roadbed.gateway.ejection import EJECTION_S, EJECTIONS_MAX, RESULTS_MIN, SWE
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import BREAKER_FAILURES, RETRIED_ON_THE_SAME_ENDPOINT, UpstreamError
 from roadbed.gateway.haste import was_hasty
-from roadbed.gateway.key_ring import KEY_FAILURES, KeyRing
+from roadbed.gateway.key_ring import FORBIDDEN, FORBIDDEN_MAX, KEY_FAILURES, KeyRing
 from roadbed.gateway.limits import Gauge, Slots
 from roadbed.gateway.pace import SAMPLES_MAX, UNKNOWN_PACE, Pace, noted, quantile
 from roadbed.kernel import breaker as breakers
@@ -69,6 +69,8 @@ class EndpointHealth:
     slots: Slots | None = None
     tally: Tally = field(default_factory=Tally)
     keys: KeyRing | None = None
+    forbidden: int = 0
+    forbidden_after: int = 0
 
     @property
     def first_event_ms(self) -> float | None:
@@ -80,6 +82,13 @@ class EndpointHealth:
         return quantile(self.first_events, share) if len(self.first_events) >= samples_min else None
 
     recent: deque[SeenFailure] = field(default_factory=lambda: deque(maxlen=RECENT_FAILURES_MAX))
+
+    def count_forbidden(self) -> int:
+        """One more 403: how many there were in a row, with no other end between them."""
+        ended = self.requests - self.failures - self.in_flight
+        self.forbidden = self.forbidden + 1 if ended == self.forbidden_after else 1
+        self.forbidden_after = ended
+        return self.forbidden
 
     @property
     def is_drained(self) -> bool:
@@ -323,7 +332,10 @@ class Admission:
         elif error.failure == "quota":
             _rest(state, now_s, QUOTA_REST_S, "its quota was spent")
         elif error.failure == "auth":
-            _rest(state, now_s, CREDENTIAL_REST_S, "it refused our key")
+            if error.status != FORBIDDEN:
+                _rest(state, now_s, CREDENTIAL_REST_S, "it refused our key")
+            elif state.count_forbidden() >= FORBIDDEN_MAX:
+                _rest(state, now_s, CREDENTIAL_REST_S, f"it refused {FORBIDDEN_MAX} requests in a row (403)")
         elif error.failure == "rate":
             _rest(state, now_s, RATE_REST_S if error.retry_after_s is None else error.retry_after_s, "it throttled us")
         elif error.failure == "overload" and error.retry_after_s:

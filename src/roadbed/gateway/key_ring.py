@@ -16,6 +16,13 @@ from roadbed.kernel.secrets import Secret
 KEY_FAILURES = frozenset({"auth", "quota", "rate"})
 """Classes that say something about a key, and nothing about the server."""
 
+FORBIDDEN = 403
+FORBIDDEN_MAX = 3
+"""So many 403 in a row are the key's, or its account's; fewer may be one request that a filter disliked, and one
+caller's request must not take an endpoint from all others.
+"""
+
+FORBIDDEN_REST_S = 30.0
 REFUSED_REST_S = 600.0
 QUOTA_REST_S = 600.0
 RATE_REST_S = 1.0
@@ -28,6 +35,7 @@ class KeyState:
 
     failure: str = ""
     resting_until_s: float = 0.0
+    forbidden: int = 0
 
 
 @dataclass(slots=True)
@@ -62,16 +70,20 @@ class KeyRing:
     def succeeded(self, number: int) -> None:
         """A key was taken."""
         self._states[number].failure = ""
+        self._states[number].forbidden = 0
 
     def failed(self, number: int, error: UpstreamError, now_s: float) -> None:
         """A key was refused, throttled, or its quota is spent."""
-        if error.failure == "auth":
+        state = self._states[number]
+        if error.failure == "auth" and error.status == FORBIDDEN:
+            state.forbidden += 1
+            rest_s = FORBIDDEN_REST_S if state.forbidden >= FORBIDDEN_MAX else 0.0
+        elif error.failure == "auth":
             rest_s = REFUSED_REST_S
         elif error.failure == "quota":
             rest_s = QUOTA_REST_S
         else:
             rest_s = RATE_REST_S if error.retry_after_s is None else error.retry_after_s
-        state = self._states[number]
         state.failure = error.failure
         state.resting_until_s = max(state.resting_until_s, now_s + min(rest_s, REST_S_MAX))
 

@@ -186,6 +186,13 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         OnCut,
         Meta(description="what becomes of an answer that breaks off: told, continued, or made anew while buffered"),
     ] = "error"
+    heartbeat: Annotated[
+        Duration | None,
+        Meta(
+            description="how often streaming callers who wait are sent a comment, the first with status 200; 0s for "
+            "never; left out, every 10s while `on_cut: restart` holds an answer back"
+        ),
+    ] = None
     hedge: Annotated[bool, Meta(description="ask a second endpoint too when the first is slower than usual")] = False
     queue: Annotated[
         int, Meta(ge=0, le=10_000, description="how many requests may wait for it, fairly between teams; 0 queues none")

@@ -18,6 +18,13 @@ from roadbed.gateway.errors import SILENT, UpstreamError
 from roadbed.gateway.manifest import OnCut, Strategy
 from roadbed.kernel.label import PUBLIC, Label
 
+HEARTBEAT_S = 10.0
+"""How often a caller hears of an answer that is held back, where the route does not say: proxies give up after 30 or
+60 s of silence.
+"""
+
+HEARTBEAT_S_MIN = 0.1
+
 ENSEMBLES = frozenset({"first-valid", "majority", "best-of"})
 MINUTES_A_DAY = 24 * 60
 WhatHappened = Literal[
@@ -67,7 +74,9 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Everything of a route but its ladder. ``queue`` is how many may wait for it, 0 for a route without admission;
-    ``reserve`` are endpoints that only rules and outcomes lead to."""
+    ``reserve`` are endpoints that only rules and outcomes lead to. A streaming caller who waits hears something every
+    ``heartbeat_s``, 0 for never: from the beginning on where it ``is_heard_early``, else while an answer is held back.
+    """
 
     strategy: Strategy = "ordered"
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -78,6 +87,8 @@ class Policy:
     queue: int = 0
     is_batch: bool = False
     reserve: tuple[Endpoint, ...] = ()
+    heartbeat_s: float = 0.0
+    is_heard_early: bool = False
 
     @property
     def header_names(self) -> frozenset[str]:

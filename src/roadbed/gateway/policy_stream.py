@@ -32,11 +32,13 @@ from roadbed.gateway.gate import Gate, Place
 from roadbed.gateway.health import Admission
 from roadbed.gateway.json_schema import why_unfit
 from roadbed.gateway.masking import guard_request
+from roadbed.gateway.output_limit import told
 from roadbed.gateway.policy import Asked, Policy, what_happened
 from roadbed.gateway.racing_stream import RacingStream
 from roadbed.gateway.route import Candidate, Plan, Route, plan
 from roadbed.gateway.strategy import choose, prefix_of
 from roadbed.gateway.types import (
+    CONTENT_EVENTS,
     Call,
     ChatRequest,
     Cited,
@@ -157,6 +159,7 @@ class PolicyStream(RacingStream):
         )
 
     def _plan(self) -> Plan:
+        self._noted_label()
         self._shared.hedges.earn(self._route.name)
         return self._choose()
 
@@ -312,6 +315,8 @@ class PolicyStream(RacingStream):
                 running.texts.append(event.text)
             elif isinstance(event, _NOT_CONTINUED):
                 self._is_continuable = False
+        if self._is_buffered and isinstance(event, CONTENT_EVENTS):
+            self.outcome.is_begun = True
         super()._pass_on(running, event)
 
     # Going on after a cut.
@@ -354,7 +359,8 @@ class PolicyStream(RacingStream):
             shared.guard, request, self._label, is_local=endpoint.is_local, vault=self._vault, team=team
         )
         try:
-            encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(guarded.request, endpoint), endpoint)
+            sent = told(guarded.request, endpoint, shared.estimator)
+            encoded = told_to_continue(DIALECTS[endpoint.dialect].encode(sent, endpoint), endpoint)
             hold = await hold_for(self._call.trace, endpoint, encoded.body, request)
         except (UnsupportedFeature, InvalidChatRequest, *UNAFFORDABLE):
             return False

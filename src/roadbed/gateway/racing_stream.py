@@ -12,7 +12,6 @@ from collections import deque
 from roadbed.gateway.affording import UNAFFORDABLE, hold_at_once, kept
 from roadbed.gateway.answer_stream import AnswerStream, FirstTry, Running, Surroundings
 from roadbed.gateway.dialects.base import EncodedRequest
-from roadbed.gateway.dialects.registry import DIALECTS
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature, UpstreamError
 from roadbed.gateway.failure import Failure
 from roadbed.gateway.health import Admission
@@ -105,7 +104,7 @@ class RacingStream(AnswerStream):
             if state.breaker.phase != "closed" or self._why_unavailable(endpoint):
                 continue
             try:
-                encoded = DIALECTS[endpoint.dialect].encode(self._guarded_for(endpoint).request, endpoint)
+                encoded = self._encoded(endpoint)
                 hold = hold_at_once(self._call.trace, endpoint, encoded.body, self._request)
             except (UnsupportedFeature, InvalidChatRequest, *UNAFFORDABLE):
                 continue

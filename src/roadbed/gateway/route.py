@@ -20,7 +20,7 @@ from roadbed.gateway.dialects.registry import BY_TASK
 from roadbed.gateway.endpoints import Endpoint, endpoint_from_config, endpoint_from_provider
 from roadbed.gateway.errors import NoCandidate
 from roadbed.gateway.manifest import HEADER_PATTERN, HOURS_PATTERN, EndpointConfig, ModelConfig, OnConfig, Task
-from roadbed.gateway.policy import ENSEMBLES, PLAIN, Condition, Policy, minutes_of
+from roadbed.gateway.policy import ENSEMBLES, HEARTBEAT_S, HEARTBEAT_S_MIN, PLAIN, Condition, Policy, minutes_of
 from roadbed.gateway.prices import PriceTable
 from roadbed.gateway.types import Rung
 from roadbed.guard.policy import may_flow, why_forbidden
@@ -199,8 +199,17 @@ def _policy(
         model.queue,
         model.priority == "batch",
         tuple(dict.fromkeys(item for item in used if item not in ladder)),
+        _heartbeat_s(model),
+        model.heartbeat is not None,
     )
     return PLAIN if policy == replace(PLAIN, on=policy.on) and model.on == OnConfig() else policy
+
+
+def _heartbeat_s(model: ModelConfig) -> float:
+    if model.heartbeat is not None:
+        wanted_s = parse_duration_s(model.heartbeat)
+        return max(wanted_s, HEARTBEAT_S_MIN) if wanted_s else 0.0
+    return HEARTBEAT_S if model.on_cut == "restart" else 0.0
 
 
 def _with_judge(route: Route, judge: str, routes: Mapping[str, Route]) -> Route:

@@ -129,7 +129,10 @@ class JsonSchema(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """One model call. ``passthrough`` holds fields of the dialect ``passthrough_dialect`` that nothing here names."""
+    """One model call. ``passthrough`` holds fields of the dialect ``passthrough_dialect`` that nothing here names.
+
+    ``tokens_default`` is the limit that counts where the caller set no ``max_tokens``: see `output_limit`.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
@@ -142,6 +145,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     response_format: JsonSchema | None = None
     passthrough: dict[str, Any] = {}
     passthrough_dialect: str = "openai"
+    tokens_default: int | None = None
 
     def hint_names(self) -> list[str]:
         """The names of all hints of its turns and tools: what an endpoint of another dialect does not get."""
@@ -338,7 +342,8 @@ class AttemptRecord:
 class Outcome:
     """What became of a call; filled while its stream runs and final when the stream has ended.
 
-    ``age_s`` is how old an answer is that was given again; None for others.
+    ``age_s`` is how old an answer is that was given again; None for others. ``is_begun`` where content is here, though
+    it may be held back.
     """
 
     route: str = ""
@@ -357,6 +362,7 @@ class Outcome:
     continued: int = 0
     hedged: bool = False
     age_s: float | None = None
+    is_begun: bool = False
 
     @property
     def cost_microusd(self) -> int:

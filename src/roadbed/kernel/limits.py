@@ -16,10 +16,10 @@ from roadbed.kernel.errors import ConfigError
 PeriodUnit = Literal["day", "week", "month"]
 MICROUSD_PER_USD = 1_000_000
 BUDGET_PATTERN = r"^(\d{1,9}(?:\.\d{1,6})?) ?USD ?/ ?(day|week|month)$"
-RATE_PATTERN = r"^(\d{1,9}(?:\.\d{1,3})?)([kM]?) ?/ ?(s|sec|min|h|hour|day)$"
+RATE_PATTERN = r"^(\d{1,9}(?:\.\d{1,3})?)([kKmM]?) ?/ ?(s|sec|min|h|hour|day)$"
 PERCENT_PATTERN = r"^(100|[1-9]?\d)%$"
 _BUDGET, _RATE, _PERCENT = re.compile(BUDGET_PATTERN), re.compile(RATE_PATTERN), re.compile(PERCENT_PATTERN)
-_FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
+_FACTORS = {"": 1, "k": 1_000, "m": 1_000_000}
 _PERIODS_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86_400.0}
 
 
@@ -48,11 +48,11 @@ def parse_budget(owner: str, text: str) -> Budget:
 
 
 def parse_rate(text: str) -> tuple[int, float]:
-    """``600/min`` as (units, seconds). Raises `ConfigError`."""
+    """``600/min`` as (units, seconds); ``100k`` are thousands, ``2m`` or ``2M`` millions. Raises `ConfigError`."""
     match = _RATE.fullmatch(text.strip())
-    limit = int(Decimal(match[1]) * _FACTORS[match[2]]) if match is not None else 0
+    limit = int(Decimal(match[1]) * _FACTORS[match[2].lower()]) if match is not None else 0
     if match is None or limit < 1:
-        raise ConfigError(f"{text[:40]!r} is not a rate", hint="write for example 600/min, 100k/min or 10/s")
+        raise ConfigError(f"{text[:40]!r} is not a rate", hint="write for example 600/min, 100k/min, 2m/min or 10/s")
     return limit, _PERIODS_S[match[3]]
 
 

@@ -99,6 +99,41 @@ class Purse:
         return max([account.used_percent() for account in self._accounts], default=0)
 
 
+class Share(Purse):
+    """A purse inside one reservation: what its holder sets aside for a part of a call, which no other part can spend.
+
+    ``hold`` is its money, None for none. Whoever makes it calls `close` when the part is over, and nothing before.
+    """
+
+    __slots__ = ("_hold", "_lease")
+
+    def __init__(self, hold: Reservation | None) -> None:
+        self._hold = hold
+        self._lease = Lease(0.0)
+        self._lease.room = hold.amount if hold is not None else 0
+
+    def reserve(self, amount: int) -> Reservation | None:
+        """Hold so much of the share; None when it has no room."""
+        lease = self._lease
+        if lease.room < amount:
+            return None
+        lease.room -= amount
+        lease.reserved += amount
+        return Reservation((lease,), amount)
+
+    async def obtain(self, amount: int) -> Reservation:
+        """As `reserve`; raises `BudgetUnavailable`: a share does not grow."""
+        reservation = self.reserve(amount)
+        if reservation is None:
+            raise BudgetUnavailable("this part of the call has spent its share of the budget")
+        return reservation
+
+    def close(self) -> None:
+        """Give back what was not spent."""
+        if self._hold is not None:
+            self._hold.settle(self._lease.spent + self._lease.reserved)
+
+
 class Budgets:
     """One per process. `start` it; `close` gives every lease back, or leaves word on disk for another process."""
 

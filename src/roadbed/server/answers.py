@@ -47,6 +47,7 @@ from roadbed.server.chat_hot import PASSED_OVER, SHOWN_EVENTS, HotAnswer, RouteT
 from roadbed.server.citing import CitedText
 from roadbed.server.client_certificates import certificate_of
 from roadbed.server.entrance import NO_LIMITS, Entrance, NoLimits
+from roadbed.server.heartbeat import Heartbeat
 from roadbed.server.reply import Reply, send_error
 from roadbed.server.running import RunningCalls
 from roadbed.server.teams import Teams
@@ -151,7 +152,8 @@ class CallerAnswers:
         call = self.running.enter(admission.principal, turn.trace)
         try:
             way = run_turn(self.ledger, served, turn, self.teams.guard)
-            async with asyncio.timeout(deadline.remaining_s()), aclosing(way) as events:
+            beat = Heartbeat(reply, route.policy if (route := served.route()) is not None else PLAIN, lambda: dropped)
+            async with asyncio.timeout(deadline.remaining_s()), aclosing(way) as events, beat:
                 async for event in events:
                     if isinstance(event, Answered):
                         answered = event
@@ -253,7 +255,8 @@ class CallerAnswers:
             stream = self.gateway.stream(
                 turn.route, turn.incoming.request, turn.call, first_try, is_whole=not turn.incoming.stream
             )
-            async with stream:
+            beat = Heartbeat(reply, turn.route.policy, lambda: stream.outcome.dropped, lambda: stream.outcome.is_begun)
+            async with stream, beat:
                 async for event in stream:
                     answer.add(event)
                     if isinstance(event, SHOWN_EVENTS):

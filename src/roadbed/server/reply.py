@@ -1,7 +1,7 @@
 """Writing answers to callers in their dialect: streamed or whole, with facts and headers, and errors in its shape.
 
 Shared by the ordinary and the short way of routes and by apps, so that all look the same. The invariant: the head of a
-stream goes out with its first text, and a stream that broke never looks whole.
+stream goes out with its first text, or with the first heartbeat, and a stream that broke never looks whole.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SSE_HEADERS = (
     b"x-accel-buffering: no\r\n"
 )
 DROPPED_CHARACTERS_MAX = 1000
+HEARTBEAT = b": still waiting for the model\n\n"
 
 
 def send_error(request: HotRequest, error: RoadbedError, dialect: CallerDialect, extra: bytes = b"") -> None:
@@ -55,7 +56,7 @@ def label_header(label: Label) -> bytes:
 class Reply:
     """Writes one answer."""
 
-    __slots__ = ("_dialect", "_headers", "_incoming", "_request", "_trace", "_writer")
+    __slots__ = ("_dialect", "_headers", "_incoming", "_is_started", "_request", "_trace", "_writer")
 
     def __init__(
         self, request: HotRequest, incoming: CallerRequest, trace: Trace, release: str, dialect: CallerDialect
@@ -65,6 +66,7 @@ class Reply:
         self._trace = trace
         self._dialect = dialect
         self._writer: AnswerWriter | None = None
+        self._is_started = False
         # Both are made of letters and digits by their makers, so they cannot break the head.
         self._headers = f"x-roadbed-release: {release}\r\nx-roadbed-trace: {trace.id}\r\n".encode("ascii")
         if trace.ticket is not None:
@@ -83,6 +85,21 @@ class Reply:
         else:
             self._request.write(writer.events(events))
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the caller streams."""
+        return self._incoming.stream
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether something of the answer, or its end, is out."""
+        return self._writer is not None or self._request.is_ended
+
+    def heartbeat(self, dropped: tuple[str, ...] = ()) -> None:
+        """Tell a caller who streams that the answer is under way; the first time this answers 200."""
+        if not self._is_started or self._request.is_writable:
+            self._start(HEARTBEAT, dropped)
+
     def text_frame(self) -> tuple[bytes, bytes] | None:
         """`ChatWriter.text_frame` of a stream that has begun; None before its head was written."""
         writer: Any = self._writer
@@ -93,6 +110,10 @@ class Reply:
         return self._writer
 
     def _start(self, piece: bytes, dropped: tuple[str, ...]) -> None:
+        if self._is_started:
+            self._request.write(piece)
+            return
+        self._is_started = True
         self._request.start_stream(200, self._head(SSE_HEADERS, dropped), piece)
 
     def _head(self, kind: bytes, dropped: tuple[str, ...]) -> bytes:
@@ -120,6 +141,9 @@ class Reply:
         """End with an error; nothing comes after it."""
         if self._writer is not None:
             self._request.end(self._writer.error(error))
+        elif self._is_started:
+            writer = self._made()
+            self._request.end(writer.head() + writer.error(error))
         else:
             send_error(self._request, error, self._dialect, self._headers + b"x-roadbed-rung: refused\r\n")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from roadbed.gateway.dialects.anthropic_answers import DIALECT, RUN_BY_A_PROVIDER, AnthropicDecoder
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
+from roadbed.gateway.dialects.effort import claude_budget, effort_of, takes_budget
 from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
@@ -34,7 +35,7 @@ from roadbed.gateway.types import (
 VERSION = b"2023-06-01"
 TEMPERATURE_MAX = 1.0
 EFFORTS = frozenset({"low", "medium", "high"})
-"""Values of OpenAI's ``reasoning_effort`` that mean the same in ``output_config.effort``."""
+"""Levels of thought that mean the same in ``output_config.effort``."""
 
 
 class AnthropicMessages(ServerSentDialect):
@@ -46,16 +47,16 @@ class AnthropicMessages(ServerSentDialect):
         """The request's bytes for ``POST /v1/messages``."""
         dropped: list[str] = []
         is_own = request.passthrough_dialect == self.name
+        limit = endpoint.profile.output_tokens_default if request.max_tokens is None else request.max_tokens
         body: dict[str, Any] = {}
         if is_own:
             body.update(request.passthrough)
         else:
-            _translate(request, body, dropped)
+            _translate(request, endpoint.model, limit, body, dropped)
         system, turns = _turns(request.messages, dropped, is_own=is_own)
         if not turns:
             raise InvalidChatRequest("messages: at least one turn must not be of role system", param="messages")
-        limit = request.max_tokens
-        body["max_tokens"] = endpoint.profile.output_tokens_default if limit is None else limit
+        body["max_tokens"] = limit
         body["model"] = endpoint.model
         body["messages"] = turns
         if system:
@@ -90,16 +91,23 @@ class AnthropicMessages(ServerSentDialect):
         return AnthropicDecoder().whole(body)
 
 
-def _translate(request: ChatRequest, body: dict[str, Any], dropped: list[str]) -> None:
+def _translate(request: ChatRequest, model: str, limit: int, body: dict[str, Any], dropped: list[str]) -> None:
     """Fields of another dialect: carried where Messages has the like, else named in ``dropped``; raises for those whose
     loss would change the answer.
     """
-    carried = [IS_ERROR]
-    effort = request.passthrough.get("reasoning_effort")
-    if isinstance(effort, str) and effort in EFFORTS:
-        body["output_config"] = {"effort": effort}
-        carried.append("reasoning_effort")
-    dropped += left_out(request, DIALECT, carried)
+    effort = effort_of(request)
+    if takes_budget(model):
+        budget = claude_budget(effort, request, DIALECT, limit)
+        is_carried = budget > 0 or effort.level == "none"  # they do not think unasked
+        if budget:
+            body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    else:
+        is_carried = effort.level in EFFORTS
+        if is_carried:
+            body["output_config"] = {"effort": effort.level}
+    dropped += left_out(request, DIALECT, (IS_ERROR, *effort.told) if is_carried else (IS_ERROR,))
+    if is_carried:
+        dropped += effort.rest
 
 
 def _turns(

@@ -15,7 +15,7 @@ import msgspec
 
 from roadbed.gateway.dialects.anthropic_answers import DIALECT, RUN_BY_A_PROVIDER
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX
-from roadbed.gateway.dialects.reading import check_bound, invalid, json_object, object_of, string_of, wrong
+from roadbed.gateway.dialects.reading import check_bound, check_depth, invalid, json_object, object_of, string_of, wrong
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     ChatRequest,
@@ -122,6 +122,8 @@ def _decode(body: bytes, *, is_limit_needed: bool) -> IncomingMessages:
     if len(names) < len(tools):
         raise wrong("tools", "two of them have the same name")
     passthrough = {name: value for name, value in raw.items() if name not in _READ and value is not None}
+    for name, value in passthrough.items():
+        check_depth(name, value)
     choice, parallel = _tool_choice(wire.tool_choice, names)
     request = ChatRequest(
         messages=tuple(messages),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from roadbed.gateway.dialects.anthropic_answers import DIALECT, PROVIDER_CALLS, SAID_AS_IT_IS
-from roadbed.gateway.dialects.citations import CharLocations
+from roadbed.gateway.dialects.citations import location_of
 from roadbed.gateway.types import (
     OWN_CITATION,
     Answer,
@@ -39,7 +39,7 @@ _encode = msgspec.json.encode
 class MessageWriter:
     """Writes one answer: ``whole``, or ``head``, ``events`` and ``end``."""
 
-    __slots__ = ("_arguments", "_block", "_calls", "_held", "_id", "_index", "_locations", "_model", "_request_id")
+    __slots__ = ("_arguments", "_block", "_calls", "_held", "_id", "_index", "_model", "_request_id")
 
     def __init__(self, trace_id: str, model: str) -> None:
         self._id = f"msg_{trace_id}"
@@ -50,7 +50,6 @@ class MessageWriter:
         self._calls: dict[int, int] = {}  # the block of each call that has begun
         self._arguments = ""  # of the call in the open block, as far as they have come
         self._held: list[Event] = []
-        self._locations = CharLocations()
 
     def head(self) -> bytes:
         """``message_start``. What was used is not known yet and is said at the end."""
@@ -140,7 +139,7 @@ class MessageWriter:
             case TextEnded() if self._block == "text":
                 self._close(out)
             case Cited(dialect, fields) if dialect in (DIALECT, OWN_CITATION):
-                citation = fields if dialect == DIALECT else self._locations.location(fields)
+                citation = fields if dialect == DIALECT else location_of(fields)
                 self._open("text", _TEXT, out)
                 out.append(self._delta(b'{"type":"citations_delta","citation":%b}' % _encode(citation)))
             case ProviderBlock(dialect, fields) if dialect == DIALECT:
@@ -249,7 +248,6 @@ def _texts(answer: Answer) -> list[dict[str, Any]]:
     """The text in its blocks, with what each cites, and the provider's own blocks between them."""
     blocks: list[dict[str, Any]] = []
     citations: list[dict[str, Any]] = []
-    locations = CharLocations()
     begin = 0
 
     def end_block(text: str) -> None:
@@ -261,7 +259,7 @@ def _texts(answer: Answer) -> list[dict[str, Any]]:
     for place, mark in answer.marks:
         match mark:
             case Cited(dialect, fields) if dialect in (DIALECT, OWN_CITATION):
-                citations.append(fields if dialect == DIALECT else locations.location(fields))
+                citations.append(fields if dialect == DIALECT else location_of(fields))
             case ProviderBlock(dialect, fields) if dialect == DIALECT:
                 end_block(answer.text[begin:place])
                 begin = place

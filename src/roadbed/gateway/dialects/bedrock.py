@@ -18,6 +18,7 @@ import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, malformed
 from roadbed.gateway.dialects.bedrock_answer import NAME, REDACTED, BedrockDecoder, whole_events
+from roadbed.gateway.dialects.effort import claude_budget, effort_of, takes_budget
 from roadbed.gateway.dialects.event_stream import EventStreamParser
 from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
 from roadbed.gateway.dialects.sigv4 import Header, SignedParts, sign
@@ -105,8 +106,7 @@ def _body(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[
         body.update(request.passthrough)
         output.update(body.pop("outputConfig", None) or {})
     else:
-        output.update(_effort(request.passthrough))
-        dropped += left_out(request, NAME, (IS_ERROR, "reasoning_effort") if output else (IS_ERROR,))
+        _translate(request, endpoint, body, output, dropped)
     body["messages"] = turns
     if system:
         body["system"] = system
@@ -126,14 +126,31 @@ def _body(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[
     return body
 
 
-def _effort(passthrough: dict[str, Any]) -> dict[str, Any]:
-    effort = passthrough.get("reasoning_effort")
-    return {"effort": effort} if isinstance(effort, str) and effort in _EFFORTS else {}
+def _translate(
+    request: ChatRequest, endpoint: Endpoint, body: dict[str, Any], output: dict[str, Any], dropped: list[str]
+) -> None:
+    """Fields of another dialect: how much to think is carried, all else is named. Raises as `left_out`."""
+    effort = effort_of(request)
+    if takes_budget(endpoint.model):
+        budget = claude_budget(effort, request, NAME, _limit(request, endpoint))
+        is_carried = budget > 0 or effort.level == "none"  # they do not think unasked
+        if budget:
+            body["additionalModelRequestFields"] = {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    else:
+        is_carried = effort.level in _EFFORTS
+        if is_carried:
+            output["effort"] = effort.level
+    dropped += left_out(request, NAME, (IS_ERROR, *effort.told) if is_carried else (IS_ERROR,))
+    if is_carried:
+        dropped += effort.rest
+
+
+def _limit(request: ChatRequest, endpoint: Endpoint) -> int:
+    return endpoint.profile.output_tokens_default if request.max_tokens is None else request.max_tokens
 
 
 def _inference(request: ChatRequest, endpoint: Endpoint, dropped: list[str]) -> dict[str, Any]:
-    limit = request.max_tokens
-    config: dict[str, Any] = {"maxTokens": endpoint.profile.output_tokens_default if limit is None else limit}
+    config: dict[str, Any] = {"maxTokens": _limit(request, endpoint)}
     if request.temperature is not None:
         config["temperature"] = min(request.temperature, TEMPERATURE_MAX)
         if request.temperature > TEMPERATURE_MAX:

@@ -56,29 +56,21 @@ def files_in_chat(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-class CharLocations:
-    """What an app cites as Anthropic shows it: places in documents, which are numbered as the answer names them.
-
-    ``char_location`` is the one kind for text that every SDK of the dialect reads. ``source`` is ours.
+def location_of(fields: dict[str, Any]) -> dict[str, Any]:
+    """What an app cites as Anthropic's callers get it: the one kind that says where a source is, and the one that every
+    SDK of the dialect shows. Locations in documents are looked up among those that the caller sent, and Vercel's passes
+    over all others. There is no index to send back, so it is empty; the file and its offsets are ours.
     """
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def location(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """The location of a mark's fields."""
-        return {
-            "type": "char_location",
-            "cited_text": fields["quote"],
-            "document_index": self._numbers.setdefault(fields["id"], len(self._numbers)),
-            "document_title": fields["title"],
-            "start_char_index": fields["start"],
-            "end_char_index": fields["end"],
-            "file_id": fields["id"],
-            "source": fields["url"],
-        }
+    return {
+        "type": "web_search_result_location",
+        "cited_text": fields["quote"],
+        "url": fields["url"],
+        "title": fields["title"],
+        "encrypted_index": "",
+        "file_id": fields["id"],
+        "start_char_index": fields["start"],
+        "end_char_index": fields["end"],
+    }
 
 
 def _spans(answer: Answer) -> Iterator[tuple[int, int, dict[str, Any]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from roadbed.gateway.dialects.effort import effort_of, openai_level
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.types import ChatRequest
 
@@ -50,14 +51,18 @@ def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[st
     return sorted(lost.difference(carried))
 
 
-def chat_fields(request: ChatRequest) -> Carried:
+def chat_fields(request: ChatRequest, model: str) -> Carried:
     """What an endpoint that speaks chat completions gets, and the names of what it does not.
 
     ``metadata`` is not for it: without ``store`` it is refused there.
     """
     given = request.passthrough
     if request.passthrough_dialect != "responses":
-        return {}, left_out(request, "openai")
+        effort = effort_of(request)
+        level = openai_level(effort, model)
+        if not level:
+            return {}, left_out(request, "openai")
+        return {"reasoning_effort": level}, [*left_out(request, "openai", effort.told), *effort.rest]
     carried = {name: given[name] for name in _OF_BOTH if name in given}
     dropped = left_out(request, "openai", (*_OF_BOTH, "reasoning", "text"))
     for group, name, target in (("reasoning", "effort", "reasoning_effort"), ("text", "verbosity", "verbosity")):
@@ -68,11 +73,15 @@ def chat_fields(request: ChatRequest) -> Carried:
     return carried, dropped
 
 
-def responses_fields(request: ChatRequest) -> Carried:
+def responses_fields(request: ChatRequest, model: str) -> Carried:
     """What an endpoint that speaks Responses gets, and the names of what it does not."""
     given = request.passthrough
     if request.passthrough_dialect != "openai":
-        return {}, left_out(request, "responses")
+        effort = effort_of(request)
+        level = openai_level(effort, model)
+        if not level:
+            return {}, left_out(request, "responses")
+        return {"reasoning": {"effort": level}}, [*left_out(request, "responses", effort.told), *effort.rest]
     carried = {name: given[name] for name in (*_OF_BOTH, "metadata") if name in given}
     if "reasoning_effort" in given:
         carried["reasoning"] = {"effort": given["reasoning_effort"]}

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
+from roadbed.gateway.dialects.effort import BUDGETS, Effort, effort_of
 from roadbed.gateway.dialects.foreign import left_out
 from roadbed.gateway.dialects.gemini_answer import MADE_UP_ID, TOOL_CALLS_MAX, GeminiDecoder, Seal, opened
 from roadbed.gateway.dialects.translation import (
@@ -34,12 +35,9 @@ from roadbed.wire.sse import SseEvent
 
 NAME = "gemini"
 _CARRIED = {"seed": "seed", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty"}
-_EFFORT = "reasoning_effort"
 _VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
-_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
-"""Tokens of thought by effort, as Google's own OpenAI endpoint maps them for Gemini 2.5."""
-
 _SMALLEST_BUDGET_OF_PRO = 128
+_SMALLEST_BUDGET_OF_LITE = 512
 _PLACE = "place"
 _UNSIGNED = "skip_thought_signature_validator"
 """What Google documents in place of the signature of a call that another model made: Gemini 3 refuses one without."""
@@ -247,17 +245,16 @@ def _tool_config(request: ChatRequest) -> dict[str, Any]:
 
 def _generation_config(request: ChatRequest, model: str, dropped: list[str]) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    carried = {*_CARRIED, _EFFORT} if request.passthrough_dialect == "openai" else set[str]()
-    dropped += left_out(request, NAME, carried)
+    carried = {*_CARRIED} if request.passthrough_dialect == "openai" else set[str]()
+    effort = effort_of(request)
+    thinking = _thinking(effort, model, request.max_tokens)
+    dropped += left_out(request, NAME, carried if thinking is None else carried | effort.told)
+    if thinking is not None:
+        config["thinkingConfig"] = thinking
+        dropped += effort.rest
     for name in sorted(carried & request.passthrough.keys()):
         value = request.passthrough[name]
-        if name == _EFFORT:
-            thinking = _thinking(value, model)
-            if thinking is None:
-                dropped.append(name)
-            else:
-                config["thinkingConfig"] = thinking
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             config[_CARRIED[name]] = value
         else:
             raise InvalidChatRequest(f"{name}: it must be a number", param=name)
@@ -276,13 +273,13 @@ def _generation_config(request: ChatRequest, model: str, dropped: list[str]) -> 
     return config
 
 
-def _thinking(effort: Any, model: str) -> dict[str, Any] | None:
+def _thinking(wanted: Effort, model: str, output_tokens: int | None) -> dict[str, Any] | None:
     """How much a model is to think: levels from Gemini 3 on, tokens for 2.5; None where it cannot be told.
 
     Thoughts are asked for with it: while they come, the endpoint is not taken for silent.
     """
-    version = _version(model)
-    if not isinstance(effort, str) or effort not in _BUDGETS or version < (2, 5):
+    version, effort = _version(model), wanted.level
+    if not effort or version < (2, 5):
         return None
     if version >= (3, 0):
         is_pro = "pro" in model
@@ -292,9 +289,11 @@ def _thinking(effort: Any, model: str) -> dict[str, Any] | None:
         if level == "medium" and is_pro and version == (3, 0):
             level = "high"
         return {"thinkingLevel": level, "includeThoughts": effort != "none"}
-    budget = _BUDGETS[effort]
-    if not budget and "pro" in model:
-        budget = _SMALLEST_BUDGET_OF_PRO
+    budget = min(wanted.tokens(output_tokens), BUDGETS["max"])
+    if "pro" in model:
+        budget = max(budget, _SMALLEST_BUDGET_OF_PRO)
+    elif "lite" in model and budget < _SMALLEST_BUDGET_OF_LITE:
+        budget = 0
     return {"thinkingBudget": budget, "includeThoughts": effort != "none"}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, cut, malformed
+from roadbed.gateway.dialects.effort import effort_of
 from roadbed.gateway.dialects.failures import failure_from_object
 from roadbed.gateway.dialects.foreign import left_out
 from roadbed.gateway.dialects.translation import (
@@ -50,7 +51,6 @@ TOOL_CALLS_MAX = 128
 ID_DIGITS_MAX = 24
 _NO_DIGIT = re.compile(r"[^0-9]")
 _OPTIONS = frozenset({"seed", "presence_penalty", "frequency_penalty"})
-_EFFORT = "reasoning_effort"
 _EFFORTS = {
     "none": "low",
     "minimal": "low",
@@ -90,14 +90,11 @@ class Ollama:
         if request.response_format is not None:
             schema = request.response_format.schema
             body["format"] = "json" if schema is None else schema
-        carried = {*_OPTIONS, _EFFORT} if request.passthrough_dialect == "openai" else set[str]()
-        dropped += left_out(request, NAME, carried)
-        if _EFFORT in carried and _EFFORT in request.passthrough:
-            think = _think(request.passthrough[_EFFORT], endpoint.model)
-            if think is None:
-                dropped.append(_EFFORT)
-            else:
-                body["think"] = think
+        carried = {*_OPTIONS} if request.passthrough_dialect == "openai" else set[str]()
+        effort = effort_of(request)
+        dropped += [*left_out(request, NAME, carried | effort.told), *effort.rest]
+        if effort.level:
+            body["think"] = _think(effort.level, endpoint.model)
         options = _options(request, carried)
         if endpoint.profile.context_tokens is not None:
             options["num_ctx"] = endpoint.profile.context_tokens
@@ -203,12 +200,9 @@ def _options(request: ChatRequest, carried: set[str]) -> dict[str, Any]:
     return options
 
 
-def _think(effort: Any, model: str) -> bool | str | None:
-    """Whether a model is to think; None for no known effort. Only gpt-oss takes levels, and it always thinks."""
-    level = _EFFORTS.get(effort) if isinstance(effort, str) else None
-    if level is None:
-        return None
-    return level if "gpt-oss" in model else effort != "none"
+def _think(level: str, model: str) -> bool | str:
+    """Whether a model is to think. Only gpt-oss takes levels, and it always thinks."""
+    return _EFFORTS[level] if "gpt-oss" in model else level != "none"
 
 
 class _Function(msgspec.Struct, gc=False):

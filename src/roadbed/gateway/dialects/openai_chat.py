@@ -72,7 +72,7 @@ class OpenAIChat(ServerSentDialect):
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``POST /chat/completions``."""
         profile = endpoint.profile
-        body, dropped = _passthrough(request, profile)
+        body, dropped = _passthrough(request, endpoint)
         messages = request.messages if request.passthrough_dialect == OpenAIChat.name else _turns(request.messages)
         body["model"] = endpoint.model
         body["messages"] = [
@@ -135,10 +135,10 @@ def _parts(message: Message) -> tuple[Part, ...]:
     return content if not isinstance(content, str) else (TextPart(content),) if content else ()
 
 
-def _passthrough(request: ChatRequest, profile: Profile) -> tuple[dict[str, Any], list[str]]:
+def _passthrough(request: ChatRequest, endpoint: Endpoint) -> tuple[dict[str, Any], list[str]]:
     """The fields that nothing here names, as the server takes them, and the names of those that are left out."""
-    is_own = request.passthrough_dialect == OpenAIChat.name
-    given, dropped = (request.passthrough, []) if is_own else chat_fields(request)
+    profile, is_own = endpoint.profile, request.passthrough_dialect == OpenAIChat.name
+    given, dropped = (request.passthrough, []) if is_own else chat_fields(request, endpoint.model)
     names = {name: profile.name_of(name) for name in given if name not in _OWN_FIELDS}
     body = {there: given[name] for name, there in names.items() if there}
     lost = {name for name, there in names.items() if not there}

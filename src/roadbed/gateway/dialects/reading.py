@@ -17,8 +17,8 @@ from roadbed.kernel.errors import TooLarge
 
 REQUEST_BYTES_MAX = 32 * 1024 * 1024
 DEPTH_MAX = 100
-GUARDED_DEPTH_MAX = 64
-"""As deep as the guard reads (`masking.DEPTH_MAX`)."""
+GUARDED_DEPTH_MAX = 63
+"""Containers inside each other in one field: the guard reads one more around them (`masking.DEPTH_MAX`)."""
 
 T = TypeVar("T")
 
@@ -102,6 +102,7 @@ def object_of(fields: dict[str, Any], name: str, where: str) -> dict[str, Any]:
     value = fields.get(name)
     if not isinstance(value, dict):
         raise wrong(f"{where}.{name}", "it must be an object")
+    check_depth(f"{where}.{name}", value)
     return value
 
 

@@ -51,7 +51,7 @@ class Responses(ServerSentDialect):
             hint = "leave it out, or use a route to an endpoint of another type"
             raise UnsupportedFeature("stop: the responses dialect has no stop sequences", hint=hint, param="stop")
         is_own = request.passthrough_dialect == self.name
-        carried, dropped = (request.passthrough, []) if is_own else responses_fields(request)
+        carried, dropped = (request.passthrough, []) if is_own else responses_fields(request, endpoint.model)
         body = {name: value for name, value in carried.items() if name not in _OWN_FIELDS}
         items: list[dict[str, Any]] = []
         for number, message in enumerate(request.messages):
