@@ -1,0 +1,190 @@
+"""One question over PostgreSQL, SQLite and documents, whose database server is killed or frozen under the statement.
+
+The register is a PostgreSQL server of its own. MCP clients are attached to the same server meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from roadbed.store.embedded import EmbeddedDatabase, EmbeddedPostgres
+
+from .serving import EXAMPLE, eventually, temporary_folder
+from .three_systems import Office, open_office, sources_cited
+
+pytestmark = pytest.mark.services  # two database servers and one of ours
+
+T = TypeVar("T")
+BACK_S = 5.0
+ASKED_S = 9.0
+PLACE = {"municipality": "Bruvang"}
+
+
+class Register:
+    """A PostgreSQL server with the example's register, in a loop of its own, that can be killed and frozen."""
+
+    def __init__(self, folder: Path) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="register")
+        self._thread.start()
+        self._server = EmbeddedPostgres(folder, settings={"fsync": "off"})
+        self.database: EmbeddedDatabase = self.run(self._open())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _open(self) -> EmbeddedDatabase:
+        await self._server.start()
+        database = await self._server.create_database("register")
+        owner = await asyncpg.connect(database.owner_dsn)
+        await owner.execute((EXAMPLE / "data" / "appraisals.sql").read_text())
+        await owner.close()
+        return database
+
+    @property
+    def restarts(self) -> int:
+        return self._server.restarts
+
+    async def _waiting(self) -> int:
+        async with self._server.superuser("register") as admin:
+            sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%price_nok%'"
+            return int(await admin.fetchval(sql))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The table of sales held by another session, so that a statement over it waits."""
+        holder = self.run(self._lock())
+        try:
+            yield
+        finally:
+            self._loop.call_soon_threadsafe(holder.terminate)
+
+    async def _lock(self) -> Any:
+        holder = await asyncpg.connect(self.database.owner_dsn)
+        await holder.execute("BEGIN; LOCK TABLE sales IN ACCESS EXCLUSIVE MODE")
+        return holder
+
+    def is_asked(self) -> bool:
+        """Whether a statement over the sales waits for the lock just now."""
+        return self.run(self._waiting()) > 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to each of its sessions."""
+        pid = self._server.pid
+        assert pid is not None
+        for process in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+            os.kill(process, number)
+
+    def close(self) -> None:
+        self.run(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def register() -> Iterator[Register]:
+    with temporary_folder() as folder, closing(Register(folder / "pg")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def office(register: Register) -> Iterator[Office]:
+    with open_office(register.database.reader_dsn) as made:
+        yield made
+
+
+class Asking(threading.Thread):
+    """One question on its way."""
+
+    def __init__(self, office: Office, place: str) -> None:
+        super().__init__()
+        self._office, self._place = office, place
+        self.answered: dict[str, Any] = {}
+        self.start()
+
+    def run(self) -> None:
+        self.answered = self._office.ask(self._place, **{"x-roadbed-deadline-ms": str(int(ASKED_S * 1000))})
+
+    def result(self) -> dict[str, Any]:
+        self.join(30)
+        assert self.answered, "no answer came"
+        return self.answered
+
+
+def check_partial(office: Office, answered: dict[str, Any]) -> None:
+    """Documents and SQLite answer; what is missing is said by name, to the caller and to the model."""
+    facts = answered["roadbed"]
+    assert facts["rung"] == "partial", facts
+    assert any(text.startswith("tool sales_in of appraisals: ") for text in facts["degraded"]), facts["degraded"]
+    assert sources_cited(answered) == {"handbook", "profiles"}
+    told = office.model.model.chats[-1].json["messages"]
+    assert any("source_unavailable" in str(one["content"]) for one in told if one["role"] == "tool"), told
+
+
+def is_whole(office: Office, place: str) -> bool:
+    answered = office.ask(place)
+    return answered["roadbed"]["rung"] == "full" and "appraisals" in sources_cited(answered)
+
+
+async def over_mcp(office: Office, mode: str) -> tuple[Any, Any]:
+    """What the SDK's client is told by the tool whose database is away, and by the one beside it."""
+    headers = {"authorization": f"Bearer {office.key}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=30, trust_env=False) as http,
+        Client(streamable_http_client(f"{office.server.url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        assert {"sales_in", "clients_in"} <= {tool.name for tool in (await client.list_tools()).tools}
+        return await client.call_tool("sales_in", PLACE), await client.call_tool("clients_in", PLACE)
+
+
+def test_a_server_killed_under_the_statement_is_named_and_back_within_five_seconds(
+    office: Office, register: Register
+) -> None:
+    assert is_whole(office, "Bruvang")
+    restarts = register.restarts
+    with register.locked():
+        asking = Asking(office, "Hellvik")
+        eventually(register.is_asked, what="the statement")
+        register.signal(signal.SIGSTOP)  # so that none of them tells the others of its end
+        register.signal(signal.SIGKILL)
+        check_partial(office, asking.result())
+    eventually(lambda: register.restarts > restarts, within_s=30, what="the restart")
+    eventually(lambda: is_whole(office, "Hellvik"), within_s=BACK_S, what="a whole answer")
+
+
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+def test_a_server_frozen_under_the_statement_is_named_and_back_within_five_seconds(
+    office: Office, register: Register, mode: str
+) -> None:
+    place = "Kvitnes" if mode == "legacy" else "Storsund"
+    with register.locked():
+        asking = Asking(office, place)
+        eventually(register.is_asked, what="the statement")
+    register.signal(signal.SIGSTOP)
+    started_s = time.monotonic()
+    try:
+        away, beside = asyncio.run(over_mcp(office, mode))
+        check_partial(office, asking.result())
+        assert time.monotonic() - started_s < ASKED_S + 1
+    finally:
+        register.signal(signal.SIGCONT)
+    eventually(lambda: is_whole(office, place), within_s=BACK_S, what="a whole answer")
+    assert away.is_error, away
+    assert "appraisals" in str(away.content)
+    assert not beside.is_error, beside
+    assert beside.structured_content["rows"]
