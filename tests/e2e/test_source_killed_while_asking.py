@@ -6,14 +6,18 @@ The register is a PostgreSQL server of its own. MCP clients are attached to the 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import httpx2
@@ -21,79 +25,92 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from roadbed.store.embedded import EmbeddedDatabase, EmbeddedPostgres
+from roadbed.store.embedded_roles import SUPERUSER
 
 from .serving import EXAMPLE, eventually, temporary_folder
 from .three_systems import Office, open_office, sources_cited
 
 pytestmark = pytest.mark.services  # two database servers and one of ours
 
-T = TypeVar("T")
+SERVING = """
+import asyncio, sys
+from pathlib import Path
+from roadbed.store.embedded import EmbeddedPostgres
+
+async def serve():
+    async with EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
+        database = await server.create_database("register")
+        print(database.owner_dsn, database.reader_dsn, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(serve())
+"""
 BACK_S = 5.0
 ASKED_S = 9.0
 PLACE = {"municipality": "Bruvang"}
 
 
 class Register:
-    """A PostgreSQL server with the example's register, in a loop of its own, that can be killed and frozen."""
+    """A PostgreSQL server with the example's register, of a process of its own, that can be killed and frozen."""
 
     def __init__(self, folder: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="register")
-        self._thread.start()
-        self._server = EmbeddedPostgres(folder, settings={"fsync": "off"})
-        self.database: EmbeddedDatabase = self.run(self._open())
+        self._folder = folder / "postgres"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVING, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self._owner_dsn, self.reader_dsn = self._process.stdout.readline().split()
+        asyncio.run(self._fill())
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
-
-    async def _open(self) -> EmbeddedDatabase:
-        await self._server.start()
-        database = await self._server.create_database("register")
-        owner = await asyncpg.connect(database.owner_dsn)
+    async def _fill(self) -> None:
+        owner = await asyncpg.connect(self._owner_dsn)
         await owner.execute((EXAMPLE / "data" / "appraisals.sql").read_text())
         await owner.close()
-        return database
 
     @property
-    def restarts(self) -> int:
-        return self._server.restarts
-
-    async def _waiting(self) -> int:
-        async with self._server.superuser("register") as admin:
-            sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%price_nok%'"
-            return int(await admin.fetchval(sql))
+    def pid(self) -> int:
+        """The server's process; 0 while there is none."""
+        lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
+        return int(lines[0]) if len(lines) > 7 and lines[7].strip() == "ready" else 0
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """The table of sales held by another session, so that a statement over it waits."""
-        holder = self.run(self._lock())
-        try:
+        with asyncio.Runner() as runner:
+            holder = runner.run(self._lock())
             yield
-        finally:
-            self._loop.call_soon_threadsafe(holder.terminate)
+            holder.terminate()
 
     async def _lock(self) -> Any:
-        holder = await asyncpg.connect(self.database.owner_dsn)
+        holder = await asyncpg.connect(self._owner_dsn)
         await holder.execute("BEGIN; LOCK TABLE sales IN ACCESS EXCLUSIVE MODE")
         return holder
 
     def is_asked(self) -> bool:
         """Whether a statement over the sales waits for the lock just now."""
-        return self.run(self._waiting()) > 0
+        return asyncio.run(self._waiting()) > 0
+
+    async def _waiting(self) -> int:
+        admin = await asyncpg.connect(
+            host=parse_qs(urlsplit(self._owner_dsn).query)["host"][0],
+            user=SUPERUSER,
+            password=json.loads((self._folder / "passwords.json").read_text())["superuser"],
+            database="register",
+        )
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%price_nok%'"
+        try:
+            return int(await admin.fetchval(sql))
+        finally:
+            await admin.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the server and to each of its sessions."""
-        pid = self._server.pid
-        assert pid is not None
+        pid = self.pid
         for process in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
             os.kill(process, number)
 
     def close(self) -> None:
-        self.run(self._server.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
+        self._process.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +121,7 @@ def register() -> Iterator[Register]:
 
 @pytest.fixture(scope="module")
 def office(register: Register) -> Iterator[Office]:
-    with open_office(register.database.reader_dsn) as made:
+    with open_office(register.reader_dsn) as made:
         yield made
 
 
@@ -156,14 +173,14 @@ def test_a_server_killed_under_the_statement_is_named_and_back_within_five_secon
     office: Office, register: Register
 ) -> None:
     assert is_whole(office, "Bruvang")
-    restarts = register.restarts
+    pid = register.pid
     with register.locked():
         asking = Asking(office, "Hellvik")
         eventually(register.is_asked, what="the statement")
         register.signal(signal.SIGSTOP)  # so that none of them tells the others of its end
         register.signal(signal.SIGKILL)
         check_partial(office, asking.result())
-    eventually(lambda: register.restarts > restarts, within_s=30, what="the restart")
+    eventually(lambda: register.pid not in (0, pid), within_s=30, what="the restart")
     eventually(lambda: is_whole(office, "Hellvik"), within_s=BACK_S, what="a whole answer")
 
 
