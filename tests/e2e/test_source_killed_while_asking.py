@@ -70,7 +70,10 @@ class Register:
     @property
     def pid(self) -> int:
         """The server's process; 0 while there is none."""
-        lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
+        try:
+            lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return 0
         return int(lines[0]) if len(lines) > 7 and lines[7].strip() == "ready" else 0
 
     @contextmanager
