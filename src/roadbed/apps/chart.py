@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, Literal
@@ -34,12 +34,13 @@ _STYLE = "<style>svg{color:#1b1d21}@media(prefers-color-scheme:dark){svg{color:#
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The picture's size and its margins. Names below bars stand aslant where there is no room for them."""
+    """The picture's size and its margins. In a narrow one, names below bars stand aslant when one has no room."""
 
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
     bottom: int = BOTTOM
+    is_narrow: bool = False
     is_aslant: bool = False
 
     @property
@@ -57,8 +58,10 @@ class Box:
 
 
 WIDE = Box()
-NARROW = Box(NARROW_PX, 300, 48, 100, is_aslant=True)
+NARROW = Box(NARROW_PX, 240, 48, is_narrow=True)
 """For screens of phones: as it is shown, its letters are as large as in the wide one."""
+ASLANT_PX = 48
+"""By how much a narrow box is taller whose names stand aslant."""
 
 
 class Chart(msgspec.Struct, frozen=True):
@@ -111,6 +114,8 @@ def svg_of(
     table: Table, chart: Chart, title: str, *, is_standalone: bool = True, key: str = "chart", box: Box = WIDE
 ) -> str:
     """The chart as SVG text. ``key`` makes the ids of title and description unique in a page."""
+    if box.is_narrow and chart.kind == "bar" and not _fits(table, chart, box):
+        box = replace(box, height=box.height + ASLANT_PX, bottom=box.bottom + ASLANT_PX, is_aslant=True)
     values = table.numbers(chart.y)
     low, high = _bounds([value for value in values if value is not None], with_zero=chart.kind != "scatter")
     body = [*_grid(low, high, box), *_names(table, chart, box)]
@@ -118,7 +123,7 @@ def svg_of(
     body += draw(table, chart, values, low, high, box)
     name = escape(f"{key}-title"), escape(f"{key}-desc")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="figure{" narrow" if box.is_aslant else ""}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="figure{" narrow" if box.is_narrow else ""}" '
         f'viewBox="0 0 {box.width} {box.height}" role="img" '
         f'aria-labelledby="{name[0]} {name[1]}" font-size="12" font-family="sans-serif">'
         f'<title id="{name[0]}">{_safe(title)}</title><desc id="{name[1]}">{_safe(describe(table, chart))}</desc>'
@@ -209,11 +214,20 @@ def _label(box: Box, x: float, text: str, anchor: str = "middle", turn: str = ""
     )
 
 
+def _characters(table: Table, box: Box) -> int:
+    """How long a name below a bar may be."""
+    return max(3, int((box.right_end - box.left) / len(table.rows) / 7))
+
+
+def _fits(table: Table, chart: Chart, box: Box) -> bool:
+    return all(len(_text(row[chart.x])) <= _characters(table, box) for row in table.rows)
+
+
 def _bars(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float, box: Box) -> list[str]:
     step = (box.right_end - box.left) / len(table.rows)
     zero = box.y(0.0, low, high)
     parts = []
-    characters = max(3, int(step / 7))
+    characters = _characters(table, box)
     for n, (row, value) in enumerate(zip(table.rows, values, strict=True)):
         x = box.left + n * step
         name = _text(row[chart.x])
@@ -225,7 +239,7 @@ def _bars(table: Table, chart: Chart, values: Sequence[float | None], low: float
                 f"<title>{_safe(f'{name}: {shown(row[chart.y])}')}</title></rect>"
             )
         middle = round(x + step / 2, 2)
-        if box.is_aslant and len(name) > characters:
+        if box.is_aslant:
             turn = f' transform="rotate(-50 {middle} {box.height - box.bottom + 12})"'
             parts.append(_label(box, middle, name, "end", turn))
         else:
