@@ -158,7 +158,15 @@ def test_deep_schemas_cannot_be_approved() -> None:
     assert "deep" in " ".join(problems_of({**TOOL, "inputSchema": deep}))
 
 
-@pytest.mark.parametrize("tool", [ECHO, ADD, {**TOOL, "description": "Waits 5 μs, Δt ≤ λ. Поиск в архиве CRM."}, {**TOOL, "description": "Søker i arkivet.\n\nReturns: æøå – 日本語."}])
+@pytest.mark.parametrize(
+    "tool",
+    [
+        ECHO,
+        ADD,
+        {**TOOL, "description": "Waits 5 μs, Δt ≤ λ. Поиск в архиве CRM."},
+        {**TOOL, "description": "Søker i arkivet.\n\nReturns: æøå – 日本語."},
+    ],
+)
 def test_honest_tools_can_be_approved(tool: dict[str, Any]) -> None:
     assert problems_of(tool) == ()
 

@@ -54,7 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--labels", help="classification of what it holds, with commas between (default: internal)")
     add.add_argument("--teams", help="teams that may see it, with commas between (default: all)")
     explore = add.add_mutually_exclusive_group()
-    explore.add_argument("--explore", action="store_true", default=None, help="give tools for checked SQL, or for files")
+    explore.add_argument(
+        "--explore", action="store_true", default=None, help="give tools for checked SQL, or for files"
+    )
     explore.add_argument("--no-explore", action="store_false", dest="explore", help="declared tools alone")
     add.add_argument("--workspace", default=HERE, type=Path, help="the folder of roadbed.yaml (default: this one)")
     add.add_argument("--yes", action="store_true", help="ask nothing: what is left out has its default")

@@ -106,7 +106,9 @@ def test_a_place_whose_text_the_parser_changes_is_not_shared(
     assert predicate_for(template, Principal(id="k", team="red"), dialect)
 
 
-@pytest.mark.parametrize("template", ["team = '{principal.team}'", "team = {principal.roles}", "team = {}", "1 = 1; SELECT 1"])
+@pytest.mark.parametrize(
+    "template", ["team = '{principal.team}'", "team = {principal.roles}", "team = {}", "1 = 1; SELECT 1"]
+)
 def test_templates_that_are_no_condition_are_refused(template: str) -> None:
     for dialect in DIALECTS:
         with pytest.raises(SqlRefused):

@@ -198,7 +198,8 @@ def _check_type(node: exp.Expr, dialect: SqlDialect) -> None:
         raise SqlRefused("a cast to this type is not allowed", hint="cast to a plain type such as TEXT or INTEGER")
     if word in PADDED_TYPES and any(_size(part) > PADDED_CHARACTERS_MAX for part in node.expressions):
         raise SqlRefused(
-            f"{word} of over {PADDED_CHARACTERS_MAX} characters is not allowed", hint="cast to TEXT, which adds no blanks"
+            f"{word} of over {PADDED_CHARACTERS_MAX} characters is not allowed",
+            hint="cast to TEXT, which adds no blanks",
         )
 
 
