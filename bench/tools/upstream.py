@@ -20,6 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+# This folder comes first on the path of a script, and its `mcp.py` would be taken for the SDK.
+sys.path[:] = [folder for folder in sys.path if Path(folder).absolute() != Path(__file__).absolute().parent]
+
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 OUTPUT = {"type": "object", "properties": {"said": {"type": "string"}}, "required": ["said"]}
 TOOLS = 50

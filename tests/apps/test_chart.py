@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadbed.apps.analytics_table import Table, TableColumn
-from roadbed.apps.chart import BARS_MAX, HEIGHT, POINTS_MAX, WIDTH, choose, svg_of
+from roadbed.apps.chart import ASLANT_PX, BARS_MAX, NARROW, POINTS_MAX, WIDE, choose, svg_of
 
 NUMBERS = st.none() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=True, allow_infinity=True)
 TEXTS = st.text(max_size=30)
@@ -28,23 +28,27 @@ def tables(draw: st.DrawFn) -> Table:
     return table_of(kinds, rows)
 
 
-@given(tables(), TEXTS, st.booleans())
-def test_every_coordinate_is_finite_and_in_the_box(table: Table, title: str, is_standalone: bool) -> None:
+@given(tables(), TEXTS, st.booleans(), st.booleans())
+def test_every_coordinate_is_finite_and_in_the_box(
+    table: Table, title: str, is_standalone: bool, is_narrow: bool
+) -> None:
     chart = choose(table)
     if chart is None:
         return
-    svg = svg_of(table, chart, title, is_standalone=is_standalone)
+    box = NARROW if is_narrow else WIDE
+    svg = svg_of(table, chart, title, is_standalone=is_standalone, box=box)
     root = ElementTree.fromstring(svg)
     assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
         "svg", "title", "desc", "style", "line", "text", "rect", "polyline", "circle",
     }  # fmt: skip
     for element in root.iter():
-        for name, most in (("x", WIDTH), ("cx", WIDTH), ("y", HEIGHT), ("cy", HEIGHT), ("height", HEIGHT)):
+        height = box.height + ASLANT_PX if is_narrow else box.height
+        for name, most in (("x", box.width), ("cx", box.width), ("y", height), ("cy", height), ("height", height)):
             if name in element.attrib:
                 assert 0 <= float(element.attrib[name]) <= most
         for x, y in re.findall(r"(\S+),(\S+)", element.attrib.get("points", "")):
-            assert 0 <= float(x) <= WIDTH
-            assert 0 <= float(y) <= HEIGHT
+            assert 0 <= float(x) <= box.width
+            assert 0 <= float(y) <= height
 
 
 def test_the_rule() -> None:
@@ -67,3 +71,15 @@ def test_the_axis_has_round_numbers() -> None:
     chart = choose(table)
     assert chart is not None
     assert re.findall(r'class="tick"[^>]*>([^<]+)<', svg_of(table, chart, "t")) == ["0", "100", "200", "300", "400"]
+
+
+def test_names_of_a_narrow_chart_all_stand_aslant_when_one_has_no_room() -> None:
+    short, long = ([(f"{letter * size}", n) for n, letter in enumerate("abcdef")] for size in (3, 12))
+    for rows, is_aslant in ((short, False), (long, True)):
+        table = table_of(["text", "integer"], list(rows))
+        chart = choose(table)
+        assert chart is not None
+        svg = svg_of(table, chart, "t", box=NARROW)
+        assert svg.count("rotate(") == (len(rows) if is_aslant else 0)
+        assert "rotate(" not in svg_of(table, chart, "t")
+        assert all(name in svg for name, _ in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -39,6 +40,14 @@ def a_rule(*texts: str, has_tools: bool = True, may_let_out: bool = True) -> Lin
         ),
         ("[1] [2][3] A plain sentence. (see [1])", None),
         ("\U000e0041hidden", "hidden"),
+        ("[x]: https:/evil.example/1", f"[x]: {LEFT_OUT}"),
+        ("[x]: https:\\evil.example/1", f"[x]: {LEFT_OUT}"),
+        ("[x]: https:evil.example/1", f"[x]: {LEFT_OUT}"),
+        ("[x]: https\\:\\/\\/evil.example\\/1", f"[x]: {LEFT_OUT}"),
+        ("[x]: https&#58;&#x2f;&sol;evil.example&#47;1", f"[x]: {LEFT_OUT}"),
+        ("[x]: https&amp;#58;//evil.example/1", f"[x]: {LEFT_OUT}"),
+        ("[x]: &#47;\\/evil.example/1", f"[x]: {LEFT_OUT}"),
+        ("AT&amp;T, a\\_b and \\(x\\) &c.", None),
     ],
 )
 def test_links_become_words(text: str, plain: str | None) -> None:
@@ -98,6 +107,25 @@ WORDS = st.text(alphabet="ab []()!<>\\`*_.\n", max_size=12)
 def test_no_address_leaves_however_it_is_framed(parts: list[tuple[str, str, str]], end: str) -> None:
     text = "".join(words + frame.replace("{}", address) for words, frame, address in parts) + end
     assert not re.search(r"(?i)(?://|www\.)evil", a_rule().plain(text)), text
+
+
+@st.composite
+def coded(draw: st.DrawFn) -> str:
+    """An address of which some characters are written as Markdown lets them be."""
+    made = []
+    for character in draw(ADDRESSES):
+        ways = [character, f"&#{ord(character)};", f"&#x{ord(character):X};", f"&amp;#{ord(character)};"]
+        made.append(draw(st.sampled_from(ways if character.isalnum() else [*ways, f"\\{character}"])))
+    return "".join(made)
+
+
+@given(st.lists(st.tuples(WORDS, FRAMES, coded()), min_size=1, max_size=3), WORDS)
+def test_no_address_leaves_however_its_characters_are_written(parts: list[tuple[str, str, str]], end: str) -> None:
+    text = "".join(words + " " + frame.replace("{}", address) for words, frame, address in parts) + " " + end
+    plain = a_rule().plain(text)
+    for _ in range(3):
+        plain = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", plain))
+    assert not re.search(r"(?i)(?:https?:|//|www\.)[/\\]*evil", plain), text
 
 
 @given(st.text(alphabet="abc DE.,;:!?'\n-123", max_size=60))

@@ -7,99 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-import yaml
 
 from roadbed.store.embedded_roles import SUPERUSER, owner_role
-from roadbed.testing.scripted_model import Rule
-from roadbed.testing.scripted_reply import Prompt, Reply, ScriptedCall, find_passages
 
-from .serving import EXAMPLE, ModelThread, Server, eventually, launch, temporary_folder
+from .serving import Server, eventually
+from .three_systems import QUESTION, Office, open_office, sources_cited
 
 pytestmark = pytest.mark.services  # whole servers: too long for `make test`
-
-QUESTION = "How is a comparable sale chosen, what was sold last in {}, and how many people have profiles there?"
-TOOLS = ("sales_in", "clients_in")
-_ROW = re.compile(r'<row number="(\d+)">(\{.*?\})</row>')
-
-
-def rows_in(prompt: Prompt) -> list[tuple[int, dict[str, Any]]]:
-    """The rows that tools gave, with their numbers."""
-    return [(int(number), json.loads(cells)) for number, cells in _ROW.findall(prompt.everything)]
-
-
-def answer(prompt: Prompt) -> Reply:
-    """Asks for both tools at once, then says a sentence of each thing that came. It never says what is missing."""
-    place = prompt.last_user_text.partition("sold last in ")[2].partition(",")[0]
-    if not any(role == "tool" for role, _ in prompt.texts):
-        asked = json.dumps({"municipality": place})
-        return Reply("Let me look that up.", calls=tuple(ScriptedCall(name, asked) for name in TOOLS))
-    number, passage = next(item for item in find_passages(prompt.everything).items() if "omparable" in item[1])
-    sentence = next(part for part in re.split(r"(?<=\.)\s", passage) if "omparable" in part)
-    said = [f"{sentence.strip().rstrip('.')} [{number}]."]
-    for number, cells in rows_in(prompt):
-        if "price_nok" in cells and not any("price" in part for part in said):
-            said.append(f"The last sale in {place} has the price NOK {int(cells['price_nok']):,} [{number}].")
-        if cells.get("role") == "client":
-            said.append(f"In {place} {cells['people']} people with the role client have a profile [{number}].")
-    return Reply(" ".join(said))
-
-
-@dataclass
-class Office:
-    """The served example, its model and a key of the team that may see all three systems."""
-
-    server: Server
-    model: ModelThread
-    key: str
-
-    def ask(self, place: str, **headers: str) -> dict[str, Any]:
-        """The whole answer to the question about a municipality."""
-        body = {"model": "helpdesk", "messages": [{"role": "user", "content": QUESTION.format(place)}]}
-        with self.server.client(self.key) as client:
-            response = client.post("/v1/chat/completions", json=body, headers=headers)
-        assert response.status_code == 200, f"{response.text}\n{self.server.output[-2000:]}"
-        return dict(response.json())
 
 
 @pytest.fixture(scope="module")
 def office() -> Iterator[Office]:
-    """The example with a scripted model, and with one of its documents, so that it is ready soon."""
-    model = ModelThread()
-    with temporary_folder() as folder:
-        workspace = folder / "office"
-        for part in ("data", "prompts"):
-            shutil.copytree(EXAMPLE / part, workspace / part)
-        (workspace / "documents").mkdir()
-        shutil.copy(EXAMPLE / "documents" / "methods" / "comparable-sales.md", workspace / "documents")
-        manifest = yaml.safe_load((EXAMPLE / "roadbed.yaml").read_text())
-        manifest["endpoints"] = {"house": {"type": "openai", "url": model.url, "model": "m", "local": True}}
-        manifest["models"] = {"smart": {"ladder": ["house"]}}
-        manifest["collections"] = {"company": {"sources": ["handbook"]}}
-        del manifest["sources"]["roadbed-docs"], manifest["apps"]["docs"]
-        manifest["teams"] = {"support": {}}
-        (workspace / "roadbed.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
-        server = launch(workspace, folder / "state")
-        try:
-            model.script(Rule(".", answer))
-            yield Office(server, model, server.new_key("support")["key"])
-        finally:
-            server.stop()
-            model.stop()
-
-
-def sources_cited(answered: dict[str, Any]) -> set[str]:
-    """The systems that the citations in the answer's text come from."""
-    text = answered["choices"][0]["message"]["content"]
-    return {one["source"] for one in answered["roadbed"]["citations"] if f"[{one['number']}]" in text}
+    with open_office() as made:
+        yield made
 
 
 def test_one_answer_from_three_systems(office: Office) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import re
 
 import pytest
 from hypothesis import given
@@ -279,3 +281,32 @@ def test_no_invisible_character_hides_a_fence_and_twice_changes_nothing(parts: l
     bare = [character for character in parts if character.isascii() and character.isprintable()]
     assert [character for character in shown if character.isascii()] == bare
     assert not any(f"{sign}\u200b" in shown or f"\u200b{sign}" in shown for sign in "<>/")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![a](https&#58;//evil.example/S)", "![a](/\\/evil.example/S)", "![a](&#47;&#47;evil.example/S)",
+        "![a\nb](https&#58;//evil.example/S)", "![a [b] c](https&#58;&#47;/evil.example/S)",
+        "[s][x]\n\n[x]: <//evil.example/a b>", "[s][x]\n\n> [x]: //evil.example/S", "[s][a b]\n\n[a\nb]: //evil.example/S",
+        "[s][x]\n\n- [x]: https\\:\\/\\/evil.example/S", "[s][x]\n\n[x]:\nhttps&#58;//evil.example/S",
+        "![a](https&amp;#58;//evil.example/S)", "![a](\\\\\\\\evil.example/S)", "![a](https:&#x2f;/evil.example/S)",
+        "![a](&#104;&#116;&#116;&#112;&#115;&colon;&sol;&sol;evil&period;example/S)", "[s][x]\n\n[x]:\n//evil.example/S",
+    ],
+)  # fmt: skip
+def test_an_address_that_only_a_reader_decodes_leads_nowhere(text: str) -> None:
+    """Markdown takes entities and backslashes in addresses for what they stand for."""
+    filter_ = LinkFilter(["wiki.office.example"])
+    pieces = "".join(filter_.feed(character) for character in text) + filter_.finish()
+    for shown in (without_unknown_links(text, ["wiki.office.example"])[0], pieces):
+        view = shown
+        for _ in range(3):
+            view = html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", view))
+        assert not re.search(r"\]\(\s*<?(?:[a-z]+:|//|\\)|\]:\s*<?(?:[a-z]+:|//|\\)", view), shown
+
+
+def test_entities_and_escapes_that_are_no_address_stay_as_they_are() -> None:
+    text = "AT&amp;T, x\\_y, \\(a\\), `p[0]: int`, if (a && b), [1]: see below, [w](https://wiki.office.example/a?b=1&c=2)\n"
+    assert without_unknown_links(text, ["wiki.office.example"]) == (text, 0)
+    filter_ = LinkFilter(["wiki.office.example"])
+    assert "".join(filter_.feed(character) for character in text) + filter_.finish() == text

@@ -158,6 +158,22 @@ async def test_discovery_names_every_era(server: Serving) -> None:
     assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "roadbed"
 
 
+async def test_what_is_not_served_is_declared_nowhere(server: Serving) -> None:
+    """The specification asks for streams of changes and for tasks where a server declares them: this one declares none."""
+    declared = (await server.modern("server/discover")).json()["result"]["capabilities"]
+    for part in ("tools", "prompts", "resources"):
+        assert not declared[part].get("listChanged")
+        assert not declared[part].get("subscribe")
+    assert not declared.get("extensions")
+    tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    assert (await server.call("one", {"id": 1}, capabilities=tasks))["resultType"] == "complete"
+    for method in ("tasks/get", "tasks/cancel", "tasks/update"):
+        answer = await server.modern(method, {"taskId": "x"}, mcp_name="x")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, -32601), method
+    answer = await server.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, -32601)
+
+
 async def test_an_unknown_version_is_answered_with_those_served(server: Serving) -> None:
     body, headers = modern("tools/list", {}, {}, {VERSION: "2031-01-01"})
     answer = await server.post(body, **{**headers, "mcp_protocol_version": "2031-01-01"})

@@ -16,6 +16,10 @@ NUMBERS = [
     "192.0.0.1", "192.0.0.192", "192.0.2.1", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.9",
     "192.88.99.1", "224.0.0.1", "239.255.255.250", "240.0.0.1", "255.255.255.255", "256.0.0.1", "127.0.0.257",
     "127.0.0.1.1", "4294967296", "18446744071562067969",
+    "127.0.00000000.1", "0x7F.0x00.0x00.0x01", "0x7f000001.", "127.0.0.1%00", "127.0.0.1%20", "1.0.0.127.in-addr.arpa.",
+    "0x00000000007f000001", "0000000000000000000000000000000000000000000000000017700000001", "017700000001.", "127.1.",
+    "127.0.0.1:80", "-1", "+127.0.0.1", "１２７.１", "127\u3002\u0030.0.1", "127\uff0e0\uff0e0\uff0e1",
+    "\u2474\u2475", "169.254.169.254.", "0xa9fe.0xa9fe", "169.16689662", "172.17.0.1", "10.96.0.1",
 ]  # fmt: skip
 
 BRACKETED = [
@@ -26,6 +30,10 @@ BRACKETED = [
     "2002:a9fe:a9fe::", "2002:c0a8:1::1", "2001::1", "2001:0:7f00:1::", "2001:db8::1", "2001:10::1", "3fff::1",
     "5f00::1", "fc00::1", "fd00::1", "fd00:ec2::254", "fd20:ce::254", "fe80::1", "fe80::1%25lo", "fe80::1%lo",
     "::1%25lo", "::1%lo", "fec0::1", "ff02::1", "ff01::1", "100::1", "::1]", "[::1", "127.0.0.1", "::1.", "v1.127",
+    "::ffff:0x7f000001", "::ffff:2130706433", "::ffff:100.100.100.200", "::ffff:168.63.129.16", "::ffff:127.1",
+    "64:ff9b:1:7f00:1::", "64:ff9b::100.100.100.200", "2002:a83f:8110::", "2002:6464:64c8::1", "fd00:ec2::23",
+    "::ffff:0:7f00:1", "0:0:0:0:ffff:0:127.0.0.1", "2001:0:a9fe:a9fe::", "fe80::a9fe:a9fe", "fe80::5efe:127.0.0.1",
+    "::ffff:127.0.0.1%25lo", "::0", "::0.0.0.0", "0::1", "::00001", "127.0.0.1:80", "::1/128", "2001:db8::ffff:7f00:1",
 ]  # fmt: skip
 
 WHOLE = [
@@ -50,6 +58,14 @@ WHOLE = [
     "http://public.test:{port}/%", "http://public.test:{port}/%zz", "http://public.test:{port}/a<b>", "",
     "http://public.test:22/", "http://public.test:6379/", "http://public.test:65536/", "http://public.test:99999/",
     "http://xn--/..:{port}/", "http://[::1]:{port}@public.test/", "http://[::ffff:127.0.0.1]x:{port}/",
+    "http://public.test%2540@127.0.0.1:{port}/", "http://127.0.0.1:{port}%23.public.test/", "HTTP://127.0.0.1:{port}/",
+    "http://public.test%00.127.0.0.1:{port}/", "http://[127.0.0.1]:{port}/", "http://[::]:{port}/", "http://0:{port}/",
+    "http://user@localhost:{port}/", "http://LOCALHOST.:{port}/", "http://127.0.0.1:+{port}/", "http://127.0.0.1:0{port}/",
+    "http://127.0.0.1: {port}/", "http://public.test\uff1a{port}/", "http://public.test\uff0f@127.0.0.1:{port}/",
+    "http://127.0.0.1\u2044@public.test:{port}/", "http://public.test;@127.0.0.1:{port}/", "http://public.test,127.0.0.1/",
+    "http://lo\u200dcalhost:{port}/", "http://\uff4cocalhost:{port}/", "http://localhost\u3002:{port}/", "http:/\u2215127.0.0.1/",
+    "http://[::1]:{port}%2f@public.test/", "http://[::1]%25:{port}/", "http://127.0.0.1:{port}/\u0000", "http://[fe80::1%25lo]:{port}/",
+    "http+tcp://127.0.0.1:{port}/", "https+http://127.0.0.1:{port}/", "tftp://127.0.0.1:{port}/", "netdoc:///etc/passwd",
 ]  # fmt: skip
 
 # What a resolver answers for a name: no answer here may lead to a connection.
@@ -84,6 +100,21 @@ ANSWERS: dict[str, list[str]] = {
     "empty-word.test": [""],
     "unique-local.test": ["fd12:3456::1"],
     "multicast.test": ["224.0.0.251"],
+    "translated.test": ["::ffff:0:7f00:1"],
+    "nat64-metadata.test": ["64:ff9b::a9fe:a9fe"],
+    "nat64-own.test": ["64:ff9b:1:7f00:1::"],
+    "sixtofour-metadata.test": ["2002:a9fe:a9fe::1"],
+    "isatap.test": ["fe80::5efe:7f00:1"],
+    "upper.test": ["::FFFF:A9FE:A9FE"],
+    "tasks.test": ["169.254.170.23"],
+    "alibaba.test": ["100.100.100.200"],
+    "amazon-6.test": ["fd00:ec2::23"],
+    "bridge.test": ["172.17.0.1"],
+    "localtest.test": ["127.0.0.2"],
+    "twentieth.test": [*(f"93.184.215.{n}" for n in range(19)), "10.0.0.9"],
+    "blank.test": [" 127.0.0.1"],
+    "bracketed.test": ["[::1]"],
+    "with-port.test": ["127.0.0.1:80"],
 }
 
 REDIRECTS = [
@@ -93,7 +124,11 @@ REDIRECTS = [
     "//door.test@127.0.0.1:{port}/",
     "http://loopback.test:{port}/", "https://loopback.test/", "file:///etc/passwd", "gopher://127.0.0.1:{port}/",
     "http://door.test.evil.test:{port}/", "http://door.test:22/", "relative", "?query", "http://DOOR.test.:{port}/",
-    "http://door.test:{port}\t/", "ftp://door.test/",
+    "http://door.test:{port}\t/", "ftp://door.test/", "http://door.test:{port}@127.0.0.1:{port}/", "http://0x7f.1:{port}/",
+    "http://[::ffff:127.0.0.1]:{port}/", "http://door.test%00@127.0.0.1:{port}/", "http://door.test%2f@127.0.0.1:{port}/",
+    "///127.0.0.1:{port}/", "////127.0.0.1:{port}/", "//0:{port}/", "//[::]:{port}/", "http:///127.0.0.1:{port}/",
+    "http://door.test\x00:{port}/", "http://door\u3002test:{port}/", "javascript:location='http://127.0.0.1:{port}/'",
+    "http://translated.test:{port}/", "http://tasks.test/latest/meta-data/",
 ]  # fmt: skip
 
 

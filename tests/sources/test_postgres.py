@@ -92,6 +92,35 @@ async def test_a_query_gives_typed_columns_and_bounded_rows(tmp_path: Path, owne
             await sources.query("db", "SELECT repeat('x', 200)", deadline=soon(), bytes_max=100)
 
 
+async def test_rows_of_any_size_are_left_on_the_wire_when_they_are_too_large(
+    tmp_path: Path, owner: Any, empty_dsn: str
+) -> None:
+    async with opened(tmp_path, db=empty_dsn) as sources:
+        for _ in range(5):  # it is the statement's fault: the source rests not
+            with pytest.raises(ResultTooLarge, match="rows of db hold more than"):
+                await sources.query("db", "SELECT repeat('x', 10000000) FROM parcels", deadline=soon())
+        with pytest.raises(ResultTooLarge, match="hold more than"):
+            await sources.query("db", "SELECT repeat('x', 60000000)", deadline=soon())
+        wide = await sources.query("db", "SELECT repeat('x', 300000) FROM parcels", deadline=soon())
+        assert (len(wide.rows), wide.is_truncated) == (3, True)
+        growing = "SELECT repeat('x', CASE WHEN id < 50 THEN 10 ELSE 5000000 END) FROM parcels ORDER BY id"
+        with pytest.raises(ResultTooLarge, match="hold more than"):
+            await sources.query("db", growing, deadline=soon())
+        assert (await sources.query("db", "SELECT 1 AS one", deadline=soon())).rows == ((1,),)
+        assert state(sources).in_use == 0
+
+
+async def test_the_session_reads_strings_as_the_gate_does_whatever_its_database_says(
+    tmp_path: Path, owner: Any, empty_dsn: str
+) -> None:
+    name = await owner.fetchval("SELECT current_database()")
+    await owner.execute(f'ALTER DATABASE "{name}" SET standard_conforming_strings = off')
+    async with opened(tmp_path, size=1, db=empty_dsn) as sources:
+        for _ in range(2):  # the second time in a session that was cleaned
+            found = await sources.query("db", r"SELECT length('a\'), current_setting('x.y', true)", deadline=soon())
+            assert found.rows == ((2, None),)
+
+
 @pytest.mark.parametrize(
     ("sql", "args", "said"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from html import escape
 from typing import Any, Literal
@@ -23,11 +24,44 @@ BARS_MAX = 12
 POINTS_MAX = 500
 WIDTH, HEIGHT = 720, 260
 LEFT, RIGHT, TOP, BOTTOM = 72, 16, 30, 52
+NARROW_PX = 340
 TICKS = 4
 LABEL_CHARACTERS = 12
 LARGEST = 1e15
 # A picture that stands alone follows the reader's scheme; in a page its style sheet does.
 _STYLE = "<style>svg{color:#1b1d21}@media(prefers-color-scheme:dark){svg{color:#ececea}}</style>"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The picture's size and its margins. In a narrow one, names below bars stand aslant when one has no room."""
+
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    bottom: int = BOTTOM
+    is_narrow: bool = False
+    is_aslant: bool = False
+
+    @property
+    def right_end(self) -> int:
+        """Where lines across end."""
+        return self.width - RIGHT
+
+    def x(self, share: float) -> float:
+        """A place across."""
+        return round(self.left + (self.right_end - self.left) * min(1.0, max(0.0, share)), 2)
+
+    def y(self, value: float, low: float, high: float) -> float:
+        """A place down, for a value of an axis."""
+        return round(self.height - self.bottom - (self.height - TOP - self.bottom) * _share(value, low, high), 2)
+
+
+WIDE = Box()
+NARROW = Box(NARROW_PX, 240, 48, is_narrow=True)
+"""For screens of phones: as it is shown, its letters are as large as in the wide one."""
+ASLANT_PX = 48
+"""By how much a narrow box is taller whose names stand aslant."""
 
 
 class Chart(msgspec.Struct, frozen=True):
@@ -76,16 +110,21 @@ def _has_numbers(table: Table, chart: Chart) -> bool:
     return sum(value is not None for value in table.numbers(chart.y)) >= 2
 
 
-def svg_of(table: Table, chart: Chart, title: str, *, is_standalone: bool = True, key: str = "chart") -> str:
+def svg_of(
+    table: Table, chart: Chart, title: str, *, is_standalone: bool = True, key: str = "chart", box: Box = WIDE
+) -> str:
     """The chart as SVG text. ``key`` makes the ids of title and description unique in a page."""
+    if box.is_narrow and chart.kind == "bar" and not _fits(table, chart, box):
+        box = replace(box, height=box.height + ASLANT_PX, bottom=box.bottom + ASLANT_PX, is_aslant=True)
     values = table.numbers(chart.y)
     low, high = _bounds([value for value in values if value is not None], with_zero=chart.kind != "scatter")
-    body = [*_grid(low, high), *_names(table, chart)]
+    body = [*_grid(low, high, box), *_names(table, chart, box)]
     draw = {"bar": _bars, "line": _line, "scatter": _dots}[chart.kind]
-    body += draw(table, chart, values, low, high)
+    body += draw(table, chart, values, low, high, box)
     name = escape(f"{key}-title"), escape(f"{key}-desc")
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="figure" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="figure{" narrow" if box.is_narrow else ""}" '
+        f'viewBox="0 0 {box.width} {box.height}" role="img" '
         f'aria-labelledby="{name[0]} {name[1]}" font-size="12" font-family="sans-serif">'
         f'<title id="{name[0]}">{_safe(title)}</title><desc id="{name[1]}">{_safe(describe(table, chart))}</desc>'
         f"{_STYLE if is_standalone else ''}{''.join(body)}</svg>"
@@ -132,15 +171,7 @@ def _share(value: float, low: float, high: float) -> float:
     return min(1.0, max(0.0, share)) if math.isfinite(share) else 0.5
 
 
-def _y(value: float, low: float, high: float) -> float:
-    return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * _share(value, low, high), 2)
-
-
-def _x(share: float) -> float:
-    return round(LEFT + (WIDTH - LEFT - RIGHT) * min(1.0, max(0.0, share)), 2)
-
-
-def _grid(low: float, high: float) -> list[str]:
+def _grid(low: float, high: float, box: Box) -> list[str]:
     parts = []
     span = high / 2 - low / 2
     steps = TICKS
@@ -148,18 +179,18 @@ def _grid(low: float, high: float) -> list[str]:
         steps = max(1, min(2 * TICKS, round(span * 2 / _step(span * 2))))
     for n in range(steps + 1):
         value = low * (1 - n / steps) + high * (n / steps)
-        y = _y(value, low, high)
+        y = box.y(value, low, high)
         parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" stroke="currentColor" '
-            f'stroke-opacity="0.15"/><text class="tick" x="{LEFT - 8}" y="{round(y + 4, 2)}" text-anchor="end" '
+            f'<line class="grid" x1="{box.left}" x2="{box.right_end}" y1="{y}" y2="{y}" stroke="currentColor" '
+            f'stroke-opacity="0.15"/><text class="tick" x="{box.left - 8}" y="{round(y + 4, 2)}" text-anchor="end" '
             f'fill="currentColor" fill-opacity="0.75">{_safe(short(value))}</text>'
         )
     return parts
 
 
-def _names(table: Table, chart: Chart) -> list[str]:
+def _names(table: Table, chart: Chart, box: Box) -> list[str]:
     """What the axes show: the measure above, the other column below."""
-    places = ((LEFT, TOP - 16, "start", chart.y), (WIDTH - RIGHT, HEIGHT - 10, "end", chart.x))
+    places = ((box.left, TOP - 16, "start", chart.y), (box.right_end, box.height - 10, "end", chart.x))
     return [
         f'<text class="axis" x="{x}" y="{y}" text-anchor="{anchor}" fill="currentColor" fill-opacity="0.75">'
         f"{_safe(table.columns[column].name[:60])}</text>"
@@ -175,34 +206,48 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _label(x: float, text: str, anchor: str = "middle") -> str:
+def _label(box: Box, x: float, text: str, anchor: str = "middle", turn: str = "") -> str:
     cut = text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"
     return (
-        f'<text class="label" x="{round(x, 2)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="{anchor}" fill="currentColor" '
-        f'fill-opacity="0.75">{_safe(cut)}</text>'
+        f'<text class="label" x="{round(x, 2)}" y="{box.height - box.bottom + 18}" text-anchor="{anchor}"{turn} '
+        f'fill="currentColor" fill-opacity="0.75">{_safe(cut)}</text>'
     )
 
 
-def _bars(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float) -> list[str]:
-    step = (WIDTH - LEFT - RIGHT) / len(table.rows)
-    zero = _y(0.0, low, high)
+def _characters(table: Table, box: Box) -> int:
+    """How long a name below a bar may be."""
+    return max(3, int((box.right_end - box.left) / len(table.rows) / 7))
+
+
+def _fits(table: Table, chart: Chart, box: Box) -> bool:
+    return all(len(_text(row[chart.x])) <= _characters(table, box) for row in table.rows)
+
+
+def _bars(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float, box: Box) -> list[str]:
+    step = (box.right_end - box.left) / len(table.rows)
+    zero = box.y(0.0, low, high)
     parts = []
-    characters = max(3, int(step / 7))
+    characters = _characters(table, box)
     for n, (row, value) in enumerate(zip(table.rows, values, strict=True)):
-        x = LEFT + n * step
+        x = box.left + n * step
         name = _text(row[chart.x])
         if value is not None:
-            y = _y(value, low, high)
+            y = box.y(value, low, high)
             parts.append(
                 f'<rect x="{round(x + step * 0.15, 2)}" y="{min(y, zero)}" width="{round(step * 0.7, 2)}" '
                 f'height="{round(abs(zero - y), 2)}" fill="currentColor" fill-opacity="0.7">'
                 f"<title>{_safe(f'{name}: {shown(row[chart.y])}')}</title></rect>"
             )
-        parts.append(_label(x + step / 2, name if len(name) <= characters else name[: characters - 1] + "…"))
+        middle = round(x + step / 2, 2)
+        if box.is_aslant:
+            turn = f' transform="rotate(-50 {middle} {box.height - box.bottom + 12})"'
+            parts.append(_label(box, middle, name, "end", turn))
+        else:
+            parts.append(_label(box, middle, name if len(name) <= characters else name[: characters - 1] + "…"))
     return parts
 
 
-def _line(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float) -> list[str]:
+def _line(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float, box: Box) -> list[str]:
     seconds = [_seconds(row[chart.x]) for row in table.rows]
     known = [second for second in seconds if second is not None]
     first, last = min(known, default=0.0), max(known, default=1.0)
@@ -211,7 +256,7 @@ def _line(table: Table, chart: Chart, values: Sequence[float | None], low: float
         for second, value, row in zip(seconds, values, map(_Row, table.rows), strict=True)
         if second is not None and value is not None
     )
-    places = [(_x(_share(second, first, last)), _y(value, low, high), row.cells) for second, value, row in points]
+    places = [(box.x(_share(second, first, last)), box.y(value, low, high), row.cells) for second, value, row in points]
     parts = [
         f'<polyline points="{" ".join(f"{x},{y}" for x, y, _ in places)}" fill="none" stroke="currentColor" '
         f'stroke-width="2"/>'
@@ -222,8 +267,8 @@ def _line(table: Table, chart: Chart, values: Sequence[float | None], low: float
         for x, y, cells in places
     ]
     if places:
-        parts.append(_label(places[0][0], _text(places[0][2][chart.x])[:10], "start"))
-        parts.append(_label(places[-1][0], _text(places[-1][2][chart.x])[:10], "end"))
+        parts.append(_label(box, places[0][0], _text(places[0][2][chart.x])[:10], "start"))
+        parts.append(_label(box, places[-1][0], _text(places[-1][2][chart.x])[:10], "end"))
     return parts
 
 
@@ -237,16 +282,16 @@ class _Row:
         return False
 
 
-def _dots(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float) -> list[str]:
+def _dots(table: Table, chart: Chart, values: Sequence[float | None], low: float, high: float, box: Box) -> list[str]:
     across = table.numbers(chart.x)
     left, right = _bounds([value for value in across if value is not None], with_zero=False)
     parts = [
-        f'<circle cx="{_x(_share(x, left, right))}" cy="{_y(y, low, high)}" r="4" fill="currentColor" '
+        f'<circle cx="{box.x(_share(x, left, right))}" cy="{box.y(y, low, high)}" r="4" fill="currentColor" '
         f'fill-opacity="0.6"><title>{_safe(f"{shown(row[chart.x])}, {shown(row[chart.y])}")}</title></circle>'
         for row, x, y in zip(table.rows, across, values, strict=True)
         if x is not None and y is not None
     ]
-    return [*parts, _label(LEFT, short(left), "start"), _label(WIDTH - RIGHT, short(right), "end")]
+    return [*parts, _label(box, box.left, short(left), "start"), _label(box, box.right_end, short(right), "end")]
 
 
 def _seconds(value: Any) -> float | None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from roadbed.guard.untrusted import plainly_written
+
 LEFT_OUT = "(link left out)"
 _TAGS = (
     "a|img|image|iframe|script|link|object|embed|video|audio|source|form|input|button|svg|style|meta|base|picture|area"
@@ -27,7 +29,7 @@ _FOUND = re.compile(
     r"|(?P<address>\b[a-z][a-z0-9+.-]{1,30}:[/\\]{2}[^\s<>\"'`\]]*"
     r"|(?<![:\w/])[/\\]{2}[\w-]+\.[^\s<>\"'`\]]*"
     r"|\bwww\.[^\s<>\"'`\]]+"
-    r"|\b(?:mailto|data|javascript|vbscript|file|tel|sms|blob):(?=\S)[^\s<>\"'`\]]*"
+    r"|\b(?:https?|ftp|wss?|mailto|data|javascript|vbscript|file|tel|sms|blob):(?=\S)[^\s<>\"'`\]]*"
     r"|(?<![\w@/.\\-])(?:[\w-]{1,63}\.)+(?P<top>[a-z]{2,24})(?::\d+)?[/?#][^\s<>\"'`\]]+)",
     re.IGNORECASE,
 )
@@ -48,7 +50,7 @@ class LinkRule:
 
     def plain(self, text: str) -> str:
         """Text in which every address that may not stay has become words."""
-        return _FOUND.sub(self._replaced, _HIDDEN.sub("", text))
+        return _FOUND.sub(self._replaced, plainly_written(_HIDDEN.sub("", text)))
 
     def _replaced(self, match: re.Match[str]) -> str:
         whole = match.group()

@@ -18,7 +18,7 @@ from roadbed.apps.analytics_desk import Prepared
 from roadbed.apps.analytics_export import export_of
 from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.analytics_table import Table, is_measure, shown
-from roadbed.apps.chart import choose, svg_of
+from roadbed.apps.chart import NARROW, choose, svg_of
 from roadbed.console.ask import in_words
 from roadbed.console.pills import rung_pill
 from roadbed.console.services import AnalyticsView
@@ -185,7 +185,9 @@ def _chart(table: Table, found: dict[str, Any]) -> Markup:
     chart = choose(table, wanted)
     if chart is None:
         return Markup("")
-    return Markup(svg_of(table, chart, found["title"], is_standalone=False))  # noqa: S704 (every text in it is escaped)
+    wide = svg_of(table, chart, found["title"], is_standalone=False)
+    narrow = svg_of(table, chart, found["title"], is_standalone=False, key="narrow-chart", box=NARROW)
+    return Markup(wide + narrow)  # noqa: S704 (every text in them is escaped; the style sheet shows one of them)
 
 
 def _shown(table: Table) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
 import re
 import unicodedata
 from collections.abc import Collection
@@ -98,7 +99,15 @@ _SPEAKS = re.compile(
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
 _IMG = re.compile(r"<img\b[^<>]{0,2000}>", re.IGNORECASE)
-_SIGN = re.compile(r"!?\[|<|(?:https?|ftp):", re.IGNORECASE)
+_SIGN = re.compile(r"!?\[|\]:|<|(?:https?|ftp):|&[#a-z]|\\", re.IGNORECASE)
+# What stands before a sign without a blank may be the begin of its address.
+_BEFORE = re.compile(r"[!-~]{0,200}\Z")
+_WORD = re.compile(r"\S+")
+_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+_ADDRESS = re.compile(r"(?:https?|ftp|wss?|mailto|data|javascript|vbscript|file|tel|sms|blob):|//|\bwww\.", re.I)
+# What a definition leads to where `_REFERENCE` does not see it whole: in a list, over two lines, without a scheme.
+_LOOSE = re.compile(r"\]:(?:\s{0,3}<?//[^\n]{0,2000}|[ \t]*$)", re.M)
+DECODINGS_MAX: Final = 4
 SIGN_CHARACTERS: Final = 6  # a sign may be cut: what could be the begin of one is held, too
 _LINK = re.compile(
     r"(?P<picture>!?)\[(?P<text>[^\]\n]{0,500})\]\s?\(\s*<?(?P<url>[^)\s>]{1,4000})>?[^)\n]{0,300}\)"
@@ -198,6 +207,7 @@ def without_unknown_links(text: str, hosts: Collection[str]) -> tuple[str, int]:
     A link keeps its words and shows its host; a picture keeps its description; reference definitions go. A host of the
     list stands for those below it, too.
     """
+    text = plainly_written(text)
     if "://" not in text and "](" not in text and "]:" not in text and "<" not in text:
         return text, 0
     count = 0
@@ -233,7 +243,27 @@ def without_unknown_links(text: str, hosts: Collection[str]) -> tuple[str, int]:
         text, more = pattern.subn("", text)
         count += more
     text = _REFERENCE.sub(definition, text)
-    return _LINK.sub(link, text), count
+    text, more = _LOOSE.subn("] ", text)
+    return _LINK.sub(link, text), count + more
+
+
+def plainly_written(text: str) -> str:
+    """Text whose words that become addresses only when Markdown is shown (``https&#58;//``, ``\\/\\/``) are written out."""
+    if "&" not in text and "\\" not in text:
+        return text
+    return _WORD.sub(lambda match: _written_out(match[0]), text)
+
+
+def _written_out(word: str) -> str:
+    if "&" not in word and "\\" not in word:
+        return word
+    view = word
+    for _ in range(DECODINGS_MAX):
+        decoded = html.unescape(_ESCAPED.sub(r"\1", view))
+        if decoded == view:
+            return view if _ADDRESS.search(view) else word
+        view = decoded
+    return ""  # nobody writes so who means to be read
 
 
 class LinkFilter:
@@ -251,9 +281,9 @@ class LinkFilter:
         cut = text.rfind("\n") + 1
         sign = _SIGN.search(text, cut)
         if sign is not None:
-            cut = sign.start()
+            cut = _word_start(text, cut, sign.start())
         else:
-            cut = max(cut, len(text) - SIGN_CHARACTERS)
+            cut = _word_start(text, cut, max(cut, len(text) - SIGN_CHARACTERS))
         if len(text) - cut > HELD_CHARACTERS_MAX:
             cut = len(text)
         self._held = text[cut:]
@@ -265,9 +295,16 @@ class LinkFilter:
         return without_unknown_links(text, self._hosts)[0]
 
 
+def _word_start(text: str, start: int, end: int) -> int:
+    before = _BEFORE.search(text, max(start, end - 200), end)
+    return before.start() if before is not None else end
+
+
 def is_known_host(url: str, hosts: Collection[str]) -> bool:
     """Whether an address is relative to where it is shown, or at a host of the list or below one."""
     lowered = url.strip().lower()
+    if "\\" in lowered:
+        return False
     if lowered.startswith(("#", "/")) and not lowered.startswith("//"):
         return True
     if lowered.startswith("mailto:"):

@@ -24,10 +24,12 @@ from roadbed.sources.errors import (
     CredentialsRefused,
     QueryRefused,
     QueryTooCostly,
+    ResultTooLarge,
     SourceMisdeclared,
     SourceTimeout,
     SourceUnavailable,
 )
+from roadbed.sources.incoming import Incoming
 from roadbed.sources.manifest import TableConfig
 from roadbed.sources.pool import Pool, PoolSettings, PoolState, Tidied
 from roadbed.sources.result import Column, ColumnType, QueryResult, ResultBounds, ResultBuilder, check_columns
@@ -35,6 +37,9 @@ from roadbed.sources.rights import RIGHTS_SQL, Rights
 from roadbed.sources.rows import ROWS_PER_FETCH, STATEMENT_TIMEOUT_S, SourceRow, quoted, row_of
 
 QUERY_ROWS_PER_FETCH = 100
+# Until the first rows have shown how wide they are, where cells may be of any size.
+FIRST_ROWS_PER_FETCH = 8
+PAGE_BYTES_MAX = 32 * 1024 * 1024
 RIGHTS_TIMEOUT_S = 1.0
 LOCK_TIMEOUT_S = 1.0
 CLOSE_S = 0.8
@@ -50,6 +55,12 @@ _LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InternalClientError,
 )
+# The session's own, whatever its role or database says: the gate reads strings as the standard does.
+SESSION = {
+    "default_transaction_read_only": "on",
+    "standard_conforming_strings": "on",
+    "application_name": "roadbed-source",
+}
 _REFUSED = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 _TYPES: dict[str, ColumnType] = {
@@ -59,6 +70,8 @@ _TYPES: dict[str, ColumnType] = {
     "timestamp": "timestamp", "timestamptz": "timestamp", "interval": "interval", "uuid": "uuid", "json": "json",
     "jsonb": "json",
 }  # fmt: skip
+
+_OF_ANY_SIZE: frozenset[ColumnType] = frozenset({"text", "bytes", "json", "list", "decimal", "other"})
 
 
 class ReadConnection:
@@ -73,6 +86,12 @@ class ReadConnection:
         self._name = name
         self._deadline = Deadline(0.0)
         self._transaction: Any = None
+        self._incoming = Incoming(raw._transport, raw._protocol)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether we hung up, because a row was larger than any result may be."""
+        return self._incoming.is_over
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
         """All rows as asyncpg records. `QueryRefused`, `SourceTimeout`, `SourceUnavailable`."""
@@ -100,11 +119,26 @@ class ReadConnection:
             check_columns(len(columns))
             cursor = await statement.cursor(*args)
             builder = ResultBuilder(bounds)
+            has_wide = any(column.type in _OF_ANY_SIZE for column in columns)
+            rows = FIRST_ROWS_PER_FETCH if has_wide else QUERY_ROWS_PER_FETCH
             is_wanted = True
             while is_wanted:
-                page = await cursor.fetch(min(QUERY_ROWS_PER_FETCH, builder.rows_wanted))
+                page = await self._page(cursor, min(rows, builder.rows_wanted))
                 is_wanted = bool(page) and all(builder.take(tuple(row.values())) for row in page)
+                rows = min(QUERY_ROWS_PER_FETCH, builder.rows_that_fit + 1)
             return builder.result(columns)
+
+    async def _page(self, cursor: Any, rows: int) -> list[Any]:
+        """The next rows of a cursor. `ResultTooLarge` when they are over `PAGE_BYTES_MAX`, and we hung up."""
+        self._incoming.allow(PAGE_BYTES_MAX)
+        try:
+            page: list[Any] = await cursor.fetch(rows)
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError):
+            if not self.is_cut:
+                raise
+            raise ResultTooLarge(f"{rows} rows of {self._name} hold more than {PAGE_BYTES_MAX} bytes") from None
+        self._incoming.allow(None)
+        return page
 
     async def check_cost(self, sql: str, args: Sequence[Any], cost_max: float) -> None:
         """Ask the planner what a statement would cost. `QueryTooCostly`, and as `fetch`."""
@@ -175,7 +209,7 @@ class PostgresDriver:
             raw = await asyncpg.connect(
                 dsn,
                 statement_cache_size=0,  # DISCARD ALL drops prepared statements, and so do poolers between
-                server_settings={"default_transaction_read_only": "on", "application_name": "roadbed-source"},
+                server_settings=SESSION,
             )
         except _REFUSED as error:
             raise CredentialsRefused(
@@ -221,6 +255,8 @@ class PostgresDriver:
 
     async def tidy(self, connection: ReadConnection) -> Tidied:
         """Roll back and clean; close what was interrupted, which waits until the server took the cancellation."""
+        if connection.is_cut:
+            return "spoiled"
         if connection.raw.is_closed():
             raise SourceUnavailable(f"the connection to {self._name} was lost")
         if not connection.is_interrupted:

@@ -77,6 +77,12 @@ class ResultBuilder:
         """How many more rows may be fetched: one over the bound, which shows that there are more."""
         return self._bounds.rows_max - len(self._rows) + 1
 
+    @property
+    def rows_that_fit(self) -> int:
+        """About how many more rows of the same size the bound of bytes has place for."""
+        each_bytes = max(1, self._size_bytes // max(1, len(self._rows)))
+        return (self._bounds.bytes_max - self._size_bytes) // each_bytes
+
     def result(self, columns: Sequence[Column]) -> QueryResult:
         """What was taken."""
         return QueryResult(tuple(columns), tuple(self._rows), self._is_truncated, self._size_bytes)

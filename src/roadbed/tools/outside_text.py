@@ -34,6 +34,10 @@ _SPEAKS_TO_A_MODEL = re.compile(
     re.DOTALL,
 )
 
+_WORD = re.compile(r"\w+")
+_CYRILLIC = re.compile("[\u0400-\u052f]")
+_GREEK_LIKE_LATIN = re.compile("[ΑΒΕΖΗΙΚΜΝΟΡΤΥΧανορυ]")
+
 
 def why_suspicious(text: str) -> str:
     """What is wrong with a description, in a few words; empty when nothing is."""
@@ -41,10 +45,19 @@ def why_suspicious(text: str) -> str:
         return "it holds invisible characters"
     if any(unicodedata.category(character) == "Cc" and character not in "\t\n\r" for character in text):
         return "it holds control characters"
+    if any(map(_mixes_alphabets, _WORD.findall(text))):
+        return "it mixes alphabets in a word"
     folded = " ".join(unicodedata.normalize("NFKC", text).split())
     if _SPEAKS_TO_A_MODEL.search(folded):
         return "it speaks to a model in place of describing"
     return ""
+
+
+def _mixes_alphabets(word: str) -> bool:
+    """Whether Latin letters stand beside letters of other alphabets that look like them."""
+    if word.isascii() or not re.search("[A-Za-z]", word):
+        return False
+    return bool(_CYRILLIC.search(word) or _GREEK_LIKE_LATIN.search(word))
 
 
 def cleaned(text: str, characters_max: int) -> str:

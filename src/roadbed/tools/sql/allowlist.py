@@ -73,6 +73,9 @@ TYPES: frozenset[str] = _words("""
     TIMESTAMPLTZ TIMESTAMPNTZ TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS INTERVAL YEAR UUID JSON JSONB ARRAY LIST
     INET HUGEINT UHUGEINT
     """)
+# Values of these are filled up with blanks to their size.
+PADDED_TYPES = frozenset({"CHAR", "NCHAR", "BPCHAR", "BIT"})
+PADDED_CHARACTERS_MAX = 1_000
 JOIN_KINDS = frozenset({"", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"})
 JOIN_SIDES = frozenset({"", "LEFT", "RIGHT", "FULL"})
 WORDS = _words("""
@@ -193,6 +196,18 @@ def _check_type(node: exp.Expr, dialect: SqlDialect) -> None:
     word = kind.name if hasattr(kind, "name") else str(kind)
     if word not in TYPES:
         raise SqlRefused("a cast to this type is not allowed", hint="cast to a plain type such as TEXT or INTEGER")
+    if word in PADDED_TYPES and any(_size(part) > PADDED_CHARACTERS_MAX for part in node.expressions):
+        raise SqlRefused(
+            f"{word} of over {PADDED_CHARACTERS_MAX} characters is not allowed",
+            hint="cast to TEXT, which adds no blanks",
+        )
+
+
+def _size(part: exp.Expr) -> int:
+    """The number in ``CHAR(n)``; more than any where it is none."""
+    number = part.this if isinstance(part, exp.DataTypeParam) else part
+    is_number = isinstance(number, exp.Literal) and number.is_int
+    return int(number.name) if is_number else PADDED_CHARACTERS_MAX + 1
 
 
 def _check_var(node: exp.Expr, dialect: SqlDialect) -> None:

@@ -152,6 +152,7 @@ _CHECKED = (
     exp.Pad,
     exp.Format,
 )
+_GROWING = (exp.Repeat, exp.Space, exp.Pad)
 
 
 def is_listed(kind: type[exp.Expr]) -> bool:
@@ -179,11 +180,11 @@ def check_call(node: exp.Expr, dialect: SqlDialect) -> None:
         case exp.GenerateSeries() | exp.ExplodingGenerateSeries():
             _check_series(node)
         case exp.Repeat():
-            _check_count(node.args.get("times"), name_of(node))
+            _check_growth(node, node.args.get("times"))
         case exp.Space():
-            _check_count(node.this, name_of(node))
+            _check_growth(node, node.this)
         case exp.Pad():
-            _check_count(node.args.get("expression"), name_of(node))
+            _check_growth(node, node.args.get("expression"))
         case exp.Format():
             _check_format(node.this)
         case _:
@@ -210,6 +211,16 @@ def _check_name(node: exp.Anonymous, dialect: SqlDialect) -> None:
 def _check_format(pattern: exp.Expr | None) -> None:
     if not isinstance(pattern, exp.Literal) or _WIDTH.search(pattern.name):
         raise SqlRefused("a format must be a string with widths below 1000")
+
+
+def _check_growth(node: exp.Func, count: exp.Expr | None) -> None:
+    """Each of them alone is bounded; inside of each other what they make is multiplied."""
+    _check_count(count, name_of(node))
+    parent = node.parent
+    while parent is not None and not isinstance(parent, exp.Query):
+        if isinstance(parent, _GROWING):
+            raise SqlRefused(f"{name_of(node)} inside of {name_of(parent)} is not allowed")
+        parent = parent.parent
 
 
 def _check_count(count: exp.Expr | None, name: str) -> None:

@@ -1,5 +1,8 @@
 """Row filters: a predicate of the manifest with places for the caller, compiled into text with quoted literals.
 
+So that all callers share a verdict, the gate is shown literals that stand for the places (`shared_predicate`), and the
+caller's own are put in afterwards (`filled`). What stands for a place is a secret of the process: no statement holds it.
+
 The values come from the caller's identity and never from a setting of the database session, which a statement could
 change. The invariant: a value is one string literal of the result, whatever characters it holds, or it is refused.
 """
@@ -8,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+import secrets
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 import sqlglot
@@ -39,12 +43,52 @@ _NO_WORDS = _OPENING | {None, TokenType.SELECT, TokenType.COMMA, TokenType.EQ, T
 STUMBLES = (ValueError, TypeError, LookupError, AttributeError)
 """What the parser and the writer raise over texts that nobody thought of, such as ``INTERVAL x''``."""
 
+_MARK = f"roadbed-{secrets.token_hex(16)}-"
+_MARKED = re.compile(f"'{_MARK}([a-z.]+)'")
+_NOBODY = Principal(id="", team="")
 _COLOURS = re.compile(r"\x1b\[[0-9]*m")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
 
 def predicate_for(template: str, principal: Principal, dialect: SqlDialect) -> str:
     """``team = {principal.team}`` with the caller's team as a literal. Unknown places are refused: `SqlRefused`."""
+    return _compiled(template, dialect, lambda name: _literal(_value(name, principal), name))
+
+
+@lru_cache(maxsize=512)
+def shared_predicate(template: str, dialect: SqlDialect) -> str | None:
+    """The predicate with a word of ours for each place. None where the parser would not leave such a word as it is.
+
+    `SqlRefused` as `predicate_for`.
+    """
+    names: list[str] = []
+
+    def word(name: str) -> str:
+        _value(name, _NOBODY)
+        names.append(name)
+        return f"'{_MARK}{name}'"
+
+    text = _compiled(template, dialect, word)
+    written = parse_predicate(text, dialect).sql(dialect=dialect, comments=False, normalize_functions=False)
+    return text if sorted(_MARKED.findall(written)) == sorted(names) else None
+
+
+def filled(sql: str, principal: Principal) -> str:
+    """A statement that passed the gate with shared predicates, with the caller's values in it. `SqlRefused`."""
+    if _MARK not in sql:
+        return sql
+    text = _MARKED.sub(lambda found: _literal(_value(found[1], principal), found[1]), sql)
+    if _MARK in text:
+        raise SqlRefused("a row filter cannot be put into the statement")
+    return text
+
+
+def holds_mark(sql: str) -> bool:
+    """Whether a text holds what stands for a place, which no caller knows."""
+    return _MARK in sql
+
+
+def _compiled(template: str, dialect: SqlDialect, literal: Callable[[str], str]) -> str:
     if len(template) > PREDICATE_CHARACTERS_MAX:
         raise SqlRefused(f"a row filter is over {PREDICATE_CHARACTERS_MAX} characters")
     pieces: list[str] = []
@@ -56,7 +100,7 @@ def predicate_for(template: str, principal: Principal, dialect: SqlDialect) -> s
                 f"a row filter puts {match[0]} inside quotes",
                 hint="leave the quotes out: the place is a literal itself",
             )
-        pieces += [template[end : match.start()], _literal(_value(match[1], principal), match[1])]
+        pieces += [template[end : match.start()], literal(match[1])]
         end = match.end()
     pieces.append(template[end:])
     if any(brace in piece for piece in pieces[::2] for brace in "{}"):

@@ -15,7 +15,7 @@ from sqlglot.errors import ErrorLevel, SqlglotError
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.names import KnownTable, identifier, same
-from roadbed.tools.sql.predicates import STUMBLES, parse_predicate, parsed
+from roadbed.tools.sql.predicates import STUMBLES, holds_mark, parse_predicate, parsed
 
 SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
@@ -48,6 +48,8 @@ def _check_text(sql: str) -> None:
         raise SqlRefused(f"the statement is over {SQL_BYTES_MAX} bytes")
     if "\x00" in sql:
         raise SqlRefused("the statement holds a NUL character")
+    if holds_mark(sql):
+        raise SqlRefused("the statement holds a word that no statement may hold")
     if _EXECUTABLE.search(sql):
         raise SqlRefused("executable comments are not allowed", hint="leave comments out")
     depth = deepest = 0

@@ -23,7 +23,7 @@ import msgspec
 from roadbed.tools.canonical import canonical_json
 from roadbed.tools.types import Effect
 from roadbed.tools.upstreams.errors import LockInvalid
-from roadbed.tools.upstreams.review import problems_of
+from roadbed.tools.upstreams.review import problems_of, skeleton_of
 
 LOCK_NAME = "tools.lock"
 LOCK_BYTES_MAX = 16 * 1024 * 1024
@@ -135,6 +135,7 @@ def accepted(
     tools: dict[str, LockedTool] = {}
     refused: dict[str, tuple[str, ...]] = {}
     taken: dict[str, str] = {}
+    looks: dict[str, str] = {}
     for entry in offered:
         name = str(entry.get("name"))
         definition = pinned_of(entry)
@@ -142,10 +143,12 @@ def accepted(
         ours = tool_name(source, name)
         if ours in taken:
             problems.append(f"its name becomes {ours}, as that of {taken[ours]} does")
+        elif skeleton_of(ours) in looks:
+            problems.append(f"its name looks like {looks[skeleton_of(ours)]}")
         if problems:
             refused[name] = tuple(problems)
             continue
-        taken[ours] = name
+        taken[ours] = looks[skeleton_of(ours)] = name
         known = before.tools.get(name) if before is not None else None
         effect = (effects or {}).get(name) or (known.effect if known is not None else DEFAULT_EFFECT)
         tools[name] = LockedTool(ours, effect, digest_of(definition), definition)

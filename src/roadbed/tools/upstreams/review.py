@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from roadbed.tools.outside_text import why_suspicious
+
 TEXT_BYTES_MAX = 2 * 1024
 SCHEMA_BYTES_MAX = 64 * 1024
 SCHEMA_DEPTH_MAX = 32
@@ -27,6 +29,7 @@ _ORDERS = re.compile(
     r"|\b(before|after|instead of) (using|calling|any|every)\b.{0,30}\btools?\b"
 )
 _NESTED_QUANTIFIER = re.compile(r"[+*}]\)?[+*{]|\([^)]*[+*][^)]*\)[+*{]")
+_ALIKE = str.maketrans("01i-./", "oll___")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -65,8 +68,15 @@ def _text_problems(where: str, text: str) -> Iterator[str]:
         yield f"{where} is longer than {TEXT_BYTES_MAX} bytes"
     if any(map(_is_invisible, text)):
         yield f"{where} holds invisible characters"
-    if _ORDERS.search(text):
+    elif reason := why_suspicious(text):
+        yield f"{where} gives orders: {reason}"
+    if _ORDERS.search(unicodedata.normalize("NFKC", text)):
         yield f"{where} gives orders"
+
+
+def skeleton_of(name: str) -> str:
+    """What a name looks like at a glance: case, separators, and letters that look alike make no difference."""
+    return name.lower().translate(_ALIKE)
 
 
 def _is_invisible(character: str) -> bool:
