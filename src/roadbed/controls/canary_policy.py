@@ -12,7 +12,10 @@ from roadbed.controls.planted import Value
 
 SELF_TEST: Final = "self-test"
 STORED: Final = ("document", "title")
+SOURCE: Final = "books"
+SOURCE_PLACES: Final = ("run/canary-books",)
 ORIGINALS: Final = "objects/"
+LOCAL_MODELS: Final = ("model:local", "model:broken")
 TEXT_TABLES: Final = ("document", "chunk", "lex_", "vector_cache", "passage")
 SELF_TEST_PLACES: Final = ("table:control_plant", "postgres/", "log", "run/")
 AUDIT_PLACES: Final = ("table:audit_record", "postgres/", "audit/")
@@ -25,14 +28,14 @@ def is_allowed(value: Value, sink: str, *, shows_secrets: bool = False) -> bool:
         return sink.startswith(SELF_TEST_PLACES)
     if path == "record":
         return not is_secret and sink.startswith(AUDIT_PLACES)
-    if path in STORED and sink.startswith(ORIGINALS):
+    if (path in STORED and sink.startswith(ORIGINALS)) or (path == SOURCE and sink.startswith(SOURCE_PLACES)):
         return True
     if sink.startswith("answer:"):
         return not is_secret or (shows_secrets and path == "told")
     if is_secret:
         return False
     if path in STORED:
-        return sink.startswith(("postgres/", "model:local", "embedder")) or (
+        return sink.startswith(("postgres/", *LOCAL_MODELS, "embedder")) or (
             sink.startswith("table:") and sink.removeprefix("table:").startswith(TEXT_TABLES)
         )
-    return sink in ("model:local", "embedder")
+    return sink in (*LOCAL_MODELS, "embedder")

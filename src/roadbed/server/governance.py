@@ -9,6 +9,7 @@ from roadbed.controls.readiness import Surroundings
 from roadbed.kernel.errors import Conflict, InvalidRequest, NotFound
 from roadbed.kernel.ids import new_id
 from roadbed.server.control_parts import DeploymentParts
+from roadbed.server.written import written
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -50,13 +51,12 @@ async def approve(services: DeploymentParts, model: str, who: str, note: str, ac
     """
     check_model(services, model)
     digest = model_digest(model, services.manifest)
-    guard = services.teams.guard
-    if guard.holds_secret(who):
+    if services.identity.holds_secret(who):
         hint = "say who approves it; what stands there is kept and shown as it is"
         raise InvalidRequest("by: a secret stands in it", hint=hint, param="by")
     await services.database.execute(
         "INSERT INTO model_approval (id, model, digest, who, actor, note) VALUES ($1, $2, $3, $4, $5, $6)",
-        *(new_id(), model, digest, who, services.trail.pseudonym(actor), guard.for_record(note).text),
+        *(new_id(), model, digest, who, services.trail.pseudonym(actor), written(services.teams, note).text),
     )
     return digest
 
