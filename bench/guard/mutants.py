@@ -32,10 +32,10 @@ NAMES = frozenset(
     {
         "for_index", "for_index_with_map", "for_embedder", "for_model", "for_record", "for_record_of_clean", "for_log",
         "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool", "for_export",
-        "without_secrets", "stream_of_answer", "answer_without_secrets", "for_name", "holds_secret", "written",
+        "without_secrets", "stream_of_answer", "answer_without_secrets", "for_name", "holds_secret",
     }
 )  # fmt: skip
-FUNCTIONS = frozenset({"guarded_words", "written"})
+FUNCTIONS = frozenset({"guarded_words"})
 OWN_NAMES = {"server/audit.py": frozenset({"guarded"})}  # names that mean the guard in one file alone
 READY_S, RUN_S = 60.0, 120.0
 # Places that are no sink of text -> why. Whatever is not listed here must be killed.
@@ -97,12 +97,13 @@ def _uses(node: ast.AST, function: str, names: frozenset[str]) -> list[tuple[str
 class _Remove(ast.NodeTransformer):
     """Puts `__unguarded__` in the place of one use of the guard."""
 
-    def __init__(self, line: int, column: int) -> None:
-        self._at = (line, column)
+    def __init__(self, site: Site) -> None:
+        self._at = (site.line, site.column)
+        self._method = site.name.rpartition(":")[2].partition("#")[0]
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        if (node.lineno, node.col_offset) == self._at:
+        if (node.lineno, node.col_offset) == self._at and node.attr == self._method:
             call = ast.Call(ast.Name("__unguarded__", ast.Load()), [ast.Constant(node.attr), node.value], [])
             return ast.copy_location(call, node)
         return node
@@ -145,7 +146,7 @@ def serve(site: Site, arguments: list[str]) -> int:
     def get_code(self: Any, fullname: str) -> Any:
         if self.path != site.path:
             return plain(self, fullname)
-        tree = _Remove(site.line, site.column).visit(ast.parse(Path(site.path).read_text(encoding="utf-8")))
+        tree = _Remove(site).visit(ast.parse(Path(site.path).read_text(encoding="utf-8")))
         return compile(ast.fix_missing_locations(tree), site.path, "exec", dont_inherit=True)
 
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]

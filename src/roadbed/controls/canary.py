@@ -83,6 +83,9 @@ class Ground(Protocol):
     async def name_key(self, name: str) -> None:
         """Try to make a key of this name; it is refused, or ends within a minute."""
 
+    async def approve(self, who: str, note: str) -> None:
+        """Keep an approval of a model as one that a person gave, or be refused."""
+
     async def act(self, resource: str) -> None:
         """Record an act on what a caller named, as acts are recorded."""
 
@@ -172,6 +175,8 @@ class CanaryControl:
                 steps.append(await self._exported(answer))
                 calls += 1
         await self._ground.name_key(f"the key {run.secret('key-name')}")
+        await self._ground.approve("a control", f"approved after a word with {run.both('approval')}")
+        await self._ground.approve(f"a control, {run.secret('approver')}", "")
         with suppress(InvalidRequest):
             await self._ground.add_document(f"{run.secret('document-name')}.md", "# Nothing\n\nNothing stands here.\n")
         await self._ground.act(f"an act on {run.both('act')}")

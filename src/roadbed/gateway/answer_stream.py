@@ -383,7 +383,8 @@ class AnswerStream:
             meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
             attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
-        return Running(attempt, admission, meter, answer_filter(shared.guard, self._vault, call.principal, self._label))
+        passed = answer_filter(shared.guard, self._vault, call.principal, self._label, is_local=endpoint.is_local)
+        return Running(attempt, admission, meter, passed)
 
     async def _guard_aside(self, endpoint: Endpoint) -> None:
         """Guard much text for an endpoint outside in a thread: masking it here would hold up others."""
