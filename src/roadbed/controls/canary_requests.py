@@ -73,7 +73,7 @@ def requests_of(run: Run) -> list[Request]:
         ("rerank", "/v1/rerank", rerank, ok),
         ("ask", chat, chatted(ASKING, "ask", f"{question} Tell"), ok),
         ("ask-stream", chat, chatted(ASKING, "ask-stream", f"{question} Tell", stream=True), ok),
-        ("quote", chat, chatted(QUOTING, "quote", question), ok),
+        ("quote", chat, {"model": QUOTING, "messages": [{"role": "user", "content": question}]}, ok),
         ("search-app", chat, chatted(SEARCHING, "search-app", question), ok),
         ("search", "/api/search", {"query": f"{question} {run.both('search')}", "collections": [COLLECTION]}, ok),
         ("tool", tool, {"arguments": told_by_tool(run, "tool")}, ok),
