@@ -1,7 +1,7 @@
 """Where each planted value of the canary may stand: the guard's defaults, as a table. Pure.
 
-Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay in
-the originals of uploads alone; nothing of either is in a record, a log, a metric, or at a model elsewhere.
+Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay
+nowhere (what an office file packs, no search of bytes finds); nothing of either is in a record, a log, a metric, or at a model elsewhere.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ def is_allowed(value: Value, sink: str, *, shows_secrets: bool = False) -> bool:
         return sink.startswith(SELF_TEST_PLACES)
     if path == "record":
         return not is_secret and sink.startswith(AUDIT_PLACES)
-    if (path in STORED and sink.startswith(ORIGINALS)) or (path == SOURCE and sink.startswith(SOURCE_PLACES)):
+    if path == SOURCE and sink.startswith(SOURCE_PLACES):
         return True
+    if path in STORED and sink.startswith(ORIGINALS):  # secrets are replaced in originals that are text
+        return not is_secret
     if sink.startswith("answer:"):
         return not is_secret or (shows_secrets and path == "told")
     if is_secret:

@@ -112,9 +112,8 @@ class Loopback:
             return 400, _JSON, as_json({"error": {"message": message, "type": "invalid_request_error"}})
         answer = next((reply for word, reply in self.replies.items() if word in text), "")
         answer = answer or ("It is thought." if name == THINKING else answer_of(text, self.told))
-        if is_streamed:
-            return 200, _EVENTS, events(answer)
-        return 200, _JSON, chat(answer, self.told if name == THINKING else "")
+        reasoning = self.told if name == THINKING else ""
+        return (200, _EVENTS, events(answer, reasoning)) if is_streamed else (200, _JSON, chat(answer, reasoning))
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes) -> None:

@@ -33,10 +33,12 @@ def last_text(asked: dict[str, Any]) -> str:
     return "\n".join(reversed(texts))
 
 
-def events(answer: str) -> bytes:
+def events(answer: str, reasoning: str) -> bytes:
     """An answer of chat completions, streamed."""
     head = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "canary"}
-    lines = [{**head, "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces(answer)]
+    deltas = [{"reasoning_content": piece} for piece in pieces(reasoning)]
+    deltas += [{"content": piece} for piece in pieces(answer)]
+    lines = [{**head, "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     lines.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     return b"".join(b"data: " + as_json(line) + b"\n\n" for line in lines) + b"data: [DONE]\n\n"
 
