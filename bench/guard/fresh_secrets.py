@@ -1,4 +1,4 @@
-"""Cases of secrets that no rule was written from: `python bench/guard/fresh_secrets.py make RULES OUT`, then `measure OUT`.
+"""Cases of secrets that no rule was written from: `fresh_secrets.py make RULES OUT FOLDER...`, then `measure OUT`.
 
 True ones are drawn at random (seeded) from the patterns of another scanner, CredSweeper, that say by their form what
 they are. False ones are lines of published packages (which hold no live credentials) that a third scanner,
@@ -24,7 +24,7 @@ from typing import Any
 SEED = "fresh secrets 1"
 HALVES = ("tuned on", "kept aside")
 EACH = 4
-FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 2_500, 400_000, 2, 400
+FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 700, 100_000, 2, 400
 ENDINGS = {".py", ".js", ".json", ".md", ".txt", ".yaml", ".yml", ".toml", ".cfg", ".html", ".css", ".lock", ".ts"}
 KINDS = {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword"}
 SKIPPED = re.compile(r"(?i)tests?|fixtures?|examples?|samples?|__pycache__|certifi|secret|credential")

@@ -1,6 +1,6 @@
 """As `test_no_trace_of_values.py`, by other ways in: names of files, mails and office files, headers of every kind,
-fields that a dialect has beside the text, forms of the console, notes that people write, and what a provider says in the
-fields around its answer.
+fields that a dialect has beside the text, forms of the console, notes that people write, and what a provider says
+around its answer.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ def test_nothing_planted_by_other_ways_is_left_anywhere(scratch: Path) -> None:
             traces = server.get("/api/traces", limit="100")["traces"]
             shown = json.dumps([server.get(f"/api/traces/{trace['id']}") for trace in traces])
             shown += json.dumps([server.get("/api/audit", limit="500"), server.get("/api/documents", source="notes")])
+            sources = json.dumps(server.get("/api/sources"))
+            shown += sources
             with server.client() as client:
                 shown += client.get("/metrics").text
     finally:
@@ -133,6 +135,7 @@ def test_nothing_planted_by_other_ways_is_left_anywhere(scratch: Path) -> None:
             seen.add(digest)
             hits += found_in(data, str(path.relative_to(server.state)))
     assert not hits, "\n".join(hits)
+    assert "its name holds a secret, or what was erased" in sources
 
 
 def _documents(folder: Path) -> None:

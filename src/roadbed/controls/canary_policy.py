@@ -1,7 +1,8 @@
 """Where each planted value of the canary may stand: the guard's defaults, as a table. Pure.
 
 Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay
-nowhere (what an office file packs, no search of bytes finds); nothing of either is in a record, a log, a metric, or at a model elsewhere.
+nowhere but in the control's own database (what an office file packs, no search of bytes finds); nothing of either is in
+a record, a log, a metric, or at a model elsewhere.
 """
 
 from __future__ import annotations
