@@ -24,7 +24,7 @@ from typing import Any
 SEED = "fresh secrets 1"
 HALVES = ("tuned on", "kept aside")
 EACH = 4
-FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 700, 100_000, 2, 400
+FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 250, 60_000, 3, 400
 ENDINGS = {".py", ".js", ".json", ".md", ".txt", ".yaml", ".yml", ".toml", ".cfg", ".html", ".css", ".lock", ".ts"}
 KINDS = {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword"}
 SKIPPED = re.compile(r"(?i)tests?|fixtures?|examples?|samples?|__pycache__|certifi|secret|credential")

@@ -172,8 +172,10 @@ class CanaryControl:
             steps.append(Step(name, status, answer, wanted))
             calls += path.startswith("/v1") or "/tools/" in path or "/analytics/" in path
             if name == "analytics" and status == 200:  # once more, as a file
-                steps.append(await self._exported(answer))
+                steps.append(await self._again("analytics-file", answer, "export", 200))
                 calls += 1
+            if name == "analytics-own" and status == 200:  # its title is the question, with a secret in it
+                steps.append(await self._again("analytics-save", answer, "questions", 400, name="canary"))
         await self._ground.name_key(f"the key {run.secret('key-name')}")
         await self._ground.approve("a control", f"approved after a word with {run.both('approval')}")
         await self._ground.approve(f"a control, {run.secret('approver')}", "")
@@ -185,12 +187,12 @@ class CanaryControl:
         await self._ground.settle(calls)
         return steps + await self._read_back()
 
-    async def _exported(self, answered: bytes) -> Step:
-        """What was answered, run again by its statements."""
+    async def _again(self, step: str, answered: bytes, path: str, wanted: int, **more: str) -> Step:
+        """What was answered, sent back with its statements and their seal."""
         given = msgspec.json.decode(answered)["roadbed"].get("analytics", {})
-        body = {name: given.get(name) for name in ("prepared", "seal")}
-        status, file = await self._ground.call("POST", f"/api/analytics/{ANALYTICS}/export", body)
-        return Step("analytics-file", status, file)
+        body = {**more, **{name: given.get(name) for name in ("prepared", "seal")}}
+        status, answer = await self._ground.call("POST", f"/api/analytics/{ANALYTICS}/{path}", body)
+        return Step(step, status, answer, (wanted,))
 
     async def _read_back(self) -> list[Step]:
         """What the interfaces for auditors and scrapers show of it."""

@@ -23,7 +23,7 @@ TOOL = "_canary_echo"
 ANALYTICS, BOOKS = "_canary-analytics", "_canary-books"
 """An app, and the database that it asks: `rows_of` says what stands in its table ``ledger``."""
 LARGE: Final = "A long text that says nothing. " * 4_500  # above what is looked at on the event loop
-ROWS_WORD, NEAR_WORD, NONE_WORD = "saffron", "sorrel", "tansy"
+ROWS_WORD, NEAR_WORD, NONE_WORD, OWN_WORD = "saffron", "sorrel", "tansy", "yarrow"
 KEPT_BY: Final = "the ledger of the thistledown office, which lies in the north of the county, is kept by its clerk"
 
 Request = tuple[str, str, dict[str, Any], tuple[int, ...]]
@@ -92,6 +92,7 @@ def analytics_requests(run: Run) -> list[Request]:
         ("analytics", ask, asked(ROWS_WORD, "analytics"), (200,)),
         ("analytics-near", ask, asked(NEAR_WORD, "analytics-near"), (200,)),
         ("analytics-none", ask, asked(NONE_WORD, "analytics-none"), (200,)),
+        ("analytics-own", ask, asked(OWN_WORD, "analytics-own"), (200,)),
         ("analytics-name", f"/api/analytics/{ANALYTICS}/run/{_named(run)}", {}, (404,)),
     ]
 
@@ -119,6 +120,7 @@ def replies_of(run: Run) -> dict[str, str]:
     return {
         ROWS_WORD: plan(f"Fees of {run.mail_of('analytics-title')}"),
         NEAR_WORD: plan("Fees", f" WHERE note = '{KEPT_BY}'"),
+        OWN_WORD: plan(""),
         NONE_WORD: unanswerable,
     }
 

@@ -184,6 +184,7 @@ class CanaryGround:
             await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM control_plant")
             await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")
+            await connection.execute("DELETE FROM analytics_question WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM model_approval WHERE model = $1", TEAM)
             await connection.execute("DELETE FROM api_key WHERE team = ANY($1)", TEAMS)
             left = await connection.fetch("SELECT id FROM document WHERE source = $1", paths.COLLECTION)
