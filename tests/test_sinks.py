@@ -51,7 +51,7 @@ FILES = {
 TABLES = {
     "apps/analytics_saved.py": "statements without secrets (`Analytics.save`), and results that passed `shape`",
     "controls/evidence.py": FACTS, "controls/sinks.py": "a planted value, taken away again",
-    "gateway/shared_answers.py": "answers in which the guard found nothing", "server/governance.py": OWN,
+    "gateway/shared_answers.py": "answers in which the guard found nothing", "server/model_approvals.py": OWN,
     "guard/directory.py": "people and groups as their directory sends them", "sources/catalogue_sql.py": SOURCE_ONLY,
     "guard/credentials.py": "credentials of callers, sealed, and names of their owners",
     "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes alone",

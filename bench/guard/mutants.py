@@ -32,15 +32,21 @@ NAMES = frozenset(
     {
         "for_index", "for_index_with_map", "for_embedder", "for_model", "for_record", "for_record_of_clean", "for_log",
         "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool", "for_export",
-        "without_secrets", "stream_of_answer",
+        "without_secrets", "stream_of_answer", "answer_without_secrets", "for_name", "holds_secret",
     }
 )  # fmt: skip
+FUNCTIONS = frozenset({"guarded_words"})
+OWN_NAMES = {"server/audit.py": frozenset({"guarded"})}  # names that mean the guard in one file alone
 READY_S, RUN_S = 60.0, 120.0
 # Places that are no sink of text -> why. Whatever is not listed here must be killed.
 NO_SINK = {
+    "apps/analytics.py:_label:for_index": "the text is thrown away, and its label alone is used",
     "server/vectors.py:_label_of:scan_bytes": "decides whether the label is read at all",
     "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` called clean; that one is mutated",
 }
+# Places behind another one that sees the same text before -> those: all are removed, and the control must find more
+# than where those alone are.
+BEHIND = {"apps/analytics.py:_follow:for_index": ("gateway/answer_rules.py:_masker:stream_of_answer",)}
 MANIFEST = """\
 name: mutants
 sources:
@@ -69,7 +75,8 @@ def sites() -> list[Site]:
         if relative.startswith(("guard/", "testing/")):
             continue
         seen: dict[str, int] = {}
-        for function, node in _uses(ast.parse(path.read_text(encoding="utf-8")), ""):
+        names = NAMES | OWN_NAMES.get(relative, frozenset())
+        for function, node in _uses(ast.parse(path.read_text(encoding="utf-8")), "", names):
             attribute = node.attr if isinstance(node, ast.Attribute) else node.id
             base = f"{relative}:{function}:{attribute}"
             seen[base] = seen.get(base, 0) + 1
@@ -78,33 +85,34 @@ def sites() -> list[Site]:
     return found
 
 
-def _uses(node: ast.AST, function: str) -> list[tuple[str, Any]]:
+def _uses(node: ast.AST, function: str, names: frozenset[str]) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     for child in ast.iter_child_nodes(node):
         inside = child.name if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
-        is_method = isinstance(child, ast.Attribute) and child.attr in NAMES
-        is_function = isinstance(child, ast.Name) and child.id == "guarded_words"
+        is_read = isinstance(getattr(child, "ctx", None), ast.Load)
+        is_method = is_read and isinstance(child, ast.Attribute) and child.attr in names
+        is_function = is_read and isinstance(child, ast.Name) and child.id in FUNCTIONS
         if is_method or is_function:
             found.append((function, child))
-        found += _uses(child, inside)
+        found += _uses(child, inside, names)
     return found
 
 
 class _Remove(ast.NodeTransformer):
     """Puts `__unguarded__` in the place of one use of the guard."""
 
-    def __init__(self, line: int, column: int) -> None:
-        self._at = (line, column)
+    def __init__(self, sites: list[Site]) -> None:
+        self._methods = {(one.line, one.column, one.name.rpartition(":")[2].partition("#")[0]) for one in sites}
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        if (node.lineno, node.col_offset) == self._at and node.attr in NAMES:
+        if (node.lineno, node.col_offset, node.attr) in self._methods:
             call = ast.Call(ast.Name("__unguarded__", ast.Load()), [ast.Constant(node.attr), node.value], [])
             return ast.copy_location(call, node)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if (node.lineno, node.col_offset) == self._at and node.id in NAMES:
+        if (node.lineno, node.col_offset, node.id) in self._methods:
             return ast.copy_location(ast.Name("__unchanged__", ast.Load()), node)
         return node
 
@@ -117,6 +125,12 @@ def _unguarded(name: str, guard: Any) -> Any:
     def act(text: Any, *arguments: Any, **more: Any) -> Any:
         if name == "scan_bytes":
             return frozenset()
+        if name == "holds_secret":
+            return False
+        if name in ("for_name", "guarded"):
+            return text
+        if name == "answer_without_secrets":
+            return text, False
         if name == "stream_of_answer":
             return AnswerPasser(None, None)
         guarded = getattr(guard, name)(text, *arguments, **more)
@@ -127,16 +141,17 @@ def _unguarded(name: str, guard: Any) -> Any:
     return act
 
 
-def serve(site: Site, arguments: list[str]) -> int:
-    """Run ``roadbed`` with one place removed."""
+def serve(removed: list[Site], arguments: list[str]) -> int:
+    """Run ``roadbed`` with these places removed."""
     plain = importlib.machinery.SourceFileLoader.get_code
 
     @functools.wraps(plain)
     def get_code(self: Any, fullname: str) -> Any:
-        if self.path != site.path:
+        here = [site for site in removed if site.path == self.path]
+        if not here:
             return plain(self, fullname)
-        tree = _Remove(site.line, site.column).visit(ast.parse(Path(site.path).read_text(encoding="utf-8")))
-        return compile(ast.fix_missing_locations(tree), site.path, "exec", dont_inherit=True)
+        tree = _Remove(here).visit(ast.parse(Path(self.path).read_text(encoding="utf-8")))
+        return compile(ast.fix_missing_locations(tree), self.path, "exec", dont_inherit=True)
 
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]
     builtins.__unguarded__ = _unguarded  # type: ignore[attr-defined]
@@ -146,8 +161,8 @@ def serve(site: Site, arguments: list[str]) -> int:
     return main(arguments)
 
 
-def judge(site: Site | None, folder: Path) -> dict[str, Any]:
-    """What the canary control says of a server with one place removed, or of a whole one."""
+def judge(removed: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """What the canary control says of a server with these places removed, or with none."""
     ready = folder / "ready.json"
     ready.unlink(missing_ok=True)
     inner = [
@@ -160,7 +175,7 @@ def judge(site: Site | None, folder: Path) -> dict[str, Any]:
         "--ready-file",
         str(ready),
     ]
-    command = [sys.executable, str(Path(__file__)), "--serve", site.name if site is not None else "", "--", *inner]
+    command = [sys.executable, str(Path(__file__)), "--serve", " ".join(removed), "--", *inner]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ROADBED_ADMIN_KEY": KEY}
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(
@@ -195,13 +210,8 @@ def main() -> int:
     arguments = parser.parse_args()
     known = sites()
     if arguments.serve is not None:
-        chosen = [site for site in known if site.name == arguments.serve]
-        if not chosen:
-            from roadbed.cli.main import main as run
-
-            return run(arguments.rest)
-        return serve(chosen[0], arguments.rest)
-    stale = set(NO_SINK) - {site.name for site in known}
+        return serve([site for site in known if site.name in arguments.serve.split()], arguments.rest)
+    stale = {*NO_SINK, *BEHIND, *(name for names in BEHIND.values() for name in names)} - {site.name for site in known}
     if stale:
         print(f"listed as no sink, and not there: {sorted(stale)}")
         return 1
@@ -218,14 +228,17 @@ def main() -> int:
         (folder / "workspace" / "notes").mkdir(parents=True)
         (folder / "workspace" / "roadbed.yaml").write_text(MANIFEST)
         (folder / "workspace" / "notes" / "fees.md").write_text("# Fees\n\nThe rush fee is 35 %.\n")
-        whole = judge(None, folder)
+        whole = judge((), folder)
         print(f"whole     {whole['outcome']}  {whole.get('problems')}", flush=True)
         if whole["outcome"] != "pass":
             return 1
         for site in mutants:
-            found = judge(site, folder)
-            is_killed = found["outcome"] == "fail"
-            first = found["problems"][0] if found["problems"] else ""
+            before = BEHIND.get(site.name, ())
+            known_problems = set(judge(before, folder)["problems"]) if before else set()
+            found = judge((site.name, *before), folder)
+            more = [problem for problem in found["problems"] if problem not in known_problems]
+            is_killed = found["outcome"] == "fail" and bool(more)
+            first = more[0] if more else found.get("summary", "")
             print(f"{'killed' if is_killed else 'SURVIVED':<9} {site.name}:{site.line}  {first}", flush=True)
             if not is_killed:
                 survivors.append(site.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -38,6 +40,7 @@ OKTA_USER = {
     "password": "1mz050nq",
     "active": True,
 }
+SECRET = "ghp_" + "Zq3vX9mT2kR8wL5nB7cJ4hF6dS1gP0aYuE4i"
 ENTRA_USER = {
     "schemas": [USER, "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"],
     "externalId": "0a21f0f2",
@@ -84,6 +87,43 @@ def test_users_as_okta_keeps_them(scim: httpx2.Client) -> None:
     assert (off.status_code, off.json()["active"]) == (200, False)
     assert scim.delete(f"/Users/{user['id']}").status_code == 204
     assert scim.get(f"/Users/{user['id']}").status_code == 404
+
+
+def test_nothing_more_than_is_needed_is_kept_of_a_person(server: Server, scim: httpx2.Client) -> None:
+    sent = {
+        **OKTA_USER,
+        "userName": "least@example.com",
+        "externalId": "00u9",
+        "title": "Quillwright of the ninth ledger",
+        "phoneNumbers": [{"value": "+4722999123", "type": "work"}],
+        "addresses": [{"streetAddress": "77 Marram Lane", "locality": "Dunfell"}],
+        "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"department": "Brackenworks"},
+    }
+    made = scim.post("/Users", json=sent)
+    assert made.status_code == 201
+    add = [{"op": "Add", "path": "nickName", "value": "Tussock"}, {"op": "Add", "path": "title", "value": "Sedgewick"}]
+    patched = scim.patch(f"/Users/{made.json()['id']}", json={"schemas": [PATCH], "Operations": add})
+    assert patched.status_code == 200
+    words = ("Quillwright", "22999123", "Marram", "Dunfell", "Brackenworks", "Tussock", "Sedgewick")
+    assert not [word for word in words if word in made.text + patched.text]
+    rows = asyncio.run(people_rows(server))
+    assert "least@example.com" in rows
+    assert not [word for word in words if word in rows]
+    for name in ("userName", "displayName"):
+        refused = scim.post("/Users", json={**sent, "externalId": "00u8", "userName": "o@x.example", name: SECRET})
+        assert (refused.status_code, refused.json()["scimType"]) == (400, "invalidValue")
+        assert SECRET not in refused.text
+
+
+async def people_rows(server: Server) -> str:
+    """All that the database holds of people."""
+    connection = await asyncpg.connect(server.database_dsn())
+    try:
+        schema = await connection.fetchval("SELECT schemaname FROM pg_tables WHERE tablename = 'person'")
+        rows = await connection.fetch(f'SELECT t::text AS said FROM "{schema}".person t')
+    finally:
+        await connection.close()
+    return "\n".join(row["said"] for row in rows)
 
 
 def test_what_entra_switches_off_is_over_in_every_process(server: Server, scim: httpx2.Client) -> None:

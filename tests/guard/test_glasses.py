@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -13,10 +14,13 @@ from roadbed.guard.duties import OwnRequest, is_same_person, require_other
 from roadbed.guard.glasses import TIME_UP, GlassBroken, GlassInvalid, UnknownGlass, check_glass, unreviewed
 from roadbed.guard.identity import Identity
 from roadbed.guard.keys import KeyRequestInvalid
+from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.store.database import Database
 
 REASON = "the fees are wrong"
+noted = partial(make_guarded, sink="record")
+SAID = noted(REASON)
 
 
 class Clock:
@@ -61,7 +65,7 @@ async def test_rights_are_raised_and_ended_everywhere_within_a_second(two: list[
     await there.refresh()
     caller = there.authenticate(key)
     assert not caller.is_admin
-    glass = await here.glasses.start(await here.actor_of(caller), REASON, 30)
+    glass = await here.glasses.start(await here.actor_of(caller), SAID, 30)
     await everywhere(two, is_admin(key))
     raised = there.authenticate(key)
     assert raised.roles == {ADMIN, AUDITOR, MEMBER}
@@ -76,9 +80,9 @@ async def test_rights_are_raised_and_ended_everywhere_within_a_second(two: list[
     await there.refresh()
     assert not there.glasses.base(raised).is_admin, "also of who came in before the keys were read again"
     with pytest.raises(GlassBroken):
-        await there.glasses.start(await there.actor_of(raised), REASON, 30)
+        await there.glasses.start(await there.actor_of(raised), SAID, 30)
     with pytest.raises(UnknownGlass):
-        await there.glasses.review(glass.id, await here.actor_of(there.authenticate(other)), "too early")
+        await there.glasses.review(glass.id, await here.actor_of(there.authenticate(other)), noted("too early"))
     ended = await there.glasses.end(glass.id, "k")
     await everywhere(two, lambda identity: not identity.authenticate(key).is_admin)
     assert ended.ended_by == "k"
@@ -88,16 +92,16 @@ async def test_rights_are_raised_and_ended_everywhere_within_a_second(two: list[
         require_other(await here.actor_of(here.authenticate(key)), ended.actor(), "not reviewed")
     second = await here.actor_of(here.authenticate(other))
     require_other(second, ended.actor(), "not reviewed")
-    await here.glasses.review(glass.id, second, "fine")
+    await here.glasses.review(glass.id, second, noted("fine"))
     assert unreviewed(await there.glasses.listed()) == []
-    await here.glasses.start(await here.actor_of(here.authenticate(key)), REASON, 1)
+    await here.glasses.start(await here.actor_of(here.authenticate(key)), SAID, 1)
 
 
 async def test_it_ends_by_the_clock_in_every_process_and_is_told_once(two: list[Identity], clock: Clock) -> None:
     here, there = two
     _, key = await here.create_key(team="watch", roles=[AUDITOR, MEMBER])
     await there.refresh()
-    glass = await here.glasses.start(await here.actor_of(here.authenticate(key)), REASON, 60)
+    glass = await here.glasses.start(await here.actor_of(here.authenticate(key)), SAID, 60)
     await everywhere(two, is_admin(key))
     made, _ = await here.create_key(team="x", maker=here.authenticate(key))
     assert made.expires == glass.ends, "a key that is made under it ends with it"

@@ -103,6 +103,22 @@ async def test_unknown_expired_and_revoked_keys_get_one_answer(database: Databas
         assert answers[0] == answers[1] == answers[2]
 
 
+async def test_a_key_of_another_workspace_is_an_unknown_key(empty_dsn: str) -> None:
+    from roadbed.store.migrate import migrate
+
+    async with (
+        await Database.open(empty_dsn, "roadbed_one") as one,
+        await Database.open(empty_dsn, "roadbed_other") as other,
+    ):
+        await migrate(one, workspace_id="one")
+        await migrate(other, workspace_id="other")
+        async with Identity(one) as here, Identity(other) as there:
+            _, key = await here.create_key(team="a", roles=(ADMIN,))
+            assert here.authenticate(key).team == "a"
+            await there.refresh()
+            assert is_refused(there, key)
+
+
 async def test_a_key_revoked_in_one_process_is_refused_in_another(database: Database) -> None:
     # The poll is far away, so only the notification can bring it.
     async with Identity(database, poll_s=3600) as one, Identity(database, poll_s=3600) as other:

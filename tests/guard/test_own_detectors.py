@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from roadbed.guard.custom import refusal_of
 from roadbed.guard.detect import Detector
@@ -16,6 +17,7 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import DictionaryConfig, GuardConfig, PatternConfig, RecognizerConfig
 from roadbed.guard.mask import mask_text
 from roadbed.guard.recognizer import RecognizerMissing
+from roadbed.guard.rules import GuardRule
 from roadbed.guard.vault import Vault
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.label import PUBLIC
@@ -174,3 +176,14 @@ def test_streams_equal_the_whole_with_own_detectors(text: str, cuts: list[int]) 
         out += masker.feed(text[done:place])
         done = place
     assert out + masker.finish() == mask_text(text, guard.scan(text))
+
+
+@pytest.mark.parametrize("find", ["person", "personal", "any", "custom", "recognizer.ours"])
+def test_rules_on_answers_that_count_on_a_recognizer_are_refused(find: str) -> None:
+    recognizer = RecognizerConfig(f"{__name__}:Names", 50)
+    rules = [GuardRule("mask", [find], sink=["caller"], direction="out")]
+    with pytest.raises(ConfigError, match=r"guard.rules\[0\] acts on models' answers"):
+        Guard(DETECTOR, GuardConfig(recognizer=recognizer, rules=rules))
+    Guard(DETECTOR, GuardConfig(recognizer=structs.replace(recognizer, answers="patterns"), rules=rules))
+    elsewhere = [GuardRule("mask", [find], sink=["remote_model"], direction="out")]
+    Guard(DETECTOR, GuardConfig(recognizer=recognizer, rules=elsewhere))

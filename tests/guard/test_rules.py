@@ -195,6 +195,37 @@ def test_answers_are_ruled_the_same_however_they_are_cut(size: int) -> None:
     assert "".join(map(stream.feed, pieces)) + stream.finish() == masked
 
 
+@pytest.mark.parametrize(
+    ("rule", "local", "remote"),
+    [
+        (GuardRule("mask", ["email"], sink=["remote_model"]), MAIL, "[EMAIL]"),
+        (GuardRule("mask", ["email"], sink=["local_model"]), "[EMAIL]", MAIL),
+        (GuardRule("redact", ["email"], sink=["remote_model"], direction="in"), MAIL, "[REDACTED]"),
+        (GuardRule("mask", ["email"]), "[EMAIL]", "[EMAIL]"),
+        (GuardRule("mask", ["email"], sink=["remote_model"], direction="out"), MAIL, MAIL),
+        (GuardRule("allow", ["email"], sink=["remote_model"]), MAIL, MAIL),
+    ],
+)
+def test_a_rule_without_direction_acts_on_answers_too_and_on_its_own_models(
+    rule: GuardRule, local: str, remote: str
+) -> None:
+    made = guard(rule)
+    for is_local, expected in ((True, local), (False, remote)):
+        stream = made.stream_of_answer("", PUBLIC, is_local=is_local)
+        assert stream.feed(f"write to {MAIL} today") + stream.finish() == f"write to {expected} today"
+
+
+def test_answers_are_read_in_full_only_where_a_rule_changes_them() -> None:
+    def reads(*rules: GuardRule) -> bool:
+        return guard(*rules).reads_answers
+
+    assert reads(GuardRule("mask", ["email"], sink=["remote_model"]))
+    assert reads(GuardRule("alert", ["card"]))
+    assert not reads(GuardRule("allow", ["email"], sink=["remote_model"]))
+    assert not reads(GuardRule("route_local", ["card"], sink=["remote_model"]))
+    assert not reads(GuardRule("mask", ["card"], sink=["record", "tool"]))
+
+
 def test_a_blocked_answer_ends() -> None:
     stream = guard(GuardRule("block", ["secret"], sink=["caller"], direction="out")).stream_of_answer("", PUBLIC)
     with pytest.raises(GuardBlocked):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadbed.guard.scim import ENTERPRISE, PATCH, Filter, ScimInvalid, checked, parse_filter, patched
+from roadbed.guard.scim import ENTERPRISE, PATCH, Filter, ScimInvalid, checked, parse_filter, patched, texts_of
 
 USER: dict[str, Any] = {
     "userName": "anna@example.com",
@@ -130,3 +130,35 @@ def test_what_is_not_the_directorys_to_say_is_dropped() -> None:
     assert found == {"userName": "a", "active": False}
     with pytest.raises(ScimInvalid):
         checked({"displayName": "a"}, is_user=True)
+
+
+def test_only_what_names_links_and_switches_a_person_is_kept() -> None:
+    sent = {
+        **USER,
+        "externalId": "00u1",
+        "name": {"givenName": "Anna", "FamilyName": "Berg", "honorificPrefix": "Dr."},
+        "emails": [{"value": "anna@example.com", "type": "work", "primary": True, "display": "home: 12 Elm Street"}],
+        "phoneNumbers": [{"value": "+47 22 12 34 56"}],
+        "addresses": [{"streetAddress": "12 Elm Street"}],
+        "title": "Head of layoffs",
+        "x509Certificates": [{"value": "MIID"}],
+        "roles": [{"value": "approver"}],
+        ENTERPRISE: {"employeeNumber": "701", "manager": {"value": "26118915"}},
+        "urn:example:own:2.0:User": {"salary": 70_000},
+    }
+    assert checked(sent, is_user=True) == {
+        **USER,
+        "externalId": "00u1",
+        "name": {"givenName": "Anna", "familyName": "Berg"},
+        "emails": [{"value": "anna@example.com", "type": "work", "primary": True}],
+    }
+    assert sorted(texts_of({"userName": "a", "active": True, "emails": [{"value": "b"}], "members": ["c"]})) == [
+        "True", "a", "b", "c",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"name": "Anna", "emails": "a@b"}, {"name": [], "emails": [1, None, {"value": [1]}]}]
+)
+def test_shapes_that_are_none_are_dropped(wrong: dict[str, Any]) -> None:
+    assert checked({"userName": "a", **wrong}, is_user=True) == {"userName": "a"}

@@ -13,6 +13,7 @@ import base64
 import gzip
 import logging
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -20,13 +21,21 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from roadbed.controls.canary_policy import SELF_TEST, is_allowed
+from roadbed.controls.canary_requests import (
+    ANALYTICS,
+    analytics_requests,
+    replies_of,
+    requests_of,
+    rows_of,
+)
 from roadbed.controls.control import Fact, Result, judged
-from roadbed.controls.loopback import BREAK_WORD, REFUSE_WORD, Loopback
+from roadbed.controls.loopback import Loopback
 from roadbed.controls.planted import Run
 from roadbed.controls.planted_office import MEDIA_TYPE as OFFICE
 from roadbed.controls.planted_office import office_document
 from roadbed.controls.searching import Hit, Searcher
 from roadbed.controls.sinks import LogCapture, Sinks, captured_log
+from roadbed.kernel.errors import InvalidRequest
 
 plant_log = logging.getLogger("roadbed.controls.plant")
 plant_log.propagate = False  # heard by the capture, shown to nobody
@@ -38,13 +47,6 @@ SETTLE_S: Final = 15.0
 LOOK_S: Final = 0.1
 UNREAD: Final = 0  # in place of a status: a document that was uploaded, and not read
 TRACES_MAX: Final = 100
-REMOTE, LOCAL, ASKING, QUOTING, SEARCHING = (
-    "_canary-remote", "_canary-local", "_canary-ask", "_canary-quote", "_canary-search",
-)  # fmt: skip
-EMBEDDING, RERANKING, FAILING = "_canary-embed", "_canary-rerank", "_canary-failing"
-COLLECTION = "_canary"
-TOOL = "_canary_echo"
-LARGE: Final = "A long text that says nothing. " * 4_500  # above what is looked at on the event loop
 
 
 class Ground(Protocol):
@@ -70,11 +72,23 @@ class Ground(Protocol):
     async def state_of(self, document_id: str) -> str:
         """``indexed``, ``failed`` or ``pending``."""
 
+    async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
+        """Put rows into the database that the control's app asks."""
+
     async def plant(self, text: str) -> None:
         """Store a text in a table, for the search to find; `close` removes it."""
 
     def note(self, resource: str, detail: str) -> None:
         """Record something in the audit that holds texts which a person wrote."""
+
+    async def name_key(self, name: str) -> None:
+        """Try to make a key of this name; it is refused, or ends within a minute."""
+
+    async def approve(self, who: str, note: str) -> None:
+        """Keep an approval of a model as one that a person gave, or be refused."""
+
+    async def act(self, resource: str) -> None:
+        """Record an act on what a caller named, as acts are recorded."""
 
     async def note_by_hand(self, text: str) -> None:
         """Keep a note as people write them about drills."""
@@ -128,10 +142,11 @@ class CanaryControl:
         plant_file = self._folder / f"canary-{run.mark[:4]}.tmp"
         with captured_log() as captured:
             async with Loopback() as loopback:
-                loopback.told = run.both("told")
+                loopback.told, loopback.replies = run.both("told"), replies_of(run)
                 await self._sinks.begin()
                 try:
                     await self._ground.open(loopback.url)
+                    await self._ground.keep_books(rows_of(run))
                     steps = await self._walk(run)
                     searcher = await self._searched(run, steps, loopback, captured, plant_file)
                 finally:
@@ -160,59 +175,32 @@ class CanaryControl:
             state = await until_read(self._ground, document_id)
             steps.append(Step(name, 200 if state == "indexed" else UNREAD, state.encode()))
         calls = 0
-        for name, path, body, wanted in self._requests(run):
+        for name, path, body, wanted in [*requests_of(run), *analytics_requests(run)]:
             status, answer = await self._ground.call("POST", path, body)
             steps.append(Step(name, status, answer, wanted))
-            calls += path.startswith("/v1") or "/tools/" in path
+            calls += path.startswith("/v1") or "/tools/" in path or "/analytics/" in path
+            if name == "analytics" and status == 200:  # once more, as a file
+                steps.append(await self._again("analytics-file", answer, "export", 200))
+                calls += 1
+            if name == "analytics-own" and status == 200:  # its title is the question, with a secret in it
+                steps.append(await self._again("analytics-save", answer, "questions", 400, name="canary"))
+        await self._ground.name_key(f"the key {run.secret('key-name')}")
+        await self._ground.approve("a control", f"approved after a word with {run.both('approval')}")
+        await self._ground.approve(f"a control, {run.secret('approver')}", "")
+        with suppress(InvalidRequest):
+            await self._ground.add_document(f"{run.secret('document-name')}.md", "# Nothing\n\nNothing stands here.\n")
+        await self._ground.act(f"an act on {run.both('act')}")
         self._ground.note(f"a note on {run.person('record')}", f"for {run.person('record')}")
         await self._ground.note_by_hand(f"restored by {run.both('note')}")
         await self._ground.settle(calls)
         return steps + await self._read_back()
 
-    def _requests(self, run: Run) -> list[tuple[str, str, dict[str, Any], tuple[int, ...]]]:
-        ok, refused = (200,), (400, 422, 502, 503)
-        chat, question = "/v1/chat/completions", "What is the thistledown fee?"
-
-        def said(path: str, words: str = "Write to") -> list[dict[str, str]]:
-            return [{"role": "user", "content": f"{words} {run.both(path)}."}]
-
-        def large(path: str) -> list[dict[str, str]]:
-            return [{"role": "user", "content": f"Write to {run.both(path)}. {LARGE}"}]
-
-        def chatted(model: str, path: str, words: str = "Write to", **more: Any) -> dict[str, Any]:
-            return {"model": model, "messages": said(path, words), **more}
-
-        clean = {"model": REMOTE, "messages": [{"role": "user", "content": "Say something."}]}
-        message = {"model": REMOTE, "max_tokens": 200, "messages": said("messages")}
-        embed = {"model": EMBEDDING, "input": [run.both("embeddings")], "user": run.both("embeddings-user")}
-        rerank = {"model": RERANKING, "query": run.both("rerank-query"), "documents": [run.both("rerank"), "other"]}
-        tool = f"/api/tools/{TOOL}/call"
-        return [
-            ("chat", chat, chatted(REMOTE, "chat"), ok),
-            ("chat-stream", chat, chatted(REMOTE, "chat-stream", stream=True), ok),
-            ("chat-clean", chat, clean, ok),
-            ("chat-clean-stream", chat, {**clean, "stream": True}, ok),
-            ("chat-large", chat, {"model": REMOTE, "messages": large("chat-large")}, ok),
-            (
-                "responses-large",
-                "/v1/responses",
-                {"model": REMOTE, "input": large("responses-large")[0]["content"]},
-                ok,
-            ),
-            ("chat-local", chat, chatted(LOCAL, "chat-local"), ok),
-            ("provider-error", chat, chatted(REMOTE, "provider-error", f"{REFUSE_WORD} for"), refused),
-            ("responses", "/v1/responses", {"model": REMOTE, "input": f"Write to {run.both('responses')}."}, ok),
-            ("messages", "/v1/messages", message, ok),
-            ("embeddings", "/v1/embeddings", embed, ok),
-            ("rerank", "/v1/rerank", rerank, ok),
-            ("ask", chat, chatted(ASKING, "ask", f"{question} Tell"), ok),
-            ("ask-stream", chat, chatted(ASKING, "ask-stream", f"{question} Tell", stream=True), ok),
-            ("quote", chat, chatted(QUOTING, "quote", f"{question} {BREAK_WORD}"), ok),
-            ("search-app", chat, chatted(SEARCHING, "search-app", question), ok),
-            ("search", "/api/search", {"query": f"{question} {run.both('search')}", "collections": [COLLECTION]}, ok),
-            ("tool", tool, {"arguments": told_by_tool(run, "tool")}, ok),
-            ("tool-error", tool, {"arguments": {**told_by_tool(run, "tool-error"), "fails": True}}, (503,)),
-        ]
+    async def _again(self, step: str, answered: bytes, path: str, wanted: int, **more: str) -> Step:
+        """What was answered, sent back with its statements and their seal."""
+        given = msgspec.json.decode(answered)["roadbed"].get("analytics", {})
+        body = {**more, **{name: given.get(name) for name in ("prepared", "seal")}}
+        status, answer = await self._ground.call("POST", f"/api/analytics/{ANALYTICS}/{path}", body)
+        return Step(step, status, answer, (wanted,))
 
     async def _read_back(self) -> list[Step]:
         """What the interfaces for auditors and scrapers show of it."""
@@ -222,7 +210,7 @@ class CanaryControl:
         mine = [trace["id"] for trace in traces if str(trace.get("app", "")).startswith(("_canary", "_tools"))]
         for trace_id in mine[:TRACES_MAX]:
             steps.append(Step("api/trace", *await self._ground.call("GET", f"/api/traces/{trace_id}")))
-        for path in ("/metrics", "/api/audit?format=jsonl", "/api/audit?format=csv"):
+        for path in ("/metrics", "/api/audit?limit=200", "/api/audit?format=jsonl", "/api/audit?format=csv"):
             name = "api" + path.removeprefix("/api").partition("?")[0]
             steps.append(Step(name, *await self._ground.call("GET", path)))
         return steps
@@ -294,11 +282,6 @@ def _not_found(searcher: Searcher, plant_places: tuple[str, ...]) -> list[str]:
         for place in plant_places
         if not any(sink.startswith(place) for sink in found)
     ]
-
-
-def told_by_tool(run: Run, path: str) -> dict[str, Any]:
-    """Arguments with values, and a secret backwards that the tool turns round: a source's own word, of no caller."""
-    return {"text": run.both(path), "backwards": run.secret(f"{path}-own")[::-1]}
 
 
 def said_in(body: bytes) -> bytes:

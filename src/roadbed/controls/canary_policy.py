@@ -1,7 +1,8 @@
 """Where each planted value of the canary may stand: the guard's defaults, as a table. Pure.
 
-Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay in
-the originals of uploads alone; nothing of either is in a record, a log, a metric, or at a model elsewhere.
+Personal data stays in the stored text of sources and goes to local models and back to its own caller; secrets stay
+nowhere but in the control's own database (what an office file packs, no search of bytes finds); nothing of either is in
+a record, a log, a metric, or at a model elsewhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from roadbed.controls.planted import Value
 
 SELF_TEST: Final = "self-test"
 STORED: Final = ("document", "title")
+OWN_TITLE: Final = "analytics-own"
+SOURCE: Final = "books"
+SOURCE_PLACES: Final = ("run/canary-books",)
 ORIGINALS: Final = "objects/"
+LOCAL_MODELS: Final = ("model:local", "model:broken")
 TEXT_TABLES: Final = ("document", "chunk", "lex_", "vector_cache", "passage")
 SELF_TEST_PLACES: Final = ("table:control_plant", "postgres/", "log", "run/")
 AUDIT_PLACES: Final = ("table:audit_record", "postgres/", "audit/")
@@ -25,14 +30,18 @@ def is_allowed(value: Value, sink: str, *, shows_secrets: bool = False) -> bool:
         return sink.startswith(SELF_TEST_PLACES)
     if path == "record":
         return not is_secret and sink.startswith(AUDIT_PLACES)
-    if path in STORED and sink.startswith(ORIGINALS):
+    if path == SOURCE and sink.startswith(SOURCE_PLACES):
         return True
+    if path in STORED and sink.startswith(ORIGINALS):  # secrets are replaced in originals that are text
+        return not is_secret
+    if path == OWN_TITLE:  # what a caller asked is the title of what is answered to that caller
+        return sink == f"answer:{OWN_TITLE}" or (not is_secret and sink in LOCAL_MODELS)
     if sink.startswith("answer:"):
         return not is_secret or (shows_secrets and path == "told")
     if is_secret:
         return False
     if path in STORED:
-        return sink.startswith(("postgres/", "model:local", "embedder")) or (
+        return sink.startswith(("postgres/", *LOCAL_MODELS, "embedder")) or (
             sink.startswith("table:") and sink.removeprefix("table:").startswith(TEXT_TABLES)
         )
-    return sink in ("model:local", "embedder")
+    return sink in (*LOCAL_MODELS, "embedder")

@@ -12,20 +12,27 @@ import json
 import secrets
 from typing import Any, Final
 
+from roadbed.controls.loopback_answers import answer_of, as_json, chat, events, last_text, message_events, messages
+
 HEAD_BYTES_MAX: Final = 64 * 1024
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 CAPTURED_BYTES_MAX: Final = 64 * 1024 * 1024
-PIECE_CHARACTERS: Final = 7
 DIMENSIONS: Final = 4
 REFUSE_WORD: Final = "quillwort"
-BREAK_WORD: Final = "foxglove"
+BROKEN: Final = "broken"
+THINKING: Final = "thinking"
+_JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream"
 
 
 class Loopback:
-    """The server. Use it as an async context manager. ``told`` is what it adds to every answer."""
+    """The server. Use it as an async context manager. ``told`` is what it adds to every answer; where a word of
+    ``replies`` is asked, it says what stands there.
+    """
 
     def __init__(self, told: str = "") -> None:
         self.told = told
+        self.replies: dict[str, str] = {}
         self.captured: list[tuple[str, bytes]] = []
         self._size = 0
         self._nonce = secrets.token_urlsafe(12)
@@ -83,61 +90,30 @@ class Loopback:
         return True
 
     def _reply(self, path: str, asked: dict[str, Any]) -> tuple[int, str, bytes]:
+        name = path.split("/")[2]
+        if name == BROKEN:
+            return 500, _JSON, as_json({"error": {"message": "it broke", "type": "server_error"}})
         if path.endswith("/embeddings"):
             texts = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
             rows = [{"object": "embedding", "index": i, "embedding": [0.5] * DIMENSIONS} for i in range(len(texts))]
             usage = {"prompt_tokens": 1, "total_tokens": 1}
-            return 200, "application/json", _json({"object": "list", "data": rows, "model": "c", "usage": usage})
+            return 200, _JSON, as_json({"object": "list", "data": rows, "model": "c", "usage": usage})
         if path.endswith("/rerank"):
             rows = [{"index": i, "relevance_score": 0.5} for i in range(len(asked["documents"]))]
-            return 200, "application/json", _json({"results": rows})
-        text = _last_text(asked)
-        if BREAK_WORD in json.dumps(asked):
-            return 500, "application/json", _json({"error": {"message": "it broke", "type": "server_error"}})
+            return 200, _JSON, as_json({"results": rows})
+        if path.endswith("/messages"):
+            is_streamed = bool(asked.get("stream"))
+            return (200, _EVENTS, message_events(self.told)) if is_streamed else (200, _JSON, messages(self.told))
+        return self._chat_reply(name, last_text(asked), is_streamed=bool(asked.get("stream")))
+
+    def _chat_reply(self, name: str, text: str, *, is_streamed: bool) -> tuple[int, str, bytes]:
         if REFUSE_WORD in text:
             message = f"this cannot be done: {text} {self.told}"
-            return 400, "application/json", _json({"error": {"message": message, "type": "invalid_request_error"}})
-        answer = _answer(text, self.told)
-        if asked.get("stream"):
-            return 200, "text/event-stream", _events(answer)
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}
-        usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
-        head = {"id": "c", "object": "chat.completion", "created": 0, "model": "canary"}
-        return 200, "application/json", _json({**head, "choices": [choice], "usage": usage})
-
-
-def _answer(text: str, told: str) -> str:
-    """A sentence of the passages that were shown, cited, or what was asked; and what the run wants told."""
-    for line in text.splitlines():
-        if "thistledown" in line and "fee" in line and "?" not in line:
-            return f"{line.strip().rstrip('.')} [1]. {told}"
-    return f"You wrote: {text} {told}"
-
-
-def _last_text(asked: dict[str, Any]) -> str:
-    """All texts of the messages, the last one first."""
-    texts = []
-    for message in asked.get("messages", []):
-        content = message.get("content")
-        if isinstance(content, str):
-            texts.append(content)
-        elif isinstance(content, list):
-            texts += [str(part.get("text", "")) for part in content if isinstance(part, dict)]
-    return "\n".join(reversed(texts))
-
-
-def _events(answer: str) -> bytes:
-    head = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "canary"}
-    lines = [
-        {**head, "choices": [{"index": 0, "delta": {"content": answer[at : at + PIECE_CHARACTERS]}}]}
-        for at in range(0, len(answer), PIECE_CHARACTERS)
-    ]
-    lines.append({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    return b"".join(b"data: " + _json(line) + b"\n\n" for line in lines) + b"data: [DONE]\n\n"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
+            return 400, _JSON, as_json({"error": {"message": message, "type": "invalid_request_error"}})
+        answer = next((reply for word, reply in self.replies.items() if word in text), "")
+        answer = answer or ("It is thought." if name == THINKING else answer_of(text, self.told))
+        reasoning = self.told if name == THINKING else ""
+        return (200, _EVENTS, events(answer, reasoning)) if is_streamed else (200, _JSON, chat(answer, reasoning))
 
 
 async def _send(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes) -> None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 from roadbed.controls import canary
+from roadbed.controls import canary_requests as paths
 from roadbed.controls.control import Result, judged
 from roadbed.controls.loopback import Loopback
 from roadbed.controls.planted import Run
@@ -102,7 +103,7 @@ class Labels:
         """Ask a sealed route, and look whether anything arrived."""
         run = Run()
         async with standing_on(self._ground) as loopback:
-            plain = {"model": canary.REMOTE, "messages": [{"role": "user", "content": "Say something."}]}
+            plain = {"model": paths.REMOTE, "messages": [{"role": "user", "content": "Say something."}]}
             status, _ = await self._ground.call("POST", CHAT_PATH, plain)
             if status != 200:
                 return Result("invalid", f"the endpoint outside answered {status} to a public request")
@@ -137,15 +138,15 @@ class CollectionAccess:
             text = f"# Thistledown\n\nThe thistledown fee is 35 % for {run.mark}.\n"
             document_id = await ground.add_document(f"thistledown-{time.time_ns()}.md", text)
             await canary.until_read(ground, document_id)
-            search = {"query": f"thistledown fee {run.mark}", "collections": [canary.COLLECTION]}
+            search = {"query": f"thistledown fee {run.mark}", "collections": [paths.COLLECTION]}
             status, body = await ground.call("POST", "/api/search", search)
             if status != 200 or run.mark.encode() not in body:
                 return Result("invalid", f"its own team does not find the document ({status})")
             _, stranger = await ground.stranger()
-            asked = {"model": canary.ASKING, "messages": [{"role": "user", "content": f"thistledown fee {run.mark}"}]}
+            asked = {"model": paths.ASKING, "messages": [{"role": "user", "content": f"thistledown fee {run.mark}"}]}
             tries: list[tuple[str, str, Any]] = [
                 ("POST", "/api/search", search),
-                ("GET", f"/api/documents?source={canary.COLLECTION}", None),
+                ("GET", f"/api/documents?source={paths.COLLECTION}", None),
                 ("GET", f"/api/documents/{document_id}", None),
                 ("GET", f"/api/documents/{document_id}/text", None),
                 ("GET", f"/api/documents/{document_id}/chunks", None),

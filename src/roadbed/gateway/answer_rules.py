@@ -37,8 +37,11 @@ _CALLS: _Key = (ToolCallDelta, 0)
 class RuledUnmasker(Unmasker):
     """As `Unmasker`, then the rules. `GuardBlocked` ends the answer."""
 
-    def __init__(self, guard: Guard, vault: Vault, principal: Principal, label: Label) -> None:
+    def __init__(
+        self, guard: Guard, vault: Vault, principal: Principal, label: Label, *, is_local: bool | None = None
+    ) -> None:
         super().__init__(guard, vault, principal)
+        self._is_local = is_local
         self._team = principal.team
         self._label = label
         self._maskers: dict[_Key, AnswerPasser] = {}
@@ -93,7 +96,7 @@ class RuledUnmasker(Unmasker):
     def _tree(self, value: Any) -> Any:
         """What is cited, or a provider found, is read by the rules as the text beside it is."""
         if isinstance(value, str):
-            passer = self._guard.stream_of_answer(self._team, self._label, is_shown=True)
+            passer = self._guard.stream_of_answer(self._team, self._label, is_local=self._is_local)
             return passer.feed(value) + passer.finish()
         if isinstance(value, dict):
             return {name: self._tree(inner) for name, inner in value.items()}
@@ -102,13 +105,13 @@ class RuledUnmasker(Unmasker):
     def _masker(self, key: _Key) -> AnswerPasser:
         if key not in self._maskers:
             self._maskers[key] = self._guard.stream_of_answer(
-                self._team, self._label, is_shown=key[0] is not ToolCallDelta
+                self._team, self._label, is_shown=key[0] is not ToolCallDelta, is_local=self._is_local
             )
         return self._maskers[key]
 
     def _is_clean(self, text: str) -> bool:
         """Whether a sealed text may go as it is: changed, its provider would refuse it, so it is left out then."""
-        passer = self._guard.stream_of_answer(self._team, self._label)
+        passer = self._guard.stream_of_answer(self._team, self._label, is_local=self._is_local)
         return passer.feed(text) + passer.finish() == text
 
     def _ended(self, but: _Key | None) -> list[Event]:
@@ -121,10 +124,12 @@ class RuledUnmasker(Unmasker):
         return [event for key in ended for event in _events(key, self._maskers.pop(key).finish())]
 
 
-def answer_filter(guard: Guard, vault: Vault, principal: Principal, label: Label) -> Unmasker:
-    """What an answer's events pass on their way to the caller."""
+def answer_filter(
+    guard: Guard, vault: Vault, principal: Principal, label: Label, *, is_local: bool | None = None
+) -> Unmasker:
+    """What an answer's events pass on their way to the caller. ``is_local``: whether the model is a local one."""
     if guard.reads_answers or guard.hides_secrets:
-        return RuledUnmasker(guard, vault, principal, label)
+        return RuledUnmasker(guard, vault, principal, label, is_local=is_local)
     return Unmasker(guard, vault, principal)
 
 

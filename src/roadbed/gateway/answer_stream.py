@@ -394,13 +394,8 @@ class AnswerStream:
             meter = AttemptMeter(self.outcome, endpoint, attempt, len(encoded.body), call.trace, loop, hold)
             attempt.start(shared.client, encoded)
         self.outcome.dropped = encoded.dropped
-        return Running(
-            attempt,
-            admission,
-            meter,
-            answer_filter(shared.guard, self._vault, call.principal, self._label),
-            tokens_max=kept_here(self._request, endpoint),
-        )
+        passed = answer_filter(shared.guard, self._vault, call.principal, self._label, is_local=endpoint.is_local)
+        return Running(attempt, admission, meter, passed, tokens_max=kept_here(self._request, endpoint))
 
     def _encoded(self, endpoint: Endpoint) -> EncodedRequest:
         """The request as this endpoint is sent it. Raises as `Dialect.encode`."""

@@ -21,7 +21,7 @@ from roadbed.guard.looking import allowed_values, looking_for
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.mask import OffsetMap, Replacer, mask_text, mask_text_with_map, placeholder
 from roadbed.guard.policy import RegionCrossing
-from roadbed.guard.recognizer import RecognizerMissing, load_recognizer
+from roadbed.guard.recognizer import RecognizerMissing, check_answers, load_recognizer
 from roadbed.guard.rules import (
     MODELS,
     Direction,
@@ -51,11 +51,12 @@ REDACTED: Final = "[REDACTED]"
 WITHHELD: Final = "[WITHHELD]"
 """What a record holds in place of a text whose label keeps it from records."""
 
-_ANSWERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (
-    ("remote_model", "in"),
-    ("local_model", "in"),
-    ("caller", "out"),
-)
+_ANSWERS_WAY: Final[Mapping[bool | None, tuple[tuple[SinkName, Direction], ...]]] = {
+    True: (("local_model", "in"), ("caller", "out")),
+    False: (("remote_model", "in"), ("caller", "out")),
+    None: (("remote_model", "in"), ("local_model", "in"), ("caller", "out")),
+}
+"""What an answer passes, by whether its model is a local one; both ways where nobody knows."""
 _CALLERS_WAY: Final[tuple[tuple[SinkName, Direction], ...]] = (("caller", "in"), ("remote_model", "out"))
 _PAIR = "\ud800"  # stands for two backslashes: half a surrogate pair comes neither in UTF-8 nor of escapes
 _UNICODE_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
@@ -104,6 +105,8 @@ class Guard:
         self._allowed_values = allowed_values(config)
         self._recognizer = load_recognizer(config.recognizer) if config.recognizer is not None else None
         self.rules = RuleTable(config.rules)
+        if config.recognizer is not None:
+            check_answers(config.recognizer, self.rules.of_recognizer_in_answers)
         self._told: Told = tell_nobody
         self._regions = {name: team.region for name, team in (teams or {}).items() if team.region}
         self._links = tuple(config.links) if config.links is not None else None
@@ -345,35 +348,42 @@ class Guard:
         """Whether secrets in answers are replaced: the default."""
         return self.rules.hides_secrets
 
-    def stream_of_answer(self, team: str, label: Label, *, is_shown: bool = True) -> AnswerPasser:
+    def stream_of_answer(
+        self, team: str, label: Label, *, is_shown: bool = True, is_local: bool | None = None
+    ) -> AnswerPasser:
         """A model's answer in pieces as the rules let it go to the caller; `GuardBlocked` where they do not.
 
-        In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone.
+        In a text that ``is_shown`` to people, pictures and links lead to the manifest's hosts alone. ``is_local`` says
+        which models' rules are meant: where it is left out, both.
         """
         links = LinkFilter(self._links) if self._links is not None and is_shown else None
         if self.rules.reads_answers:
-            return AnswerPasser(self._ruled_answer(team, label), links)
+            return AnswerPasser(self._ruled_answer(team, label, is_local), links)
         return AnswerPasser(self.stream_without_secrets() if self.hides_secrets else None, links)
 
-    def _ruled_answer(self, team: str, label: Label) -> StreamMasker:
+    def _ruled_answer(self, team: str, label: Label, is_local: bool | None) -> StreamMasker:
 
         def acted_on(text: str) -> list[Finding]:
             return [
-                finding for finding in self._allowed_out(text) if self._answer_deed(finding, label, team) != "allow"
+                finding
+                for finding in self._allowed_out(text)
+                if self._answer_deed(finding, label, team, is_local) != "allow"
             ]
 
         def replace(finding: Finding, value: str) -> str:
-            deed = self._answer_deed(finding, label, team, is_told=True)
+            deed = self._answer_deed(finding, label, team, is_local, is_told=True)
             return REDACTED if deed == "redact" else placeholder(finding, value)
 
         return StreamMasker(acted_on, replace, reach=self._detector.looking.reach_characters)
 
-    def _answer_deed(self, finding: Finding, label: Label, team: str, *, is_told: bool = False) -> Do:
+    def _answer_deed(
+        self, finding: Finding, label: Label, team: str, is_local: bool | None, *, is_told: bool = False
+    ) -> Do:
         """What is done with a finding on its way from a model to the caller: neither way's rule may be missed.
 
         A model's own personal data passes by default: what it was sent was guarded before. A secret is replaced.
         """
-        for sink, direction in _ANSWERS_WAY:
+        for sink, direction in _ANSWERS_WAY[is_local]:
             decision = self.rules.decide(finding, label, sink, direction, team)
             is_own = not decision.rule.startswith("default")
             if is_told and (is_own or decision.alerts):

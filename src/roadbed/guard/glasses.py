@@ -18,6 +18,7 @@ from roadbed.guard.duties import Actor
 from roadbed.guard.people import CHANNEL
 from roadbed.kernel.clock import SYSTEM_CLOCK, Clock
 from roadbed.kernel.errors import Conflict, InvalidRequest, NotFound
+from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import ADMIN, Principal
 from roadbed.store.database import Connection, Database
@@ -134,9 +135,9 @@ class Glasses:
 
     # -- using it -----------------------------------------------------------------------------------------------------
 
-    async def start(self, actor: Actor, reason: str, minutes: int) -> Glass:
+    async def start(self, actor: Actor, reason: Guarded, minutes: int) -> Glass:
         """Raise a caller's rights. `GlassInvalid`, `GlassBroken`."""
-        check_glass(reason, minutes)
+        check_glass(reason.text, minutes)
         now = self._clock.wall()
         try:
             async with self._database.transaction() as connection:
@@ -144,7 +145,7 @@ class Glasses:
                     "INSERT INTO break_glass (id, principal, name, names, lineage, is_person, reason, started, ends)"
                     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *",
                     *(new_id(), actor.id, actor.name, sorted(actor.names), sorted(actor.line), actor.is_person),
-                    *(reason, now, now + timedelta(minutes=minutes)),
+                    *(reason.text, now, now + timedelta(minutes=minutes)),
                 )
                 await self._notice(connection, actor.id)
         except asyncpg.UniqueViolationError:
@@ -174,12 +175,12 @@ class Glasses:
                 await self._notice(connection, row["principal"])
         return [_glass(row) for row in rows]
 
-    async def review(self, glass_id: str, reviewer: Actor, note: str) -> Glass:
+    async def review(self, glass_id: str, reviewer: Actor, note: Guarded) -> Glass:
         """Note that somebody looked at one that is over. `UnknownGlass`."""
         row = await self._database.fetchrow(
             "UPDATE break_glass SET reviewed = $2, reviewed_by = $3, reviewer_name = $4, review_note = $5"
             " WHERE id = $1 AND ended IS NOT NULL AND reviewed IS NULL RETURNING *",
-            *(glass_id, self._clock.wall(), reviewer.id, reviewer.name, note),
+            *(glass_id, self._clock.wall(), reviewer.id, reviewer.name, note.text),
         )
         if row is None:
             raise UnknownGlass(f"no break-glass {glass_id[:40]!r} is over and waits for a review")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -87,6 +87,10 @@ class RecognizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     required: Annotated[
         bool, Meta(description="whether text that it failed to read leaves for nowhere and is recorded nowhere")
     ] = False
+    answers: Annotated[
+        Literal["", "patterns"],
+        Meta(description="`patterns`: rules on models' answers act on what patterns find alone; refused when left out"),
+    ] = ""
 
 
 class GuardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

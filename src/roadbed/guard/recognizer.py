@@ -1,8 +1,8 @@
 """Recognizers that are code: the seam for what no pattern finds, such as names by a model.
 
 `Recognizer` is what a plug-in offers; `BoundedRecognizer` runs it within its time. A failure is never silent: the
-result names the recognizer as missing, and where it is required the gate refuses to let the text out. Streams are not
-read by it: a model needs the whole text.
+result names the recognizer as missing, and where it is required the gate refuses to let the text out. Models' answers
+are not read by it, for it needs the whole text: a manifest whose rules count on that is refused.
 """
 
 from __future__ import annotations
@@ -80,6 +80,15 @@ def _finding(row: Any, length: int, name: str) -> Finding:
     if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length):
         raise ValueError("a span lies outside the text")
     return Finding(kind if kind in PERSONAL_TYPES else CUSTOM, start, end, f"recognizer.{name}", 0.5, False)
+
+
+def check_answers(config: RecognizerConfig, rules: tuple[str, ...]) -> None:
+    """`ConfigError` where ``rules`` speak of what a recognizer finds in models' answers, which it does not read."""
+    if rules and config.answers != "patterns":
+        raise ConfigError(
+            f"{rules[0]} acts on models' answers, which guard.recognizer does not read",
+            hint="name the types that patterns find, or say guard.recognizer.answers: patterns",
+        )
 
 
 def load_recognizer(config: RecognizerConfig) -> BoundedRecognizer:

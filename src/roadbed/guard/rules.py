@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from roadbed.guard.finding import PRIVATE_IP, SECRET, TYPES, Finding
+from roadbed.guard.finding import ADDRESS, CUSTOM, PERSON, PRIVATE_IP, SECRET, TYPES, Finding
 from roadbed.kernel.config import nearest
 from roadbed.kernel.errors import ConfigError, Refused
 from roadbed.kernel.label import LOCAL_ONLY, PUBLIC, Label, parse_label
@@ -33,6 +33,9 @@ MODELS: Final = frozenset({"remote_model", "local_model"})
 STORED: Final = frozenset({"index", "record", "log", "export", "cache"})
 LABELLED: Final = MODELS | {"remote_embedder", "embedder", "index", "record", "export", "tool", "cache", "caller"}
 """Sinks at which the label of the data is known. Logs hold nothing of it."""
+_PASS_IN_ANSWERS: Final = frozenset({*TYPES, PERSONAL}) - {SECRET}
+"""What models may write to callers by default, so that a rule that allows it changes nothing there."""
+_RECOGNIZED: Final = frozenset({PERSON, ADDRESS, CUSTOM, PERSONAL, ANY})
 DECISIONS_MAX: Final = 4_096
 RULES_MAX: Final = 200
 
@@ -149,6 +152,9 @@ class RuleTable:
         self._decisions: dict[tuple[Any, ...], Decision] = {}
         self.judges_labels = bool(self._label_rules)
         self.reads_answers = any(_reads_answers(rule) and not _shows_secrets(rule) for rule in own)
+        self.of_recognizer_in_answers = tuple(
+            rule.name for rule in own if _reads_answers(rule) and _is_of_recognizer(rule)
+        )
         self.hides_secrets = not any(_shows_secrets(rule) for rule in own)
 
     def decide(self, finding: Finding, label: Label, sink: SinkName, direction: Direction, team: str) -> Decision:
@@ -257,10 +263,18 @@ def _kinds(finding: Finding) -> frozenset[str]:
 
 
 def _reads_answers(rule: Rule) -> bool:
-    """Whether a rule is about what models answer: on its way from a model, or to the caller."""
-    is_caller = (rule.sinks is not None and "caller" in rule.sinks) and rule.direction in ("", "out")
-    is_model = rule.direction == "in" and (rule.sinks is None or bool(rule.sinks & MODELS))
-    return rule.find is not None and (is_caller or is_model)
+    """Whether a rule changes what models answer: on its way from a model, or to the caller."""
+    if rule.find is None or (rule.do == "allow" and rule.find <= _PASS_IN_ANSWERS):
+        return False
+    is_caller = (rule.sinks is None or "caller" in rule.sinks) and rule.direction in ("", "out")
+    is_model = (rule.sinks is None or bool(rule.sinks & MODELS)) and rule.direction in ("", "in")
+    return is_caller or is_model
+
+
+def _is_of_recognizer(rule: Rule) -> bool:
+    """Whether a rule speaks of what a recognizer that is code finds, or of groups that have that in them."""
+    found = rule.find or frozenset()
+    return not found.isdisjoint(_RECOGNIZED) or any(kind.startswith("recognizer.") for kind in found)
 
 
 def _shows_secrets(rule: Rule) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,10 @@ NAMES: Final = (
     "addresses", "roles", "profileUrl", "entitlements", "ims", "photos", "x509Certificates", "middleName",
     "honorificPrefix", "honorificSuffix", "streetAddress", "locality", "region", "postalCode", "country",
 )  # fmt: skip
+KEPT: Final = frozenset({"userName", "externalId", "active", "displayName", "name", "emails", "members"})
+"""What is kept: what names a person, links them to their tokens, and switches them. All else is dropped as it comes."""
+KEPT_PARTS: Final = {"name": ("formatted", "givenName", "familyName"), "emails": ("value", "type", "primary")}
+EMAILS_MAX: Final = 20
 _CANONICAL: Final = {name.lower(): name for name in (*NAMES, *SERVED)}
 _FILTER = re.compile(r'^\s*([A-Za-z][\w.:-]*)\s+eq\s+("(?:[^"\\]|\\.)*"|true|false)\s*$', re.IGNORECASE)
 _PATH = re.compile(
@@ -102,7 +106,33 @@ def checked(resource: Any, *, is_user: bool) -> dict[str, Any]:
         found["active"] = parse_boolean(found["active"])
     if not is_user:
         found["members"] = member_ids(found.get("members", []))
-    return found
+    return kept(found)
+
+
+def kept(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a resource is stored: no telephone number, address, title, department or extension of a directory."""
+    found = {name: value for name, value in resource.items() if name in KEPT}
+    if "name" in found:
+        found["name"] = _parts(found["name"], KEPT_PARTS["name"])
+    if "emails" in found:
+        entries = found["emails"] if isinstance(found["emails"], list) else []
+        found["emails"] = [part for one in entries[:EMAILS_MAX] if (part := _parts(one, KEPT_PARTS["emails"]))]
+    return {name: value for name, value in found.items() if value not in ({}, []) or name == "members"}
+
+
+def _parts(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {}
+    found = {_canonical(str(name)): one for name, one in value.items()}
+    return {name: one for name, one in found.items() if name in names and isinstance(one, str | bool)}
+
+
+def texts_of(resource: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a kept resource, for whoever looks at them."""
+    for value in resource.values():
+        entries = value if isinstance(value, list) else [value]
+        for one in entries:
+            yield from (str(part) for part in (one.values() if isinstance(one, dict) else [one]))
 
 
 def member_ids(value: Any) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -67,6 +68,8 @@ from roadbed.store.listener import Subscription
 
 SETTLE_LOOK_S = 0.5
 UNREAD_S_MAX = 0.5
+MEDIA_TYPE = re.compile(r"(?:text|application|image|audio|video|message|font|model)/[a-z0-9][a-z0-9.+-]{0,80}", re.I)
+"""What is kept of what an upload says it is; all else is found by its bytes."""
 WIDENED = 4
 """A search is made again so much wider where some of what it found may not be shown."""
 
@@ -115,7 +118,7 @@ class Knowledge:
         self._ingest = Ingest(database, guard, embedder)
         self._search = Search(database, embedder)
         reader = Reader(database, self._ingest, parsers)
-        self._sync = Sync(database, jobs, reader)
+        self._sync = Sync(database, jobs, reader, self._clean_name)
         self._reread = Reread(database, jobs, reader)
         self._builder = Builder(database, jobs, self._ingest, embedder)
         self._vector_indexes = VectorIndexes(database, jobs)
@@ -327,12 +330,16 @@ class Knowledge:
         """
         _require_admin(principal)
         source, connector = await self._uploads(target)
-        if self._guard.for_index(name, PUBLIC).masked_count:
+        if self._clean_name(name) != name:
             raise SecretInName("the name of the document holds a secret")
         data = await asyncio.to_thread(without_secrets, self._guard, data)
-        key = await connector.add(name, data, media_type, groups)
+        key = await connector.add(name, data, media_type if MEDIA_TYPE.fullmatch(media_type) else "", groups)
         await self.sync_now(source)
         return document_id_of(source, key)
+
+    def _clean_name(self, name: str) -> str:
+        """A document's name, place or title as it may be stored before it is read."""
+        return self._guard.for_index(name, PUBLIC).text
 
     async def delete_document(self, document_id: str, principal: Principal) -> None:
         """Delete an uploaded document everywhere, at once."""

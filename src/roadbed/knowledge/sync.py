@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol, cast
 
@@ -76,7 +76,9 @@ def loss_is_plausible(known: int, gone: int) -> bool:
 class Sync:
     """Lists sources and has documents read. One per process; several processes may share the work."""
 
-    def __init__(self, database: Any, queue: Queue, reader: Reader) -> None:
+    def __init__(self, database: Any, queue: Queue, reader: Reader, clean: Callable[[str], str] = str) -> None:
+        """``clean`` gives a name with placeholders where it holds a secret."""
+        self._clean = clean
         self._database = database
         self._queue = queue
         self._reader = reader
@@ -160,6 +162,7 @@ class Sync:
         waiting: list[NewVersion] = []
         not_taken: list[NotTaken] = []
         async for page in spec.connector.listing():
+            page = await asyncio.to_thread(self._named, page)
             not_taken += [item for item in page if isinstance(item, NotTaken)]
             items = {document_id_of(spec.name, item.key): item for item in page if isinstance(item, Listed)}
             seen.update(items)
@@ -178,6 +181,22 @@ class Sync:
             await self._record(spec.name, waiting[start : start + PAGE_DOCUMENTS], priority)
         await self._finish_listing(listing, not_taken, began)
         return listing
+
+    def _named(self, page: Sequence[Listed | NotTaken]) -> list[Listed | NotTaken]:
+        """The entries whose names may be stored; one whose name holds a secret is not taken, for it is its key."""
+        found: list[Listed | NotTaken] = []
+        for item in page:
+            texts = (item.key, item.uri, item.title) if isinstance(item, Listed) else (item.key,)
+            joined = "\n".join(texts)
+            if self._clean(joined) == joined:
+                found.append(item)
+            elif isinstance(item, NotTaken):
+                found.append(NotTaken(self._clean(item.key), item.reason))
+            elif any(self._clean(text) != text for text in (item.key, item.uri)):
+                found.append(NotTaken(self._clean(item.key), "its name holds a secret, or what was erased: rename it"))
+            else:
+                found.append(replace(item, title=self._clean(item.title)))
+        return found
 
     async def _compare(self, spec: SourceSpec, items: Mapping[str, Listed], listing: Listing) -> list[NewVersion]:
         """Documents of a page that must be read; changed acls come into force here."""

@@ -211,7 +211,7 @@ async def open_analytics(stack: AsyncExitStack, services: Opened, *, is_owner: b
     tools, teams, registry = services.tools, services.teams, services.registry
     desk = Desk(
         tools.sources,
-        lambda: tools.manifest.sources if tools.manifest is not None else {},
+        tools.databases,
         lambda: teams.guard,
         tools.key,
     )

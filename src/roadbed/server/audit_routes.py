@@ -59,7 +59,7 @@ def audit_routes(services: Services) -> list[Route]:
             "break_glass": given.get("break_glass") or "",
         }
         if form == "json":
-            rows, place = await trail.reader.page(
+            rows, place = await trail.page(
                 **filters, before=given.get("before") or "", limit=integer_of(request, "limit", 50, PAGE_RECORDS_MAX)
             )
             return {"records": rows, "next": place}

@@ -19,6 +19,7 @@ from roadbed.guard.keys import ADMIN_SCOPE, require_scope
 from roadbed.kernel.errors import DeadlineExceeded, RoadbedError, Unavailable
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.server.control_parts import DeploymentParts
+from roadbed.server.written import written
 
 log = logging.getLogger("roadbed.server")
 
@@ -63,13 +64,13 @@ class BreakGlass:
             raise NotPermitted("the policies do not permit breakglass here")
         check_glass(reason, minutes)
         await self.note_ends()
-        said = services.teams.guard.for_record(reason).text
+        said = written(services.teams, reason)
         actor = await services.identity.actor_of(base)
-        await services.trail.act("breakglass.start", base.id, minutes=minutes, reason=said)
+        await services.trail.act("breakglass.start", base.id, minutes=minutes, reason=said.text)
         glass = await self._glasses.start(actor, said, minutes)
         await services.identity.refresh()
         services.trail.note("breakglass.start", base.id, glass.id, minutes=minutes, until=glass.ends.isoformat())
-        self._tell(f"{glass.name} took an admin's rights for {minutes} minutes: {said} ({glass.id})")
+        self._tell(f"{glass.name} took an admin's rights for {minutes} minutes: {said.text} ({glass.id})")
         return glass
 
     async def end(self, glass_id: str, principal: Principal) -> Glass:
@@ -92,8 +93,8 @@ class BreakGlass:
         services = self._services
         reviewer = await services.identity.actor_of(principal)
         require_other(reviewer, (await self._glasses.find(glass_id)).actor(), "a break-glass is not reviewed")
-        said = services.teams.guard.for_record(note).text
-        await services.trail.act("breakglass.review", principal.id, glass_id, note=said)
+        said = written(services.teams, note)
+        await services.trail.act("breakglass.review", principal.id, glass_id, note=said.text)
         glass = await self._glasses.review(glass_id, reviewer, said)
         self._look()
         return glass

@@ -11,15 +11,18 @@ import asyncio
 import contextlib
 import http.client
 import json
+import sqlite3
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from roadbed.controls import canary
+from roadbed.controls import canary_requests as paths
 from roadbed.guard.identity import Identity
-from roadbed.kernel.errors import DeadlineExceeded, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError, Unavailable
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import SYSTEM
 from roadbed.knowledge.embed import EmbeddingWorker
@@ -27,8 +30,10 @@ from roadbed.knowledge.service import Knowledge
 from roadbed.ledger.audit_record import event_of
 from roadbed.ledger.ledger import Ledger
 from roadbed.server.audit import AuditTrail
-from roadbed.server.canary_objects import APPS, MODELS, STRANGERS, TEAM
+from roadbed.server.canary_objects import APPS, MODELS, STRANGERS, TEAM, books_file
+from roadbed.server.model_approvals import keep_approval
 from roadbed.server.teams import Teams
+from roadbed.server.written import written
 from roadbed.store.database import Database
 
 KEY_LIVES: Final = timedelta(minutes=15)
@@ -63,11 +68,23 @@ class Parts(Protocol):
 
 async def keep_note(parts: Parts, kind: str, principal_id: str, text: str) -> None:
     """Keep what a person wrote about something done by hand, with placeholders for what is personal or secret."""
-    guarded = parts.teams.guard.for_record(text).text
+    guarded = written(parts.teams, text).text
     await parts.database.execute(
         "INSERT INTO control_note (id, kind, actor, note) VALUES ($1, $2, $3, $4)",
         *(new_id(), kind, parts.trail.pseudonym(principal_id), guarded),
     )
+
+
+def write_books(file: Path, rows: list[tuple[str, str, int]]) -> None:
+    """A database with one table, in the place of what was there."""
+    file.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE ledger (person TEXT NOT NULL, note TEXT NOT NULL, fee INTEGER NOT NULL)")
+        connection.executemany("INSERT INTO ledger VALUES (?, ?, ?)", rows)
+
+
+async def _nothing() -> None:
+    """An act of the control's own: the record is all of it."""
 
 
 class HttpCaller:
@@ -108,7 +125,8 @@ class HttpCaller:
 class CanaryGround:
     """One per owner. Implements `controls.canary.Ground`."""
 
-    def __init__(self, parts: Parts, caller: HttpCaller) -> None:
+    def __init__(self, parts: Parts, caller: HttpCaller, state: Path) -> None:
+        self._books = books_file(state)
         self.heard: list[str] = []
         self._parts = parts
         self._caller = caller
@@ -133,7 +151,7 @@ class CanaryGround:
         deadline = time.monotonic() + SHOWN_S
         good = 0
         while good < 3 and time.monotonic() < deadline:
-            body = {"model": canary.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
+            body = {"model": paths.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
             status, _ = await self.call("POST", "/v1/chat/completions", body)
             good = good + 1 if status == 200 else 0
             if not good:
@@ -145,6 +163,7 @@ class CanaryGround:
         """Take everything back."""
         self._parts.embedder.heard = None
         self._parts.show_canary("")
+        await asyncio.to_thread(self._books.unlink, missing_ok=True)
         for document_id in self._documents:
             with contextlib.suppress(NotFound):
                 await self._parts.knowledge.delete_document(document_id, SYSTEM)
@@ -165,8 +184,10 @@ class CanaryGround:
             await connection.execute("DELETE FROM usage WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM control_plant")
             await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")
-            await connection.execute("DELETE FROM api_key WHERE team = ANY($1) AND name = $2", TEAMS, KEY_NAME)
-            left = await connection.fetch("SELECT id FROM document WHERE source = $1", canary.COLLECTION)
+            await connection.execute("DELETE FROM analytics_question WHERE team = ANY($1)", TEAMS)
+            await connection.execute("DELETE FROM model_approval WHERE model = $1", TEAM)
+            await connection.execute("DELETE FROM api_key WHERE team = ANY($1)", TEAMS)
+            left = await connection.fetch("SELECT id FROM document WHERE source = $1", paths.COLLECTION)
         for row in left:
             with contextlib.suppress(NotFound):
                 await self._parts.knowledge.delete_document(row["id"], SYSTEM)
@@ -195,7 +216,7 @@ class CanaryGround:
         """Upload a document."""
         data = text.encode() if isinstance(text, str) else text
         document_id = await self._parts.knowledge.add_document(
-            canary.COLLECTION, name, data, SYSTEM, media_type=media_type
+            paths.COLLECTION, name, data, SYSTEM, media_type=media_type
         )
         self._documents.append(document_id)
         return document_id
@@ -209,6 +230,22 @@ class CanaryGround:
         state = await self._parts.database.fetchval("SELECT state FROM document WHERE id = $1", document_id)
         return str(state or "pending")
 
+    async def name_key(self, name: str) -> None:
+        """Try to make a key of this name."""
+        with contextlib.suppress(InvalidRequest):
+            await self._parts.identity.create_key(
+                team=STRANGERS, name=name, expires=datetime.now(UTC) + timedelta(minutes=1)
+            )
+
+    async def approve(self, who: str, note: str) -> None:
+        """Keep an approval of a model that there is not."""
+        with contextlib.suppress(InvalidRequest):
+            await keep_approval(self._parts, TEAM, "", who, note, "system")
+
+    async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
+        """Write the database of the control's app anew."""
+        await asyncio.to_thread(write_books, self._books, rows)
+
     async def plant(self, text: str) -> None:
         """Store a text in a table."""
         await self._parts.database.execute("INSERT INTO control_plant (text) VALUES ($1)", text)
@@ -218,6 +255,10 @@ class CanaryGround:
         # As records were before names were masked in them: what shows and hands them out must mask them itself.
         event = event_of("controls.canary", actor="system", resource=resource, outcome="ok", words=detail)
         self._parts.trail.audit.note(event)
+
+    async def act(self, resource: str) -> None:
+        """Record an act before and after it, as every way in does."""
+        await self._parts.trail.doing("controls.canary", "system", resource, _nothing)
 
     async def note_by_hand(self, text: str) -> None:
         """Keep a note, as `roadbed controls note-restore` does."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from roadbed.apps.manifest import AppConfig
-from roadbed.controls import canary
+from roadbed.controls import canary_requests as paths
+from roadbed.controls.loopback import BROKEN, THINKING
 from roadbed.controls.probes import SEALED
-from roadbed.gateway.manifest import EndpointConfig, ModelConfig
+from roadbed.gateway.manifest import CacheConfig, EndpointConfig, ModelConfig
 from roadbed.kernel.config import Document
 from roadbed.kernel.errors import Unavailable
 from roadbed.kernel.release import Release
@@ -22,15 +23,20 @@ from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.releases.compile import compile_releases
 from roadbed.releases.manifest import Manifest
 from roadbed.releases.workspace import Workspace
-from roadbed.sources.manifest import SourceConfig, UploadsSource
+from roadbed.sources.manifest import SourceConfig, SqliteSource, UploadsSource
 from roadbed.tools.types import Ok, Outcome, Provenance, Tool, ToolRequest
 
 TEAM: Final = "_canary"
 STRANGERS: Final = "_canary-strangers"
-MODELS: Final = (canary.REMOTE, canary.LOCAL, canary.EMBEDDING, canary.RERANKING, canary.FAILING, SEALED)
-APPS: Final = (canary.ASKING, canary.QUOTING, canary.SEARCHING)
-SOURCES: Final[Mapping[str, SourceConfig]] = {canary.COLLECTION: UploadsSource(visible_to=[TEAM])}
-COLLECTIONS: Final = {canary.COLLECTION: CollectionConfig(sources=[canary.COLLECTION])}
+MODELS: Final = (
+    paths.REMOTE, paths.LOCAL, paths.EMBEDDING, paths.RERANKING, paths.FAILING, paths.CITED, paths.CACHED,
+    paths.THOUGHT, SEALED,
+)  # fmt: skip
+APPS: Final = (paths.ASKING, paths.QUOTING, paths.SEARCHING, paths.ANALYTICS)
+SOURCES: Final[Mapping[str, SourceConfig]] = {paths.COLLECTION: UploadsSource(visible_to=[TEAM])}
+BOOKS_FILE: Final = "canary-books.sqlite"
+KEPT: Final = CacheConfig(exact="1m", any_temperature=True)
+COLLECTIONS: Final = {paths.COLLECTION: CollectionConfig(sources=[paths.COLLECTION])}
 
 
 class EchoFailed(Unavailable):
@@ -44,28 +50,48 @@ def with_own(manifest: Manifest) -> tuple[Mapping[str, SourceConfig], Mapping[st
     return {**manifest.sources, **SOURCES}, {**manifest.collections, **COLLECTIONS}
 
 
+def books_file(state: Path) -> Path:
+    """The file of the database that the control's analytics app asks."""
+    return state / "run" / BOOKS_FILE
+
+
+def with_books(sources: Mapping[str, SourceConfig], state: Path) -> dict[str, SourceConfig]:
+    """The databases of a manifest, and the control's own."""
+    books = SqliteSource(path=str(books_file(state)), visible_to=[TEAM])
+    return {**sources, paths.BOOKS: books}
+
+
 def canary_releases(url: str) -> dict[str, Release]:
     """The releases of the control's routes and apps, answered by the model server at ``url``."""
 
-    def at(name: str, *, is_local: bool) -> EndpointConfig:
+    def at(name: str, *, is_local: bool, type: str = "openai") -> EndpointConfig:
         return EndpointConfig(
-            type="openai", model="canary", url=f"{url}/{name}/v1", local=is_local, price_input=0.0, price_output=0.0
+            type=type, model="canary", url=f"{url}/{name}/v1", local=is_local, price_input=0.0, price_output=0.0
         )
 
     endpoints = {"_canary-far": at("remote", is_local=False), "_canary-near": at("local", is_local=True)}
-    models = {
-        canary.REMOTE: ModelConfig(ladder=["_canary-far"]),
-        canary.LOCAL: ModelConfig(ladder=["_canary-near"]),
-        SEALED: ModelConfig(ladder=["_canary-far"], labels=["restricted"]),
-        canary.FAILING: ModelConfig(ladder=["_canary-near"]),
-        canary.EMBEDDING: ModelConfig(ladder=["_canary-far"], task="embeddings"),
-        canary.RERANKING: ModelConfig(ladder=["_canary-far"], task="rerank"),
+    endpoints |= {
+        "_canary-broken": at(BROKEN, is_local=True),
+        "_canary-messages": at("messages", is_local=False, type="anthropic"),
+        "_canary-thinking": at(THINKING, is_local=False),
     }
-    knowledge = [canary.COLLECTION]
+    models = {
+        paths.REMOTE: ModelConfig(ladder=["_canary-far"]),
+        paths.LOCAL: ModelConfig(ladder=["_canary-near"]),
+        SEALED: ModelConfig(ladder=["_canary-far"], labels=["restricted"]),
+        paths.FAILING: ModelConfig(ladder=["_canary-broken"]),
+        paths.CITED: ModelConfig(ladder=["_canary-messages"]),
+        paths.CACHED: ModelConfig(ladder=["_canary-far"], cache=KEPT),
+        paths.THOUGHT: ModelConfig(ladder=["_canary-thinking"], cache=KEPT),
+        paths.EMBEDDING: ModelConfig(ladder=["_canary-far"], task="embeddings"),
+        paths.RERANKING: ModelConfig(ladder=["_canary-far"], task="rerank"),
+    }
+    knowledge = [paths.COLLECTION]
     apps = {
-        canary.ASKING: AppConfig(kind="copilot", knowledge=knowledge, model=canary.LOCAL),
-        canary.QUOTING: AppConfig(kind="copilot", knowledge=knowledge, model=canary.FAILING),
-        canary.SEARCHING: AppConfig(kind="search", knowledge=knowledge, model=canary.LOCAL),
+        paths.ASKING: AppConfig(kind="copilot", knowledge=knowledge, model=paths.LOCAL),
+        paths.QUOTING: AppConfig(kind="copilot", knowledge=knowledge, model=paths.FAILING),
+        paths.SEARCHING: AppConfig(kind="search", knowledge=knowledge, model=paths.LOCAL),
+        paths.ANALYTICS: AppConfig(kind="analytics", sources=[paths.BOOKS], model=paths.LOCAL),
     }
     manifest = Manifest(name="canary", endpoints=endpoints, models=models, collections=dict(COLLECTIONS), apps=apps)
     document: Any = Document
@@ -87,5 +113,5 @@ def canary_tool() -> Tool:
     properties = {"text": {"type": "string"}, "backwards": {"type": "string"}, "fails": {"type": "boolean"}}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return Tool(
-        canary.TOOL, "Gives its text back.", TEAM, run, input_schema=schema, timeout_s=5.0, visible_to=frozenset({TEAM})
+        paths.TOOL, "Gives its text back.", TEAM, run, input_schema=schema, timeout_s=5.0, visible_to=frozenset({TEAM})
     )

@@ -67,8 +67,8 @@ def open_controls(services: DeploymentParts) -> Controls:
     controls = Controls(store, trail, trail.shipping.alarm, services.metrics, stamp)
     services.own_calls = HttpCaller()
     looks = Looks(services)
-    ground = CanaryGround(services, services.own_calls)
     embedded, state, guard = services.embedded, services.settings.state, looks
+    ground = CanaryGround(services, services.own_calls, state)
     sinks = Sinks(services.database, state, embedded.superuser if embedded is not None else None)
     made: list[Control] = [
         CanaryControl(ground, sinks, state / "run"),

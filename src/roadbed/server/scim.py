@@ -18,7 +18,6 @@ from starlette.routing import Route
 from roadbed.guard.directory import Directory, Entry
 from roadbed.guard.keys import SCIM_SCOPE, require_scope
 from roadbed.guard.scim import (
-    ENTERPRISE,
     ERROR,
     GROUP,
     LIST,
@@ -29,6 +28,7 @@ from roadbed.guard.scim import (
     checked,
     parse_filter,
     patched,
+    texts_of,
 )
 from roadbed.kernel.errors import InvalidRequest, RoadbedError
 from roadbed.server.admission import admit, check_credentials
@@ -48,7 +48,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def scim_routes(services: Services) -> list[Route]:
     """The addresses."""
-    calls = ScimCalls(Directory(services.database), lambda: services.mcp.tokens.address)
+    calls = ScimCalls(
+        Directory(services.database),
+        lambda: services.mcp.tokens.address,
+        lambda text: services.identity.holds_secret(text),
+    )
 
     def route(path: str, handler: Handler, *methods: str) -> list[Route]:
         return [Route(PREFIX + path, _endpoint(services, handler), methods=[method]) for method in methods or ("GET",)]
@@ -98,9 +102,10 @@ def _endpoint(services: Services, handler: Handler) -> Any:
 class ScimCalls:
     """The handlers. ``address`` gives the deployment's own public address."""
 
-    def __init__(self, directory: Directory, address: Callable[[], str]) -> None:
+    def __init__(self, directory: Directory, address: Callable[[], str], holds_secret: Callable[[str], bool]) -> None:
         self._directory = directory
         self._address = address
+        self._holds_secret = holds_secret
 
     async def provider(self, request: Request) -> Response:
         """What is served."""
@@ -121,7 +126,7 @@ class ScimCalls:
 
     async def types(self, request: Request) -> Response:
         """Users and groups."""
-        kinds = [("User", "/Users", USER, [{"schema": ENTERPRISE, "required": False}]), ("Group", "/Groups", GROUP, [])]
+        kinds = [("User", "/Users", USER, []), ("Group", "/Groups", GROUP, [])]
         schema = "urn:ietf:params:scim:schemas:core:2.0:ResourceType"
         return _list(
             [
@@ -131,8 +136,9 @@ class ScimCalls:
         )
 
     async def schemas(self, request: Request) -> Response:
-        """What users and groups are made of; attributes that are not named are kept as they come."""
+        """What users and groups are made of; what else is sent is dropped."""
         users = [("userName", "string", True), ("active", "boolean", False), ("displayName", "string", False)]
+        users += [("externalId", "string", False), ("name", "complex", False), ("emails", "complex", False)]
         groups = [("displayName", "string", True), ("members", "complex", False)]
         schema = "urn:ietf:params:scim:schemas:core:2.0:Schema"
         return _list(
@@ -145,7 +151,7 @@ class ScimCalls:
                         {
                             "name": name,
                             "type": kind,
-                            "multiValued": name == "members",
+                            "multiValued": name in ("members", "emails"),
                             "required": is_needed,
                             "caseExact": False,
                             "mutability": "readWrite",
@@ -171,7 +177,7 @@ class ScimCalls:
 
     async def create_user(self, request: Request) -> Response:
         """Take in."""
-        made = self._user(await self._directory.create_user(checked(await _body(request), is_user=True)))
+        made = self._user(await self._directory.create_user(self._checked(await _body(request), is_user=True)))
         return _answer(made, 201, made["meta"]["location"])
 
     async def change_user(self, request: Request) -> Response:
@@ -179,7 +185,7 @@ class ScimCalls:
         user_id, body = request.path_params["id"], await _body(request)
         if request.method == "PATCH":
             body = patched((await self._directory.user(user_id)).said, body)
-        return _answer(self._user(await self._directory.change_user(user_id, checked(body, is_user=True))))
+        return _answer(self._user(await self._directory.change_user(user_id, self._checked(body, is_user=True))))
 
     async def delete_user(self, request: Request) -> Response:
         """Switch off."""
@@ -200,17 +206,17 @@ class ScimCalls:
 
     async def create_group(self, request: Request) -> Response:
         """Make."""
-        made = self._group(await self._directory.write_group(None, checked(await _body(request), is_user=False)))
+        made = self._group(await self._directory.write_group(None, self._checked(await _body(request), is_user=False)))
         return _answer(made, 201, made["meta"]["location"])
 
     async def change_group(self, request: Request) -> Response:
         """PUT says all anew, PATCH some of it."""
         group_id, body = request.path_params["id"], await _body(request)
         if request.method == "PUT":
-            said = checked(body, is_user=False)
+            said = self._checked(body, is_user=False)
             return _answer(self._group(await self._directory.write_group(group_id, said)))
         said = patched((await self._directory.group(group_id)).said, body)
-        await self._directory.write_group(group_id, checked(said, is_user=False))
+        await self._directory.write_group(group_id, self._checked(said, is_user=False))
         return Response(status_code=204)
 
     async def delete_group(self, request: Request) -> Response:
@@ -218,11 +224,17 @@ class ScimCalls:
         await self._directory.delete_group(request.path_params["id"])
         return Response(status_code=204)
 
+    def _checked(self, body: Any, *, is_user: bool) -> dict[str, Any]:
+        """What is kept of what was sent. `ScimInvalid`, also for a name with a secret in it: names are shown."""
+        found = checked(body, is_user=is_user)
+        if any(map(self._holds_secret, texts_of(found))):
+            raise ScimInvalid("a secret stands in a name, an address or an id", "invalidValue")
+        return found
+
     def _user(self, entry: Entry) -> dict[str, Any]:
         groups = [{"value": group_id, "display": name} for group_id, name in entry.linked]
-        schemas = [USER, ENTERPRISE] if ENTERPRISE in entry.said else [USER]
         said = {name: value for name, value in entry.said.items() if name != "schemas"}
-        return {**said, "schemas": schemas, "id": entry.id, "groups": groups, "meta": self._meta(entry, "User")}
+        return {**said, "schemas": [USER], "id": entry.id, "groups": groups, "meta": self._meta(entry, "User")}
 
     def _group(self, entry: Entry, *, shows_members: bool = True) -> dict[str, Any]:
         members = [{"value": user_id, "display": name} for user_id, name in entry.linked]

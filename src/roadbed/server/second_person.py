@@ -40,6 +40,7 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.moves import CANDIDATE, RETIRE, SAVE
 from roadbed.server.control_parts import DeploymentParts
 from roadbed.server.governance import approve, check_model, require_approval
+from roadbed.server.written import written
 from roadbed.tools.approvals import Approval
 
 log = logging.getLogger("roadbed.server")
@@ -321,7 +322,7 @@ class SecondPerson:
         )
 
     def _clean(self, text: str) -> str:
-        return self._services.teams.guard.for_record(text).text
+        return written(self._services.teams, text).text
 
     def _note(self, how: str, found: DutyRequest, principal_id: str) -> None:
         trail = self._services.trail

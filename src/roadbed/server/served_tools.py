@@ -9,7 +9,7 @@ from roadbed.guard.credentials import Credentials
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
-from roadbed.server.canary_objects import canary_tool
+from roadbed.server.canary_objects import canary_tool, with_books
 from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
 from roadbed.sources.caller_auth import CallerAuths
@@ -39,6 +39,7 @@ class ServedTools:
     upstreams: Upstreams
     callers: CallerAuths
     credentials: Credentials
+    state: Path
     manifest: Manifest | None = None
 
     @classmethod
@@ -52,13 +53,14 @@ class ServedTools:
         folder: Path,
         callers: CallerAuths,
         credentials: Credentials,
+        state: Path,
     ) -> ServedTools:
         """With no tools yet."""
         key = await load_deployment_secret(database, TOOL_SIGNING)
         approvals = Approvals(database)
         toolbox = ToolBox(lambda: teams.guard, metrics, key, approvals, teams.may_call_tool)
         upstreams = Upstreams(folder, callers=callers)
-        served = cls(toolbox, approvals, sources, key, reached, folder, upstreams, callers, credentials)
+        served = cls(toolbox, approvals, sources, key, reached, folder, upstreams, callers, credentials, state)
         served.upstreams.on_drift = served.hide_changed
         return served
 
@@ -67,11 +69,15 @@ class ServedTools:
         lock = read_lock(self.folder)
         self.upstreams.use(manifest.sources, lock)
         tools = self._built(manifest, lock)
-        await self.sources.use(manifest.sources)
+        await self.sources.use(with_books(manifest.sources, self.state))
         await self.reached.use(manifest.sources)
         await self.callers.use({name: caller_auth_of(source) for name, source in manifest.sources.items()})
         self.toolbox.take(tools)
         self.manifest = manifest
+
+    def databases(self) -> dict[str, SourceConfig]:
+        """The sources that apps may ask, with the canary control's own."""
+        return with_books(self.manifest.sources if self.manifest is not None else {}, self.state)
 
     def exchanges(self) -> bool:
         """Whether some source takes tokens that are exchanged for its callers'."""
@@ -85,7 +91,8 @@ class ServedTools:
 
     def states(self) -> list[SourceHealth]:
         """How every source that is reached over a connection is, by name. Asks nobody."""
-        found = [*self.sources.states(), *self.reached.states(), *self.upstreams.states()]
+        own = [state for state in self.sources.states() if not state.name.startswith("_")]
+        found = [*own, *self.reached.states(), *self.upstreams.states()]
         return sorted(found, key=lambda state: state.name)
 
     def _built(self, manifest: Manifest, lock: ToolsLock) -> list[Tool]:

@@ -438,7 +438,8 @@ async def _open_tools(
     callers = CallerAuths(workspace.folder, credentials)
     stack.push_async_callback(callers.close)
     reached = open_reached(stack, workspace.folder, settings.state, callers)
-    tools = await ServedTools.open(database, sources, metrics, teams, reached, workspace.folder, callers, credentials)
+    parts = database, sources, metrics, teams, reached, workspace.folder, callers, credentials, settings.state
+    tools = await ServedTools.open(*parts)
     stack.push_async_callback(tools.close)
     return tools
 
