@@ -9,7 +9,9 @@ import select
 import selectors
 import socket
 import struct
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from roadbed.wire.direct import (
     LATE_BYTES_MAX,
     LATE_PIECE_BYTES_MAX,
     READ_BYTES_MAX,
+    ROUNDS_MAX,
     UNSENT_MAX,
     DirectLoop,
     DirectSelector,
@@ -94,12 +97,17 @@ class Pair:
         return bytes(data)
 
 
+def connected() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], peer
+
+
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        peer = socket.create_connection(listener.getsockname())
-        accepted, _ = listener.accept()
+    accepted, peer = connected()
     peer.setblocking(False)
     kept = Kept()
     if isinstance(loop, DirectLoop):
@@ -391,3 +399,69 @@ def test_the_selector_keeps_asyncios_contract() -> None:
     chosen.close()
     os.close(reading)
     os.close(writing)
+
+
+class Doing(asyncio.Protocol):
+    """Does ``what`` once something comes."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        self.data_received = lambda data: what()  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize("kind", ["a timer", "a call soon", "a call from a thread", "a task", "the end of the loop"])
+def test_what_a_connection_sets_off_is_done_though_nothing_more_comes(kind: str) -> None:
+    """The selector waits again by itself, and so must see what the loop was given meanwhile."""
+    loop, order = DirectLoop(), list[str]()
+    watchdog = threading.Timer(PATIENCE_S, lambda: loop.call_soon_threadsafe(done, "the watchdog"))
+    watchdog.start()
+
+    def done(what: str) -> None:
+        order.append(what)
+        loop.stop()
+
+    async def task() -> None:
+        await asyncio.sleep(0)
+        done(kind)
+
+    ways: dict[str, Callable[[], object]] = {
+        "a timer": lambda: loop.call_later(0.02, done, kind),
+        "a call soon": lambda: loop.call_soon(done, kind),
+        "a call from a thread": lambda: threading.Thread(target=loop.call_soon_threadsafe, args=(done, kind)).start(),
+        "a task": lambda: tasks.append(loop.create_task(task())),
+        "the end of the loop": lambda: done(kind),
+    }
+    tasks: list[asyncio.Task[None]] = []
+    ours, theirs = connected()
+    with contextlib.closing(loop), ours, theirs:
+        transport = DirectTransport(loop, ours, Doing(ways[kind]))
+        loop.call_soon(theirs.send, b"x")
+        loop.run_forever()
+        watchdog.cancel()
+        watchdog.join()
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
+    assert order == [kind]
+
+
+def test_a_timer_comes_while_connections_keep_the_selector_busy() -> None:
+    loop, turns = DirectLoop(), 0
+    pairs = [connected() for _ in range(2)]
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            nonlocal turns
+            turns += 1
+            self.transport.write(data)  # type: ignore[attr-defined]
+
+    with contextlib.closing(loop), contextlib.ExitStack() as stack:
+        for ours, theirs in pairs:
+            transports = [DirectTransport(loop, stack.enter_context(end), Echo()) for end in (ours, theirs)]
+            transports[0].write(b"x")
+        loop.call_later(0.1, loop.stop)
+        began_s = time.monotonic()
+        loop.run_forever()
+        assert time.monotonic() - began_s < PATIENCE_S
+        assert turns > ROUNDS_MAX
