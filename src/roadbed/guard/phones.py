@@ -118,7 +118,8 @@ def _stretches_of(plan: Plan) -> tuple[int, Sequence[tuple[int, int]]]:
     known = _stretches.get(plan.written)
     if known is not None:
         return known
-    groups, total, found = len(plan.groups), plan.digit_count, (_OTHER, ())
+    groups, total = len(plan.groups), plan.digit_count
+    found: tuple[int, Sequence[tuple[int, int]]] = _OTHER, ()
     if total > DIGITS_MAX or groups > GROUPS_MAX:
         found = _AMERICAN, _american_parts(plan.written)
     elif total >= DIGITS_MIN:
