@@ -107,6 +107,8 @@ def _national(view: str, run: Run) -> Sequence[tuple[int, int]]:
     if form == _AMERICAN or not stretches or (form == _ELSEWHERE and run.text[0] == "0"):
         return stretches
     groups, start = run.plan.groups, run.start
+    if start and view[start - 1].isalnum():
+        return ()  # a part of something else, whatever stands before that
     if _KIND in run.kinds_before(view, start):
         return stretches
     is_code = len(groups) > 1 and start > 0 and view[start - 1] == "(" and run.text[groups[0][1]] == ")"
