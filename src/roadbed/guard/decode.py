@@ -56,8 +56,11 @@ def decoded_base64(run: str) -> str | None:
         return None
     bare = bare.replace("-", "+").replace("_", "/")
     try:
-        text = binascii.a2b_base64(bare + "=" * (-len(bare) % 4)).decode()  # of no other characters, which it skips
+        said = binascii.a2b_base64(bare + "=" * (-len(bare) % 4))  # of no other characters, which it skips
     except (binascii.Error, ValueError):
+        return None
+    text = said.decode(errors="ignore")
+    if len(text.encode()) != len(said):  # most say no text: an exception for each would cost ten times as much
         return None
     printable = sum(map(str.isprintable, text)) + text.count("\n") + text.count("\r") + text.count("\t")
     return text if printable >= _PRINTABLE_MIN * len(text) else None

@@ -169,27 +169,28 @@ class Detector:
 
     def _read_runs(self, view: str, ends: list[int], found: list[Finding]) -> None:
         """Read the runs of digits that end at the ascending ``ends`` or shortly before."""
+        looking, looks_for_cards = self._looking, self._looks_for_cards
         runs: list[Run] = []
         done = 0
         for end in ends:
-            run = run_at(view, end, done) if end > done else None
-            if run is not None:
-                done = run.end
-                card = card_in(view, run) if run.plan.card is not None and self._looks_for_cards else None
-                if card is None:
-                    runs.append(run)
-                else:
-                    found.append(card)
+            if end <= done:
+                continue
+            run = run_at(view, end, done)
+            if run is None:
+                continue
+            done = run.end
+            card = card_in(view, run) if looks_for_cards and run.plan.card is not None else None
+            if card is None:
+                runs.append(run)
+            else:
+                found.append(card)
         others: list[Run] = []
-        is_strict = self._looking.is_strict
         for run in runs:
-            numbers = numbers_in(view, run, is_strict=is_strict) if run.plan.candidates else None
-            if numbers:
-                found += numbers
-                if _is_card(run, numbers):
-                    continue
-            others.append(run)
-        regions = self._looking.phone_regions
+            numbers = numbers_in(view, run, is_strict=looking.is_strict) if run.plan.candidates else ()
+            found += numbers
+            if not numbers or not _is_card(run, numbers):
+                others.append(run)
+        regions = looking.phone_regions
         for run in others:
             found += phones_in(view, run, regions)
 
@@ -204,7 +205,7 @@ class Detector:
             found += addresses_in(view)
 
 
-def _is_card(run: Run, numbers: list[Finding]) -> bool:
+def _is_card(run: Run, numbers: Iterable[Finding]) -> bool:
     """Whether the whole run is a card."""
     return any(kind == CARD and start == run.start and end == run.end for kind, start, end, *_ in numbers)
 

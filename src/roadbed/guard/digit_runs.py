@@ -102,7 +102,7 @@ def run_at(view: str, end: int, after: int) -> Run | None:
     while begin > after and view[begin] in _RUN_ALPHABET and view[begin - 1] in _RUN_ALPHABET:
         begin = max(after, begin - (end - begin))  # longer than most: look twice as far back
     match = _RUN.search(view, begin, end)
-    return Run(*match.span(), match[0]) if match is not None else None
+    return Run(match.start(), match.end(), match[0]) if match is not None else None
 
 
 _LOOSE: Final = frozenset(" \t\n,;:'\"()[]{}<>=")

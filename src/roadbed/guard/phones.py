@@ -107,6 +107,8 @@ def _national(view: str, run: Run) -> Sequence[tuple[int, int]]:
     if form == _AMERICAN or not stretches or (form == _ELSEWHERE and run.text[0] == "0"):
         return stretches
     groups, start = run.plan.groups, run.start
+    if start and view[start - 1].isalnum():
+        return ()  # a part of something else, whatever stands before that
     if _KIND in run.kinds_before(view, start):
         return stretches
     is_code = len(groups) > 1 and start > 0 and view[start - 1] == "(" and run.text[groups[0][1]] == ")"
@@ -118,7 +120,8 @@ def _stretches_of(plan: Plan) -> tuple[int, Sequence[tuple[int, int]]]:
     known = _stretches.get(plan.written)
     if known is not None:
         return known
-    groups, total, found = len(plan.groups), plan.digit_count, (_OTHER, ())
+    groups, total = len(plan.groups), plan.digit_count
+    found: tuple[int, Sequence[tuple[int, int]]] = _OTHER, ()
     if total > DIGITS_MAX or groups > GROUPS_MAX:
         found = _AMERICAN, _american_parts(plan.written)
     elif total >= DIGITS_MIN:
