@@ -574,7 +574,9 @@ class NoAnalytics:
 class Deployment:
     """The scripted services, their console, and clients of it."""
 
-    def __init__(self, url: str = "http://testserver", access: AccessView | None = None) -> None:
+    def __init__(
+        self, url: str = "http://testserver", access: AccessView | None = None, *, behind_proxy: bool = False
+    ) -> None:
         self.keys = FakeKeys()
         self.audit = FakeAudit()
         self.tokens = FakeTokens()
@@ -599,6 +601,7 @@ class Deployment:
             name="acme",
             version="0.1.0",
             url=url,
+            behind_proxy=behind_proxy,
             identity=self.keys,
             sessions=self.sessions,
             knowledge=self.knowledge,

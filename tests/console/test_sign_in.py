@@ -37,6 +37,20 @@ def test_over_tls_the_cookie_is_secure() -> None:
     assert "Secure" in cookie.split("; ")
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [({}, True), ({"x-forwarded-proto": "https"}, True), ({"x-forwarded-proto": "https, http"}, False)],
+)
+def test_behind_a_proxy_the_cookie_is_secure_unless_it_took_plain_http(
+    forwarded: dict[str, str], expected: bool
+) -> None:
+    with Deployment(behind_proxy=True).client(None) as client:
+        answer = client.post("/console/sign-in", data={"key": "admin-key"}, headers=forwarded)
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Secure-") is expected
+    assert ("Secure" in cookie.split("; ")) is expected
+
+
 def test_a_wrong_key_gets_a_page_that_says_so_and_does_not_repeat_it(stranger: TestClient) -> None:
     answer = stranger.post("/console/sign-in", data={"key": "rbk_wrong_key"})
     assert answer.status_code == 401

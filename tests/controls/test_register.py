@@ -73,9 +73,7 @@ async def test_nothing_is_looked_at_while_a_first_ingest_runs() -> None:
             raise Unavailable("the database is away")
         return state
 
-    controls = Controls(
-        cast(EvidenceStore, Shelf()), Record(), alarm, Metrics(), lambda: Stamp("w", "0", "r", "m")
-    )
+    controls = Controls(cast(EvidenceStore, Shelf()), Record(), alarm, Metrics(), lambda: Stamp("w", "0", "r", "m"))
     controls.use([control])
     await controls.start(is_calm, first_s=0.0)
     try:

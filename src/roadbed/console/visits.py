@@ -254,7 +254,12 @@ def cookie_name(request: Request, services: ConsoleServices) -> str:
 
 
 def is_https(request: Request, services: ConsoleServices) -> bool:
-    """Whether people reach the console over TLS, here or at a proxy before it."""
+    """Whether people reach the console over TLS, here or at a proxy before it.
+
+    That a proxy ends TLS is what ``--behind-proxy`` says; one that takes plain http as well says so of each request.
+    """
+    if services.behind_proxy:
+        return request.headers.get("x-forwarded-proto", "https").rpartition(",")[2].strip().lower() != "http"
     return request.url.scheme == "https" or services.url.startswith("https:")
 
 
