@@ -74,7 +74,8 @@ async def test_the_section_that_answers_best_comes_first_wherever_in_its_documen
 async def test_what_stands_first_under_a_heading_that_asks_the_question_is_among_the_answer(make_hit: MakeHit) -> None:
     text = (
         "## How do I upgrade the server?\n\nStop it, pull, start again.\n\nEach server is logged. Some server takes a "
-        "minute. Then the server reads documents again. No server is lost. Any server can be scheduled. One server waits."
+        "minute. Then the server reads documents again. No server is lost. Any server can be scheduled. "
+        "One server waits."
     )
     hit = make_hit(text, heading_path=("Operations", "How do I upgrade the server?"))
     found = await ask(FakeSearcher([hit]), "How do I upgrade the server?")

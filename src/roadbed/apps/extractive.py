@@ -92,8 +92,8 @@ class Candidate:
     """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
 
     ``named`` is 1 where it, or what stands above it, holds an identifier of the question, ``opens`` where it is the
-    first under a heading that is nearly the question: there the answer is often given in other words. ``end`` is where its
-    quotation ends: a line that announces a list is quoted with the list.
+    first under a heading that is nearly the question: there the answer is often given in other words. ``end`` is where
+    its quotation ends: a line that announces a list is quoted with the list.
     """
 
     hit: Hit
