@@ -71,6 +71,19 @@ async def test_the_section_that_answers_best_comes_first_wherever_in_its_documen
     assert last == sorted(last)
 
 
+async def test_what_stands_first_under_a_heading_that_asks_the_question_is_among_the_answer(make_hit: MakeHit) -> None:
+    text = (
+        "## How do I upgrade the server?\n\nStop it, pull, start again.\n\nEach server is logged. Some server takes a "
+        "minute. Then the server reads documents again. No server is lost. Any server can be scheduled. "
+        "One server waits."
+    )
+    hit = make_hit(text, heading_path=("Operations", "How do I upgrade the server?"))
+    found = await ask(FakeSearcher([hit]), "How do I upgrade the server?")
+    assert found.sentences[0].text == "Stop it, pull, start again."
+    other = await ask(FakeSearcher([hit]), "Which server reads documents again?")
+    assert "Stop it, pull, start again." not in [sentence.text for sentence in other.sentences]
+
+
 async def test_one_row_in_two_tables_is_two_answers_and_a_title_none(make_hit: MakeHit) -> None:
     rows = "Code | Description\nCode: 03; Description: PASSPORT\nCode: 04; Description: LICENCE"
     identity = make_hit(rows, heading_path=("Identity proof",), title="Codes of the download file")

@@ -93,7 +93,9 @@ def test_a_markdown_document_is_shown_without_its_marks_but_for_code(deployment:
     text = page.split('id="text"')[1].split("</section>")[0]
     assert "<strong>Fees</strong> of <code>2026</code>" in text
     assert "&lt;b&gt;fees&lt;/b&gt;" in text
-    assert "https://x.example" not in admin.get("/console/documents/d1").text.split('id="text"')[1].split("</section>")[0]
+    assert (
+        "https://x.example" not in admin.get("/console/documents/d1").text.split('id="text"')[1].split("</section>")[0]
+    )
     assert "**raw**" in text
     assert text.count("<mark") == 1
 

@@ -24,7 +24,8 @@ def vectors_like_texts(count: int, dimensions: int, seed: int = 5) -> Vectors:
     random = np.random.default_rng(seed)
     centres = random.standard_normal((20, dimensions))
     made = centres[random.integers(0, 20, count)] + 0.7 * random.standard_normal((count, dimensions))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    unit: Vectors = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 async def with_vectors(bench: Any, count: int = ROWS) -> tuple[Generation, Vectors]:

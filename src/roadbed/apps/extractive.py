@@ -36,6 +36,8 @@ SCORE_SHARE_MIN = 0.65  # of the best sentence's score; costs one answer in a hu
 NEAR_SHARE = 0.16
 HEADING_SHARE = 0.6
 NAMED_SHARE = 0.5
+OPENING_SHARE = 0.12
+OPENED_MIN = 0.8  # of the question's weight that a heading has which asks it, or nearly
 REPEAT_SIMILARITY_MIN = 0.95
 COSINE_BY_WORDS = 0.7  # stands in for a cosine where there are no vectors: about what full cover goes with
 BM25_WEIGHT_MAX = 2.2
@@ -89,8 +91,9 @@ class Extract:
 class Candidate:
     """A unit under consideration. Shares are of the question's idf mass, each 0 to 1.
 
-    ``named`` is 1 where it, or what stands above it, holds an identifier of the question. ``end`` is where its
-    quotation ends: a line that announces a list is quoted with the list.
+    ``named`` is 1 where it, or what stands above it, holds an identifier of the question, ``opens`` where it is the
+    first under a heading that is nearly the question: there the answer is often given in other words. ``end`` is where
+    its quotation ends: a line that announces a list is quoted with the list.
     """
 
     hit: Hit
@@ -105,6 +108,7 @@ class Candidate:
     typed: float = 0.0
     poor: float = 0.0
     named: float = 0.0
+    opens: float = 0.0
     cosine: float = 0.0
     score: float = 0.0
 
@@ -134,7 +138,8 @@ async def extract(
         candidate.cosine = cosine
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
-    signals = await asyncio.to_thread(signals_of, question, result, chosen, asked, kind)
+    judged = sorted(chosen, key=without_opening, reverse=True)
+    signals = await asyncio.to_thread(signals_of, question, result, judged, asked, kind)
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
@@ -205,6 +210,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
         parts = units(hit.text, (hit.title, *hit.heading_path))
         terms = [asked.of(hit.text[part.start : part.end], language) for part in parts]
         above = asked.of(headings, language)
+        opened: Span | None = None
         for position, part in enumerate(parts):
             text = hit.text[part.start : part.end]
             above_part = _lead_text(hit, part)
@@ -212,6 +218,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
             if part.kind not in _QUOTABLE or plain in seen or not _says_something(text, part):
                 continue
             seen.add(plain)
+            is_first, opened = part.heading not in (None, opened), part.heading or opened
             around = above | asked.of(above_part, language)
             beside = {term for other in terms[max(0, position - 1) : position + 2] for term in other}
             own = terms[position]
@@ -232,6 +239,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                     typed=float(holds(kind, text, question)),
                     poor=float(part.kind in _POOR and end == part.end),
                     named=float(_names_one(f"{headings} {above_part} {text}", identifiers, language)),
+                    opens=float(is_first and _asks(hit, part, asked, language)),
                 )
             )
     return found
@@ -261,6 +269,11 @@ def _names_one(text: str, identifiers: Collection[str], language: str) -> bool:
     return any(holds_identifier(terms, identifier) for identifier in identifiers)
 
 
+def _asks(hit: Hit, part: Unit, asked: AskedWords, language: str) -> bool:
+    """Whether the heading right above a unit is nearly the question."""
+    return part.heading is not None and asked.share(asked.of(hit.text[slice(*part.heading)], language)) >= OPENED_MIN
+
+
 def _lead_text(hit: Hit, part: Unit) -> str:
     """The line that a unit's table or list begins with, and the heading above it."""
     return " ".join(hit.text[slice(*span)] for span in (part.lead, part.heading) if span is not None)
@@ -276,7 +289,8 @@ def _says_something(text: str, part: Unit) -> bool:
 def by_words(candidate: Candidate) -> float:
     """The rank of a candidate before it has a vector."""
     cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
-    return cover + 0.5 * candidate.chunk + 0.1 * candidate.typed + NAMED_SHARE * candidate.named
+    told = 0.1 * candidate.typed + NAMED_SHARE * candidate.named + OPENING_SHARE * candidate.opens
+    return cover + 0.5 * candidate.chunk + told
 
 
 def preranked(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -299,7 +313,12 @@ def relevance(candidate: Candidate) -> float:
     cover = candidate.own + HEADING_SHARE * candidate.above + NEAR_SHARE * candidate.near
     place = candidate.chunk + 1.0 / (1 + candidate.rank)
     kind = 0.15 * candidate.typed - 0.06 * candidate.poor + NAMED_SHARE * candidate.named
-    return 0.5 * candidate.cosine + 0.5 * cover + 0.1 * place + kind
+    return 0.5 * candidate.cosine + 0.5 * cover + 0.1 * place + kind + OPENING_SHARE * candidate.opens
+
+
+def without_opening(candidate: Candidate) -> float:
+    """The score by what a candidate itself says: what tells whether the question is answered at all."""
+    return candidate.score - OPENING_SHARE * candidate.opens
 
 
 def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count: int) -> list[Candidate]:

@@ -28,7 +28,7 @@ OF_NO_APP = {"_tools": "a tool was called", "_mcp": "an MCP client asked"}
 RANGE_DEFAULT = "24h"
 ENDS = {
     OK: "answered",
-    DECLINED: "declined: not in the documents",
+    DECLINED: "declined",
     FAILED: "failed",
     REFUSED: "refused",
     CANCELLED: "cancelled",
