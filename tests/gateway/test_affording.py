@@ -331,7 +331,8 @@ def test_a_share_never_holds_more_than_was_set_aside(amount: int, calls: list[tu
     lease.granted, lease.reserved = 1000, amount
     lease.room = 1000 - amount
     share = Share(Reservation((lease,), amount))
-    spent, open_ = 0, []
+    spent = 0
+    open_: list[tuple[Reservation, int]] = []
     for wanted, actual in calls:
         held = share.reserve(wanted)
         assert (held is None) == (wanted > amount - spent - sum(one.amount for one, _ in open_))

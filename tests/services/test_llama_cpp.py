@@ -64,7 +64,7 @@ models:
   house: {{ladder: [engine]}}
   stand-in: {{ladder: [far, engine]}}
 apps:
-  helpdesk: {{kind: copilot, knowledge: [all], model: house, answer_tokens_max: 96}}
+  helpdesk: {{kind: copilot, knowledge: [all], model: house}}
   outage: {{kind: copilot, knowledge: [all], model: stand-in}}
 """
 # A random model seldom ends a sentence, let alone by itself: what its limit cut off is said, and replaced by quotes
