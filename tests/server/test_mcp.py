@@ -159,7 +159,7 @@ async def test_discovery_names_every_era(server: Serving) -> None:
 
 
 async def test_what_is_not_served_is_declared_nowhere(server: Serving) -> None:
-    """The specification asks for streams of changes and for tasks where a server declares them: this one declares none."""
+    """The specification asks for streams of changes and for tasks where a server declares them: we declare none."""
     declared = (await server.modern("server/discover")).json()["result"]["capabilities"]
     for part in ("tools", "prompts", "resources"):
         assert not declared[part].get("listChanged")
