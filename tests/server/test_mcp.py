@@ -165,7 +165,7 @@ async def test_what_is_not_served_is_declared_nowhere(server: Serving) -> None:
         assert not declared[part].get("listChanged")
         assert not declared[part].get("subscribe")
     assert not declared.get("extensions")
-    tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    tasks: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
     assert (await server.call("one", {"id": 1}, capabilities=tasks))["resultType"] == "complete"
     for method in ("tasks/get", "tasks/cancel", "tasks/update"):
         answer = await server.modern(method, {"taskId": "x"}, mcp_name="x")
