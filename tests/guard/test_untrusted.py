@@ -288,10 +288,12 @@ def test_no_invisible_character_hides_a_fence_and_twice_changes_nothing(parts: l
     [
         "![a](https&#58;//evil.example/S)", "![a](/\\/evil.example/S)", "![a](&#47;&#47;evil.example/S)",
         "![a\nb](https&#58;//evil.example/S)", "![a [b] c](https&#58;&#47;/evil.example/S)",
-        "[s][x]\n\n[x]: <//evil.example/a b>", "[s][x]\n\n> [x]: //evil.example/S", "[s][a b]\n\n[a\nb]: //evil.example/S",
+        "[s][x]\n\n[x]: <//evil.example/a b>", "[s][x]\n\n> [x]: //evil.example/S",
+        "[s][a b]\n\n[a\nb]: //evil.example/S",
         "[s][x]\n\n- [x]: https\\:\\/\\/evil.example/S", "[s][x]\n\n[x]:\nhttps&#58;//evil.example/S",
         "![a](https&amp;#58;//evil.example/S)", "![a](\\\\\\\\evil.example/S)", "![a](https:&#x2f;/evil.example/S)",
-        "![a](&#104;&#116;&#116;&#112;&#115;&colon;&sol;&sol;evil&period;example/S)", "[s][x]\n\n[x]:\n//evil.example/S",
+        "![a](&#104;&#116;&#116;&#112;&#115;&colon;&sol;&sol;evil&period;example/S)",
+        "[s][x]\n\n[x]:\n//evil.example/S",
     ],
 )  # fmt: skip
 def test_an_address_that_only_a_reader_decodes_leads_nowhere(text: str) -> None:

@@ -159,13 +159,13 @@ async def test_discovery_names_every_era(server: Serving) -> None:
 
 
 async def test_what_is_not_served_is_declared_nowhere(server: Serving) -> None:
-    """The specification asks for streams of changes and for tasks where a server declares them: this one declares none."""
+    """The specification asks for streams of changes and for tasks where a server declares them: we declare none."""
     declared = (await server.modern("server/discover")).json()["result"]["capabilities"]
     for part in ("tools", "prompts", "resources"):
         assert not declared[part].get("listChanged")
         assert not declared[part].get("subscribe")
     assert not declared.get("extensions")
-    tasks = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
+    tasks: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
     assert (await server.call("one", {"id": 1}, capabilities=tasks))["resultType"] == "complete"
     for method in ("tasks/get", "tasks/cancel", "tasks/update"):
         answer = await server.modern(method, {"taskId": "x"}, mcp_name="x")

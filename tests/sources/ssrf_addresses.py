@@ -63,7 +63,8 @@ WHOLE = [
     "http://user@localhost:{port}/", "http://LOCALHOST.:{port}/", "http://127.0.0.1:+{port}/", "http://127.0.0.1:0{port}/",
     "http://127.0.0.1: {port}/", "http://public.test\uff1a{port}/", "http://public.test\uff0f@127.0.0.1:{port}/",
     "http://127.0.0.1\u2044@public.test:{port}/", "http://public.test;@127.0.0.1:{port}/", "http://public.test,127.0.0.1/",
-    "http://lo\u200dcalhost:{port}/", "http://\uff4cocalhost:{port}/", "http://localhost\u3002:{port}/", "http:/\u2215127.0.0.1/",
+    "http://lo\u200dcalhost:{port}/", "http://\uff4cocalhost:{port}/", "http://localhost\u3002:{port}/",
+    "http:/\u2215127.0.0.1/",
     "http://[::1]:{port}%2f@public.test/", "http://[::1]%25:{port}/", "http://127.0.0.1:{port}/\u0000", "http://[fe80::1%25lo]:{port}/",
     "http+tcp://127.0.0.1:{port}/", "https+http://127.0.0.1:{port}/", "tftp://127.0.0.1:{port}/", "netdoc:///etc/passwd",
 ]  # fmt: skip

