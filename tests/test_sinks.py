@@ -54,7 +54,7 @@ TABLES = {
     "gateway/shared_answers.py": "answers in which the guard found nothing", "server/model_approvals.py": OWN,
     "guard/directory.py": "people and groups as their directory sends them", "sources/catalogue_sql.py": SOURCE_ONLY,
     "guard/credentials.py": "credentials of callers, sealed, and names of their owners",
-    "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes alone",
+    "guard/people.py": "people as their directory or issuer names them", "server/canary_ground.py": "deletes, and planted values in a file that it takes away",
     "guard/glasses.py": "reasons and notes with placeholders for findings", "server/erasure_people.py": "empties alone",
     "server/second_person.py": "reasons with placeholders for findings, and digests",
     "guard/deployment_secrets.py": OWN, "guard/identity.py": OWN, "guard/sessions.py": OWN,

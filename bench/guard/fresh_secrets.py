@@ -3,8 +3,8 @@
 True ones are drawn at random (seeded) from the patterns of another scanner, CredSweeper (RULES is its `config.yaml`),
 that say by their form what they are. These are looser than the formats, so that some of what is drawn is no value that
 an issuer would make. False ones are lines of published packages (which hold no live credentials) with a quoted value of
-high entropy, or a word for secrets beside a quoted value; tests are left out, where fixtures look real on purpose. Both are
-split by a hash: `measure --show` prints misses of the half that may be looked at, and only counts of the other.
+high entropy, or a word for secrets beside a quoted value; tests are left out, where fixtures look real. Both are split
+by a hash: `measure --show` prints misses of the half that may be looked at, and only counts of the other.
 """
 
 from __future__ import annotations
