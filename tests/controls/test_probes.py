@@ -72,6 +72,18 @@ class Ground:
     async def plant(self, text: str) -> None:
         """Not used by probes."""
 
+    async def act(self, resource: str) -> None:
+        """Not used by probes."""
+
+    async def approve(self, who: str, note: str) -> None:
+        """Not used by probes."""
+
+    async def name_key(self, name: str) -> None:
+        """Not used by probes."""
+
+    async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
+        """Not used by probes."""
+
     def note(self, resource: str, detail: str) -> None:
         """Not used by probes."""
 
