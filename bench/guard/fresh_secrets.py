@@ -1,10 +1,10 @@
 """Cases of secrets that no rule was written from: `fresh_secrets.py make RULES OUT FOLDER...`, then `measure OUT`.
 
-True ones are drawn at random (seeded) from the patterns of another scanner, CredSweeper, that say by their form what
-they are. False ones are lines of published packages (which hold no live credentials) that a third scanner,
-detect-secrets, flags for their entropy or their words; what its other rules flag is by form and left out, and so are
-tests, where fixtures are meant to look real. Both are split by a hash: `measure` prints misses of the half that may be
-looked at, and counts alone of the one that is kept aside.
+True ones are drawn at random (seeded) from the patterns of another scanner, CredSweeper (RULES is its `config.yaml`),
+that say by their form what they are. These are looser than the formats, so that some of what is drawn is no value that
+an issuer would make. False ones are lines of published packages (which hold no live credentials) with a quoted value of
+high entropy, or a word for secrets beside a quoted value; tests are left out, where fixtures look real. Both are split
+by a hash: `measure --show` prints misses of the half that may be looked at, and only counts of the other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import math
 import random
 import re
 import string
@@ -24,9 +25,13 @@ from typing import Any
 SEED = "fresh secrets 1"
 HALVES = ("tuned on", "kept aside")
 EACH = 4
-FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 250, 60_000, 3, 400
+FILES_MAX, FILE_BYTES_MAX, LINES_OF_FILE_MAX, LINE_CHARACTERS_MAX = 4_000, 400_000, 2, 400
 ENDINGS = {".py", ".js", ".json", ".md", ".txt", ".yaml", ".yml", ".toml", ".cfg", ".html", ".css", ".lock", ".ts"}
-KINDS = {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword"}
+QUOTED = re.compile(r"[\"'`]([A-Za-z0-9+/=_-]{20,})[\"'`]")
+HEX = re.compile(r"[0-9a-fA-F]+")
+ASSIGNED = re.compile(
+    r"(?i)(?:api_?key|auth_?key|token|passw(?:or)?d|pwd|secret|private_?key)\w*[\"']?\s*[:=]{1,2}\s*[\"'][^\"']{3,}"
+)
 SKIPPED = re.compile(r"(?i)tests?|fixtures?|examples?|samples?|__pycache__|certifi|secret|credential")
 FRAMES = ("{}", 'x = "{}"', "- {}", "value: {}", "see {} for it")
 
@@ -69,27 +74,34 @@ def _value(maker: Any, pattern: str) -> str:
 
 
 def false_cases(folders: list[Path]) -> Iterator[dict[str, Any]]:
-    """Lines that another scanner takes for secrets."""
-    from detect_secrets import SecretsCollection
-    from detect_secrets.settings import default_settings
-
+    """Lines that look like secrets by chance alone, or by a word beside a quoted value; one of each shape."""
     chance = random.Random(SEED)
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in ENDINGS]
     files = [path for path in files if path.is_file() and not SKIPPED.search("/".join(path.parts[-4:]))]
     files = [path for path in files if path.stat().st_size < FILE_BYTES_MAX]
     seen: set[str] = set()
-    with default_settings():
-        for path in chance.sample(files, min(FILES_MAX, len(files))):
-            secrets = SecretsCollection()
-            secrets.scan_file(str(path))
-            numbers = sorted({one.line_number for _, one in secrets if one.type in KINDS})
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            for number in numbers[:LINES_OF_FILE_MAX]:
-                line = lines[number - 1].strip()
-                shape = re.sub(r"[0-9a-zA-Z+/=]{16,}", "#", line)
-                if len(line) <= LINE_CHARACTERS_MAX and shape not in seen:
-                    seen.add(shape)
-                    yield {"text": line, "positive": False, "rule": path.suffix}
+    for path in chance.sample(files, min(FILES_MAX, len(files))):
+        taken = 0
+        for line in map(str.strip, path.read_text(encoding="utf-8", errors="replace").splitlines()):
+            if taken == LINES_OF_FILE_MAX or len(line) > LINE_CHARACTERS_MAX or not _is_suspect(line):
+                continue
+            shape = re.sub(r"[0-9a-zA-Z+/=]{12,}", "#", line)
+            if shape not in seen:
+                seen.add(shape)
+                taken += 1
+                yield {"text": line, "positive": False, "rule": path.suffix}
+
+
+def _is_suspect(line: str) -> bool:
+    """By the limits that detect-secrets documents: 3.0 bits a character of quoted hex, 4.5 of base64; or by a word."""
+    if ASSIGNED.search(line):
+        return True
+    for quoted in QUOTED.findall(line):
+        limit = 3.0 if HEX.fullmatch(quoted) else 4.5
+        counts = Counter(quoted)
+        if sum(-n / len(quoted) * math.log2(n / len(quoted)) for n in counts.values()) >= limit:
+            return True
+    return False
 
 
 def measure(path: Path, *, shows: bool) -> None:

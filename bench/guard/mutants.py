@@ -42,6 +42,7 @@ READY_S, RUN_S = 60.0, 120.0
 NO_SINK = {
     "apps/analytics.py:_label:for_index": "the text is thrown away, and its label alone is used",
     "server/vectors.py:_label_of:scan_bytes": "decides whether the label is read at all",
+    "server/chat_hot.py:record:for_record_of_clean#2": "passes on what `answer_without_secrets` called clean; the same",
     "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` called clean; that one is mutated",
 }
 # Places behind another one that sees the same text before -> those: all are removed, and the control must find more
@@ -130,7 +131,7 @@ def _unguarded(name: str, guard: Any) -> Any:
         if name in ("for_name", "guarded"):
             return text
         if name == "answer_without_secrets":
-            return text, False
+            return text, True
         if name == "stream_of_answer":
             return AnswerPasser(None, None)
         guarded = getattr(guard, name)(text, *arguments, **more)

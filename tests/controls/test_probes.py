@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import urllib.request
+from pathlib import Path
 from typing import Any
 
-from roadbed.controls import canary
+from roadbed.controls import canary_requests as paths
 from roadbed.controls.probes import SEALED, CollectionAccess, Erased, Labels, Lockout
+from roadbed.server.canary_objects import APPS, MODELS, SOURCES, STRANGERS, TEAM, with_books
 
 
 class Ground:
@@ -70,6 +72,18 @@ class Ground:
     async def plant(self, text: str) -> None:
         """Not used by probes."""
 
+    async def act(self, resource: str) -> None:
+        """Not used by probes."""
+
+    async def approve(self, who: str, note: str) -> None:
+        """Not used by probes."""
+
+    async def name_key(self, name: str) -> None:
+        """Not used by probes."""
+
+    async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
+        """Not used by probes."""
+
     def note(self, resource: str, detail: str) -> None:
         """Not used by probes."""
 
@@ -112,5 +126,5 @@ async def test_erasure() -> None:
 
 
 def test_the_canary_asks_its_own_objects_alone() -> None:
-    names = (canary.REMOTE, canary.LOCAL, canary.ASKING, canary.QUOTING, canary.SEARCHING, canary.TOOL, SEALED)
+    names = (*MODELS, *APPS, *SOURCES, *with_books({}, Path()), paths.TOOL, TEAM, STRANGERS)
     assert all(name.startswith("_canary") for name in names)

@@ -206,6 +206,36 @@ async def test_secrets_never_reach_the_index_and_offsets_stay_right(bench: Any) 
     assert view.text[slice(*view.highlight)] == hits[0].text
 
 
+async def test_a_name_with_a_secret_is_stored_nowhere(make_bench: Any) -> None:
+    key = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    table = Table()
+    table.values = {"7": {"id": 7, "note": f"Elm Road, {key}"}}
+    config = TableConfig(title="Parcel {note}", text="A parcel with elms.")
+    async with make_bench(rows=table) as bench:
+        bench.write(f"plans {key}.md", "# Plans\n\nOur plans for rivers.")
+        bench.write("b.md", "# Rivers\n\nRivers flow.")
+        (bench.folder / f"docs/{key}.txt").symlink_to("/")
+        docs = FilesSource(path="docs")
+        await bench.configure({"docs": docs, "registry": PostgresSource(dsn="env:X", tables={"parcels": config})})
+        assert await titles(bench, "plans rivers elms") == {"Rivers", "Parcel Elm Road, [SECRET]"}
+        states = {state.name: state for state in await bench.knowledge.source_states()}
+        reasons = dict(states["docs"].not_taken)
+        assert reasons["plans [SECRET].md"] == "its name holds a secret, or what was erased: rename it"
+        assert states["docs"].listed == 1
+        told = await bench.database.fetch(
+            "SELECT d::text AS said FROM document d UNION ALL SELECT s::text FROM source s"
+        )
+        assert not [row for row in told if key in row["said"]]
+
+
+async def test_what_an_upload_says_it_is_is_kept_where_it_can_be_that(bench: Any) -> None:
+    await bench.configure({"inbox": UploadsSource()})
+    for number, said in enumerate(("text/plain", "key ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8", "jane@example.com")):
+        await bench.knowledge.add_document("inbox", f"{number}.txt", b"Kettles.", ADMINISTRATOR, media_type=said)
+    rows = await bench.database.fetch("SELECT media_type FROM upload ORDER BY key")
+    assert [row["media_type"] for row in rows] == ["text/plain", "", ""]
+
+
 class Table:
     """Rows in memory: implements `RowSource`."""
 

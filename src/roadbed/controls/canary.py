@@ -229,6 +229,7 @@ class CanaryControl:
         pieces = [(f"model:{name}", data) for name, data in loopback.captured]
         pieces += [(step.name if step.name.startswith("api/") else f"answer:{step.name}", step.body) for step in steps]
         pieces += [(f"answer:{step.name}", said) for step in steps if (said := said_in(step.body))]
+        pieces += [("tool", step.body[::-1]) for step in steps if step.name == "tool"]
         pieces += [("embedder", "\n".join(self._ground.heard).encode()), ("log", captured.data())]
         for sink, data in pieces:
             searcher.feed(sink, data)

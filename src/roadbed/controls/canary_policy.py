@@ -13,6 +13,7 @@ from roadbed.controls.planted import Value
 
 SELF_TEST: Final = "self-test"
 STORED: Final = ("document", "title")
+TOOL: Final = "tool"
 OWN_TITLE: Final = "analytics-own"
 SOURCE: Final = "books"
 SOURCE_PLACES: Final = ("run/canary-books",)
@@ -36,6 +37,8 @@ def is_allowed(value: Value, sink: str, *, shows_secrets: bool = False) -> bool:
         return not is_secret
     if path == OWN_TITLE:  # what a caller asked is the title of what is answered to that caller
         return sink == f"answer:{OWN_TITLE}" or (not is_secret and sink in LOCAL_MODELS)
+    if sink == TOOL:  # a tool is told what a caller tells it, less secrets
+        return not is_secret
     if sink.startswith("answer:"):
         return not is_secret or (shows_secrets and path == "told")
     if is_secret:

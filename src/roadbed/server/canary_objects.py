@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from roadbed.apps.manifest import AppConfig
 from roadbed.controls import canary_requests as paths
@@ -64,7 +64,7 @@ def with_books(sources: Mapping[str, SourceConfig], state: Path) -> dict[str, So
 def canary_releases(url: str) -> dict[str, Release]:
     """The releases of the control's routes and apps, answered by the model server at ``url``."""
 
-    def at(name: str, *, is_local: bool, type: str = "openai") -> EndpointConfig:
+    def at(name: str, *, is_local: bool, type: Literal["openai", "anthropic"] = "openai") -> EndpointConfig:
         return EndpointConfig(
             type=type, model="canary", url=f"{url}/{name}/v1", local=is_local, price_input=0.0, price_output=0.0
         )
@@ -99,15 +99,19 @@ def canary_releases(url: str) -> dict[str, Release]:
 
 
 def canary_tool() -> Tool:
-    """A tool that gives its text back, and ``backwards`` turned round, in a result or in the message of a failure."""
+    """A tool that gives its text back, and ``backwards`` turned round, in a result or in the message of a failure. What
+    it heard comes turned round, too, so that no guard behind the tool changes it.
+    """
 
     async def run(request: ToolRequest) -> Outcome:
         own = str(request.arguments.get("backwards", ""))[::-1]
-        text = f"{request.arguments.get('text', '')} {own}"
+        heard = str(request.arguments.get("text", ""))
+        text = f"{heard} {own}"
         if request.arguments.get("fails"):
             raise EchoFailed(f"the source refused {text}")
         return Ok(
-            {"columns": [{"name": "text", "type": "text"}], "rows": [[text]]}, (Provenance(TEAM, TEAM, time.time()),)
+            {"columns": [{"name": name, "type": "text"} for name in ("text", "heard")], "rows": [[text, heard[::-1]]]},
+            (Provenance(TEAM, TEAM, time.time()),),
         )
 
     properties = {"text": {"type": "string"}, "backwards": {"type": "string"}, "fails": {"type": "boolean"}}
