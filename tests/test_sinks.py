@@ -63,7 +63,7 @@ TABLES = {
     "knowledge/catalog.py": "names, versions and states of documents; a name is part of its stored text",
     "knowledge/connectors/uploads.py": "names and digests; the bytes pass `upload_guard`",
     "knowledge/generations.py": FACTS, "knowledge/index.py": GUARDED, "knowledge/ingest.py": GUARDED,
-    "knowledge/permissions.py": FACTS, "knowledge/sync.py": "states and our own messages of failures",
+    "knowledge/vector_index.py": FACTS, "knowledge/permissions.py": FACTS, "knowledge/sync.py": "states and our own messages of failures",
     "knowledge/vectors.py": "vectors and digests of Guarded text", "ledger/audit.py": FACTS,
     "ledger/audit_checkpoint.py": FACTS, "ledger/audit_witness.py": FACTS, "ledger/budget_bank.py": FACTS,
     "ledger/copying.py": GUARDED, "ledger/ledger.py": GUARDED, "ledger/shares.py": FACTS,
@@ -88,6 +88,7 @@ TEXT_NAMES = re.compile(
 LOGGED = {
     "releases/aliases.py: row['app']": "the app's name",
     "controls/register.py: (control.id, result.outcome)": "pass, fail or invalid",
+    "knowledge/vector_index.py: rows": "how many vectors there are",
 }
 
 
