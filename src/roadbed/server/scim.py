@@ -126,7 +126,7 @@ class ScimCalls:
 
     async def types(self, request: Request) -> Response:
         """Users and groups."""
-        kinds = [("User", "/Users", USER, []), ("Group", "/Groups", GROUP, [])]
+        kinds: list[tuple[str, str, str, list[str]]] = [("User", "/Users", USER, []), ("Group", "/Groups", GROUP, [])]
         schema = "urn:ietf:params:scim:schemas:core:2.0:ResourceType"
         return _list(
             [
