@@ -129,6 +129,7 @@ async def test_signing_out_ends_the_session_in_every_process_and_for_good(place:
         place.sessions.principal_of(cookie)
     async with asyncio.timeout(10):
         while cookie not in elsewhere.ended:
+            elsewhere.ended.changed.clear()
             await elsewhere.ended.changed.wait()
     with pytest.raises(SessionRefused):
         elsewhere.principal_of(cookie)
