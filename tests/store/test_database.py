@@ -108,6 +108,21 @@ async def test_a_channel_that_cannot_be_listened_on_just_now_is_a_typed_error(da
     await asyncio.gather(busy, return_exceptions=True)
 
 
+async def test_a_channel_is_let_go_while_its_connection_is_being_lost(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg has an error of its own kind for it, which ended whoever let go: the loop that runs jobs, one time in
+    four that PostgreSQL was killed under it.
+    """
+
+    async def being_lost(connection: object, channel: str, callback: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    subscription = await database.listen("things", lambda payload: None)
+    monkeypatch.setattr(type(database._listener._connection), "remove_listener", being_lost)
+    await subscription.close()
+
+
 async def test_a_killed_session_is_replaced(database: Database) -> None:
     with pytest.raises(StoreUnavailable):
         await database.execute("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pytest
 
 from roadbed.kernel.errors import TooLarge, Unavailable
+from roadbed.store import jobs as module
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.errors import InvalidName, JobLost, StoreDiskFull, StoreUnavailable
@@ -328,6 +329,33 @@ async def test_a_lost_connection_is_no_end(database: Database) -> None:
     async with running(jobs):
         await until_empty(database)
     assert seen == [0, 1, 2]
+
+
+async def test_jobs_are_begun_again_after_a_fault_of_their_loop(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    jobs, done, stop, faults = Jobs(database, poll_s=0.05), asyncio.Event(), asyncio.Event(), iter((LookupError("x"),))
+    take = Jobs._take_until
+
+    async def broken_once(self: Jobs, stop: asyncio.Event, is_only_worker: bool) -> None:
+        for fault in faults:
+            raise fault
+        await take(self, stop, is_only_worker)
+
+    monkeypatch.setattr(Jobs, "_take_until", broken_once)
+
+    async def handler(job: Job) -> None:
+        done.set()
+
+    jobs.register("count", handler)
+    await jobs.enqueue(None, "count", {})
+    task = asyncio.create_task(jobs.keep_running(stop))
+    async with asyncio.timeout(20):
+        await done.wait()
+        stop.set()
+        await task
+    assert "jobs have stopped, and are begun again" in caplog.text
 
 
 async def until_empty(database: Database) -> None:

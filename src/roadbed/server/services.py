@@ -568,16 +568,10 @@ async def _open_knowledge(
 async def _run_jobs(stack: AsyncExitStack, jobs: Jobs) -> None:
     """Run the job workers until the stack is unwound."""
     stop = asyncio.Event()
-    task = asyncio.create_task(jobs.run(stop, is_only_worker=True), name="jobs")
-    task.add_done_callback(_report_end_of_jobs)
+    task = asyncio.create_task(jobs.keep_running(stop), name="jobs")
 
     async def close() -> None:
         stop.set()
         await asyncio.gather(task, return_exceptions=True)
 
     stack.push_async_callback(close)
-
-
-def _report_end_of_jobs(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("jobs are no longer run: changed documents are not read", exc_info=task.exception())

@@ -35,6 +35,7 @@ ATTEMPTS_MAX = 5
 BACKOFF_S_MIN = 1.0
 BACKOFF_S_MAX = 300.0
 FULL_PAUSE_S = 10.0
+AGAIN_S = 5.0
 SETTLE_S_MAX = 3600.0
 SETTLE_TRIES = 3
 CONCURRENCY_MAX = 64
@@ -212,6 +213,16 @@ class Jobs:
             return await self.enqueue_many(connection, name, [(row["payload"], row["dedupe_key"]) for row in rows])
 
     # -- running ------------------------------------------------------------------------------------------------------
+
+    async def keep_running(self, stop: asyncio.Event) -> None:
+        """`run` as the only worker until ``stop`` is set, begun again after a fault that nobody foresaw."""
+        while not stop.is_set():
+            try:
+                await self.run(stop, is_only_worker=True)
+            except Exception:
+                logger.critical("jobs have stopped, and are begun again in %g s", AGAIN_S, exc_info=True)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), AGAIN_S)
 
     async def run(self, stop: asyncio.Event, *, is_only_worker: bool = False, drain_s: float = DRAIN_S) -> None:
         """Take and run jobs until ``stop`` is set; then wait ``drain_s`` for those running and give back the rest.

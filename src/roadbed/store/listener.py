@@ -21,6 +21,8 @@ CHANNEL_NAME_BYTES_MAX = 63
 RECONNECT_DELAY_S_MIN = 0.05
 RECONNECT_DELAY_S_MAX = 2.0
 CLOSE_TIMEOUT_S = 2.0
+# What asyncpg raises on a connection that is lost, or that is being lost while something else uses it.
+_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Callback = Callable[[str | None], None]
 
@@ -73,7 +75,7 @@ class Listener:
             if name not in self._subscriptions:
                 try:
                     await self._connection.add_listener(name, self._on_notification)
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # lost or closed meanwhile
+                except _LOST as error:  # lost or closed meanwhile
                     raise StoreUnavailable(f"a channel cannot be listened on ({type(error).__name__})") from error
             self._subscriptions.setdefault(name, []).append(subscription)
             if self._task is None:
@@ -91,7 +93,7 @@ class Listener:
                 return
             del self._subscriptions[subscription.channel]
             if self._connection is not None and not self._connection.is_closed():
-                with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                with contextlib.suppress(*_LOST):
                     await self._connection.remove_listener(subscription.channel, self._on_notification)
 
     async def close(self) -> None:
@@ -104,7 +106,7 @@ class Listener:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             connection.remove_termination_listener(self._on_lost)
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(TimeoutError, *_LOST):
                 await connection.reset(timeout=CLOSE_TIMEOUT_S)
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
 
@@ -130,7 +132,7 @@ class Listener:
                     async with self._lock:
                         await self._ensure_open()
                     self._missed_some = False
-                except (StoreUnavailable, StoreTimeout, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (StoreUnavailable, StoreTimeout, *_LOST):
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
             for subscriptions in list(self._subscriptions.values()):
