@@ -46,13 +46,15 @@ class SeenFailure:
 class EndpointHealth:
     """One endpoint's state. ``resting_until_s`` is a rest that it asked for (throttling) or that its key needs.
 
-    ``keys`` is set for an endpoint with several keys, each of which then rests by itself.
+    ``keys`` is set for an endpoint with several keys, each of which then rests by itself. Until ``whole_from_s`` one
+    that was ejected comes back slowly: it takes a growing share.
     """
 
     name: str
     breaker: breakers.Breaker = breakers.CLOSED
     resting_until_s: float = 0.0
     resting_for: str = ""
+    whole_from_s: float = 0.0
     retry_budget: float = retry.BUDGET_MAX
     in_flight: int = 0
     requests: int = 0
@@ -205,6 +207,7 @@ class HealthBoard:
             if state.name in ejected:
                 tally.ejections = min(EJECTIONS_MAX, tally.ejections + 1)
                 _rest(state, now_s, EJECTION_S * tally.ejections, "failing more than its peers")
+                state.whole_from_s = state.resting_until_s + self.settings.recovery_s
             elif results[state.name].count >= RESULTS_MIN and not results[state.name].faults:
                 tally.ejections = max(0, tally.ejections - 1)
             if state.name in ejected or now_s - tally.since_s >= WINDOW_S:
@@ -219,6 +222,10 @@ class HealthBoard:
         if state.why_unavailable(now_s):
             return None
         chance = self.chance() if has_alternative else 0.0
+        if now_s < state.whole_from_s:
+            began_s = state.whole_from_s - self.settings.recovery_s
+            if chance >= breakers.recovery_share(began_s, now_s, self.settings):
+                return None
         state.breaker, is_admitted = breakers.admit(state.breaker, now_s, chance, self.settings)
         if not is_admitted:
             return None
