@@ -1,4 +1,4 @@
-"""Who comes back comes back slowly, after a breaker closed and after an ejection; and one probe at a time asks first."""
+"""Who comes back takes a growing share, after a breaker closed or an ejection; one probe at a time asks first."""
 
 from __future__ import annotations
 
