@@ -47,7 +47,8 @@ class EndpointHealth:
     """One endpoint's state. ``resting_until_s`` is a rest that it asked for (throttling) or that its key needs.
 
     ``keys`` is set for an endpoint with several keys, each of which then rests by itself. Until ``whole_from_s`` one
-    that was ejected comes back slowly: it takes a growing share.
+    that was ejected comes back slowly: it takes a growing share. ``unproven_until`` is how many of its attempts had
+    ended, telling something of it or not, when somebody closed its breaker by hand.
     """
 
     name: str
@@ -55,6 +56,7 @@ class EndpointHealth:
     resting_until_s: float = 0.0
     resting_for: str = ""
     whole_from_s: float = 0.0
+    unproven_until: int = -1
     retry_budget: float = retry.BUDGET_MAX
     in_flight: int = 0
     requests: int = 0
@@ -96,6 +98,11 @@ class EndpointHealth:
     def is_drained(self) -> bool:
         """Whether somebody told it to take no new requests; `orders` does and undoes it."""
         return self.resting_until_s == math.inf
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether it was let back by hand, and no attempt since has told how it is."""
+        return self.requests - self.in_flight <= self.unproven_until
 
     @property
     def failed_last(self) -> str:
@@ -296,6 +303,8 @@ class HealthBoard:
 
     def give_back(self, state: EndpointHealth, result: breakers.Result) -> None:
         """Give back a place, with what it told of the endpoint."""
+        if result == "ignored" and state.is_unproven:
+            state.unproven_until += 1
         state.in_flight -= 1
         self._count_successes(state)
         state.breaker = breakers.record(state.breaker, result, self.monotonic_s(), self.chance(), self.settings)

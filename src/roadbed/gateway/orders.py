@@ -47,6 +47,7 @@ def obey(board: HealthBoard, order: EndpointOrder) -> None:
         case "close":
             _set(state, breakers.CLOSED)
             state.whole_from_s = 0.0
+            state.unproven_until = state.requests - state.in_flight
             if not state.is_drained:
                 state.resting_until_s, state.resting_for = 0.0, ""
 
