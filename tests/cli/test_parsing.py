@@ -11,7 +11,7 @@ import pytest
 from roadbed.cli import main as commands
 from roadbed.cli.ask import shortfalls
 from roadbed.cli.main import EXIT_USAGE, command_parser, main
-from roadbed.cli.parsing import nested
+from roadbed.cli.parsing import actions_of, nested
 from roadbed.cli.screen import Screen
 from roadbed.cli.up import program_name
 
@@ -22,7 +22,7 @@ Capture = pytest.CaptureFixture[str]
     ("words", "said"),
     [
         (["keys", "creat"], "roadbed keys: there is no 'creat'; did you mean create? (`roadbed keys --help` explains)"),
-        (["keys"], "roadbed keys: it needs create|list|rotate|revoke (`roadbed keys --help` explains)"),
+        (["config"], "roadbed config: it needs explain|schema (`roadbed config --help` explains)"),
         (["ask"], "roadbed ask: it needs question (`roadbed ask --help` explains)"),
         (
             ["keys", "--state", "/x", "create"],
@@ -45,6 +45,15 @@ def test_wrong_usage_is_one_line_with_what_to_do(words: list[str], said: str, ca
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_word_that_has_a_list_lists_when_nothing_follows() -> None:
+    listing = {parser.prog: parser for parser in parsers() if "list" in actions_of(parser)}
+    assert {"roadbed models", "roadbed keys", "roadbed tools", "roadbed approvals"} <= set(listing)
+    for prog, parser in listing.items():
+        bare, said = parser.parse_args([]), parser.parse_args(["list"])
+        assert vars(bare) == vars(said), prog
+    assert command_parser("tools").parse_args(["approvals"]).decision == "list"
 
 
 def parsers() -> Iterator[argparse.ArgumentParser]:

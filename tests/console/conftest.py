@@ -444,6 +444,7 @@ def view(name: str = "openai", **changes: Any) -> EndpointView:
         "first_token_ms": 412.3,
         "first_token_shares_ms": {"p50": 390.2, "p95": 800.0, "p99": 1212.0},
         "failed_last": "",
+        "is_unproven": False,
         "recent_failures": (FailureView("timeout", "it fell silent in its answer", 90.0),),
     }
     return EndpointView(**{**values, **changes})

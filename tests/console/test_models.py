@@ -98,6 +98,13 @@ def test_an_endpoint_that_failed_last_is_not_shown_as_answering(deployment: Depl
     assert "answering" not in page
 
 
+def test_a_breaker_that_was_closed_by_hand_makes_nobody_answer(deployment: Deployment, auditor: TestClient) -> None:
+    deployment.gateway.views = [view(is_unproven=True)]
+    page = auditor.get("/console/models").text
+    assert "closed by hand, not known yet" in page
+    assert "answering" not in page
+
+
 def test_the_summary_says_who_cannot_be_asked() -> None:
     def lines(*views: Any) -> list[EndpointLine]:
         return [EndpointLine(found, health_pill(found), 0) for found in views]

@@ -170,10 +170,15 @@ async def _assert_each_trace_is_there_once(server: Server, statuses: list[int]) 
             while (await counts())[0] < len(statuses):  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.05)
         every, distinct = await counts()
+        unpaid = await connection.fetchval(
+            "SELECT count(*) FROM trace t WHERE app = 'helpdesk' AND rung = 'full' AND "
+            "(SELECT count(*) FROM usage u WHERE u.trace_id = t.id) <> 1"
+        )
     finally:
         await connection.close()
     assert every == distinct
     assert every >= len(statuses)
+    assert unpaid == 0, "each whole answer has its one line of usage, whenever it was given"
 
 
 async def test_deleting_and_adding_goes_on_after_the_database_came_back(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from roadbed.gateway.policy import Policy
 from roadbed.gateway.types import ChatRequest, Event, Finished, JsonSchema, Outcome, TextDelta, Tool
 from roadbed.guard.vault import Vault
 from roadbed.testing.scripted_model import Rule, ScriptedModel
-from roadbed.testing.scripted_reply import Prompt, Reply, failing
+from roadbed.testing.scripted_reply import Prompt, Reply, continuing, failing
 
 from .conftest import MakeGateway, ask, call, endpoint
 
@@ -26,12 +26,7 @@ TEXT = "The lease ends in May; until then the rent is fixed, and after that it f
 WORDS = st.text("abcdefghij", min_size=1, max_size=7)
 
 
-def going_on(prompt: Prompt) -> Reply:
-    """What a server gives that continues a last turn of the assistant."""
-    role, text = prompt.texts[-1]
-    assert role == "assistant"
-    assert TEXT.startswith(text)
-    return Reply(text=TEXT[len(text) :])
+going_on = continuing(Reply(text=TEXT))
 
 
 async def read(gateway: Gateway, request: ChatRequest | None = None) -> tuple[list[Event], Outcome]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from roadbed.gateway.errors import EndpointsOverloaded
@@ -86,3 +88,25 @@ def test_opening_forgets_successes_that_were_not_counted_yet() -> None:
     obey(board, EndpointOrder("a", "open"))
     running.succeeded(0.1)
     assert board.of("a").breaker.phase == "open"
+
+
+async def test_after_its_breaker_was_closed_by_hand_an_endpoint_is_not_known_until_it_has_told(
+    gateway_of: MakeGateway, first: ScriptedModel, clock: MovableClock
+) -> None:
+    first.script(FINE)
+    gateway = gateway_of(endpoint("a", first.url), clock=clock)
+    await gateway.complete("smart", ask(), call())
+    assert not gateway.endpoints()[0].is_unproven
+    for last in (FINE, Rule("", failing())):
+        gateway.obey(EndpointOrder("a", "open"))
+        gateway.obey(EndpointOrder("a", "close"))
+        assert gateway.endpoints()[0].is_unproven
+        admission = gateway._health.admit("a", has_alternative=False)
+        assert admission is not None
+        admission.told_nothing()  # its caller left
+        assert gateway.endpoints()[0].is_unproven
+        first.script(last)
+        with contextlib.suppress(Exception):
+            await gateway.complete("smart", ask(), call())
+        assert not gateway.endpoints()[0].is_unproven
+    assert gateway.endpoints()[0].failed_last

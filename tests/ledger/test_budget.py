@@ -94,6 +94,8 @@ class Leases(RuleBasedStateMachine):
         holder = self.holders[n]
         if holder.account.must_ask(self._now(holder)):
             self._ask(holder, 0, is_answer_lost=is_answer_lost)
+            if not (holder.is_cut_off or is_answer_lost) and holder.account.is_idle(self._now(holder)):
+                holder.account.retire(self._now(holder))
         for lease, spent in holder.account.to_return():
             if not holder.is_cut_off:
                 self.bank.give_back(lease.id, spent)
@@ -212,7 +214,10 @@ def test_an_idle_lease_is_returned_and_one_with_a_call_under_way_is_not() -> Non
     assert not account.must_ask(1.0 + IDLE_S)
     assert account.to_return() == []
     Reservation((lease,), 100).settle(40)
-    account.must_ask(1.0 + IDLE_S)
+    assert account.must_ask(1.0 + IDLE_S)
+    assert account.to_return() == [], "the bank may be away, and then it still pays"
+    assert account.is_idle(1.0 + IDLE_S)
+    account.retire(1.0 + IDLE_S)
     assert account.to_return() == [(lease, 40)]
 
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 EXIT_USAGE = 2
 CHOICES_SHOWN_MAX = 12
+LIST = "list"
 _UNKNOWN = "unrecognized arguments: "
 _MISSING = "the following arguments are required: "
 
@@ -30,6 +31,11 @@ class CommandParser(argparse.ArgumentParser):
                 if word in below._option_string_actions:
                     self.error(f"{word} comes after the action, as in `{below.prog} {word}`")
         return super().parse_args(args, namespace)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it; nothing at all after a word that has a list means that list."""
+        words = list(args or ())
+        return super().parse_known_args(words or [LIST] if LIST in actions_of(self) else words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """One line on standard error, and exit code 2."""
@@ -63,6 +69,12 @@ def nearest(word: str, known: list[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
+def actions_of(parser: argparse.ArgumentParser) -> list[str]:
+    """The names of a command's actions."""
+    return [name for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+            for name in action.choices]  # fmt: skip
+
+
 def nested(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """The parsers of a command's actions, and of theirs."""
     for action in parser._actions:
@@ -76,6 +88,9 @@ def explain_actions(parser: argparse.ArgumentParser, example: str) -> None:
     """Give every action of a command its summary, and those lines of the command's example that call it."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                if choice.dest == LIST:
+                    choice.help = f"{choice.help} (`{parser.prog}` alone does it too)"
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, below in action.choices.items():
                 summary = summaries.get(name, "")

@@ -133,7 +133,9 @@ def endpoint_pill(unavailable: str, failed_last: str = "") -> Pill:
 
 
 def health_pill(view: EndpointView) -> Pill:
-    """How an endpoint stands. Green only for one whose latest attempt was answered and whose breaker is closed."""
+    """How an endpoint stands. Green only for one whose latest attempt was answered and whose breaker is closed; one
+    whose breaker was closed by hand is not known to answer until it has.
+    """
     if view.is_drained:
         return Pill("warn", "–", "drained")
     if view.unavailable:
@@ -144,6 +146,8 @@ def health_pill(view: EndpointView) -> Pill:
         return Pill("warn", "…", "coming back slowly")
     if view.failed_last:
         return Pill("warn", "!", "failed last")
+    if view.is_unproven:
+        return Pill("plain", "?", "closed by hand, not known yet")
     return Pill("good", "✓", "answering") if view.first_token_ms is not None else Pill("plain", "→", "ready to ask")
 
 

@@ -46,13 +46,17 @@ class SeenFailure:
 class EndpointHealth:
     """One endpoint's state. ``resting_until_s`` is a rest that it asked for (throttling) or that its key needs.
 
-    ``keys`` is set for an endpoint with several keys, each of which then rests by itself.
+    ``keys`` is set for an endpoint with several keys, each of which then rests by itself. Until ``whole_from_s`` one
+    that was ejected comes back slowly: it takes a growing share. ``unproven_until`` is how many of its attempts had
+    ended, telling something of it or not, when somebody closed its breaker by hand.
     """
 
     name: str
     breaker: breakers.Breaker = breakers.CLOSED
     resting_until_s: float = 0.0
     resting_for: str = ""
+    whole_from_s: float = 0.0
+    unproven_until: int = -1
     retry_budget: float = retry.BUDGET_MAX
     in_flight: int = 0
     requests: int = 0
@@ -94,6 +98,11 @@ class EndpointHealth:
     def is_drained(self) -> bool:
         """Whether somebody told it to take no new requests; `orders` does and undoes it."""
         return self.resting_until_s == math.inf
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether it was let back by hand, and no attempt since has told how it is."""
+        return self.requests - self.in_flight <= self.unproven_until
 
     @property
     def failed_last(self) -> str:
@@ -205,6 +214,7 @@ class HealthBoard:
             if state.name in ejected:
                 tally.ejections = min(EJECTIONS_MAX, tally.ejections + 1)
                 _rest(state, now_s, EJECTION_S * tally.ejections, "failing more than its peers")
+                state.whole_from_s = state.resting_until_s + self.settings.recovery_s
             elif results[state.name].count >= RESULTS_MIN and not results[state.name].faults:
                 tally.ejections = max(0, tally.ejections - 1)
             if state.name in ejected or now_s - tally.since_s >= WINDOW_S:
@@ -219,6 +229,10 @@ class HealthBoard:
         if state.why_unavailable(now_s):
             return None
         chance = self.chance() if has_alternative else 0.0
+        if now_s < state.whole_from_s:
+            began_s = state.whole_from_s - self.settings.recovery_s
+            if chance >= breakers.recovery_share(began_s, now_s, self.settings):
+                return None
         state.breaker, is_admitted = breakers.admit(state.breaker, now_s, chance, self.settings)
         if not is_admitted:
             return None
@@ -289,6 +303,8 @@ class HealthBoard:
 
     def give_back(self, state: EndpointHealth, result: breakers.Result) -> None:
         """Give back a place, with what it told of the endpoint."""
+        if result == "ignored" and state.is_unproven:
+            state.unproven_until += 1
         state.in_flight -= 1
         self._count_successes(state)
         state.breaker = breakers.record(state.breaker, result, self.monotonic_s(), self.chance(), self.settings)

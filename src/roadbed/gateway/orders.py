@@ -46,6 +46,8 @@ def obey(board: HealthBoard, order: EndpointOrder) -> None:
             _set(state, breakers.Breaker(phase="open", openings=state.breaker.openings, until_s=until_s))
         case "close":
             _set(state, breakers.CLOSED)
+            state.whole_from_s = 0.0
+            state.unproven_until = state.requests - state.in_flight
             if not state.is_drained:
                 state.resting_until_s, state.resting_for = 0.0, ""
 

@@ -29,7 +29,7 @@ class FailureView:
 class EndpointView:
     """One endpoint. Counts are since this process began; ``first_token_ms`` is of the last answer, and
     ``first_token_shares_ms`` its p50, p95 and p99 over the latest ones. ``failed_last`` is why its latest attempt
-    failed; empty when it answered.
+    failed; empty when it answered. ``is_unproven`` when its breaker was closed by hand and nothing is known since.
     """
 
     endpoint: str
@@ -49,6 +49,7 @@ class EndpointView:
     first_token_ms: float | None
     first_token_shares_ms: dict[str, float]
     failed_last: str
+    is_unproven: bool
     recent_failures: tuple[FailureView, ...]
 
 
@@ -87,5 +88,6 @@ def _view(endpoint: Endpoint, routes: tuple[str, ...], board: HealthBoard) -> En
         None if state.first_event_ms is None else round(state.first_event_ms, 1),
         first_token_shares_ms(state),
         state.failed_last,
+        state.is_unproven,
         tuple(FailureView(seen.failure, seen.reason, round(now_s - seen.at_s, 1)) for seen in reversed(state.recent)),
     )

@@ -99,6 +99,7 @@ class Ways:
             state.breaker.phase == "closed"
             and state.in_flight < way.endpoint.max_connections
             and state.resting_until_s <= now_s
+            and state.whole_from_s <= now_s
             and not state.used_up(now_s)
         )
 

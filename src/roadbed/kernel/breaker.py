@@ -32,6 +32,11 @@ class BreakerSettings:
     recovery: tuple[float, ...] = (0.1, 0.25, 0.5)
     recovery_step_s: float = 10.0
 
+    @property
+    def recovery_s(self) -> float:
+        """How long coming back takes."""
+        return self.recovery_step_s * len(self.recovery)
+
 
 DEFAULT_SETTINGS = BreakerSettings()
 
@@ -74,9 +79,12 @@ def is_available(breaker: Breaker, now_s: float, settings: BreakerSettings = DEF
 
 def admitted_share(breaker: Breaker, now_s: float, settings: BreakerSettings = DEFAULT_SETTINGS) -> float:
     """The share of traffic that a recovering circuit takes; 1 when it is closed."""
-    if breaker.phase != "recovering":
-        return 1.0
-    step = int((now_s - breaker.recovering_since_s) / settings.recovery_step_s)
+    return recovery_share(breaker.recovering_since_s, now_s, settings) if breaker.phase == "recovering" else 1.0
+
+
+def recovery_share(since_s: float, now_s: float, settings: BreakerSettings = DEFAULT_SETTINGS) -> float:
+    """The share of traffic for who has been coming back since ``since_s``; 1 after the last step."""
+    step = max(0, int((now_s - since_s) / settings.recovery_step_s))
     return settings.recovery[step] if step < len(settings.recovery) else 1.0
 
 
@@ -110,7 +118,7 @@ def record(
     if breaker.phase == "recovering":
         if not is_success:
             return _open(breaker, now_s, chance, settings)
-        if now_s - breaker.recovering_since_s < settings.recovery_step_s * len(settings.recovery):
+        if now_s - breaker.recovering_since_s < settings.recovery_s:
             return breaker
         breaker = CLOSED
     buckets = _counted(breaker.buckets, is_success, int(now_s), settings.window_s)

@@ -176,14 +176,23 @@ class Account:
             self.retired.append(self.lease)
         self.lease = Lease(now_s)
 
+    def is_idle(self, now_s: float) -> bool:
+        """Whether nobody has used the lease for a while."""
+        lease = self.lease
+        return lease.granted > 0 and not lease.reserved and now_s - lease.used_s >= IDLE_S
+
     def must_ask(self, now_s: float) -> bool:
-        """Whether the bank should hear of the lease in use, off the path of any request."""
+        """Whether the bank should hear of the lease in use, off the path of any request. An idle one is returned only
+        when the bank has answered: while it is away, that lease is all that the next call can be paid from.
+        """
         lease = self.lease
         if not lease.granted:
             return False
-        if now_s >= lease.use_until_s or (now_s - lease.used_s >= IDLE_S and not lease.reserved):
+        if now_s >= lease.use_until_s:
             self.retire(now_s)
             return False
+        if self.is_idle(now_s):
+            return True
         is_low = lease.room < self.rate * LEASE_S / 4
         has_news = lease.spent != lease.told_spent and now_s - lease.told_s >= CHECKPOINT_S
         return is_low or has_news or now_s - lease.told_s >= RENEW_S

@@ -250,6 +250,8 @@ class Budgets:
                 async with self._lock(account):
                     await self._ask(account, 0)
                 self.on_used(account, account.used_percent())
+                if account.is_idle(now_s := self._clock.monotonic_s()):
+                    account.retire(now_s)
             for lease, spent in account.to_return():
                 await self._give_back(account, lease, spent)
         now_s = self._clock.monotonic_s()

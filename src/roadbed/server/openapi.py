@@ -405,8 +405,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "provider keys that are set and not used. Health is of the process that answers.",
         "{routes, endpoints: [{endpoint, model, dialect, address, is_local, routes, unavailable, breaker, open_for_s, "
         "is_drained, in_flight, connections_max, requests, failures, first_token_ms, "
-        "first_token_shares_ms: {p50, p95, p99}, failed_last, recent_failures: [{failure, reason, age_s}], "
-        "spent_today_microusd}], engines, unused_provider_keys}",
+        "first_token_shares_ms: {p50, p95, p99}, failed_last, is_unproven, "
+        "recent_failures: [{failure, reason, age_s}], spent_today_microusd}], engines, unused_provider_keys}",
     ),
     Operation(
         "GET",

@@ -68,7 +68,8 @@ class ScriptedModel:
     ``/v1``.
 
     ``gets`` answers GET paths with JSON, for probes; ``/v1/models`` lists ``models`` unless ``gets`` says otherwise.
-    ``posts`` answers POST paths of other dialects with whole bodies.
+    ``posts`` answers POST paths of other dialects with whole bodies; one with ``stall_after`` falls silent after its
+    body, which then is the beginning of an answer.
     """
 
     def __init__(
@@ -196,6 +197,10 @@ class ScriptedModel:
         if post is not None:
             reply = post(request) if callable(post) else post
             if reply.hang:
+                await asyncio.Event().wait()
+            if reply.stall_after is not None:
+                head = _head(reply.status, reply.headers, "transfer-encoding: chunked")
+                writer.write(head + _chunk(reply.body or b" "))
                 await asyncio.Event().wait()
             return await self._send(writer, reply, b"{}")
         dialects = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}

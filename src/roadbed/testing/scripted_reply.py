@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 NOT_FOUND = "I could not find this in the documents."
@@ -69,6 +69,19 @@ class Reply:
         if self.parts:
             return list(self.parts)
         return re.findall(r"\s*\S+\s*$|\s*\S+", self.text) if self.text else []
+
+
+def continuing(script: Reply | Callable[[Prompt], Reply]) -> Callable[[Prompt], Reply]:
+    """A script that goes on from a last turn of the assistant, as vLLM and llama.cpp do, when its answer begins so."""
+
+    def answer(prompt: Prompt) -> Reply:
+        reply = script(prompt) if callable(script) else script
+        role, prefix = prompt.texts[-1] if prompt.texts else ("", "")
+        if role != "assistant" or not reply.text.startswith(prefix):
+            return reply
+        return replace(reply, text=reply.text[len(prefix) :], parts=())
+
+    return answer
 
 
 def throttled(retry_after_s: float = 1.0) -> Reply:
