@@ -197,7 +197,7 @@ class Guard:
 
     def scan_sent(self, texts: str | bytes) -> frozenset[str]:
         """`scan_bytes` of a JSON body, or of the text that it makes of a body whose escapes are undone already."""
-        return self._types_in(texts) if type(texts) is str else self.scan_bytes(texts)
+        return self._types_in(texts) if isinstance(texts, str) else self.scan_bytes(texts)
 
     def _types_in(self, text: str) -> frozenset[str]:
         found = self._allowed_out(text)
