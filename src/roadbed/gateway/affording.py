@@ -57,8 +57,8 @@ def worth(price: Price, body_bytes: int, output_tokens: int, images: int = 0) ->
 
 
 def bounded(
-    sent: tuple[bytes, bytes], incoming: Incoming, endpoint: Endpoint
-) -> tuple[tuple[bytes, bytes], int] | None:
+    sent: tuple[bytes, str | bytes], incoming: Incoming, endpoint: Endpoint
+) -> tuple[tuple[bytes, str | bytes], int] | None:
     """What a relay sends, with an output limit in it, and what that may cost. None when the ordinary way must say why
     it cannot be sent.
     """

@@ -65,14 +65,15 @@ _DIALECT = OpenAIChat()
 class Opening(msgspec.Struct, frozen=True):
     """A first attempt that can be made at once: where it goes, with which bytes, until when.
 
-    ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before.
+    ``texts`` is the part of ``body`` that holds what the caller wrote: the guard must have looked at it before. It is
+    text where its escapes are undone.
     ``is_whole`` where the caller waits for all of the answer, so that nothing is lost while it is not whole.
     """
 
     shared: Surroundings
     first: First
     body: bytes
-    texts: bytes
+    texts: str | bytes
     is_stream: bool
     call: Call
     worth_microusd: int = 0

@@ -22,15 +22,20 @@ _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")
 _TEXT_VALUE = re.compile(rb'\s*:\s*("[^"\\]*")')
 
 
-def outgoing(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool) -> tuple[bytes, bytes] | None:
-    """The body for the endpoint, asking for a stream or not, and the part of it that holds the caller's texts, which is
-    all of it where that is not known; None when it has to be written anew by the dialect.
+def outgoing(body: bytes, incoming: Incoming, endpoint: Endpoint, *, stream: bool) -> tuple[bytes, str | bytes] | None:
+    """The body for the endpoint, asking for a stream or not, and the part of it that holds the caller's texts: as text
+    with its escapes undone, or all of the body where it is not known. None when the dialect has to write it anew.
     """
     if type(incoming) is PlainChat:  # known to its last field, so writing it is surer than cutting, and faster
         profile = endpoint.profile
         if incoming.max_tokens is not msgspec.UNSET and profile.limit_field != "max_tokens":
             return None
-        return incoming.encoded(_encoded(endpoint.model), stream=stream, with_usage=profile.has_stream_usage)
+        return incoming.encoded(
+            _encoded(endpoint.model),
+            stream=stream,
+            with_usage=profile.has_stream_usage,
+            is_literal=b"\\" not in body,
+        )
     assert isinstance(incoming, IncomingChat)
     sent = spliced(body, incoming, endpoint, stream=stream)
     return None if sent is None else (sent, sent)

@@ -15,12 +15,24 @@ import platform
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from roadbed.guard.patterns import CODED, COMMON, GATES, LETTERED, LONG, TRIGGERS, Trigger, opens_gate
+from roadbed.guard.letter_ids import LENGTH_MAX
+from roadbed.guard.patterns import (
+    CODED,
+    COMMON,
+    EVERY_GATE,
+    GATE,
+    GATES,
+    LETTERED,
+    LONG,
+    TRIGGERS,
+    Trigger,
+    has_long_word,
+)
 
 DATABASE_BYTES_MAX: Final = 64 * 1024 * 1024
 logger = logging.getLogger(__name__)
@@ -60,11 +72,18 @@ def _collect(number: int, start: int, end: int, flags: int, hits: Any) -> None:
     hits.append((number, end))
 
 
+def _collect_few(number: int, start: int, end: int, flags: int, found: Any) -> bool | None:
+    """Note where a pattern ends, and stop when it is known that there are too many."""
+    ends, ends_max = found
+    ends.append(end)
+    return True if len(ends) > ends_max else None
+
+
 class HyperscanEngine:
     """The triggers by Hyperscan (Vectorscan), about a microsecond per kilobyte and pass. `ImportError` without it.
 
     Two passes always; that of the encoded runs where the second finds a word that is as long, and that of the
-    identifiers with letters where what was found says that one may be there.
+    identifiers with letters where what was found says that one may be there: in a long text only around those places.
     """
 
     name = "hyperscan"
@@ -85,11 +104,11 @@ class HyperscanEngine:
     def hits(self, view: str) -> list[tuple[int, int]]:
         """See `Engine`."""
         try:
-            common, long, coded, lettered = self._threads.scans
+            common, long, coded, lettered, every_gate = self._threads.scans
         except AttributeError:
-            common, long, coded, lettered = self._threads.scans = [
-                partial(database.scan, match_event_handler=_collect, scratch=self._library.Scratch(database))
-                for database in self._databases
+            common, long, coded, lettered, every_gate = self._threads.scans = [
+                partial(database.scan, match_event_handler=handler, scratch=self._library.Scratch(database))
+                for database, handler in zip(self._databases, _HANDLERS, strict=True)
             ]
         data = view.encode("ascii")
         hits: list[tuple[int, int]] = []
@@ -99,13 +118,51 @@ class HyperscanEngine:
             long(data, context=has_long)
             if has_long:
                 coded(data, context=hits)
-        if hits and opens_gate(view, hits):
-            lettered(data, context=hits)
+        if hits:
+            if has_long_word(view, hits):
+                lettered(data, context=hits)
+            elif any(number == GATE for number, _ in hits):
+                for begin, end in self._near_gates(every_gate, data):
+                    near: list[tuple[int, int]] = []
+                    lettered(data[begin:end], context=near)
+                    hits += [(number, begin + stop) for number, stop in near]
         return hits
 
+    def _near_gates(self, every_gate: Callable[..., object], data: bytes) -> list[tuple[int, int]]:
+        """The parts of a text in which an identifier may be: all of it where it is short or has many gates."""
+        size = len(data)
+        if size < _NEAR_BYTES_MIN:
+            return [(0, size)]
+        ends: list[int] = []
+        try:
+            every_gate(data, context=(ends, size // _BYTES_PER_GATE_MIN))
+        except self._library.ScanTerminated:
+            return [(0, size)]
+        return parts_around(ends, size)
 
-_PASSES: Final = ((*COMMON, *GATES), LONG, CODED, LETTERED)
+
+def parts_around(ends: list[int], size: int) -> list[tuple[int, int]]:
+    """What is within an identifier's length of any of the places, in parts that do not meet."""
+    parts: list[tuple[int, int]] = []
+    begin = stop = 0
+    for end in sorted(ends):
+        if end - _REACH > stop:
+            if stop:
+                parts.append((begin, stop))
+            begin = end - _REACH
+        stop = min(size, end + _REACH)
+    if stop:
+        parts.append((begin, stop))
+    return parts
+
+
+_PASSES: Final = ((*COMMON, *GATES), LONG, CODED, LETTERED, EVERY_GATE)
+_HANDLERS: Final = (_collect, _collect, _collect, _collect, _collect_few)
 _LONG_CHARACTERS: Final = 16
+_REACH: Final = LENGTH_MAX + 1  # with the character before an identifier
+# A part costs about what a kilobyte of the whole does, and a short text is searched before its parts are known.
+_NEAR_BYTES_MIN: Final = 4096
+_BYTES_PER_GATE_MIN: Final = 2048
 
 
 def _compile(library: Any, triggers: Sequence[Trigger], cache_folder: Path | None) -> Any:

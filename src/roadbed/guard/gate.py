@@ -193,8 +193,13 @@ class Guard:
         body with findings the caller decodes the leaves and guards each one. `ValueError` when it is not UTF-8.
         """
         text = body.decode()
-        if "\\" in text:
-            text = _without_escapes(text)
+        return self._types_in(_without_escapes(text) if "\\" in text else text)
+
+    def scan_sent(self, texts: str | bytes) -> frozenset[str]:
+        """`scan_bytes` of a JSON body, or of the text that it makes of a body whose escapes are undone already."""
+        return self._types_in(texts) if isinstance(texts, str) else self.scan_bytes(texts)
+
+    def _types_in(self, text: str) -> frozenset[str]:
         found = self._allowed_out(text)
         types = frozenset(finding.type for finding in found) if found else _NOTHING
         # What a recognizer would find is seen when the leaves are guarded one by one.

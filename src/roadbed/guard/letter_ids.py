@@ -105,6 +105,7 @@ LETTER_RULES: Final = (
     LetterRule("ethereum", CRYPTO, r"0x[0-9a-fA-F]{40}", 42, is_ethereum, is_case_kept=True),
     LetterRule("tron", CRYPTO, r"T[1-9A-HJ-NP-Za-km-z]{33}", 34, is_bitcoin, is_case_kept=True),
 )  # fmt: skip
+LENGTH_MAX: Final = max(rule.length_max for rule in LETTER_RULES)
 
 LEXICON: Final = Lexicon()
 for _rule in LETTER_RULES:

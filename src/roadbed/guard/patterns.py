@@ -8,8 +8,8 @@ Hyperscan searches them in passes (`guard.engine`), because a pattern that may b
 those that begin with a digit or a fixed text: `COMMON`; `CODED`, which is searched only where `LONG` is found; and
 `LETTERED`, only where a gate says that an identifier of letters and digits may be there.
 
-The invariants: every value that a detector accepts contains, at the place the detector expects, its trigger; a text in
-which a lettered trigger is found opens a gate, and one with a trigger of `CODED` has a `LONG`.
+The invariants: every value that a detector accepts contains, at the place the detector expects, its trigger; a value
+of a lettered rule has a gate in it or is a long word, and a text with a trigger of `CODED` has a `LONG`.
 """
 
 from __future__ import annotations
@@ -133,9 +133,12 @@ GATES: Final = (
             r"/[0-9A-Z]{4}-[0-9]{2}",
             r"0x[0-9A-F]{40}",
             r"(?:bc|tb|ltc)1[02-9ac-hj-np-z]{11}",
+            # An Italian number's year behind a space, with letters for the digits after it.
+            r"[0-9][0-9L-NP-V][A-Z][L-NP-V]{2}[ -]?[A-Z][L-NP-V]{3}[A-Z]",
         )
     ),
 )
+EVERY_GATE: Final = tuple(gate._replace(is_once=False) for gate in GATES)
 TRIGGERS: Final = (*COMMON, *CODED, *LETTERED)
 
 # What may do without a digit after a letter: keys of money, and an Italian number with letters for all its digits.
@@ -145,11 +148,9 @@ _LONG_WORD = re.compile(
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/_-]{16,4000}")
 
 
-def opens_gate(view: str, hits: Sequence[tuple[int, int]]) -> bool:
-    """Whether what was hit of `COMMON`, `GATES` and `CODED` says that a `LETTERED` trigger may be in the text."""
+def has_long_word(view: str, hits: Sequence[tuple[int, int]]) -> bool:
+    """Whether what was hit of `CODED` says that an identifier may be in the text which no gate shows."""
     for number, end in hits:
-        if number == GATE:
-            return True
         if number == BASE64:
             run = _LONG_RUN.match(view, end - 16)
             if run is not None and _LONG_WORD.search(view, *run.span()):

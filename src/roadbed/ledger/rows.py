@@ -37,7 +37,8 @@ TABLES: Final[tuple[tuple[str, tuple[str, ...], str], ...]] = (
 
 # An escaped NUL, and not an escaped backslash before the letters u0000.
 _NUL_IN_JSON = re.compile(r"((?<!\\)(?:\\\\)*)\\u0000")
-_ESCAPES = str.maketrans({"\0": "\ufffd", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+# The backslash first, as the others bring new ones.
+_ESCAPES: Final = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"), ("\0", "\ufffd"))
 _US = 1_000_000
 NAMES_KEPT = 4096
 
@@ -138,7 +139,10 @@ def _is_plain(text: str) -> bool:
 
 def _text(text: str) -> str:
     """A text as a field. NUL, which PostgreSQL does not store, becomes a replacement character."""
-    return text if _is_plain(text) else text.translate(_ESCAPES)
+    if not _is_plain(text):
+        for character, escape in _ESCAPES:  # some twenty times faster than `str.translate`
+            text = text.replace(character, escape)
+    return text
 
 
 def _bytes(lines: str) -> bytes:

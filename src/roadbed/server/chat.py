@@ -50,13 +50,13 @@ class ChatCompletions(CallerAnswers):
         opening = self.gateway.relay(route, incoming, request.body, call)
         texts = opening.texts if opening is not None else request.body
         if len(texts) <= LOOKED_AT_INLINE_BYTES_MAX:
-            self._begin(turn, opening, guard.scan_bytes(texts))
+            self._begin(turn, opening, guard.scan_sent(texts))
         else:
             run_for(turn, self._look_at_large(turn, texts))
 
-    async def _look_at_large(self, turn: RouteTurn, texts: bytes) -> None:
+    async def _look_at_large(self, turn: RouteTurn, texts: str | bytes) -> None:
         """Look at much text in a thread: it would hold up others. Which endpoint is free may have changed meanwhile."""
-        found = await asyncio.to_thread(turn.guard.scan_bytes, texts)
+        found = await asyncio.to_thread(turn.guard.scan_sent, texts)
         incoming: Any = turn.incoming
         opening = self.gateway.relay(turn.route, incoming, turn.request.body, turn.call)
         self._begin(turn, opening, found)

@@ -67,12 +67,20 @@ class PlainChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fals
                 return turn.content
         return ""
 
-    def encoded(self, model: bytes, *, stream: bool, with_usage: bool) -> tuple[bytes, bytes]:
+    def encoded(self, model: bytes, *, stream: bool, with_usage: bool, is_literal: bool = False) -> tuple[bytes, str]:
         """The body for an endpoint of the same dialect, written anew: it holds what was read, and each field once.
 
-        ``model`` is its JSON. Beside the body stands the part of it that holds the caller's texts.
+        ``model`` is its JSON. Beside the body stands the part of it that holds the caller's texts, unescaped.
+        ``is_literal`` where the caller's own body has no backslash: then no text holds what JSON would escape, and what
+        is to be looked at is what is sent, which takes a fifth of the time.
         """
-        turns = _encode(self.messages)
+        parts: list[str] = []
+        for turn in self.messages:
+            parts += ('"},{"role":"', turn.role, '","content":"', turn.content)
+        parts[0] = '[{"role":"'
+        parts.append('"}]')
+        said = "".join(parts)  # the texts are copied once
+        turns = said.encode() if is_literal else _encode(self.messages)
         if not stream:
             options = b""
         else:
@@ -83,7 +91,7 @@ class PlainChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fals
             options += b',"temperature":%b' % _encode(self.temperature)
         if self.top_p is not _UNSET:
             options += b',"top_p":%b' % _encode(self.top_p)
-        return b'{"model":%b,"messages":%b%b}' % (model, turns, options), turns
+        return b'{"model":%b,"messages":%b%b}' % (model, turns, options), said
 
 
 _UNSET = msgspec.UNSET
