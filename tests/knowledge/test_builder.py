@@ -13,6 +13,8 @@ from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.knowledge.pacing import CONCURRENCY, PAUSE_S_MAX, paced
 from roadbed.sources.manifest import FilesSource
 
+pytestmark = pytest.mark.services
+
 DOCUMENTS = 7
 SOURCES = {"docs": FilesSource(path="docs")}
 

@@ -16,6 +16,8 @@ from roadbed.knowledge.vector_index import INDEX_MEMORY_SHARE, VectorIndexes, ro
 from roadbed.knowledge.vectors import ABSENT, Vectors, cosines_by_sql, nearest_by_hnsw, nearest_exactly
 from roadbed.store.errors import StoreTimeout
 
+pytestmark = pytest.mark.services
+
 ROWS = 1_200
 
 
