@@ -57,6 +57,7 @@ from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.exposed_keys import ExposedKeys
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
+from roadbed.server.lost_manifest import refuse_lost
 from roadbed.server.mcp_open import McpParts, open_mcp
 from roadbed.server.measures import Measures
 from roadbed.server.money import Money
@@ -277,7 +278,7 @@ class Services:
 async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterator[Services]:
     """Start everything but the HTTP server; stop it all when the block is left."""
     async with AsyncExitStack() as stack:
-        embedded, database = await _open_database(stack, settings, workspace.manifest)
+        embedded, database = await _open_database(stack, settings, workspace)
         services = await _build(stack, settings, workspace, embedded, database)
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
         services.made_admin_key = await services.identity.ensure_admin_key(admin_key)
@@ -482,7 +483,7 @@ def schema_of(settings: Settings, manifest: Manifest) -> str:
 
 
 async def _open_database(
-    stack: AsyncExitStack, settings: Settings, manifest: Manifest
+    stack: AsyncExitStack, settings: Settings, workspace: Workspace
 ) -> tuple[EmbeddedPostgres | None, Database]:
     """Lock the state folder, start PostgreSQL where it is ours, and bring the schema to this build's version."""
     pools = divide_connections(settings.workers)
@@ -495,8 +496,10 @@ async def _open_database(
         dsn = embedded.dsn
     else:
         dsn = settings.database.reveal()
+    manifest = workspace.manifest
     schema = schema_of(settings, manifest)
     database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=pools.owner))
+    await refuse_lost(database, workspace, is_own=embedded is not None)
     await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
     return embedded, database
 
