@@ -13,6 +13,7 @@ from roadbed.gateway.gateway import Gateway
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
+from roadbed.store.jobs import Jobs
 
 LAG_INTERVAL_S = 1.0
 STATES = ("closed", "open", "half_open", "recovering")
@@ -39,6 +40,11 @@ class Measures:
     def close(self) -> None:
         """Watch no more."""
         self._timer.cancel()
+
+    def watch_jobs(self, jobs: Jobs) -> None:
+        """Show whether this process's jobs wait for the disk."""
+        help_text = "1 while jobs wait for room on the disk of the database"
+        self._metrics.gauge_from("roadbed_jobs_waiting_for_disk", help_text, lambda: float(jobs.waits_for_disk))
 
     def watch(self, ledger: Ledger, export: Callable[[Trace], None]) -> None:
         """See every finished trace, and hand it on to ``export``."""

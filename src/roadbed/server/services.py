@@ -126,6 +126,7 @@ class Services:
     releases: Releases
     money: Money
     sources: Sources
+    jobs: Jobs
     tools: ServedTools
     exporter: OtlpExporter
     made_admin_key: str | None = None
@@ -171,6 +172,11 @@ class Services:
             return self.serving.deployment.problem
         problem = self.follower.problem if self.follower is not None else None
         return str(problem) if problem is not None else None
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether jobs wait for room on the disk of the database."""
+        return self.serving.deployment.waits_for_disk if self.serving is not None else self.jobs.waits_for_disk
 
     def source_connections(self) -> list[SourceHealth]:
         """How the connections to the declared data systems are. Asks nobody."""
@@ -245,6 +251,7 @@ class Services:
             orders=self.orders.all(),
             policies=self.workspace.policies,
             canary=self.canary,
+            waits_for_disk=self.waits_for_disk,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -337,7 +344,9 @@ async def _build(
     ledger.content_by(teams.lets_trace)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
-    knows = stack, settings, workspace, database, teams, sources
+    jobs = Jobs(database)
+    measures.watch_jobs(jobs)
+    knows = stack, settings, workspace, database, teams, sources, jobs
     embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
     credentials = await asyncio.to_thread(Credentials.open, settings.state, database, identity)
     held = teams, gateway, ledger, knowledge, trail, credentials
@@ -373,6 +382,7 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
+        jobs=jobs,
         tools=tools,
         exporter=exporter,
         serving=serving,
@@ -538,6 +548,7 @@ async def _open_knowledge(
     database: Database,
     teams: Teams,
     sources: Sources,
+    jobs: Jobs,
     *,
     runs_jobs: bool,
 ) -> tuple[EmbeddingWorker, Knowledge]:
@@ -547,7 +558,6 @@ async def _open_knowledge(
     await embedder.warm()
     parsers = ParserPool()
     stack.push_async_callback(parsers.close)
-    jobs = Jobs(database)
     knowledge = Knowledge(
         database,
         jobs,
