@@ -28,6 +28,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unavailable
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
+from roadbed.kernel.plain_name import plain_name
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
@@ -355,6 +356,7 @@ class Knowledge:
         """
         _require_admin(principal)
         source, connector = await self._uploads(target)
+        name = plain_name(name)
         if self._clean_name(name) != name:
             raise SecretInName("the name of the document holds a secret")
         data = await asyncio.to_thread(without_secrets, self._guard, data)
