@@ -141,7 +141,8 @@ async def _prepare(connection: Connection, schema: str) -> None:
             """
         )
     except asyncpg.InsufficientPrivilegeError:
-        raise errors.MigrationFailed(f"this role may not create the schema {schema}") from None
+        hint = "as the database's owner: GRANT CREATE ON DATABASE … TO …, or make the schema and give it to the role"
+        raise errors.MigrationFailed(f"this role may not create the schema {schema}", hint=hint) from None
 
 
 async def _recorded(connection: Connection, schema: str) -> dict[int, tuple[str, int]]:
