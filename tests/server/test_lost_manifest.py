@@ -33,9 +33,7 @@ async def test_what_an_inferred_manifest_left_starts_again(database: Database, i
     await declare(database, next(iter(SOURCES)), frozenset({f"team:{TEAM}"}))
     await database.execute("INSERT INTO release (digest, app, manifest) VALUES ('d', 'search', '')")
     for app in ("search", "copilot", "_routes"):
-        await database.execute(
-            "INSERT INTO alias (app, name, digest, generation) VALUES ($1, 'live', 'd', 1)", app
-        )
+        await database.execute("INSERT INTO alias (app, name, digest, generation) VALUES ($1, 'live', 'd', 1)", app)
     await refuse_lost(database, inferred, is_own=True)
 
 

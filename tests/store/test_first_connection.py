@@ -63,7 +63,7 @@ async def test_a_server_that_is_away_is_named() -> None:
     port = refused_port()
     away = await refused(f"postgresql://u:{PASSWORD}@127.0.0.1:{port}/x")
     assert isinstance(away, StoreUnavailable)
-    assert f"127.0.0.1:{port}" in away.message
+    assert f"127.0.0.1:{port} (nothing listens there)" in away.message
 
 
 async def test_a_role_without_rights_is_told_what_it_lacks(poor_dsn: str, postgres: EmbeddedPostgres) -> None:

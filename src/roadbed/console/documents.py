@@ -153,7 +153,9 @@ async def upload(visit: Visit) -> Response:
         raise NoFile("the form holds no file")
     for file in files:
         if (file.size or 0) > UPLOAD_BYTES_MAX:
-            raise UploadTooLarge(f"{plain_name(file.filename or '')[:200]} is larger than {UPLOAD_BYTES_MAX // (1024 * 1024)} MB")
+            raise UploadTooLarge(
+                f"{plain_name(file.filename or '')[:200]} is larger than {UPLOAD_BYTES_MAX // (1024 * 1024)} MB"
+            )
     for file in files:
         await visit.services.knowledge.add_document(
             source, file.filename or "", await file.read(), visit.principal, media_type=file.content_type or ""

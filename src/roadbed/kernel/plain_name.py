@@ -2,7 +2,7 @@
 
 A direction override shows ``fdp.exe`` as ``exe.pdf``, a line break adds a line to a list, a control character drives a
 terminal. `plain_name` takes them out of what is a name alone; `misleads` and `name_in_plain_sight` are for names that
-are an address too, and so cannot be changed. The invariant: what `plain_name` gives is one line, and none that misleads.
+are an address too, and so cannot be changed. The invariant: what `plain_name` gives is one line and misleads nobody.
 """
 
 from __future__ import annotations

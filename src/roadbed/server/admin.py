@@ -160,10 +160,9 @@ class AdminCalls:
         services = self._services
         asked = await json_of(request, SearchQuery)
         started = time.perf_counter()
-        deadline, search = admission.deadline(SEARCH_DEADLINE_S), services.knowledge.search
-        collections = list(services.manifest.collections)
-        if asked.collections:
-            collections, search = asked.collections, services.knowledge.search_named
+        deadline, knowledge = admission.deadline(SEARCH_DEADLINE_S), services.knowledge
+        search = knowledge.search_named if asked.collections else knowledge.search
+        collections = asked.collections or list(services.manifest.collections)
         result = await search(collections, asked.query, admission.principal, k=asked.k, deadline=deadline)
         took_ms = (time.perf_counter() - started) * 1000
         hits = [hit_object(hit) for hit in result.hits]

@@ -34,7 +34,10 @@ DISK_FREE_BYTES_MIN = 1024**3
 PROGRAM_TIMEOUT_S = 10
 PROBE_TIMEOUT_S = 3
 PART_FIX = "the log of `roadbed up` and postgres/server.log say more"
-PART_FIXES = {"jobs": "free some disk space where the database is; jobs go on by themselves within seconds"}
+PART_FIXES = {
+    "jobs": "free some disk space where the database is; jobs go on by themselves within seconds",
+    "database": "start PostgreSQL or see its log (postgres/server.log when embedded); it is used again by itself",
+}
 Verdict = Literal["ok", "note", "wrong"]
 
 

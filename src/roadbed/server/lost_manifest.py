@@ -1,4 +1,4 @@
-"""A start without ``roadbed.yaml`` on a database that an own manifest filled: refused, since nothing would be kept apart.
+"""A start without ``roadbed.yaml`` on a database that an own manifest filled: refused, for every key would see all.
 
 Without a manifest a folder is served whole, to every key. `refuse_lost` compares what the database knows with that:
 another source, one that not everybody may see or that carries other labels, or another app was declared by somebody.
@@ -44,7 +44,9 @@ async def refuse_lost(database: Database, workspace: Workspace, *, is_own: bool)
         reasons = await _known_beyond(database, row["nspname"], workspace.manifest)
         if reasons:
             shown = ", ".join(reasons[:NAMES_SHOWN]) + (", ..." if len(reasons) > NAMES_SHOWN else "")
-            raise ManifestLost(f"{workspace.folder} has no {MANIFEST_NAME}, but the database was filled by one: {shown}")
+            raise ManifestLost(
+                f"{workspace.folder} has no {MANIFEST_NAME}, but the database was filled by one: {shown}"
+            )
 
 
 async def _known_beyond(database: Database, schema: str, manifest: Manifest) -> list[str]:

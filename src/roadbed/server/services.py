@@ -59,7 +59,7 @@ from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
 from roadbed.server.lost_manifest import refuse_lost
 from roadbed.server.mcp_open import McpParts, open_mcp
-from roadbed.server.measures import Measures
+from roadbed.server.measures import open_measures, watch_jobs
 from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
@@ -336,18 +336,15 @@ async def _build(
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    measures = Measures(metrics, gateway)
-    stack.callback(measures.close)
+    measures = open_measures(stack, metrics, gateway)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
     measures.watch(ledger, exporter.offer)
     ledger.content_by(teams.lets_trace)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
-    jobs = Jobs(database)
-    measures.watch_jobs(jobs)
-    knows = stack, settings, workspace, database, teams, sources, jobs
-    embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
+    knows = stack, settings, workspace, database, teams, sources
+    embedder, knowledge, jobs = await _open_knowledge(*knows, runs_jobs=is_owner)
     credentials = await asyncio.to_thread(Credentials.open, settings.state, database, identity)
     held = teams, gateway, ledger, knowledge, trail, credentials
     stores = Stores(manifest.name, settings.state, database, embedded, *held)
@@ -395,6 +392,7 @@ async def _build(
 async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamClient) -> None:
     """What is made over all of the services: MCP, the controls, and who has to approve a promotion."""
     teams = services.teams
+    watch_jobs(services.metrics, services.jobs)
     services.trail.guarded = lambda text: teams.guard.for_name(text)
     services.identity.holds_secret = lambda text: teams.guard.holds_secret(text)
     offered = services.toolbox, services.knowledge, services.registry, services.teams, services.ledger
@@ -548,16 +546,16 @@ async def _open_knowledge(
     database: Database,
     teams: Teams,
     sources: Sources,
-    jobs: Jobs,
     *,
     runs_jobs: bool,
-) -> tuple[EmbeddingWorker, Knowledge]:
+) -> tuple[EmbeddingWorker, Knowledge, Jobs]:
     """The embedder, the parsers, the documents, and, in the owner, the jobs that read them."""
     embedder = EmbeddingWorker(MiniLmEmbedder())
     stack.push_async_callback(embedder.aclose)
     await embedder.warm()
     parsers = ParserPool()
     stack.push_async_callback(parsers.close)
+    jobs = Jobs(database)
     knowledge = Knowledge(
         database,
         jobs,
@@ -575,7 +573,7 @@ async def _open_knowledge(
     stack.push_async_callback(knowledge.aclose)
     if runs_jobs:
         await _run_jobs(stack, jobs)
-    return embedder, knowledge
+    return embedder, knowledge, jobs
 
 
 async def _run_jobs(stack: AsyncExitStack, jobs: Jobs) -> None:

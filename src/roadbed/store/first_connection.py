@@ -6,6 +6,7 @@ that a person can mend before the start is one of this room's errors, and no exc
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -41,7 +42,9 @@ async def connect_first(dsn: str, *, timeout_s: float, statement_timeout_s: floa
     try:
         return await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=statement_timeout_s)
     except asyncpg.InvalidPasswordError:
-        raise errors.DatabaseRefused(f"PostgreSQL at {where} refuses the password of the role {_user_of(dsn)}") from None
+        raise errors.DatabaseRefused(
+            f"PostgreSQL at {where} refuses the password of the role {_user_of(dsn)}"
+        ) from None
     except asyncpg.InvalidAuthorizationSpecificationError:
         # No such role, no entry of pg_hba.conf for this host, or TLS demanded: the server tells them apart in its log.
         message = f"PostgreSQL at {where} does not let the role {_user_of(dsn)} in from this machine"
@@ -57,13 +60,22 @@ async def connect_first(dsn: str, *, timeout_s: float, statement_timeout_s: floa
     except asyncpg.CannotConnectNowError:
         raise errors.StoreUnavailable(f"PostgreSQL at {where} is starting or stopping") from None
     except (asyncpg.PostgresConnectionError, asyncpg.InternalClientError, OSError) as error:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None)
-        message = f"no PostgreSQL answers at {where} ({reason or type(error).__name__})"
+        message = f"no PostgreSQL answers at {where} ({_reason_of(error)})"
         raise errors.StoreUnavailable(message, hint="start it, or mend the address given by --database") from None
     except (asyncpg.InterfaceError, ValueError) as error:
         # The driver's own text may quote the address, hence the password.
         message = f"the address of the database cannot be used ({type(error).__name__})"
         raise errors.DatabaseMissing(message) from None
+
+
+def _reason_of(error: Exception) -> str:
+    known: tuple[tuple[type[Exception], str], ...] = (
+        (TimeoutError, "no answer in time"),
+        (ConnectionRefusedError, "nothing listens there"),
+        (socket.gaierror, "no machine of that name"),
+        (FileNotFoundError, "there is no socket"),
+    )
+    return next((reason for kind, reason in known if isinstance(error, kind)), type(error).__name__)
 
 
 def require_version(major: int, number: str) -> None:

@@ -101,7 +101,11 @@ async def migrate(
             _check_recorded(known, recorded)
             pending = [migration for migration in known if migration.number not in recorded]
             if pending and mode == "check":
-                version = max(recorded, default=0)
+                if not recorded:
+                    raise errors.SchemaTooOld(
+                        f"the database has no tables of Roadbed in the schema {database.schema} yet"
+                    )
+                version = max(recorded)
                 raise errors.SchemaTooOld(
                     f"the schema {database.schema} is at version {version:04d}, this build needs {known[-1].number:04d}"
                 )
