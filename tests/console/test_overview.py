@@ -23,6 +23,8 @@ def test_a_part_that_is_unwell_leads_the_page(deployment: Deployment, admin: Tes
     page = admin.get("/console").text
     assert "Needs attention: database." in page
     assert "roadbed.yaml:7" in page
+    deployment.parts["jobs"] = "the disk of the database is full"
+    assert "Free some disk space: the disk of the database is full." in admin.get("/console").text
     assert "The manifest on disk is not served" in page
 
 

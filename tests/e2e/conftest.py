@@ -50,6 +50,7 @@ sources:
 collections:
   company: {{sources: [open, board, inbox]}}
   deals: {{sources: [vault]}}
+  boardroom: {{sources: [board]}}
 apps:
   helpdesk: {{kind: copilot, knowledge: [company], model: smart, prompt: prompts/helpdesk.md}}
   falling-back: {{kind: copilot, knowledge: [company], model: stand-in}}

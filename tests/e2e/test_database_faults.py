@@ -198,3 +198,33 @@ async def test_deleting_and_adding_goes_on_after_the_database_came_back(desk: De
     finally:
         path.unlink()
     eventually(lambda: not says(), within_s=20, what="its deletion")
+
+
+NO_ROOM = """
+    CREATE FUNCTION roadbed_desk.no_room() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+    CREATE TRIGGER no_room BEFORE UPDATE ON roadbed_desk.document FOR EACH ROW
+        EXECUTE FUNCTION roadbed_desk.no_room();
+"""
+
+
+async def test_jobs_that_wait_for_the_disk_are_said_where_people_look(desk: Desk) -> None:
+    server, path = desk.server, desk.server.workspace / "open" / "late.md"
+    connection = await asyncpg.connect(server.database_dsn())
+
+    def parts() -> str:
+        return str(server.get("/readyz")["parts"]["jobs"])
+
+    try:
+        await connection.execute(NO_ROOM)
+        path.write_text("# Late\n\nThe kettle is late.\n")
+        eventually(lambda: "disk of the database is full" in parts(), what="the word of it")
+        assert server.get("/readyz")["ready"] is True
+        with server.client() as client:
+            assert "roadbed_jobs_waiting_for_disk 1" in client.get("/metrics").text
+        assert "free some disk space" in server.cli("doctor").stdout
+    finally:
+        await connection.execute("DROP FUNCTION roadbed_desk.no_room() CASCADE")
+        await connection.close()
+        path.unlink(missing_ok=True)
+    eventually(lambda: parts() == "ok", within_s=40.0, what="room again")

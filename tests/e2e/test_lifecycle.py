@@ -119,6 +119,20 @@ def test_init_writes_the_manifest_that_was_inferred(scratch: Path) -> None:
     assert (workspace / "roadbed.yaml").read_text() == text
 
 
+def test_a_start_after_the_manifest_was_lost_is_refused(copied: Path) -> None:
+    manifest = copied / "plain" / "roadbed.yaml"
+    assert run_cli("init", str(manifest.parent), home=copied).returncode == 0
+    text = manifest.read_text().replace("name: plain", "name: acme")
+    manifest.write_text(text.replace("labels: [internal]", "labels: [internal]\n    visible_to: [board]"))
+    with serving(manifest.parent, copied / "state"):
+        pass
+    manifest.unlink()
+    refused = run_up(manifest.parent, copied / "state")
+    assert refused.returncode == EXIT_CONFIG
+    assert "the source documents for some teams alone" in one_line_error(refused)
+    assert "roadbed init" in one_line_error(refused)
+
+
 def test_a_second_start_is_quick_and_has_lost_nothing(copied: Path) -> None:
     server = launch(copied / "plain", copied / "state", wait=False)
     try:

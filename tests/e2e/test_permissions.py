@@ -34,6 +34,21 @@ def test_a_key_of_another_team_never_meets_the_document(desk: Desk) -> None:
         assert client.get("/api/documents", params={"source": "board"}).json()["documents"] == []
 
 
+def test_a_collection_of_which_a_team_sees_nothing_is_an_unknown_one_to_it(desk: Desk) -> None:
+    staff, board = (desk.server.new_key(team)["key"] for team in ("staff", "board"))
+
+    def asked(name: str, key: str) -> list[tuple[int, object]]:
+        sent = {"/api/search": {"query": QUESTION, "collections": [name]}}
+        sent[f"/v1/vector_stores/{name}/search"] = {"query": QUESTION}
+        answers = [desk.server.post(path, body, key=key) for path, body in sent.items()]
+        return [(answer.status_code, answer.text.replace(name, "NAME")) for answer in answers]
+
+    hidden, unknown = asked("boardroom", staff), asked("no-such-one", staff)
+    assert [status for status, _ in hidden] == [404, 404]
+    assert hidden == unknown
+    assert [status for status, _ in asked("boardroom", board)] == [200, 200]
+
+
 def test_names_of_hidden_documents_are_not_told_by_failures(desk: Desk) -> None:
     """A member's view of the sources tells counts, and no names of what only another team may see."""
     path = desk.server.workspace / "board" / "secret-takeover-of-kestrel.pdf"

@@ -45,6 +45,15 @@ def read_all(raw: socket.socket) -> bytes:
     return received
 
 
+def test_the_api_says_what_is_wrong_in_plain_words(desk: Desk) -> None:
+    said = {
+        path: desk.server.post(path, body).json()["detail"]
+        for path, body in {"/api/search": {"query": "x", "k": "y"}, "/api/guard/scan": {"text": 3}}.items()
+    }
+    assert "k: expected a whole number, got text" in said["/api/search"]
+    assert "text: expected text, got a whole number" in said["/api/guard/scan"]
+
+
 def test_unknown_model_lists_only_what_the_key_may_call(desk: Desk) -> None:
     key = desk.server.new_key("guests")["key"]
     for path, asked in (

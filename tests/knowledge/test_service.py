@@ -10,6 +10,7 @@ from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.policy import RegionCrossing
 from roadbed.guard.rules import GuardRule
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import NotFound
 from roadbed.kernel.principal import SYSTEM, Principal
 from roadbed.knowledge.manifest import CollectionConfig
@@ -106,3 +107,27 @@ async def test_names_of_collections_are_told_to_those_who_run_the_deployment_alo
     with pytest.raises(NotFound) as told:
         await bench.search("leave", ADMINISTRATOR, collections=["mergers"])
     assert told.value.hint == "collections: all"
+
+
+async def test_a_named_collection_of_which_nothing_may_be_seen_is_an_unknown_one(bench: Any) -> None:
+    bench.write("leave.md", "# Leave\n\nEverybody has 28 days of leave.\n")
+    sources = {"docs": FilesSource(path="docs"), "pay": FilesSource(path="docs", visible_to=["sales"])}
+    collections = {"all": CollectionConfig(sources=["docs", "pay"]), "wages": CollectionConfig(sources=["pay"])}
+    await bench.configure(sources, collections)
+    visitor = Principal("key9", "visitors")
+
+    async def named(principal: Principal, *names: str, query: str = "days of leave") -> int:
+        found = await bench.knowledge.search_named(list(names), query, principal, k=3, deadline=Deadline.after(5))
+        return len(found.hits)
+
+    for names in (("wages",), ("all", "wages")):
+        with pytest.raises(NotFound) as hidden:
+            await named(visitor, *names)
+        with pytest.raises(NotFound) as unknown:
+            await named(visitor, *("nothing" if name == "wages" else name for name in names))
+        assert hidden.value.message == unknown.value.message.replace("nothing", "wages")
+        assert hidden.value.hint == unknown.value.hint
+    assert await named(visitor, "all")
+    assert await named(SALES, "all", "wages")
+    assert await named(SALES, "wages", query="zxqv zxqv") >= 0, "one of whose sources it may see, with or without hits"
+    await named(ADMINISTRATOR, "wages")

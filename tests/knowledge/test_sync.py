@@ -228,6 +228,32 @@ async def test_a_name_with_a_secret_is_stored_nowhere(make_bench: Any) -> None:
         assert not [row for row in told if key in row["said"]]
 
 
+async def test_names_that_would_mislead_are_cleaned_or_not_taken(bench: Any) -> None:
+    bench.write("open/good\u200e.md", "# Good\u202e news\n\nKettles whistle.\n")
+    bench.write("open/bad\u202efdp.md", "Kettles hiss.")
+    bench.write("open/two\nlines.md", "Kettles boil.")
+    bench.write("open/esc\x1b[2J.md", "Kettles steam.")
+    await bench.configure({"docs": FilesSource(path="docs"), "inbox": UploadsSource()})
+    await bench.knowledge.add_document("inbox", "evil\u202etxt.exe\n\x07.txt", b"Kettles fall.", ADMINISTRATOR)
+    await bench.settle()
+
+    said = await bench.database.fetch("SELECT d::text || s::text AS said FROM document d, source s")
+    assert said
+    assert not [row for row in said if any(sign in row["said"] for sign in "\u202e\x1b\x07")]
+    assert {row["key"] for row in await bench.database.fetch("SELECT key FROM document")} == {
+        "open/good\u200e.md",
+        "eviltxt.exe .txt",
+    }
+    assert "Good news" in await titles(bench, "kettles")
+    states = {state.name: state for state in await bench.knowledge.source_states()}
+    assert {key for key, _ in states["docs"].not_taken} == {
+        "open/bad\\u202efdp.md",
+        "open/two\\u000alines.md",
+        "open/esc\\u001b[2J.md",
+    }
+    assert all("rename it" in reason for _, reason in states["docs"].not_taken)
+
+
 async def test_what_an_upload_says_it_is_is_kept_where_it_can_be_that(bench: Any) -> None:
     await bench.configure({"inbox": UploadsSource()})
     for number, said in enumerate(("text/plain", "key ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8", "jane@example.com")):

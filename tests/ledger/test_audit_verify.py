@@ -158,6 +158,40 @@ def test_a_removed_or_moved_or_doubled_record_is_found_at_its_place(log: tuple[P
     assert is_noticed(folder, key)
 
 
+def test_the_changed_record_is_said_first_and_what_follows_is_counted(log: tuple[Path, str]) -> None:
+    folder, key = log
+
+    def change(lines: list[bytes]) -> None:
+        lines[2] = lines[2].replace(b'"outcome":"', b'"outcome":"x')
+
+    lines_of(folder / "records-00000.txt", change)
+    report = verify(folder, key)
+    said = verifier.describe(report).splitlines()
+    faults = [line for line in said if line.startswith("FAULT")]
+    assert faults[0].startswith("FAULT chain at record 2:")
+    assert len(faults) <= verifier.FAULTS_SHOWN_MAX
+    assert any("follow from it: " in line and " root" in line for line in said)
+    summary = report.summary()
+    assert len(summary["faults"]) == len(report.faults) > len(faults)
+    assert summary["faults"][0]["position"] == 2
+
+
+def test_faults_are_bounded_and_what_is_left_out_is_counted() -> None:
+    report = verifier.Report()
+    for number in range(verifier.FAULTS_MAX + 7):
+        report.add("root", "it does not fit", number)
+    report.faults[3] = verifier.Fault("chain", "here", 900)
+    assert report.summary()["faults_left_out"] == 7
+    assert verifier.describe(report).splitlines()[1:] == [
+        "FAULT chain at record 900: here",
+        "999 faults follow from it: 999 root",
+        "1007 faults, 7 of them not kept; --json lists them",
+    ]
+    only = verifier.Report()
+    only.add("copy", "it was cut back")
+    assert verifier.describe(only).splitlines()[1:] == ["FAULT copy: it was cut back", "1 fault"]
+
+
 def test_a_cut_log_and_a_fork_are_found_by_the_copies_alone(log: tuple[Path, str], tmp_path: Path) -> None:
     folder, key = log
     copies = tmp_path / "copies"

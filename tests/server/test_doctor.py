@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.e2e.authority import Authority
 
-from roadbed.server.doctor import is_optimized, python_check, revoked_checks, source_checks
+from roadbed.server.doctor import is_optimized, part_checks, python_check, revoked_checks, source_checks
+from roadbed.server.health import WAITS_FOR_DISK
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,11 @@ def test_a_list_of_revoked_certificates_that_does_not_hold_is_wrong(tmp_path: Pa
     crl.write_text("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
     (check,) = revoked_checks(crl, authority.file)
     assert (check.verdict, check.message) == ("wrong", f"the CRL file {crl} is damaged")
+
+
+def test_jobs_that_wait_for_the_disk_are_wrong_and_come_with_what_to_do() -> None:
+    (check,) = part_checks("http://x", {"parts": {"server": "ok", "jobs": WAITS_FOR_DISK}})
+    assert (check.name, check.verdict, check.message) == ("server: jobs", "wrong", WAITS_FOR_DISK)
+    assert "free some disk space" in check.fix
+    (well,) = part_checks("http://x", {"parts": {"server": "ok", "jobs": "ok"}})
+    assert well.verdict == "ok"

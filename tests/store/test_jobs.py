@@ -277,10 +277,12 @@ FULL = """
 
 async def test_a_job_that_finds_the_disk_full_waits_for_room_and_is_not_given_up(database: Database) -> None:
     jobs, tries = Jobs(database, backoff_s=0.01, full_pause_s=0.01, poll_s=0.01), 0
+    told: list[bool] = []
 
     async def handler(job: Job) -> None:
         nonlocal tries
         tries += 1
+        told.append(jobs.waits_for_disk)
         if tries < 5:
             raise StoreDiskFull("the disk of the database is full")
 
@@ -289,6 +291,8 @@ async def test_a_job_that_finds_the_disk_full_waits_for_room_and_is_not_given_up
     async with running(jobs):
         await until(database, EMPTY, lambda count: count == 0)
     assert tries == 5
+    assert told == [False, True, True, True, True]
+    assert not jobs.waits_for_disk
 
 
 async def test_an_outcome_for_which_there_is_no_room_is_written_when_there_is(database: Database) -> None:

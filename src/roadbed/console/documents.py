@@ -16,6 +16,7 @@ from roadbed.console.passages import segments, window_of
 from roadbed.console.sources import done_share, is_busy, visible_states
 from roadbed.console.visits import Console, Page, Visit, seen
 from roadbed.kernel.errors import InvalidRequest, TooLarge
+from roadbed.kernel.plain_name import plain_name
 from roadbed.kernel.principal import ADMIN
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
 from roadbed.knowledge.documents import DocumentState, DocumentSummary, document_facts
@@ -152,7 +153,9 @@ async def upload(visit: Visit) -> Response:
         raise NoFile("the form holds no file")
     for file in files:
         if (file.size or 0) > UPLOAD_BYTES_MAX:
-            raise UploadTooLarge(f"{file.filename} is larger than {UPLOAD_BYTES_MAX // (1024 * 1024)} MB")
+            raise UploadTooLarge(
+                f"{plain_name(file.filename or '')[:200]} is larger than {UPLOAD_BYTES_MAX // (1024 * 1024)} MB"
+            )
     for file in files:
         await visit.services.knowledge.add_document(
             source, file.filename or "", await file.read(), visit.principal, media_type=file.content_type or ""

@@ -67,6 +67,8 @@ async def overview(visit: Visit) -> Page:
     problem = services.problem() if visit.is_auditor else None
     known = sources if sources or visit.is_auditor else None
     steps = next_steps(known, apps, endpoints, unused_keys, problem, has_asked=any(line.requests for line in usage))
+    if (jobs := parts.get("jobs", "ok")) != "ok":
+        steps.insert(0, NextStep(f"Free some disk space: {jobs}."))
     unwell = [name for name, text in parts.items() if text != "ok"]
     context = {
         "parts": parts,

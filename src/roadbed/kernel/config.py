@@ -17,6 +17,7 @@ import msgspec
 import yaml
 
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.wording import types_in_words
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
 ERRORS_MAX = 20
@@ -235,12 +236,7 @@ def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str
         return f"{value!r} is none of {', '.join(choices)}", nearest(value, choices)
     if any(isinstance(item, msgspec.inspect.StrType) and DURATION_PATTERN in (item.pattern or "") for item in bare):
         return f"{value!r} is not a duration", "write for example 800ms, 20s, 5m, 2h or 7d"
-    return _TYPE_NAME.sub(_in_words, reason[:1].lower() + reason[1:]), ""
-
-
-def _in_words(match: re.Match[str]) -> str:
-    """The types of a msgspec message as `_kind` calls them; what may stand there besides is said with `or`."""
-    return " or ".join(_TYPE_WORDS.get(name, name) for name in match[1].split(" | "))
+    return types_in_words(reason[:1].lower() + reason[1:]), ""
 
 
 def _type_of(info: msgspec.inspect.Type) -> Any:
@@ -294,16 +290,6 @@ def _kind(value: Any) -> str:
     )
 
 
-_TYPE_NAME = re.compile(r"`([a-z]+(?: \| [a-z]+)*)`")
-_TYPE_WORDS = {
-    "object": "a mapping",
-    "array": "a list",
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true/false",
-    "null": "nothing",
-}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)$")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_PATTERN = _DURATION.pattern

@@ -21,6 +21,7 @@ from roadbed.guard.mask import OffsetMap
 from roadbed.guard.untrusted import cleaned, cleaned_with_maps, warnings_of
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import Label
+from roadbed.kernel.plain_name import plain_name
 from roadbed.knowledge.analysis import analyse
 from roadbed.knowledge.catalog import lock_for_documents
 from roadbed.knowledge.chunk import Chunk, chunk_document
@@ -164,7 +165,7 @@ class Ingest:
         blocks = parsed.blocks
         for moves in (*maps, *(() if guarded.text == seen.text else (offsets,))):
             blocks = moved_blocks(blocks, moves)
-        title = self._guard.for_index(cleaned(parsed.title).text, label).text
+        title = self._guard.for_index(plain_name(cleaned(parsed.title).text), label).text
         warnings = (*parsed.warnings, *warnings_of(seen))
         return GuardedText(guarded.text, encode_blocks(blocks), title, tuple(guarded.label.words()), warnings)
 

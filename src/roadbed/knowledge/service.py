@@ -28,6 +28,7 @@ from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unavailable
 from roadbed.kernel.guarded import Guarded
 from roadbed.kernel.label import PUBLIC, Label, Sink, parse_label
+from roadbed.kernel.plain_name import plain_name
 from roadbed.kernel.principal import ADMIN, AUDITOR, Principal
 from roadbed.knowledge.builder import Builder
 from roadbed.knowledge.catalog import declare_source, delete_documents, forget_sources
@@ -58,7 +59,14 @@ from roadbed.knowledge.permissions import groups_of_teams
 from roadbed.knowledge.reader import Parse, Reader, SourceSpec
 from roadbed.knowledge.reread import Reread
 from roadbed.knowledge.search import K_MAX, Search, SearchResult
-from roadbed.knowledge.states import CollectionStats, SourceState, collection_stats, source_states, unread_sources
+from roadbed.knowledge.states import (
+    CollectionStats,
+    SourceState,
+    collection_stats,
+    seen_collections,
+    source_states,
+    unread_sources,
+)
 from roadbed.knowledge.sync import Listing, Queue, Sync
 from roadbed.knowledge.upload_guard import SecretInName, without_secrets
 from roadbed.knowledge.vector_index import VectorIndexes
@@ -220,7 +228,7 @@ class Knowledge:
         wanted = {}
         for name in dict.fromkeys(collections):
             if name not in live:
-                raise NotFound(f"there is no collection {name!r}", hint=_collections_hint(live, principal))
+                raise _unknown_collection(name, live, principal)
             wanted[name] = live[name]
         query = self._for_embedder(query)
         region = self._guard.region_of(principal.team)
@@ -241,6 +249,24 @@ class Knowledge:
                 self._guard.check_label(found.hits[0].label, "caller", principal.team)
         unread = await self._unread(tuple(wanted), principal, deadline)
         return replace(shown, missing=(*shown.missing, *unread)) if unread else shown
+
+    async def search_named(
+        self, collections: Sequence[str], query: str, principal: Principal, *, k: int, deadline: Deadline
+    ) -> SearchResult:
+        """`search` of collections that the caller named: one of which it may see nothing is answered as an unknown one.
+
+        For an admin or auditor, who may know every name, it is `search`.
+        """
+        result = await self.search(collections, query, principal, k=k, deadline=deadline)
+        if principal.roles & {ADMIN, AUDITOR}:
+            return result
+        found = {hit.collection for hit in result.hits}
+        if asked := [name for name in collections if name not in found]:
+            seen = await seen_collections(self._database, asked, principal.groups)
+            for name in asked:
+                if name not in seen:
+                    raise _unknown_collection(name, (), principal)
+        return result
 
     async def _unread(self, collections: Sequence[str], principal: Principal, deadline: Deadline) -> list[str]:
         """What the principal may know of the first reading that is still going on. Asks no more once all was read."""
@@ -330,6 +356,7 @@ class Knowledge:
         """
         _require_admin(principal)
         source, connector = await self._uploads(target)
+        name = plain_name(name)
         if self._clean_name(name) != name:
             raise SecretInName("the name of the document holds a secret")
         data = await asyncio.to_thread(without_secrets, self._guard, data)
@@ -504,6 +531,11 @@ def _require_admin(principal: Principal) -> None:
 def _listed(names: Iterable[str]) -> str:
     """Names in order, without the deployment's own."""
     return ", ".join(sorted(name for name in names if not name.startswith("_")))
+
+
+def _unknown_collection(name: str, names: Iterable[str], principal: Principal) -> NotFound:
+    """The same error for a name that nobody declared and for one that the caller may know nothing of."""
+    return NotFound(f"there is no collection {name!r}", hint=_collections_hint(names, principal))
 
 
 def _collections_hint(names: Iterable[str], principal: Principal) -> str:

@@ -174,6 +174,26 @@ async def unread_sources(database: Any, collections: Sequence[str]) -> dict[str,
     return {row["name"]: frozenset(row["groups"]) for row in rows}
 
 
+async def seen_collections(database: Any, collections: Sequence[str], groups: frozenset[str]) -> set[str]:
+    """Those of the collections of which these groups may see a source, or a document that says so itself."""
+    rows = await database.fetch(
+        """
+        SELECT DISTINCT k.collection FROM collection_source k
+        JOIN source s ON s.name = k.source AND s.is_declared
+        WHERE k.collection = ANY($1::text[]) AND (
+            EXISTS (SELECT FROM acl_member a WHERE a.acl_id = s.acl_id AND a.group_name = ANY($2::text[]))
+            OR EXISTS (
+                SELECT FROM document d JOIN acl_member a ON a.acl_id = d.acl_id
+                WHERE d.source = s.name AND a.group_name = ANY($2::text[])
+            )
+        )
+        """,
+        list(collections),
+        sorted(groups),
+    )
+    return {row["collection"] for row in rows}
+
+
 async def collection_stats(database: Any) -> list[CollectionStats]:
     """All declared collections by name."""
     rows = await database.fetch(

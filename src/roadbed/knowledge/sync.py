@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, Protocol, cast
 
 from roadbed.kernel.errors import NotFound, RoadbedError, Unavailable
+from roadbed.kernel.plain_name import misleads, name_in_plain_sight, plain_name
 from roadbed.knowledge.catalog import NewVersion, delete_documents, record_versions, set_acls
 from roadbed.knowledge.connectors.connector import Listed, NotTaken, SourceAway
 from roadbed.knowledge.documents import document_id_of
@@ -183,9 +184,11 @@ class Sync:
         return listing
 
     def _named(self, page: Sequence[Listed | NotTaken]) -> list[Listed | NotTaken]:
-        """The entries whose names may be stored; one whose name holds a secret is not taken, for it is its key."""
+        """The entries whose names may be stored; one whose name holds a secret, or what a screen obeys, is not taken,
+        for it is its key.
+        """
         found: list[Listed | NotTaken] = []
-        for item in page:
+        for item in map(_in_plain_words, page):
             texts = (item.key, item.uri, item.title) if isinstance(item, Listed) else (item.key,)
             joined = "\n".join(texts)
             if self._clean(joined) == joined:
@@ -309,3 +312,13 @@ class Sync:
         if spec is None:
             raise NotFound(f"there is no source {name!r}", hint=f"sources: {', '.join(sorted(self.sources))}")
         return spec
+
+
+def _in_plain_words(item: Listed | NotTaken) -> Listed | NotTaken:
+    """The entry with a plain title; one whose key or address would mislead who reads it is not taken."""
+    if isinstance(item, NotTaken):
+        return replace(item, key=name_in_plain_sight(item.key)) if misleads(item.key) else item
+    if misleads(item.key) or misleads(item.uri):
+        return NotTaken(name_in_plain_sight(item.key), "its name holds control or direction characters: rename it")
+    title = plain_name(item.title)
+    return item if title == item.title else replace(item, title=title)

@@ -23,6 +23,7 @@ import mmap
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -36,6 +37,7 @@ FORMAT = 1
 SKEW_US = 60_000_000
 LATE_S_MAX = 3_600
 FAULTS_MAX = 1_000
+FAULTS_SHOWN_MAX = 5
 NOTE_BYTES_MAX = 64 * 1024
 PIECE_BYTES = 4 * 1024 * 1024
 GROUP_BYTES = 64 * 1024
@@ -61,6 +63,10 @@ MEMBERS = {
     "action": str, "actor": str, "at": int, "detail": dict, "outcome": str, "release": str, "resource": str,
     "rung": str, "seq": int, "shard": str, "v": int,
 }  # fmt: skip
+
+
+FOLLOWS = frozenset({"root", "fork", "head", "copy"})
+"""Faults that a change of one record brings about further on; each is a cause where nothing else was found."""
 
 
 class AuditInvalid(Exception):
@@ -548,6 +554,7 @@ class Report:
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.notes: list[str] = []
+        self.left_out = 0  # faults over `FAULTS_MAX`
         self.origin = ""
         self.first = self.proven = self.tail = self.checkpoints = self.copies = self.rotations = 0
         self.root = ""
@@ -561,6 +568,16 @@ class Report:
         """Note a fault."""
         if len(self.faults) < FAULTS_MAX:
             self.faults.append(Fault(kind, message, position, shard, seq))
+        else:
+            self.left_out += 1
+
+    def in_order(self) -> list[Fault]:
+        """The faults, causes before what follows from them: a changed record before the roots that no longer fit."""
+        last = sys.maxsize
+        return sorted(
+            self.faults,
+            key=lambda fault: (fault.kind in FOLLOWS, fault.position if fault.position >= 0 else last),
+        )
 
     def summary(self) -> dict[str, Any]:
         """As JSON."""
@@ -568,7 +585,8 @@ class Report:
             "whole": self.is_whole, "origin": self.origin, "proven_from": self.first, "proven_to": self.proven,
             "unproven": self.tail, "checkpoints": self.checkpoints, "copies": self.copies, "root": self.root,
             "rotations": self.rotations,
-            "faults": [fault._asdict() for fault in self.faults], "notes": self.notes,
+            "faults": [fault._asdict() for fault in self.in_order()], "faults_left_out": self.left_out,
+            "notes": self.notes,
         }  # fmt: skip
 
 
@@ -934,12 +952,32 @@ def describe(report: Report) -> str:
     if report.rotations:
         lines.append(f"the signing key was changed {report.rotations} times, each time by a record that both signed")
     lines += [f"note: {note}" for note in report.notes]
-    for fault in report.faults:
+    lines += _describe_faults(report)
+    return "\n".join(lines)
+
+
+def _describe_faults(report: Report) -> list[str]:
+    """The first cause, what else is one, and how much follows: one changed record breaks every root behind it."""
+    if report.is_whole:
+        return ["the log is whole"]
+    faults = report.in_order()
+    causes = [fault for fault in faults if fault.kind not in FOLLOWS] or faults[:1]
+    shown = causes[:FAULTS_SHOWN_MAX]
+    lines = []
+    for fault in shown:
         where = f" at record {fault.position}" if fault.position >= 0 else ""
         which = f" ({fault.shard} {fault.seq})" if fault.shard else ""
         lines.append(f"FAULT {fault.kind}{where}{which}: {fault.message}")
-    lines.append("the log is whole" if report.is_whole else f"{len(report.faults)} faults")
-    return "\n".join(lines)
+    if len(causes) > len(shown):
+        lines.append(f"and {len(causes) - len(shown)} more like these")
+    if len(faults) > len(causes):
+        counts = Counter(fault.kind for fault in faults[len(causes) :])
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+        lines.append(f"{len(faults) - len(causes)} faults follow from it: {kinds}")
+    total = len(faults) + report.left_out
+    more = f", {report.left_out} of them not kept" if report.left_out else ""
+    lines.append("1 fault" if total == 1 else f"{total} faults{more}; --json lists them")
+    return lines
 
 
 if __name__ == "__main__":

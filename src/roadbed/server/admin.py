@@ -160,11 +160,10 @@ class AdminCalls:
         services = self._services
         asked = await json_of(request, SearchQuery)
         started = time.perf_counter()
+        deadline, knowledge = admission.deadline(SEARCH_DEADLINE_S), services.knowledge
+        search = knowledge.search_named if asked.collections else knowledge.search
         collections = asked.collections or list(services.manifest.collections)
-        deadline = admission.deadline(SEARCH_DEADLINE_S)
-        result = await services.knowledge.search(
-            collections, asked.query, admission.principal, k=asked.k, deadline=deadline
-        )
+        result = await search(collections, asked.query, admission.principal, k=asked.k, deadline=deadline)
         took_ms = (time.perf_counter() - started) * 1000
         hits = [hit_object(hit) for hit in result.hits]
         return {"hits": hits, "missing": list(result.missing), "took_ms": round(took_ms, 2)}

@@ -33,6 +33,11 @@ PYTHON_MIN = (3, 11)
 DISK_FREE_BYTES_MIN = 1024**3
 PROGRAM_TIMEOUT_S = 10
 PROBE_TIMEOUT_S = 3
+PART_FIX = "the log of `roadbed up` and postgres/server.log say more"
+PART_FIXES = {
+    "jobs": "free some disk space where the database is; jobs go on by themselves within seconds",
+    "database": "start PostgreSQL or see its log (postgres/server.log when embedded); it is used again by itself",
+}
 Verdict = Literal["ok", "note", "wrong"]
 
 
@@ -255,13 +260,18 @@ def _server(running: dict[str, Any] | None) -> Iterator[Check]:
         message = f"process {running['pid']} does not answer at {running['url']}"
         yield Check("server", "wrong", message, "stop it and start it again; its log says more")
         return
+    yield from part_checks(str(running["url"]), answer)
+
+
+def part_checks(url: str, answer: dict[str, Any]) -> Iterator[Check]:
+    """What is to be said of a server's parts, from what its ``/readyz`` answered."""
     parts, workers = answer.get("parts", {}), answer.get("workers", {}).get("running", 1)
     for name, state in parts.items():
         if state != "ok":
-            yield Check(f"server: {name}", "wrong", state, "the log of `roadbed up` and postgres/server.log say more")
+            yield Check(f"server: {name}", "wrong", state, PART_FIXES.get(name, PART_FIX))
     if all(state == "ok" for state in parts.values()):
         serving = "1 worker" if workers == 1 else f"{workers} workers"
-        yield Check("server", "ok", f"{running['url']} is ready, {serving}: {', '.join(parts)}")
+        yield Check("server", "ok", f"{url} is ready, {serving}: {', '.join(parts)}")
 
 
 def _data_systems(running: dict[str, Any] | None) -> Iterator[Check]:

@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roadbed.kernel.errors import InvalidRequest, TooLarge
+from roadbed.kernel.plain_name import plain_name
 from roadbed.kernel.principal import ADMIN
-from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX
+from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX, upload_key
 from roadbed.knowledge.documents import document_facts
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, integer_of, json_of
@@ -73,7 +74,7 @@ def document_routes(services: Services) -> list[Route]:
             document_id = await knowledge.add_document(
                 collection, name, data, admission.principal, media_type=media_type
             )
-            added.append({"id": document_id, "name": name, "state": "pending"})
+            added.append({"id": document_id, "name": upload_key(name), "state": "pending"})
         return Json({"documents": added}, status_code=202)
 
     return [
@@ -97,7 +98,7 @@ async def _files_of(request: Request) -> list[tuple[str, bytes, str]]:
             if isinstance(value, UploadFile):
                 data = await value.read(UPLOAD_BYTES_MAX + 1)
                 if len(data) > UPLOAD_BYTES_MAX:
-                    raise TooLarge(f"{value.filename} is larger than {UPLOAD_BYTES_MAX} bytes")
+                    raise TooLarge(f"{plain_name(value.filename or '')[:200]} is larger than {UPLOAD_BYTES_MAX} bytes")
                 found.append((value.filename or "", data, value.content_type or ""))
     if not found:
         raise InvalidRequest("the form holds no file", hint="send multipart/form-data with one or more files")

@@ -11,9 +11,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from roadbed.guard.scan import SCAN_BYTES_MAX, scan_report
-from roadbed.kernel.errors import InvalidRequest
 from roadbed.server.admission import Admission
-from roadbed.server.http import body_of, endpoint
+from roadbed.server.http import body_of, endpoint, json_of
 from roadbed.server.services import Services
 
 SCANS_MAX = 2  # at a time: a scan of ten megabytes takes a core for a while
@@ -32,13 +31,7 @@ def guard_routes(services: Services) -> list[Route]:
 
     async def scan(request: Request, admission: Admission) -> Any:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-            body = await body_of(request, ENVELOPE_BYTES_MAX)
-            try:
-                data = msgspec.json.decode(body, type=ScanOrder).text.encode()
-            except msgspec.ValidationError as error:
-                raise InvalidRequest(str(error)) from None
-            except (msgspec.DecodeError, UnicodeError):
-                raise InvalidRequest("the body is not valid JSON", hint='send {"text": "..."} or text/plain') from None
+            data = (await json_of(request, ScanOrder, ENVELOPE_BYTES_MAX)).text.encode()
         else:
             data = await body_of(request, SCAN_BYTES_MAX)
         async with slots:

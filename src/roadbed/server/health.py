@@ -14,6 +14,8 @@ from starlette.routing import Route
 from roadbed import __version__
 from roadbed.server.services import Services
 
+WAITS_FOR_DISK = "the disk of the database is full: changed documents are not read until there is room"
+
 
 def parts(services: Services) -> dict[str, str]:
     """Each part's state in a word or a sentence; ``ok`` when it is as it should be."""
@@ -24,6 +26,7 @@ def parts(services: Services) -> dict[str, str]:
         "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
         "keys": "ok" if services.identity.is_ready else "not read yet",
         "releases": "ok" if services.registry.served.apps else "none serves yet",
+        "jobs": WAITS_FOR_DISK if services.waits_for_disk else "ok",
         **_sources(services),
         "workspace": "ok" if services.problem() is None else "the manifest on disk is not what serves",
     }

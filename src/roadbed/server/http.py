@@ -21,6 +21,7 @@ from roadbed.guard.networks import caller_address
 from roadbed.kernel.config import nearest
 from roadbed.kernel.errors import InvalidRequest, RoadbedError, TooLarge
 from roadbed.kernel.principal import ADMIN, MEMBER
+from roadbed.kernel.wording import types_in_words
 from roadbed.server.acts import require_act
 from roadbed.server.admission import (
     DEADLINE_HEADER,
@@ -168,14 +169,14 @@ async def body_of(request: Request, bytes_max: int = JSON_BODY_BYTES_MAX) -> byt
     return bytes(body)
 
 
-async def json_of(request: Request, type_: type[T]) -> T:
-    """The body decoded into a struct. Raises `InvalidRequest` with the field's path."""
-    body = await body_of(request)
+async def json_of(request: Request, type_: type[T], bytes_max: int = JSON_BODY_BYTES_MAX) -> T:
+    """The body decoded into a struct. Raises `InvalidRequest` with the field's path, or `TooLarge`."""
+    body = await body_of(request, bytes_max)
     try:
         return msgspec.json.decode(body or b"{}", type=type_)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
-        message, path = message[:1].lower() + message[1:], path.strip("`.")
+        message, path = types_in_words(message[:1].lower() + message[1:], is_json=True), path.strip("`.")
         hint = "" if path else _known_fields(message, type_)
         raise InvalidRequest(f"{path}: {message}" if path else message, hint=hint, param=path or None) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -43,6 +43,7 @@ class Deployment(msgspec.Struct, frozen=True, tag=True):
     orders: tuple[EndpointOrder, ...] = ()
     policies: dict[str, str] = {}
     canary: str = ""
+    waits_for_disk: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

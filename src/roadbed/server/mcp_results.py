@@ -7,16 +7,19 @@ whether there is more stands in ``_meta`` and, for the model, in a last line of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from roadbed.kernel.wording import counted
 from roadbed.server.mcp_types import META_PREFIX, Caller, Json
 from roadbed.tools.types import Failed, NeedsApproval, Ok, Outcome, Refused, Tool
 
 APPROVAL_KEY = "approval"
 ERROR_KEY = f"{META_PREFIX}error"
+STALE_KEY = "stale"
 
 
 def tool_entry(tool: Tool) -> Json:
@@ -43,7 +46,7 @@ def result_of(outcome: Outcome, tool: Tool, caller: Caller, console_url: str) ->
     """What a client gets for an outcome."""
     match outcome:
         case Ok():
-            return ok_result(outcome)
+            return ok_result(outcome, tool)
         case Refused(code, message, hint, param, retry_after_s):
             return failed_result(code, message, hint, param=param, retry_after_s=retry_after_s)
         case Failed(code, message, source, is_retryable, hint, retry_after_s):
@@ -54,9 +57,12 @@ def result_of(outcome: Outcome, tool: Tool, caller: Caller, console_url: str) ->
             return approval_result(outcome, tool, caller, console_url)
 
 
-def ok_result(outcome: Ok) -> Json:
-    """Data, with where it came from."""
+def ok_result(outcome: Ok, tool: Tool) -> Json:
+    """Data, with where it came from. A kept result of a source that is away says its age in the data, and in words."""
     data = outcome.data
+    stale = max((found.age_s for found in outcome.provenance), default=0.0)
+    if stale > 0 and _may_hold(tool, data):
+        data = {**(data if isinstance(data, dict) else {"result": data}), STALE_KEY: {"age_s": math.ceil(stale)}}
     text = msgspec.json.encode(data).decode()
     content = [{"type": "text", "text": text}]
     meta: Json = {}
@@ -72,12 +78,20 @@ def ok_result(outcome: Ok) -> Json:
             meta[f"{META_PREFIX}cursor"] = outcome.cursor
             more += f'; to read on, call again with the argument "cursor": "{outcome.cursor}"'
         content.append({"type": "text", "text": more + "."})
-    stale = max((found.age_s for found in outcome.provenance), default=0.0)
     if stale > 0:
-        content.append({"type": "text", "text": f"The source was away; this result is {round(stale)} seconds old."})
+        meta[f"{META_PREFIX}stale"] = {"age_s": math.ceil(stale)}
+        old = counted(math.ceil(stale), "second")
+        content.append({"type": "text", "text": f"The source was away; this result is {old} old."})
     structured = data if isinstance(data, dict) else {"result": data}
     result: Json = {"content": content, "structuredContent": structured, "isError": False}
     return {**result, "_meta": meta} if meta else result
+
+
+def _may_hold(tool: Tool, data: Any) -> bool:
+    """Whether a member more keeps the data within the schema that the tool declared."""
+    schema = tool.output_schema or {}
+    is_open = schema.get("additionalProperties", True) is not False and "propertyNames" not in schema
+    return is_open and not (isinstance(data, dict) and STALE_KEY in data)
 
 
 def failed_result(code: str, message: str, hint: str = "", **facts: Any) -> Json:

@@ -8,14 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from roadbed.gateway.gateway import Gateway
 from roadbed.ledger.ledger import Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.trace import Trace
+from roadbed.store.jobs import Jobs
 
 LAG_INTERVAL_S = 1.0
 STATES = ("closed", "open", "half_open", "recovering")
+
+
+def open_measures(stack: AsyncExitStack, metrics: Metrics, gateway: Gateway) -> Measures:
+    """Measures that are closed with the stack."""
+    measures = Measures(metrics, gateway)
+    stack.callback(measures.close)
+    return measures
+
+
+def watch_jobs(metrics: Metrics, jobs: Jobs) -> None:
+    """Show whether this process's jobs wait for the disk."""
+    help_text = "1 while jobs wait for room on the disk of the database"
+    metrics.gauge_from("roadbed_jobs_waiting_for_disk", help_text, lambda: float(jobs.waits_for_disk))
 
 
 class Measures:

@@ -62,7 +62,7 @@ def openai_routes(services: Services) -> list[Route]:
         query = asked.query if isinstance(asked.query, str) else " ".join(asked.query)
         collection = request.path_params["collection"]
         deadline = admission.deadline(SEARCH_DEADLINE_S)
-        result = await services.knowledge.search(
+        result = await services.knowledge.search_named(
             [collection], query, admission.principal, k=asked.max_num_results, deadline=deadline
         )
         data = [_vector_store_hit(hit) for hit in result.hits]

@@ -57,8 +57,9 @@ from roadbed.server.exporting import collector_of, open_exporter
 from roadbed.server.exposed_keys import ExposedKeys
 from roadbed.server.guard_alerts import GuardAlerts
 from roadbed.server.link import Deployment
+from roadbed.server.lost_manifest import refuse_lost
 from roadbed.server.mcp_open import McpParts, open_mcp
-from roadbed.server.measures import Measures
+from roadbed.server.measures import open_measures, watch_jobs
 from roadbed.server.money import Money
 from roadbed.server.reached_tools import open_reached
 from roadbed.server.restarts import divide_connections
@@ -125,6 +126,7 @@ class Services:
     releases: Releases
     money: Money
     sources: Sources
+    jobs: Jobs
     tools: ServedTools
     exporter: OtlpExporter
     made_admin_key: str | None = None
@@ -170,6 +172,11 @@ class Services:
             return self.serving.deployment.problem
         problem = self.follower.problem if self.follower is not None else None
         return str(problem) if problem is not None else None
+
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether jobs wait for room on the disk of the database."""
+        return self.serving.deployment.waits_for_disk if self.serving is not None else self.jobs.waits_for_disk
 
     def source_connections(self) -> list[SourceHealth]:
         """How the connections to the declared data systems are. Asks nobody."""
@@ -244,6 +251,7 @@ class Services:
             orders=self.orders.all(),
             policies=self.workspace.policies,
             canary=self.canary,
+            waits_for_disk=self.waits_for_disk,
         )
 
     async def agree(self, deployment: Deployment, *, is_first: bool = False) -> None:
@@ -277,7 +285,7 @@ class Services:
 async def open_services(settings: Settings, workspace: Workspace) -> AsyncIterator[Services]:
     """Start everything but the HTTP server; stop it all when the block is left."""
     async with AsyncExitStack() as stack:
-        embedded, database = await _open_database(stack, settings, workspace.manifest)
+        embedded, database = await _open_database(stack, settings, workspace)
         services = await _build(stack, settings, workspace, embedded, database)
         admin_key = settings.admin_key.reveal() if settings.admin_key is not None else None
         services.made_admin_key = await services.identity.ensure_admin_key(admin_key)
@@ -328,8 +336,7 @@ async def _build(
     money = Money(database, metrics, gateway, client, identity, settings, workspace.folder, is_owner=is_owner)
     money.start()
     stack.push_async_callback(money.close)
-    measures = Measures(metrics, gateway)
-    stack.callback(measures.close)
+    measures = open_measures(stack, metrics, gateway)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
     measures.watch(ledger, exporter.offer)
@@ -337,7 +344,7 @@ async def _build(
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)
     knows = stack, settings, workspace, database, teams, sources
-    embedder, knowledge = await _open_knowledge(*knows, runs_jobs=is_owner)
+    embedder, knowledge, jobs = await _open_knowledge(*knows, runs_jobs=is_owner)
     credentials = await asyncio.to_thread(Credentials.open, settings.state, database, identity)
     held = teams, gateway, ledger, knowledge, trail, credentials
     stores = Stores(manifest.name, settings.state, database, embedded, *held)
@@ -372,6 +379,7 @@ async def _build(
         releases=releases,
         money=money,
         sources=sources,
+        jobs=jobs,
         tools=tools,
         exporter=exporter,
         serving=serving,
@@ -384,6 +392,7 @@ async def _build(
 async def _attach(stack: AsyncExitStack, services: Services, client: UpstreamClient) -> None:
     """What is made over all of the services: MCP, the controls, and who has to approve a promotion."""
     teams = services.teams
+    watch_jobs(services.metrics, services.jobs)
     services.trail.guarded = lambda text: teams.guard.for_name(text)
     services.identity.holds_secret = lambda text: teams.guard.holds_secret(text)
     offered = services.toolbox, services.knowledge, services.registry, services.teams, services.ledger
@@ -482,7 +491,7 @@ def schema_of(settings: Settings, manifest: Manifest) -> str:
 
 
 async def _open_database(
-    stack: AsyncExitStack, settings: Settings, manifest: Manifest
+    stack: AsyncExitStack, settings: Settings, workspace: Workspace
 ) -> tuple[EmbeddedPostgres | None, Database]:
     """Lock the state folder, start PostgreSQL where it is ours, and bring the schema to this build's version."""
     pools = divide_connections(settings.workers)
@@ -495,8 +504,10 @@ async def _open_database(
         dsn = embedded.dsn
     else:
         dsn = settings.database.reveal()
+    manifest = workspace.manifest
     schema = schema_of(settings, manifest)
     database = await stack.enter_async_context(await Database.open(dsn, schema, max_size=pools.owner))
+    await refuse_lost(database, workspace, is_own=embedded is not None)
     await migrate(database, workspace_id=manifest.name, mode="check" if settings.migrate == "check" else "auto")
     return embedded, database
 
@@ -537,7 +548,7 @@ async def _open_knowledge(
     sources: Sources,
     *,
     runs_jobs: bool,
-) -> tuple[EmbeddingWorker, Knowledge]:
+) -> tuple[EmbeddingWorker, Knowledge, Jobs]:
     """The embedder, the parsers, the documents, and, in the owner, the jobs that read them."""
     embedder = EmbeddingWorker(MiniLmEmbedder())
     stack.push_async_callback(embedder.aclose)
@@ -562,7 +573,7 @@ async def _open_knowledge(
     stack.push_async_callback(knowledge.aclose)
     if runs_jobs:
         await _run_jobs(stack, jobs)
-    return embedder, knowledge
+    return embedder, knowledge, jobs
 
 
 async def _run_jobs(stack: AsyncExitStack, jobs: Jobs) -> None:

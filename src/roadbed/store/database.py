@@ -25,8 +25,8 @@ from roadbed.store.errors import (
     StoreTimeout,
     StoreUnavailable,
     ValueRefused,
-    VectorMissing,
 )
+from roadbed.store.first_connection import connect_first, find_vector, require_version
 from roadbed.store.listener import Listener, Subscription
 from roadbed.store.vectors import decode_half_vector, decode_vector, encode_half_vector, encode_vector
 
@@ -54,14 +54,11 @@ _AWAY = (
     asyncpg.CrashShutdownError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.InternalClientError,
+    # While it runs: the password was changed, the role locked, or the database taken away.
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 
-_CANNOT_CREATE_EXTENSION = (
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.FeatureNotSupportedError,
-    asyncpg.UndefinedFileError,
-)
 _UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
 
 
@@ -348,18 +345,13 @@ class Database:
 
     async def _find_vector(self) -> None:
         """Learn where pgvector's types live, creating the extension where it is missing and this role may."""
-        sql = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+        connection = await connect_first(
+            self._dsn, timeout_s=ACQUIRE_TIMEOUT_S, statement_timeout_s=STATEMENT_TIMEOUT_S
+        )
         with translated():
-            connection = await asyncpg.connect(
-                self._dsn, timeout=ACQUIRE_TIMEOUT_S, command_timeout=STATEMENT_TIMEOUT_S
-            )
             try:
-                found = await connection.fetchval(sql)
-                if found is None:
-                    await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-                    found = await connection.fetchval(sql)
-            except _CANNOT_CREATE_EXTENSION:
-                raise VectorMissing("the database has no pgvector, and this role may not create it") from None
+                version = connection.get_server_version()
+                require_version(version.major, f"{version.major}.{version.minor}")
+                self.vector_schema = await find_vector(connection)
             finally:
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
-        self.vector_schema = str(found).strip('"')

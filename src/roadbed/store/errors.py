@@ -120,6 +120,27 @@ class WorkspaceMismatch(RoadbedError):
     hint = "choose another --schema, or another --state"
 
 
+class DatabaseRefused(RoadbedError):
+    """The given PostgreSQL answers and does not let this role in: its password, its rights or where it comes from."""
+
+    code = "store.database_refused"
+    hint = "mend the user or password of --database; keep it in a variable and write --database env:NAME"
+
+
+class DatabaseMissing(RoadbedError):
+    """The given address is none of a PostgreSQL database, or the server has no database of that name."""
+
+    code = "store.database_missing"
+    hint = "write postgresql://USER:PASSWORD@HOST:5432/DATABASE, with a database that exists (CREATE DATABASE …)"
+
+
+class PostgresTooOld(RoadbedError):
+    """The given PostgreSQL is older than this build can use."""
+
+    code = "store.postgres_too_old"
+    hint = "upgrade the server, or leave --database out to use the embedded one"
+
+
 class VectorMissing(RoadbedError):
     """The database lacks the pgvector extension, and this role may not create it."""
 

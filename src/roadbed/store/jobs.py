@@ -118,6 +118,11 @@ class Jobs:
         self._wake = asyncio.Event()
         self._is_draining = False
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether the last job found the disk of the database full: jobs wait, and are tried again by themselves."""
+        return self._is_full
+
     def register(
         self,
         name: str,

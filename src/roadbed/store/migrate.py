@@ -101,7 +101,11 @@ async def migrate(
             _check_recorded(known, recorded)
             pending = [migration for migration in known if migration.number not in recorded]
             if pending and mode == "check":
-                version = max(recorded, default=0)
+                if not recorded:
+                    raise errors.SchemaTooOld(
+                        f"the database has no tables of Roadbed in the schema {database.schema} yet"
+                    )
+                version = max(recorded)
                 raise errors.SchemaTooOld(
                     f"the schema {database.schema} is at version {version:04d}, this build needs {known[-1].number:04d}"
                 )
@@ -141,7 +145,8 @@ async def _prepare(connection: Connection, schema: str) -> None:
             """
         )
     except asyncpg.InsufficientPrivilegeError:
-        raise errors.MigrationFailed(f"this role may not create the schema {schema}") from None
+        hint = "as the database's owner: GRANT CREATE ON DATABASE … TO …, or make the schema and give it to the role"
+        raise errors.MigrationFailed(f"this role may not create the schema {schema}", hint=hint) from None
 
 
 async def _recorded(connection: Connection, schema: str) -> dict[int, tuple[str, int]]:

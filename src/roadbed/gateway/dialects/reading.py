@@ -14,6 +14,7 @@ import msgspec
 from roadbed.gateway.dialects.request_checks import half_character
 from roadbed.gateway.errors import InvalidChatRequest
 from roadbed.kernel.errors import TooLarge
+from roadbed.kernel.wording import types_in_words
 
 REQUEST_BYTES_MAX = 32 * 1024 * 1024
 DEPTH_MAX = 100
@@ -71,7 +72,7 @@ def invalid(error: msgspec.ValidationError, where: str = "") -> InvalidChatReque
     missing = _MISSING.fullmatch(what)
     if missing is not None:
         what, path = "it is missing", f"{path}.{missing['name']}".removeprefix(".")
-    what = _ENUM.sub("not one of the values allowed here", what)
+    what = types_in_words(_ENUM.sub("not one of the values allowed here", what), is_json=True)
     joint = "." if where and path and not path.startswith("[") else ""
     return wrong(f"{where}{joint}{path}", what[:1].lower() + what[1:])
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from roadbed.kernel.errors import InvalidRequest, TooLarge
+from roadbed.kernel.plain_name import plain_name
 from roadbed.knowledge.connectors.connector import PAGE_ITEMS, Content, DocumentGone, Listed, NotTaken
 from roadbed.knowledge.documents import document_id_of
 
@@ -33,9 +34,9 @@ class Objects(Protocol):
 
 
 def upload_key(name: str) -> str:
-    """The key of an uploaded file: its name without folders. Raises `InvalidRequest`."""
-    key = " ".join(name.replace("\\", "/").rsplit("/", 1)[-1].split())
-    if not key or key in (".", "..") or len(key) > KEY_CHARS_MAX or any(ord(character) < 32 for character in key):
+    """The key of an uploaded file: its name without folders, and `plain_name`. Raises `InvalidRequest`."""
+    key = plain_name(name.replace("\\", "/").rsplit("/", 1)[-1])
+    if not key or key in (".", "..") or len(key) > KEY_CHARS_MAX:
         raise InvalidRequest(f"a document needs a name of 1 to {KEY_CHARS_MAX} characters", param="name")
     return key
 
