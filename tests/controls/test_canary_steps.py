@@ -22,6 +22,23 @@ def test_a_refusal_by_a_rule_is_no_gap(status: int, body: bytes, expected: bool)
     assert Step("chat", status, body).is_whole is expected
 
 
+@pytest.mark.parametrize(
+    ("name", "status", "body", "expected"),
+    [
+        ("acting", 404, b'{"code": "tools.unknown"}', True),
+        ("tool", 404, b'{"code": "tools.unknown"}', False),
+        ("acting", 404, b'{"code": "not_found"}', False),
+        ("approved", 403, b"access.not_a_person: a call is approved by people", True),
+        ("approved", 403, b"access.own_request: a call is not approved by who asks", False),
+        ("chat", 403, b"access.not_a_person: a call is approved by people", False),
+    ],
+)
+def test_rules_may_close_the_call_that_waits_for_an_approval(
+    name: str, status: int, body: bytes, expected: bool
+) -> None:
+    assert Step(name, status, body, (503,)).is_whole is expected
+
+
 def test_a_document_that_was_not_read_is_told_as_such_and_not_as_a_failed_request() -> None:
     step = Step("document", UNREAD, b"pending")
     assert (step.is_whole, step.gap) == (False, "the document that was uploaded is pending, not indexed")

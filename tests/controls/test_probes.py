@@ -78,6 +78,10 @@ class Ground:
     async def approve(self, who: str, note: str) -> None:
         """Not used by probes."""
 
+    async def approve_call(self, approval_id: str) -> tuple[int, bytes]:
+        """Not used by probes."""
+        return 404, b""
+
     async def name_key(self, name: str) -> None:
         """Not used by probes."""
 

@@ -26,6 +26,7 @@ class Issuer:
         self.claims: dict[str, Any] = {}
         self.answers: dict[str, str] = {}
         self.asked: dict[str, dict[str, str]] = {}
+        self.forgets_used = False  # whether a code is taken again, which no issuer should do
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -84,7 +85,8 @@ class Issuer:
 
     def token(self, form: dict[str, str]) -> tuple[int, Any]:
         """An ID token for a code, once, to the client that can prove that it asked."""
-        asked = self.asked.pop(form.get("code", ""), None)
+        code = form.get("code", "")
+        asked = self.asked.get(code) if self.forgets_used else self.asked.pop(code, None)
         proof = base64.urlsafe_b64encode(hashlib.sha256(form.get("code_verifier", "").encode()).digest()).rstrip(b"=")
         if (
             asked is None

@@ -132,6 +132,21 @@ def test_an_answer_counts_only_in_the_browser_that_left(server: Server) -> None:
         assert attacker.get(answer).status_code == 401
 
 
+def test_an_answer_counts_once_though_the_issuer_takes_its_code_again(server: Server, issuer: Issuer) -> None:
+    issuer.forgets_used = True
+    try:
+        with browser(server) as client, browser(server) as thief:
+            left = client.get("/console/sign-in/start")
+            cookies = left.headers["set-cookie"].partition(";")[0]
+            answer = httpx2.get(left.headers["location"], trust_env=False, follow_redirects=False).headers["location"]
+            assert client.get(answer).status_code == 303
+            for _ in range(4):  # whichever process answers
+                back = thief.get(answer, headers={"cookie": cookies})
+                assert back.status_code == 401
+    finally:
+        issuer.forgets_used = False
+
+
 def test_the_issuer_signs_a_person_out(server: Server, issuer: Issuer) -> None:
     issuer.claims = {"sub": "carl"}
     with browser(server) as client:

@@ -332,6 +332,60 @@ FALSE = [
     "password: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  6238333833",
 ]
 
+TRUE += [
+    # Neighbours of what is told from secrets by its form alone.
+    (r'{"password": "Gr\u00fcnk0hl!27"}', r"Gr\u00fcnk0hl!27"),
+    (r'{"password": "q7\u0026Lm2x9"}', r"q7\u0026Lm2x9"),
+    (r"password: Tk4!wq9z\n next: 1", "Tk4!wq9z"),
+    ("<password>Tk4!wq9z</password>", "Tk4!wq9z"),
+    ("password: **7hq!", "**7hq!"),
+    ("password=--x9Kq2", "--x9Kq2"),
+    ("password=#03fcc7q", "#03fcc7q"),
+    ("password=%Vx9kq2", "%Vx9kq2"),
+    ("password2=password2Xk9", "password2Xk9"),
+    ("service_password=db.password9", "db.password9"),
+    ("password: mara@k4tze.org", "mara@k4tze.org"),
+    ("password: 17.42.99.1x", "17.42.99.1x"),
+    ("api_key: hq7x-zk42-bvw9-tq31", "hq7x-zk42-bvw9-tq31"),
+    ("api_token = mwk.qzx7Token.4hv9c2x7", "mwk.qzx7Token.4hv9c2x7"),
+    ("mockup_password=Tk4!wq9z", "Tk4!wq9z"),
+    ("curl -u mara:8888zq,kx https://h.example", "8888zq,kx"),
+]
+
+FALSE += [
+    # Words of other languages, as JSON writes their letters.
+    r'{"password": "M\u00f9t th\u1ebd"}',
+    r'{"password": "Fj\u00f6lskylda"}',
+    r'{"api_key": "Cl\u00e9-principale"}',
+    r'{"password": "\u96fb\u8a71PIN\u756a\u53f7"}',
+    # Code and documentation.
+    ":type passphrase: :py:meth:`text`",
+    "The lock identified by **lock_id** is free",
+    "A row identified by %ROW_ATTR_ID2 is read",
+    "def sign(private_key: p256.P256PrivateKey) -> bytes:",
+    "RootPassword = store9::Kept",
+    "$db_pass = $Store::Lib1->{word}",
+    "http://<user>:<password>@proxy9.lan:80",
+    'string = "fields::password::label%"',
+    'HEADERS = ("authorization", "x-goog-meta-sha256", "date")',
+    "password_encryption = scram-sha-512",
+    "auth: {password2=password2}",
+    'body = {"auth_passphrase1": gear.v3.auth_passphrase1}',
+    'KEY_PATH_TOKEN = "v2/items/%s/token-keys9"',
+    # What a name or a form says.
+    'muted_pass_color = "#17fa0b"',
+    'DUMMY_SECRET = "KQ7X2MZ4HVW9TB31"',
+    'CREDENTIAL_ROLE = "5f3c2a10-9b4e-4d77-8c61-2f0a9e7d6b35"',
+    "last_password_change: 2021-04-05T06:07:08.000Z",
+    "last_pass_time: 1419328376.17815",
+    "ftp_password = guest@mail.org",
+    "tool create --password <PASSWORD> --no-wait",
+    "the image identified by 'library/tool@sha256:0a1b2c3' is gone",
+    r"password: masterWord\n",
+    "cat -u TCP-LISTEN:4433,reuseaddr",
+    "--sas-token 'sp=r&st=2024-07-20T10:30:07Z...'",
+]
+
 
 @pytest.mark.parametrize(("text", "value"), TRUE, ids=range(len(TRUE)))
 def test_a_secret_is_found_however_it_is_handed_over(text: str, value: str) -> None:

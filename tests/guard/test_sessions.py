@@ -140,6 +140,15 @@ async def test_signing_out_ends_the_session_in_every_process_and_for_good(place:
     assert cookie not in repr([dict(row) for row in await database.fetch("SELECT * FROM sign_in_token")])
 
 
+async def test_what_is_used_once_is_used_in_one_process(place: Place, database: Database) -> None:
+    elsewhere = await Sessions.open(database, place.identity, clock=place.clock)
+    until = int(place.clock.now.timestamp()) + 600
+    spent = await asyncio.gather(*(each.ended.spend("a state", until) for each in (place.sessions, elsewhere) * 4))
+    assert sorted(spent) == [False] * 7 + [True]
+    assert await elsewhere.ended.spend("another", until)
+    assert "a state" not in repr([dict(row) for row in await database.fetch("SELECT * FROM sign_in_token")])
+
+
 async def test_ended_sessions_are_forgotten_when_they_would_have_ended_anyway(place: Place) -> None:
     ended, until = place.sessions.ended, int(place.clock.now.timestamp()) + SESSION_S
     for number in range(3):

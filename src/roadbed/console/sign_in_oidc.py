@@ -43,7 +43,8 @@ def oidc_routes(console: Console) -> list[Route]:
         services, asked = console.services, request.query_params
         query = {name: asked[name] for name in ASKED if name in asked}
         try:
-            person, destination = await oidc().finish(query, request.cookies.get(_name(console, request), ""))
+            cookie = request.cookies.get(_name(console, request), "")
+            person, destination = await oidc().finish(query, cookie, services.sessions.ended.spend)
             principal = services.identity.principal_of(person)
             await services.audit.act("console.sign_in", person)
         except (Unauthorized, Unavailable) as error:

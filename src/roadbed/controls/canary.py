@@ -23,6 +23,7 @@ import msgspec
 from roadbed.controls.canary_policy import SELF_TEST, is_allowed
 from roadbed.controls.canary_requests import (
     ANALYTICS,
+    acting_request,
     analytics_requests,
     replies_of,
     requests_of,
@@ -87,6 +88,9 @@ class Ground(Protocol):
     async def approve(self, who: str, note: str) -> None:
         """Keep an approval of a model as one that a person gave, or be refused."""
 
+    async def approve_call(self, approval_id: str) -> tuple[int, bytes]:
+        """Approve a call that waits, as a second person would; what came of it, as it is answered over HTTP."""
+
     async def act(self, resource: str) -> None:
         """Record an act on what a caller named, as acts are recorded."""
 
@@ -121,7 +125,11 @@ class Step(msgspec.Struct):
     def is_closed(self) -> bool:
         """Whether a rule of the manifest refused what was planted."""
         is_kept_local = b"gateway.no_candidate" in self.body and b"local-only" in self.body
-        return self.status == HTTPStatus.FORBIDDEN and (b"guard.blocked" in self.body or is_kept_local)
+        if self.name == "acting" and self.status == HTTPStatus.NOT_FOUND:  # policies may hide what changes something
+            return b"tools.unknown" in self.body
+        is_for_people = self.name == "approved" and b"access.not_a_person" in self.body
+        is_refused = b"guard.blocked" in self.body or is_kept_local or is_for_people
+        return self.status == HTTPStatus.FORBIDDEN and is_refused
 
 
 class CanaryControl:
@@ -175,7 +183,7 @@ class CanaryControl:
             state = await until_read(self._ground, document_id)
             steps.append(Step(name, 200 if state == "indexed" else UNREAD, state.encode()))
         calls = 0
-        for name, path, body, wanted in [*requests_of(run), *analytics_requests(run)]:
+        for name, path, body, wanted in [*requests_of(run), *analytics_requests(run), acting_request(run)]:
             status, answer = await self._ground.call("POST", path, body)
             steps.append(Step(name, status, answer, wanted))
             calls += path.startswith("/v1") or "/tools/" in path or "/analytics/" in path
@@ -184,6 +192,8 @@ class CanaryControl:
                 calls += 1
             if name == "analytics-own" and status == 200:  # its title is the question, with a secret in it
                 steps.append(await self._again("analytics-save", answer, "questions", 400, name="canary"))
+            if name == "acting" and status == 202:
+                steps.append(await self._approved(answer))
         await self._ground.name_key(f"the key {run.secret('key-name')}")
         await self._ground.approve("a control", f"approved after a word with {run.both('approval')}")
         await self._ground.approve(f"a control, {run.secret('approver')}", "")
@@ -201,6 +211,11 @@ class CanaryControl:
         body = {**more, **{name: given.get(name) for name in ("prepared", "seal")}}
         status, answer = await self._ground.call("POST", f"/api/analytics/{ANALYTICS}/{path}", body)
         return Step(step, status, answer, (wanted,))
+
+    async def _approved(self, asked: bytes) -> Step:
+        """A call that waits is approved, and fails as it was asked to."""
+        status, answer = await self._ground.approve_call(str(msgspec.json.decode(asked)["approval_id"]))
+        return Step("approved", status, answer, (503,))
 
     async def _read_back(self) -> list[Step]:
         """What the interfaces for auditors and scrapers show of it."""

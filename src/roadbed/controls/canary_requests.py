@@ -19,7 +19,8 @@ REMOTE, LOCAL, ASKING, QUOTING, SEARCHING = (
 EMBEDDING, RERANKING, FAILING = "_canary-embed", "_canary-rerank", "_canary-failing"
 CITED, CACHED, THOUGHT = "_canary-cited", "_canary-cached", "_canary-thought"
 COLLECTION = "_canary"
-TOOL = "_canary_echo"
+TOOL, ACTING_TOOL = "_canary_echo", "_canary_act"
+"""Two tools: one gives back what it is told, the other is said to change something and waits for an approval."""
 ANALYTICS, BOOKS = "_canary-analytics", "_canary-books"
 """An app, and the database that it asks: `rows_of` says what stands in its table ``ledger``."""
 LARGE: Final = "A long text that says nothing. " * 4_500  # above what is looked at on the event loop
@@ -79,6 +80,12 @@ def requests_of(run: Run) -> list[Request]:
         ("tool", tool, {"arguments": told_by_tool(run, "tool")}, ok),
         ("tool-error", tool, {"arguments": {**told_by_tool(run, "tool-error"), "fails": True}}, (503,)),
     ]
+
+
+def acting_request(run: Run) -> Request:
+    """A call that waits for an approval, and fails once it has one; the words of its failure hold a secret."""
+    arguments = {"text": run.secret("acting"), "backwards": run.secret("acting-own")[::-1], "fails": True}
+    return "acting", f"/api/tools/{ACTING_TOOL}/call", {"arguments": arguments}, (202,)
 
 
 def analytics_requests(run: Run) -> list[Request]:

@@ -57,6 +57,18 @@ class EndedSessions:
             )
             await self._database.notify(CHANNEL, f"{digest.hex()} {expires}")
 
+    async def spend(self, once: str, expires: int) -> bool:
+        """Use what may be used once before ``expires``, in whichever process; False where it was."""
+        digest = digest_of(once)
+        taken = await self._database.fetchval(
+            "INSERT INTO sign_in_token (digest, key_id, expires, used) SELECT $1, one.id, $2, $3"
+            " FROM (SELECT id FROM api_key ORDER BY created LIMIT 1) one ON CONFLICT DO NOTHING RETURNING true",
+            *(digest, datetime.fromtimestamp(expires, UTC), self._clock.wall()),
+        )
+        if taken is None:  # no row either where there is no key at all, and then nothing can be kept
+            return not await self._database.fetchval("SELECT true FROM sign_in_token WHERE digest = $1", digest)
+        return True
+
     def note(self, digest: bytes, expires: int) -> None:
         """Know of an end; the oldest are forgotten where there are too many."""
         self._take({digest: expires})

@@ -1,7 +1,8 @@
 """`Oidc`: signing in to the console through an issuer (OpenID Connect code flow, PKCE S256, RFC 9207, back-channel
 logout).
 
-Nothing is stored between leaving and coming back: state, nonce and verifier travel in a signed cookie of ten minutes.
+Nothing is stored between leaving and coming back: state, nonce and verifier travel in a signed cookie of ten minutes,
+and what came back once is kept as a digest, so that it does not come back twice.
 Whose word is taken is decided by `Tokens`, which verifies. The invariants: a code is exchanged only for the browser
 that asked, and an ID token counts only with the nonce of that attempt.
 """
@@ -42,6 +43,9 @@ LOGOUT_AGE_S: Final = 300.0
 
 Post = Callable[[str, bytes, bytes], Awaitable[bytes]]
 """(address, form, authorization header or nothing) to the answer's body. Raises ``ValueError``, `UpstreamFailed`."""
+
+Spend = Callable[[str, int], Awaitable[bool]]
+"""(what may be used once, until when in seconds from 1970) to whether it was not used before."""
 
 
 class SignInRefused(Unauthorized):
@@ -171,7 +175,7 @@ class Oidc:
         payload = _encode(msgspec.json.encode(attempt))
         return f"{provider.authorization_endpoint}{joiner}{urlencode(query)}", f"{payload}.{self._sign(payload)}"
 
-    async def finish(self, query: Mapping[str, str], cookie: str) -> tuple[str, str]:
+    async def finish(self, query: Mapping[str, str], cookie: str, spend: Spend) -> tuple[str, str]:
         """The person who came back, and where they wanted to go. `SignInRefused`, `PersonRefused`, `SignInAway`."""
         config, provider = await self._known()
         attempt = self._attempt(cookie)
@@ -184,6 +188,8 @@ class Oidc:
         code = query.get("code", "")
         if not code or "error" in query or len(code) > CODE_CHARACTERS_MAX:
             raise SignInRefused("the issuer did not let you in")
+        if not await spend(attempt.state, attempt.expires):
+            raise SignInRefused("this sign-in was used before")
         claims, token = await self._exchange(config, provider, code, attempt)
         person = await self._people.sign_in(_claims(claims, config), provisioned_only=config.provisioned_only)
         await self._people.read()

@@ -26,6 +26,7 @@ from roadbed.guard.secret_words import (
 
 _VALUE = rf"(?P<value>[^\s\"'`<>,;|(){{}}\[\]]{{6,{VALUE_CHARACTERS_MAX}}}+)(?![^\s\"'`<>,;|(){{}}\[\]])"
 _ENDING = ".:\\"
+_ESCAPED_LINES = ("\\n", "\\r")
 
 # Triggers begin or end with what is rare: a common word at an end (``is``) has Hyperscan look back at each of it.
 SAID: Final = r"(?:" + "|".join(PASSWORD_WORDS) + r")[\"']? "
@@ -74,10 +75,17 @@ _KUBERNETES_VALUE = re.compile(
 _QUERY_ENTROPY_MIN = 0.72
 
 
-def _trimmed(view: str, start: int, stop: int) -> tuple[int, int]:
+def without_ending(view: str, start: int, stop: int) -> int:
+    """Where a value that was read up to ``stop`` ends: stops, colons and an escaped end of the line are not its own."""
+    if view.endswith(_ESCAPED_LINES, start, stop):
+        stop -= len(_ESCAPED_LINES[0])
     while stop > start and view[stop - 1] in _ENDING:
         stop -= 1
-    return start, stop
+    return stop
+
+
+def _trimmed(view: str, start: int, stop: int) -> tuple[int, int]:
+    return start, without_ending(view, start, stop)
 
 
 def said_password(view: str, end: int) -> Iterator[Finding]:
@@ -109,6 +117,8 @@ def _stated(view: str, start: int, rule: str) -> Iterator[Finding]:
         return
     before = view[max(0, start - 40) : start].rstrip(" \t=").lower()
     is_of_keys = before.endswith(("key", "secret", "token", "credential", "credentials"))
+    if view.startswith("..", match.end() - 2):  # said to be cut short
+        return
     first, stop = _trimmed(view, *match.span("value"))
     value = view[first:stop]
     if is_key(value) if is_of_keys else is_password(value) and any(map(str.isalpha, value)):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from roadbed.guard.finding import SECRET, Finding
-from roadbed.guard.secret_forms import is_coded_user
+from roadbed.guard.secret_forms import is_coded_user, without_ending
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
     CONTEXT_VALUE,
@@ -69,6 +69,10 @@ _QUOTED = {sign: re.compile(rf"[^{sign}\s]{{6,{VALUE_CHARACTERS_MAX}}}+(?={sign}
 _SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,24}) {1,2}(?=[^\s\"'])")
 _CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet's settings: whatever it is
 _CALL = ("(", "[")
+_OWN_NAME_CHARACTERS = 64
+_OWN_NAME = re.compile(
+    r"(?<![a-z0-9_])([a-z0-9_]+)[\"'\])]{0,3} {0,4}[:=](?:_|(?:[a-z0-9_]+\.)+)?\1\Z"
+)  # ``password2=it.password2``
 
 
 def assigned_secret(view: str, end: int) -> tuple[Finding, ...]:
@@ -85,13 +89,15 @@ def assigned_secret(view: str, end: int) -> tuple[Finding, ...]:
     whole = _QUOTED[value["quote"]].match(view, start) if value["quote"] else None
     if whole is not None:
         stop = whole.end()
-    elif view.startswith(_CALL, stop):  # what code makes, not a value
+    elif view.startswith(_CALL, stop) or view.startswith("->", stop - 1):  # what code makes, not a value
         return ()
-    if view.startswith("..", stop - 2):  # said to be cut short
+    is_of_address = view[end - 1 : end] + view[start] in (">@", "::")  # ``<user>:<password>@host``, ``password::label``
+    if is_of_address or view.startswith("..", stop - 2):  # or said to be cut short
         return ()
-    while stop > start and view[stop - 1] in ".:\\":
-        stop -= 1
+    stop = without_ending(view, start, stop)
     text = view[start:stop]
+    if _OWN_NAME.search(view[max(0, end - _OWN_NAME_CHARACTERS) : end].lower() + text.lower()):
+        return ()
     is_secret = is_password(text) if is_of_passwords(key) else is_key(text)
     if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(text)):
         return (Finding(SECRET, start, stop, "assigned_secret", 0.7, True),)
@@ -154,6 +160,7 @@ _OPTION_BEFORE = re.compile(
     r"[\"']?(?P<user>[^\s\"']{0,60})[\"']?:[\"']?\Z"
 )
 _NAMES_OF_USERS = frozenset({"user", "username", "login", "name", "email"})
+_LISTENED = re.compile(r"[0-9]{1,5},[a-z-]{2,}")  # a port, and what socat does with it
 _SENDS = re.compile(r"curl|wget|https?", re.IGNORECASE)
 
 
@@ -167,6 +174,8 @@ def user_option(view: str, end: int) -> Iterator[Finding]:
         return
     value, user = match[0], option["user"].lower()
     if is_placeholder(value) or value.lower() in NO_PASSWORDS or (user in _NAMES_OF_USERS and is_words(value)):
+        return
+    if _LISTENED.match(value):
         return
     is_of_ids = value.isdigit() and user.isdigit()
     if (is_of_ids or value == user) and not _SENDS.search(view, max(0, option.start() - 200), option.start()):

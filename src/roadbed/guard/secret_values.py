@@ -12,6 +12,8 @@ from math import log2
 from operator import add
 from typing import Final
 
+from roadbed.guard.fold import fold
+
 DISTINCT_CHARACTERS_MIN: Final = 5
 VALUE_CHARACTERS_MIN: Final = 10
 PASSWORD_CHARACTERS_MIN: Final = 6
@@ -22,13 +24,14 @@ _SAMPLE_WORDS_SHARE = 0.6  # of a value with an issuer's prefix
 SEQUENCE_SHARE: Final = 0.85
 _WORDS_CHARACTERS_MIN = 10
 _HEAD_CHARACTERS = 10
+_NAME_PAIRS_MIN = 8
 _ENTROPY_MIN = 0.72  # of the most that the value's length allows
 
 _PLACEHOLDERS = (
     "xxxx", "***", "...", "redacted", "placeholder", "example", "changeme", "change_me", "change-me", "your", "dummy",
     "sample", "testkey", "test_key", "1234567", "abcdef", "undefined", "null", "none", "true", "false", "process.env",
     "os.environ", "getenv", "${", "$(", "%(", "#{", "{{", "env:", "file:", "vault:", "secret:", "foobar", "replace-me",
-    "replace_me", "insert-", "insert_",
+    "replace_me", "insert-", "insert_", "%s", "{}",
 )  # fmt: skip
 NO_PASSWORDS: Final = frozenset(
     {
@@ -42,18 +45,28 @@ _IN_BRACKETS = re.compile(r"<[a-z]")
 _TEMPLATE = re.compile(
     r"\$[A-Za-z_][A-Za-z0-9_]*\Z|\$[0-9]\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z|@[A-Za-z_][A-Za-z0-9_.-]*@\Z|__[A-Za-z][A-Za-z0-9_]*__\Z"
     r"|\{[A-Za-z_][A-Za-z0-9_.]*\}\Z|\[[A-Za-z_][A-Za-z0-9_. -]*\]\Z|[!:&*][A-Za-z][A-Za-z_]*[0-9]?\Z"
+    r"|%[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\Z|:[a-z]+:[A-Za-z]|\*{1,2}[A-Za-z_][A-Za-z0-9_]*\*{1,2}\Z"  # of documentation
+    r"|\*\*[A-Za-z]+\Z|--[a-z][a-z-]*\Z|[a-z_]+=\Z"  # the next option, the next parameter
 )
 _OWN_TOKEN = re.compile(r"[A-Z]{2,6}_[A-Z2-7]{8}(?:[A-Z2-7]{5})?")
 _ELSEWHERE = re.compile(
     r"\.{0,2}/|[A-Za-z]:\\|[a-z][a-z0-9+.-]*://|~/|(?:arn|op|ssm|keyring|keychain|sops|doppler|aws-sm|gcp-sm|azurekv|kms):"
 )
-_IDENTIFIER = re.compile(r"[A-Za-z_]+(?:[._-][A-Za-z_]+|[A-Z][a-z]+)*[0-9]?\Z")
+_IDENTIFIER = re.compile(r"[A-Za-z_]+(?:[._:/-][A-Za-z_]+|[A-Z][a-z]+)*[0-9]?\Z")
 # ``prod-db-secret-1``: words and small numbers, which name something.
 _NAME = re.compile(r"(?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})(?:[-_.:/](?:[A-Za-z]{2,12}|[vV]?[0-9]{1,4})){1,12}\Z")
 _FILE = re.compile(
     r"[A-Za-z0-9_./\\-]+\.(?:pem|key|crt|cer|p12|pfx|jks|json|ya?ml|txt|toml|ini|conf|cfg|env|py|[jt]sx?|go|rs|rb|java|md"
     r"|pub|asc|gpg|der|csr|sh|xml|html?|csv|log|lock|properties|tfvars)\Z"
 )
+# ``x-amz-content-sha256``: words with small numbers after them, whose letters `is_name` looks at.
+_NUMBERED_NAME = re.compile(r"[A-Za-z]{1,14}[0-9]{0,4}(?:[-_.:/](?:[A-Za-z]{1,14}[0-9]{0,4}|[0-9]{1,4})){1,12}\Z")
+_SCOPED = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*+)?(?:::[A-Za-z_][A-Za-z0-9_]*+)+\Z")
+# A class, a constant or a function in a module, which is called after what it holds.
+_TYPE = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*+\.)+[A-Za-z_][A-Za-z0-9_]*(?<=Key|ret|ken|ord|ial|als)\Z")
+_ADDRESS = re.compile(r"[A-Za-z]+(?:[._-][A-Za-z]+)*@(?:[A-Za-z]+[.-])+[A-Za-z]{2,8}\Z")
+_FIRST_WORD = re.compile(r"\S*")
+_ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*+(?:(?:\.|->|::|\?\.)[A-Za-z_][A-Za-z0-9_]*)+\Z")
 _CODE_ROOT = re.compile(
     r"(?:self|this|cls|config|conf|cfg|settings|os|env|var|local|module|data|state|props|req|request|res|response|ctx"
@@ -61,9 +74,13 @@ _CODE_ROOT = re.compile(
     r"|random|crypto|session|form|body|payload|event|app|client|model|row|record|item|obj|result|std|string|uuid"
     r")[0-9]?(?:\.|->|::|\?\.)[A-Za-z_]"
 )
-_DIGEST = re.compile(r"(?:[0-9a-f]{2}[:-]){4,}[0-9a-f]{2}\Z|(?:sha(?:1|224|256|384|512)|md5|h1)[:-]", re.IGNORECASE)
+_DIGEST = re.compile(
+    r"(?:[0-9a-f]{2}[:-]){4,}[0-9a-f]{2}\Z|(?:sha(?:1|224|256|384|512)|md5|h1)[:-]|[a-z0-9./_-]+@sha(?:256|512):",
+    re.IGNORECASE,
+)
+_COLOUR = re.compile(r"#(?:[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})\Z")
 _ALGORITHM = re.compile(
-    r"(?:hmac|pbkdf2|sha|md|aes|rsa|ecdsa|ecdh|ed|bcrypt|scrypt|argon|base|pkcs|chacha|des|oauth|utf)[-_]?[0-9]{1,5}"
+    r"(?:scram-|hmac-)?(?:hmac|pbkdf2|sha|md|aes|rsa|ecdsa|ecdh|ed|bcrypt|scrypt|argon|base|pkcs|chacha|des|oauth|utf)[-_]?[0-9]{1,5}"
     r"(?:[-_]?(?:sha[0-9]{1,3}|hmac|md5|rsa|[gc]cm|cbc|ctr|ecb|oaep|kw|id|poly1305|url))*\Z",
     re.IGNORECASE,
 )
@@ -155,16 +172,39 @@ def is_sample(value: str, prefix: str = "") -> bool:
     )
 
 
+def _unescaped(value: str) -> str:
+    """A value as it would be in plain letters, up to one of another script: ``Contrase\\u00f1a`` of JSON is a word."""
+    if "\\u" not in value:
+        return value
+    text = fold(_ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), value)).text
+    return _FIRST_WORD.match(text)[0]  # type: ignore[index]
+
+
+def _is_name(value: str) -> bool:
+    """Whether words with small numbers after some of them name something: ``x-amz-content-sha256``."""
+    if not _NUMBERED_NAME.match(value):
+        return False
+    runs = re.findall("[a-z]{3,}", _CAPITAL.sub("-", value).lower())
+    pairs = [pair for run in runs for pair in map(add, run, run[1:])]
+    return len(pairs) >= _NAME_PAIRS_MIN and sum(map(_PAIRS.__contains__, pairs)) >= _SAMPLE_WORDS_SHARE * len(pairs)
+
+
 def is_password(value: str) -> bool:
     """Whether a value that something calls a password is one: two kinds of character, and no word or reference."""
+    value = _unescaped(value)
     return (
         len(value) >= PASSWORD_CHARACTERS_MIN
-        and not value.isdigit()
+        and not value.replace(".", "", 1).isdigit()
+        and any(map(str.isalnum, value))
         and character_classes(value) >= 2
         and not is_placeholder(value)
         and not _is_elsewhere(value)
         and not (_IDENTIFIER.match(value) and not _DIGIT.search(value))
         and not _CODE_ROOT.match(value)
+        and not _SCOPED.match(value)
+        and not _COLOUR.match(value)
+        and not _TIME.match(value)
+        and not _ADDRESS.match(value)
         and not _ALGORITHM.match(value)
     )
 
@@ -182,10 +222,13 @@ def is_said_password(value: str) -> bool:
 
 def is_key(value: str) -> bool:
     """Whether a value that something calls a key, a token or a secret is one: long, random and no name."""
+    value = _unescaped(value)
     if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _IDENTIFIER.match(value):
         return False
     if not value.isalnum():  # all of these have a sign
         if _is_elsewhere(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
+            return False
+        if _TYPE.match(value) or _is_name(value):
             return False
         if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
             return True

@@ -68,7 +68,7 @@ _KEY, _KEY_APART = re.compile(_WORD + _SIGN), re.compile(_WORD + _APART)
 _ORDINARY_REST = re.compile(
     r"type|id|count|limit|name|url|uri|path|file|expir|length|size|header|version|hint|policy|reset|field|endpoint|ttl"
     r"|format|usage|s?max|min|budget|per|class|mode|scope|ref|arn|manager|store|_at|label|help|prompt"
-    r"|hash|algo|digest|sha[0-9]|md5|checksum|fingerprint|public|strength|valid|pattern|provider|generator|salt",
+    r"|hash|algo|digest|sha[0-9]|md5|checksum|fingerprint|public|strength|valid|pattern|provider|generator|salt|role|colou?r|required|missing",
     re.IGNORECASE,
 )
 _TELLING_REST = re.compile(r"key|secret|token|passw|auth|cred|access|client", re.IGNORECASE)
@@ -77,7 +77,7 @@ _OF_NO_SECRET = tuple(
     word + sign
     for word in (
         *("authenticity", "csrf", "xsrf", "pubkey", "pub_key", "pub-key", "publickey", "public_key", "public-key"),
-        "public",
+        *("public", "dummy", "fake", "mock"),
     )
     for sign in ("", "_", "-")
 )

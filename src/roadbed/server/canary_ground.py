@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from roadbed.controls import canary
 from roadbed.controls import canary_requests as paths
 from roadbed.guard.identity import Identity
+from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError, Unavailable
 from roadbed.kernel.ids import new_id
 from roadbed.kernel.principal import SYSTEM
@@ -35,6 +36,8 @@ from roadbed.server.model_approvals import keep_approval
 from roadbed.server.teams import Teams
 from roadbed.server.written import written
 from roadbed.store.database import Database
+from roadbed.tools.toolbox import ToolBox
+from roadbed.tools.types import Failed, Refused
 
 KEY_LIVES: Final = timedelta(minutes=15)
 CALL_S: Final = 30.0
@@ -61,6 +64,10 @@ class Parts(Protocol):
     ledger: Ledger
     trail: AuditTrail
     teams: Teams
+
+    @property
+    def toolbox(self) -> ToolBox:
+        """The tools that serve."""
 
     def show_canary(self, url: str) -> None:
         """Serve the control's objects."""
@@ -185,6 +192,7 @@ class CanaryGround:
             await connection.execute("DELETE FROM control_plant")
             await connection.execute("DELETE FROM control_note WHERE kind = 'canary'")
             await connection.execute("DELETE FROM analytics_question WHERE team = ANY($1)", TEAMS)
+            await connection.execute("DELETE FROM tool_approval WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM model_approval WHERE model = $1", TEAM)
             await connection.execute("DELETE FROM api_key WHERE team = ANY($1)", TEAMS)
             left = await connection.fetch("SELECT id FROM document WHERE source = $1", paths.COLLECTION)
@@ -241,6 +249,16 @@ class CanaryGround:
         """Keep an approval of a model that there is not."""
         with contextlib.suppress(InvalidRequest):
             await keep_approval(self._parts, TEAM, "", who, note, "system")
+
+    async def approve_call(self, approval_id: str) -> tuple[int, bytes]:
+        """Approve a call of the control's own tool. Its key may not: that takes an admin's."""
+        try:
+            outcome = await self._parts.toolbox.approve(approval_id, SYSTEM, Deadline.after(CALL_S))
+        except RoadbedError as error:
+            return error.http_status, f"{error.code}: {error.message}".encode()
+        if isinstance(outcome, Refused | Failed):
+            return 503, f"{outcome.code}: {outcome.message}".encode()
+        return 200, b"{}"
 
     async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
         """Write the database of the control's app anew."""

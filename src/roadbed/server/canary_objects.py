@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -98,9 +99,9 @@ def canary_releases(url: str) -> dict[str, Release]:
     return compile_releases(Workspace(Path(), manifest, document, {}, False), {})
 
 
-def canary_tool() -> Tool:
-    """A tool that gives its text back, and ``backwards`` turned round, in a result or in the message of a failure. What
-    it heard comes turned round, too, so that no guard behind the tool changes it.
+def canary_tools() -> list[Tool]:
+    """Two tools that give their text back, and ``backwards`` turned round, in a result or in the message of a failure.
+    What they heard comes turned round, too, so that no guard behind the tool changes it. One waits for an approval.
     """
 
     async def run(request: ToolRequest) -> Outcome:
@@ -116,6 +117,7 @@ def canary_tool() -> Tool:
 
     properties = {"text": {"type": "string"}, "backwards": {"type": "string"}, "fails": {"type": "boolean"}}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    return Tool(
+    echo = Tool(
         paths.TOOL, "Gives its text back.", TEAM, run, input_schema=schema, timeout_s=5.0, visible_to=frozenset({TEAM})
     )
+    return [echo, replace(echo, name=paths.ACTING_TOOL, effect="write")]

@@ -21,6 +21,7 @@ from roadbed.server.teams import Teams
 from roadbed.sources.registry import Sources
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.tools.toolbox import ToolBox
 
 
 class DeploymentParts(Protocol):
@@ -42,6 +43,10 @@ class DeploymentParts(Protocol):
     sources: Sources
     controls: Controls
     own_calls: HttpCaller
+
+    @property
+    def toolbox(self) -> ToolBox:
+        """The tools that serve."""
 
     @property
     def manifest(self) -> Manifest:

@@ -9,7 +9,7 @@ from roadbed.guard.credentials import Credentials
 from roadbed.guard.deployment_secrets import TOOL_SIGNING, load_deployment_secret
 from roadbed.ledger.metrics import Metrics
 from roadbed.releases.manifest import Manifest
-from roadbed.server.canary_objects import canary_tool, with_books
+from roadbed.server.canary_objects import canary_tools, with_books
 from roadbed.server.reached_tools import ReachedTools
 from roadbed.server.teams import Teams
 from roadbed.sources.caller_auth import CallerAuths
@@ -100,7 +100,7 @@ class ServedTools:
         others = [
             *self.reached.tools(sources, manifest.tools),
             *upstream_tools(sources, lock, self.upstreams),
-            canary_tool(),
+            *canary_tools(),
         ]
         return build_tools(sources, manifest.tools, self.sources, self.key, others, states=self.states)
 
