@@ -278,6 +278,14 @@ async def test_a_follow_up_is_searched_with_its_history(
     assert "Kvitnes" in searcher.queries[-1]
 
 
+async def test_a_follow_up_is_judged_by_what_it_says_itself(make_copilot: MakeCopilot, make_turn: MakeTurn) -> None:
+    copilot, before = make_copilot(has_model=False), "What does a rush order cost more than the standard fee?"
+    _, declined = await events_of(copilot, make_turn(before, "What colour is it?"))
+    assert declined.abstained
+    _, answered = await events_of(copilot, make_turn(before, "And is it a standard order?"))
+    assert "35 % more" in answered.text
+
+
 async def test_a_caller_who_leaves_closes_the_model_call(
     make_copilot: MakeCopilot, make_turn: MakeTurn, model: ScriptedModel
 ) -> None:

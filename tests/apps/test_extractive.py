@@ -8,6 +8,8 @@ from roadbed.apps.answer_type import answer_type, holds
 from roadbed.apps.calibration import Signals, confidence
 from roadbed.apps.extract_text import compose, readable, row_text
 from roadbed.apps.extractive import EMBEDDED_MAX, Extract, ExtractedSentence, asked_words, collect, extract
+from roadbed.apps.followup import search_query
+from roadbed.gateway.types import Message
 from roadbed.kernel.errors import Unavailable
 from roadbed.knowledge.search import SearchResult
 
@@ -256,3 +258,55 @@ def test_shown_text_has_no_markup() -> None:
     assert readable("[a note](https://x.example/wiki/Rate_(tax)) says so") == "a note says so"
     assert row_text("", "| Parcel | 1042 |") == "Parcel: 1042"
     assert row_text("", "| a | b | c |") == "a | b | c"
+
+
+RUSH_ORDERS = (
+    "## Rush orders\n\nA rush order is delivered within two working days after the inspection and costs 35 % on top of "
+    "the standard fee. Rush orders are not available for leisure homes. If we miss the two days, the surcharge is "
+    "refunded in full."
+)
+
+
+async def follow_up(make_hit: MakeHit, before: str, question: str) -> Extract:
+    """What a follow-up question is answered from a page about rush orders, at the shipped threshold."""
+    query = search_query((Message("user", before), Message("user", question)))
+    assert query != question
+    hits = [make_hit(RUSH_ORDERS, heading_path=("Rush orders",)), make_hit(FEES)]
+    searcher = FakeSearcher(hits)
+    return await extract(query, SearchResult(tuple(hits)), searcher.embed, said=question)
+
+
+@pytest.mark.parametrize(
+    "before", ["What does a rush order cost?", "Tell me about rush orders.", "Are there rush orders?"]
+)
+@pytest.mark.parametrize(
+    "question",
+    [
+        "And how fast is it?",
+        "How quickly is it delivered?",
+        "How long until it is delivered?",
+        "how soon are they delivered?",
+    ],
+)
+async def test_a_follow_up_in_several_wordings_is_answered(make_hit: MakeHit, before: str, question: str) -> None:
+    found = await follow_up(make_hit, before, question)
+    assert any("within two working days" in sentence.text for sentence in found.sentences), found.signals
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["What colour is it?", "And for helicopters?", "Is it available on Mars?", "And who is the president of France?"],
+)
+async def test_a_follow_up_of_which_only_the_turn_before_is_found_is_declined(make_hit: MakeHit, question: str) -> None:
+    for before in ("What does a rush order cost?", "Tell me about rush orders."):
+        found = await follow_up(make_hit, before, question)
+        assert found.is_abstention, (before, found.confidence, found.signals)
+
+
+def test_how_fast_asks_for_a_time_as_well_as_for_a_speed() -> None:
+    assert answer_type("And how fast is it?") == answer_type("How quickly do you answer?") == "pace"
+    assert answer_type("Wie schnell ist das?") == "pace"
+    for text in ("within two working days", "at 80 km/h", "on the same day", "immediately"):
+        assert holds("pace", text, "How fast is it?")
+    assert not holds("pace", "A rush order is red.", "How fast is it?")
+    assert answer_type("What does it include? order rush cost") == "other"

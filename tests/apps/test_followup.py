@@ -42,3 +42,31 @@ def test_words_that_the_question_has_are_not_added_again() -> None:
         search_query(talk("Is the garage heated?", "What does the garage cost, and what is in it?")).count("garage")
         == 1
     )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "Tell me about rush orders.",
+        "Rush orders: how much are they?",
+        "How much is charged for rush orders?",
+        "I want to know: are there rush orders?",
+        "Please explain rush orders",
+    ],
+)
+def test_how_somebody_asked_before_is_not_searched_but_what_about(before: str) -> None:
+    query = search_query(talk(before, "And how fast is it?"))
+    added = query.removeprefix("And how fast is it?").split()
+    assert {"rush", "orders"} <= set(added) <= {"rush", "orders", "charged"}  # no capital makes a name of them
+
+
+def test_a_chain_of_leaning_questions_reaches_the_turn_that_names_its_subject() -> None:
+    turns = ["Are there rush orders?", "And how fast is it?", "And what does it cost?"]
+    query = search_query(talk(*turns))
+    assert {"rush", "orders"} <= set(query.split())
+    assert "boathouse" not in search_query(talk("Is a boathouse heated?", "Are there rush orders today?", *turns[1:]))
+
+
+def test_what_a_turn_measured_is_taken_after_its_subject() -> None:
+    assert search_query(talk("How long is the report valid?", "Can it be extended?")).endswith(" report valid long")
+    assert "far" not in search_query(talk("How far is Kvitnes from Hellvik by ferry?", "And by car?")).split()

@@ -41,6 +41,8 @@ CHROMIUM_FLAGS = (
     "--hide-scrollbars",
     "--disable-dev-shm-usage",
 )
+MOUSE = "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+"""A browser without a screen has no mouse either; at a desk there is one."""
 COLLECT_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => {
   const seen = JSON.parse(sessionStorage.getItem("violations") || "[]");
@@ -158,7 +160,7 @@ class Browser:
 
     def __init__(self, url: str, folder: Path, width: int, *, is_dark: bool, has_scripts: bool) -> None:
         options = webdriver.ChromeOptions()
-        for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={folder}"):
+        for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={folder}", *([MOUSE] if width > PHONE_PX else ())):
             options.add_argument(flag)
         if not has_scripts:
             options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})

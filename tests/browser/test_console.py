@@ -125,6 +125,52 @@ def test_a_streamed_answer_and_its_citation(browser: MakeBrowser) -> None:
     assert 0 <= top < 900
 
 
+def test_enter_sends_a_question_and_shift_enter_makes_a_new_line(browser: MakeBrowser) -> None:
+    page = browser()
+    page.sign_in()
+    page.open("/console/ask")
+    said = page.find("#question-keys")
+    assert said.is_displayed()
+    assert said.text == "Enter sends, Shift + Enter makes a new line"
+    field = page.find("#question")
+    assert "question-keys" in (field.get_attribute("aria-describedby") or "")
+    field.send_keys(Keys.ENTER)
+    assert page.run("return document.activeElement.id") == "question"  # there was nothing to send
+    assert page.all("#turns .turn") == []
+    field.send_keys("How much is paid", Keys.SHIFT, Keys.ENTER, Keys.NULL, "for a kilometre by car?")
+    assert page.all("#turns .turn") == []
+    assert field.get_attribute("value") == "How much is paid\nfor a kilometre by car?"
+    compose = {"key": "Enter", "bubbles": True, "cancelable": True, "isComposing": True}
+    page.run(f"document.getElementById('question').dispatchEvent(new KeyboardEvent('keydown', {json.dumps(compose)}))")
+    assert page.all("#turns .turn") == []
+    field.send_keys(Keys.ENTER)
+    page.wait(lambda: page.find("#turns .turn .foot"))
+    assert "0.42 EUR" in page.find(".answer").text
+    assert field.get_attribute("value") == ""
+
+
+def test_enter_makes_a_new_line_on_a_phone_whose_keyboard_has_no_other(browser: MakeBrowser) -> None:
+    page = browser(390)
+    page.sign_in()
+    page.open("/console/ask")
+    assert not page.find("#question-keys").is_displayed()
+    page.find("#question").send_keys("And", Keys.ENTER, "tolls?")
+    assert page.find("#question").get_attribute("value") == "And\ntolls?"
+    assert page.all("#turns .turn") == []
+
+
+def test_enter_makes_a_new_line_where_no_script_runs_and_the_button_sends(browser: MakeBrowser) -> None:
+    page = browser(has_scripts=False)
+    page.sign_in()
+    page.open("/console/ask")
+    assert not page.find("#question-keys").is_displayed()
+    page.find("#question").send_keys("How much is paid", Keys.ENTER, "for a kilometre by car?")
+    assert page.find("h1").text == "Ask"
+    assert page.all("#turns .turn") == []
+    page.find("#ask button.first").click()
+    page.wait(lambda: "0.42 EUR" in page.find(".answer").text)
+
+
 def try_prompt(page: Browser) -> None:
     page.open("/console/playground")
     page.find("#prompt").send_keys("Say something")

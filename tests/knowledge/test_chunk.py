@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -17,10 +18,16 @@ from roadbed.knowledge.chunk import (
     chunk_document,
     chunk_id,
 )
+from roadbed.knowledge.parse.dispatch import parse_bytes
 from roadbed.knowledge.parse.document import Block, BlockKind
 from roadbed.testing.embedder import ScriptedEmbedder
 
 count = ScriptedEmbedder().token_count
+
+
+def count_signs(text: str) -> int:
+    """Tokens as most models have them: words, and signs one each."""
+    return len(re.findall(r"\w+|[^\w\s]", text))
 
 
 def lay_out(parts: Sequence[tuple[BlockKind, str, int]]) -> tuple[str, list[Block]]:
@@ -78,6 +85,48 @@ def test_sections_never_share_a_chunk_and_carry_their_headings() -> None:
     assert [chunk.text for chunk in chunks] == ["Handbook\n\nLeave\n\nThirty days a year.", "Travel\n\nBy train."]
     assert chunks[0].embed_text() == chunks[0].text
     assert chunks[1].embed_text() == "Handbook\nTravel\n\nBy train."
+
+
+MARKDOWN = {
+    "without a blank line": "# Handbook\n## Leave\nThirty days a year.\n",
+    "with blank lines": "# Handbook\n\n## Leave\n\nThirty days a year.\n",
+    "with closing signs": "# Handbook #\n\n## Leave ##\n\nThirty days a year.\n",
+    "underlined": "Handbook\n========\n\nLeave\n-----\n\nThirty days a year.\n",
+    "with a rule": "# Handbook\n\n---\n\n## Leave\n\n***\n\nThirty days a year.\n",
+}
+
+
+@pytest.mark.parametrize("text", MARKDOWN.values(), ids=MARKDOWN.keys())
+def test_a_title_with_a_section_right_below_it_is_no_chunk_of_its_own(text: str) -> None:
+    parsed = parse_bytes(text.encode(), name="handbook.md")
+    (chunk,) = chunk_document("doc", parsed.text, parsed.blocks, count)
+    assert chunk.text.startswith("Handbook")
+    assert chunk.text.endswith("Thirty days a year.")
+    assert (chunk.heading_path, chunk.own_headings) == (("Handbook", "Leave"), 2)
+    assert chunk.embed_text() == chunk.text
+
+
+def test_what_is_left_out_between_headings_is_in_no_chunk() -> None:
+    text = "# Handbook\n\n#1 secret\n\n## Leave\n\nThirty days a year.\n"
+    parsed = parse_bytes(text.encode(), name="handbook.md")
+    kept = [block for block in parsed.blocks if "secret" not in parsed.text[block.start : block.end]]
+    assert not any("secret" in chunk.text for chunk in chunk_document("doc", parsed.text, kept, count))
+
+
+def test_signs_between_blocks_count_as_what_they_take_of_the_window() -> None:
+    text = "\n>\n".join(f"> Quoted line {number} of many words in a row" for number in range(60))
+    blocks = [Block("paragraph", match.start(1), match.end(1)) for match in re.finditer(r"> (.+)", text)]
+    chunks = chunk_document("doc", text, blocks, count_signs)
+    assert len(chunks) > 2
+    assert all(count_signs(chunk.text) == chunk.token_count <= TOKENS_MAX for chunk in chunks)
+
+
+@pytest.mark.parametrize("lines", [48, 49, 50])
+def test_a_table_leaves_its_heading_room(lines: int) -> None:
+    table = "\n".join("a b c d e" for _ in range(lines))
+    chunks = chunks_of(("heading", "Codes of the download file", 1), ("table", table, 0))
+    assert chunks[0].text.startswith("Codes of the download file\n\na b")
+    assert all(chunk.token_count <= TOKENS_MAX for chunk in chunks)
 
 
 def test_later_chunks_of_a_section_are_embedded_under_their_heading() -> None:

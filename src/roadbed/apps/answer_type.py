@@ -10,7 +10,18 @@ import re
 from typing import Literal
 
 AnswerType = Literal[
-    "contact", "date", "duration", "money", "percent", "distance", "number", "person", "place", "reason", "other"
+    "contact",
+    "date",
+    "duration",
+    "pace",
+    "money",
+    "percent",
+    "distance",
+    "number",
+    "person",
+    "place",
+    "reason",
+    "other",
 ]
 
 _CUES: tuple[tuple[AnswerType, str], ...] = (
@@ -25,13 +36,14 @@ _CUES: tuple[tuple[AnswerType, str], ...] = (
         r"how long|how (?:many|much) (?:days?|weeks?|months?|years?|hours?|minutes?|time|notice)|within (?:which|what) "
         r"time|how old|wie lange|combien de temps|cuánto tiempo|hvor lenge",
     ),
+    ("pace", r"how (?:fast|quick|quickly|soon|speedy|speedily|promptly)\b|wie schnell|hvor (?:fort|raskt)"),
     (
         "money",
-        r"how much (?:does|do|did|is|was|are|were|will|would|money|can|may)|what (?:does|do|did) .{1,80}\bcosts?\b|"
+        r"how much (?:does|do|did|is|was|are|were|will|would|money|can|may)|what (?:does|do|did) [^?]{1,80}\bcosts?\b|"
         r"what (?:is|was|are|were) the (?:\w+ ){0,3}(?:price|cost|fee|salary|budget|rate|surcharge|value|worth|yield)|"
         r"\bworth\b|at (?:which|what) price|(?:up to|above|below) (?:which|what) value|was kostet|combien coûte",
     ),
-    ("distance", r"how (?:far|close|tall|high|wide|deep|large|big|heavy|fast|thick)\b|wie weit"),
+    ("distance", r"how (?:far|close|tall|high|wide|deep|large|big|heavy|thick)\b|wie weit"),
     ("number", r"how many|how often|how frequently|what number|which number|wie viele?|combien|cuánt[oa]s|hvor mange"),
     (
         "date",
@@ -104,6 +116,13 @@ _HOLDS: dict[AnswerType, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
 }
+_HOLDS["pace"] = re.compile(
+    rf"{_HOLDS['duration'].pattern}|{_HOLDS['distance'].pattern}|"
+    r"\d ?%|\b(?:per|a|an|each|every) (?:second|minute|hour|day|week)\b|"
+    r"\b(?:immediately|instantly|at once|overnight|hourly|daily|(?:the )?(?:same|next) (?:working |business )?day)\b",
+    re.IGNORECASE,
+)
+"""A duration as well as a speed: an order is as fast as it is delivered."""
 _NAME = re.compile(
     r"(?<![.!?]\s)(?<!^)\b[A-ZÀ-ÖØ-Þ][\w'’.-]*(?:\s+(?:(?:of|de|van|von|der|the|la|le|al|bin)\s+)?[A-ZÀ-ÖØ-Þ][\w'’-]*)*"
 )

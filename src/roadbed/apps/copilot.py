@@ -116,7 +116,7 @@ class Copilot:
                 degraded.append(f"model {route.name}: {error.code}")
             if not checked.is_empty:
                 return
-        async with aclosing(self._without_model(turn, query, found, degraded, talk)) as events:
+        async with aclosing(self._without_model(turn, query, question, found, degraded, talk)) as events:
             async for event in events:
                 yield event
 
@@ -265,13 +265,18 @@ class Copilot:
         )
 
     async def _without_model(
-        self, turn: Turn, question: str, found: Retrieved, degraded: list[str], talk: ToolRounds | None
+        self, turn: Turn, query: str, question: str, found: Retrieved, degraded: list[str], talk: ToolRounds | None
     ) -> AsyncGenerator[AnswerEvent, None]:
+        """Verbatim sentences; ``query`` is the question with what it leans on."""
         turn.trace.rung = "extractive"
         deadline = turn.deadline.share(EXTRACT_SHARE, at_most_s=EXTRACT_S_MAX)
         with turn.trace.span("extract", "app") as span:
             extracted = await extract(
-                question, found.result, self._embed_until(deadline), threshold=self._config.abstain_below
+                query,
+                found.result,
+                self._embed_until(deadline),
+                threshold=self._config.abstain_below,
+                said=question if query != question else None,
             )
             signals = asdict(extracted.signals) if extracted.signals is not None else {}
             span.set(

@@ -124,10 +124,15 @@ async def extract(
     *,
     threshold: float | None = None,
     sentences_max: int = SENTENCES_MAX,
+    said: str | None = None,
 ) -> Extract:
-    """The sentences that answer a question best, or an abstention where the confidence is under the threshold."""
+    """The sentences that answer a question best, or an abstention where the confidence is under the threshold.
+
+    ``said`` is a follow-up question as it was said, where ``question`` holds terms of an earlier turn too: those tell
+    what it is about, but neither what kind of answer it wants nor whether it is answered.
+    """
     asked = asked_words(question, result)
-    kind = answer_type(question)
+    kind = answer_type(said or question)
     # Some milliseconds of words: the event loop serves others meanwhile.
     candidates = await asyncio.to_thread(collect, question, result.hits[:HITS_MAX], asked, kind)
     if not candidates:
@@ -139,7 +144,7 @@ async def extract(
         candidate.score = relevance(candidate)
     chosen = choose(short, vectors[1:], min(sentences_max, SENTENCES_MAX))
     judged = sorted(chosen, key=without_opening, reverse=True)
-    signals = await asyncio.to_thread(signals_of, question, result, judged, asked, kind)
+    signals = await asyncio.to_thread(signals_of, question, result, judged, asked, kind, said)
     sure = confidence(signals)
     limit = THRESHOLD if threshold is None else threshold
     if sure < limit:
@@ -368,9 +373,14 @@ def _section(hit: Hit) -> tuple[str, tuple[str, ...]]:
 
 
 def signals_of(
-    question: str, result: SearchResult, chosen: Sequence[Candidate], asked: AskedWords, kind: AnswerType
+    question: str,
+    result: SearchResult,
+    chosen: Sequence[Candidate],
+    asked: AskedWords,
+    kind: AnswerType,
+    said: str | None = None,
 ) -> Signals:
-    """What tells whether the chosen sentences answer."""
+    """What tells whether the chosen sentences answer; ``said`` as in `extract`."""
     hits = result.hits[:HITS_MAX]
     top = chosen[0]
     weights = asked.weights
@@ -380,11 +390,12 @@ def signals_of(
     cosines = sorted((hit.vector_score for hit in hits if hit.vector_score is not None), reverse=True)
     words = [hit.lexical_score or 0.0 for hit in hits]
     quoted = {candidate.hit.document_id for candidate in chosen}
-    around_quoted = (
+    around_quoted = "\n".join(
         text for hit in hits if hit.document_id in quoted for text in (hit.title, *hit.heading_path, hit.text)
     )
-    said = [shown_with_lead(candidate) for candidate in chosen]
-    found = mismatch(question, kind, said, "\n".join(around_quoted), language, asked.relative_weight)
+    shown = [shown_with_lead(candidate) for candidate in chosen]
+    found = mismatch(question, kind, shown, around_quoted, language, asked.relative_weight)
+    is_off_topic = said is not None and kind == "other" and _says_none_of(around_quoted, said, asked, language)
     return Signals(
         sentence_cosine=top.cosine,
         sentence_cover=min(1.0, top.own + HEADING_SHARE * top.above),
@@ -396,8 +407,14 @@ def signals_of(
         rare_missing=max((weights[term] for term in weights if term not in passage), default=0.0)
         / max(weights.values(), default=1.0),
         number_missing=found.number_missing,
-        name_missing=found.name_missing,
+        name_missing=max(found.name_missing, float(is_off_topic)),
         opposite_said=found.opposite_said,
         negation_missing=found.negation_missing,
         value_missing=found.value_missing,
     )
+
+
+def _says_none_of(text: str, said: str, asked: AskedWords, language: str) -> bool:
+    """Whether a text has not one of the content words of what was said: then only the earlier turn's were found."""
+    own = {asked.names[term] for term in word_terms(said) if term in asked.names}
+    return bool(own) and not own & asked.of(text, language)

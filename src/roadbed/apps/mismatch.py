@@ -63,7 +63,7 @@ _OPPOSITES = (
     "before after"
 )
 
-_VALUES = frozenset(["money", "percent", "distance", "contact"])
+_VALUES = frozenset(["money", "percent", "distance", "pace", "contact"])
 _HOW_MANY = re.compile(r"how many|(?:what|which) number|wie viele?\b|combien|cuánt[oa]s|hvor mange", re.IGNORECASE)
 """``How often`` has too many answers without a number ("on an annual basis")."""
 

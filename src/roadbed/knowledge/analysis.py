@@ -13,11 +13,14 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
+from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import Stemmer
 
 from roadbed.knowledge.language import DEFAULT_LANGUAGE, detect_language
+from roadbed.knowledge.particle_verbs import ONE_WORD, PARTICLES
 from roadbed.knowledge.stop_words import STOP_WORDS, STOP_WORDS_VERSION
 
 __all__ = [
@@ -42,7 +45,7 @@ CODE_PARTS_MAX = 16
 ACRONYM_CHARS_MIN = 2
 REMEMBERED_TOKENS_MAX = 65_536
 
-ANALYZER = f"analyzer=v1:snowball{Stemmer.version()}:{STOP_WORDS_VERSION}"
+ANALYZER = f"analyzer=v2:snowball{Stemmer.version()}:{STOP_WORDS_VERSION}"
 
 _STEMMERS = {
     "ar": "arabic",
@@ -100,6 +103,10 @@ _RUN = re.compile(r"[^\W\d_]+|\d+")
 _UNSPACED = re.compile(rf"[{_UNSPACED_RANGES}]+")
 
 _local = threading.local()
+
+
+PARTICLE_LANGUAGE = "en"
+_PARTICLE_SPELLINGS = frozenset(form for word in PARTICLES for form in (word, word.title(), word.upper()))
 
 
 class AnalysedText(NamedTuple):
@@ -255,14 +262,41 @@ def _make_terms(raw: str, language: str) -> Iterator[_Term]:
             yield _Term(term, False, token.is_acronym)
 
 
+def _one_words(raw_tokens: Sequence[str], language: str) -> Iterator[str]:
+    """The terms of verbs with a particle (``log in``, ``backed up``, ``set-up``) as they are written in one word."""
+    if language != PARTICLE_LANGUAGE:
+        return
+    for before, raw in pairwise(("", *raw_tokens)):
+        if raw in _PARTICLE_SPELLINGS:
+            verb, particle = before, raw
+        elif "-" in raw:
+            verb, _, particle = raw.partition("-")
+        else:
+            continue
+        if term := _one_word(verb.casefold(), particle.casefold()):
+            yield term
+
+
+@cache
+def _known_one_words() -> dict[tuple[str, str], str]:
+    stems = {(_stem(verb, PARTICLE_LANGUAGE), particle): joined for (verb, particle), joined in ONE_WORD.items()}
+    return {pair: _stem(joined, PARTICLE_LANGUAGE) for pair, joined in stems.items()}
+
+
+def _one_word(verb: str, particle: str) -> str | None:
+    return _known_one_words().get((_stem(verb, PARTICLE_LANGUAGE), particle)) if verb.isalpha() else None
+
+
 def analyse(text: str, language: str = DEFAULT_LANGUAGE) -> AnalysedText:
     """The terms of a chunk with their frequencies, in the language of its document (:func:`detect_language`).
 
-    Stop words are terms too, so that "The Who" can be found, but they add nothing to ``length``.
+    Stop words are terms too, so that "The Who" can be found, but they add nothing to ``length``, nor does the one word
+    that "back up" is written as too.
     """
-    frequencies: Counter[str] = Counter()
+    raw_tokens = _raw_tokens(_normalised(text))
+    frequencies: Counter[str] = Counter(_one_words(raw_tokens, language))
     length = 0
-    for raw, count in Counter(_raw_tokens(_normalised(text))).items():
+    for raw, count in Counter(raw_tokens).items():
         for term, is_stop_word, _ in _terms_of(raw, language):
             frequencies[term] += count
             length += 0 if is_stop_word else count
@@ -270,9 +304,13 @@ def analyse(text: str, language: str = DEFAULT_LANGUAGE) -> AnalysedText:
 
 
 def word_terms(text: str, language: str = DEFAULT_LANGUAGE) -> list[str]:
-    """The content terms of a text in order, with repetitions and without stop words: for overlap and highlighting."""
-    found = (term for raw in _raw_tokens(_normalised(text)) for term in _terms_of(raw, language))
-    return [term.term for term in found if not term.is_stop_word]
+    """The content terms of a text in order, with repetitions and without stop words: for overlap and highlighting.
+
+    Last come the one words that verbs with a particle are written as too.
+    """
+    raw_tokens = _raw_tokens(_normalised(text))
+    found = (term for raw in raw_tokens for term in _terms_of(raw, language))
+    return [*(term.term for term in found if not term.is_stop_word), *_one_words(raw_tokens, language)]
 
 
 class QueryWord(NamedTuple):
@@ -294,13 +332,17 @@ def query_words(query: str, languages: Sequence[str] = (DEFAULT_LANGUAGE,)) -> l
     """
     normalised = _normalised(query[:QUERY_CHARS_MAX])
     keeps_acronyms = any(character.islower() for character in normalised)
-    asked = [word for raw in _raw_tokens(normalised) for word in _across(raw, tuple(dict.fromkeys(languages)))]
+    raw_tokens = _raw_tokens(normalised)
+    asked = [word for raw in raw_tokens for word in _across(raw, tuple(dict.fromkeys(languages)))]
     stopped = {form.term for forms in asked for form in forms if form.is_stop_word}
     content, stop_words = _Words(), _Words()
     for forms in asked:
         is_name = keeps_acronyms and any(form.is_acronym for form in forms)
         terms = tuple(dict.fromkeys(form.term for form in forms))
         (stop_words if stopped.intersection(terms) and not is_name else content).add(terms)
+    for term in dict.fromkeys(_one_words(raw_tokens, PARTICLE_LANGUAGE if PARTICLE_LANGUAGE in languages else "")):
+        if term not in content.counts:
+            content.add((term,))
     return (content if content.counts else stop_words).first(QUERY_TERMS_MAX)
 
 

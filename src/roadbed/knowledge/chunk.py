@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 from roadbed.knowledge.sentences import sentences
 
-CHUNKER = "chunker=v2"  # a raise makes another generation; see tests/knowledge/parse/test_versions.py
+CHUNKER = "chunker=v3"  # a raise makes another generation; see tests/knowledge/parse/test_versions.py
 TOKENS_MAX = 254  # MiniLM's window of 256, less its two special tokens
 TOKENS_TARGET = 200  # a chunk that has so many is not filled further at a block's edge
 HEADING_TOKENS_MAX = 48
@@ -28,6 +29,8 @@ CHUNK_CHARS_MAX = 4_096  # four times a usual chunk; bounds lines of one endless
 BLANK_SEARCH_CHARS_MAX = 1_000
 CHUNK_ID_CHARS = 20
 HEADING_SEPARATOR = " > "
+_MARKUP = re.compile(r"[\s#=*_>~-]*")
+"""What Markdown writes around headings and quotations, which is in no block: no text was left out there."""
 
 TokenCount = Callable[[str], int]
 
@@ -87,7 +90,8 @@ class Chunk:
 class _Piece(NamedTuple):
     """An indivisible span with its tokens and whether a chunk may well end behind it (the end of a block).
 
-    ``after_gap``: text that is in no block stands before it, so no chunk may reach from before to behind it.
+    ``after_gap``: text that is in no block stands before it, so no chunk may reach from before to behind it. ``markup``
+    are the tokens of signs before it, which a chunk holds that reaches from before.
     """
 
     start: int
@@ -97,6 +101,7 @@ class _Piece(NamedTuple):
     after_gap: bool
     page: int | None
     location: str
+    markup: int = 0
 
 
 class _Section(NamedTuple):
@@ -163,7 +168,7 @@ def chunk_document(
                     heading_path=path,
                     page=pieces[0].page,
                     location=pieces[0].location,
-                    token_count=sum(piece.tokens for piece in pieces),
+                    token_count=_tokens(pieces),
                     ordinal=len(chunks),
                     chunk_id=chunk_id(document_id, own, seen[own]),
                     own_headings=min(section.own_headings, len(path)) if len(chunks) == first else 0,
@@ -206,24 +211,32 @@ def _fitting_path(path: tuple[str, ...], token_count: TokenCount) -> tuple[str, 
 
 
 def _pieces(text: str, blocks: Sequence[BlockLike], token_count: TokenCount, budget: int) -> Iterator[_Piece]:
-    """The section as indivisible spans: a block, else its lines (tables, code, lists) or sentences, else its words."""
+    """The section as indivisible spans: a block, else its lines (tables, code, lists) or sentences, else its words.
+
+    What stands under headings leaves them room, or they would be a chunk of their own that answers nothing.
+    """
     reached = blocks[0].start
+    room = budget
     for block in blocks:
-        after_gap = bool(text[reached : block.start].strip())
+        gap = text[reached : block.start].strip()
+        after_gap = _MARKUP.fullmatch(gap) is None
         reached = block.end
         spans = _trimmed(text, block.start, block.end)
         if spans is None:
             continue
         start, end = spans
         tokens = token_count(text[start:end]) if end - start <= CHUNK_CHARS_MAX else budget + 1
-        if tokens <= budget and (tokens <= TOKENS_TARGET // 2 or block.kind in ("row", "table", "code")):
+        if tokens <= room and (tokens <= TOKENS_TARGET // 2 or block.kind in ("row", "table", "code")):
             parts = [(start, end, tokens)]
         else:
             units = _lines(text, start, end) if block.kind in ("table", "code", "row") else _sentences(text, start, end)
-            parts = [part for unit in units for part in _fitting(text, *unit, token_count, budget)]
+            parts = [part for unit in units for part in _fitting(text, *unit, token_count, room)]
+        room = max(room - tokens, budget // 2) if block.kind == "heading" else budget
+        markup = token_count(gap) if gap and not after_gap else 0
         for number, (first, last, size) in enumerate(parts):
             ends_block = number == len(parts) - 1 and block.kind != "heading"
-            yield _Piece(first, last, size, ends_block, after_gap and number == 0, block.page, block.location)
+            signs = 0 if number else markup
+            yield _Piece(first, last, size, ends_block, after_gap and number == 0, block.page, block.location, signs)
 
 
 def _fitting(text: str, start: int, end: int, token_count: TokenCount, budget: int) -> Iterator[tuple[int, int, int]]:
@@ -263,17 +276,22 @@ def _packed(pieces: list[_Piece], budget: int) -> list[list[_Piece]]:
         if (
             not groups
             or piece.after_gap
-            or tokens + piece.tokens > budget
+            or tokens + piece.markup + piece.tokens > budget
             or (tokens >= TOKENS_TARGET and groups[-1][-1].ends_block)
             or piece.end - groups[-1][0].start > CHUNK_CHARS_MAX
         ):
             groups.append([])
             tokens = 0
+        tokens += piece.tokens + (piece.markup if groups[-1] else 0)
         groups[-1].append(piece)
-        tokens += piece.tokens
     if len(groups) > 1 and tokens < TOKENS_TAIL_MIN and not groups[-1][0].after_gap:
         groups[-2:] = _evened(groups[-2] + groups[-1])
     return groups
+
+
+def _tokens(pieces: Sequence[_Piece]) -> int:
+    """What a chunk of these pieces takes of the window."""
+    return sum(piece.tokens for piece in pieces) + sum(piece.markup for piece in pieces[1:])
 
 
 def _evened(pieces: list[_Piece]) -> list[list[_Piece]]:

@@ -100,7 +100,14 @@ if (form && turns && stop) {
     if (isAnswered) { field.value = ""; field.placeholder = "Ask about what was just said, or something new"; }
   });
   stop.addEventListener("click", () => control?.abort());
+  // A keyboard on glass has no Shift + Enter, so there Enter makes the new line. While an input method composes a word
+  // (229 in Safari), Enter takes the word.
+  const isTouch = matchMedia("(hover: none)").matches;
+  if (!isTouch) field.setAttribute("aria-describedby", `${field.getAttribute("aria-describedby") ?? ""} question-keys`.trim());
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); form.requestSubmit(); }
+    if (event.key !== "Enter" || event.shiftKey || event.altKey || event.isComposing || event.keyCode === 229) return;
+    if (isTouch && !event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    if (!event.repeat) form.requestSubmit();
   });
 }
