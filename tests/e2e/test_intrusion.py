@@ -89,8 +89,9 @@ def test_bodies_that_nothing_can_keep_are_the_caller_s_fault(desk: Desk) -> None
     with server.client() as client:
         assert client.post("/api/keys", json={"team": "x", "apps": ["\0"]}).status_code == 400
         assert client.post("/api/keys", json={"team": "x", "expires": "99999999999999d"}).status_code == 400
-        document = {"name": "a.md", "text": "x", "media_type": "text/\0"}
-        assert client.post("/api/collections/inbox/documents", json=document).status_code == 400
+        document = {"name": "a\0b.md", "text": "x", "media_type": "text/\0"}  # made plain, and kept so
+        assert client.post("/api/collections/inbox/documents", json=document).status_code == 202
+        assert client.post("/api/collections/inbox/documents", json={**document, "name": "\0"}).status_code == 400
         form = {"content-type": "multipart/form-data"}
         answer = client.post("/api/collections/inbox/documents", content=b"x", headers=form)
         assert (answer.status_code, answer.json()["code"]) == (400, "request.invalid")
