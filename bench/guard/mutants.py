@@ -31,7 +31,8 @@ KEY = "rb-mutants-4c9d1e7a2f60b835"
 NAMES = frozenset(
     {
         "for_index", "for_index_with_map", "for_embedder", "for_model", "for_record", "for_record_of_clean", "for_log",
-        "scan_bytes", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool", "for_export",
+        "scan_bytes", "scan_sent", "stream_for_record", "stream_without_secrets", "guarded_words", "for_tool",
+        "for_export",
         "without_secrets", "stream_of_answer", "answer_without_secrets", "for_name", "holds_secret",
     }
 )  # fmt: skip
@@ -43,7 +44,7 @@ NO_SINK = {
     "apps/analytics.py:_label:for_index": "the text is thrown away, and its label alone is used",
     "server/vectors.py:_label_of:scan_bytes": "decides whether the label is read at all",
     "server/chat_hot.py:record:for_record_of_clean#2": "passes on what `answer_without_secrets` called clean; the same",
-    "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_bytes` called clean; that one is mutated",
+    "server/chat_hot.py:record:for_record_of_clean": "passes on what `scan_sent` called clean; that one is mutated",
 }
 # Places behind another one that sees the same text before -> those: all are removed, and the control must find more
 # than where those alone are.
@@ -124,7 +125,7 @@ def _unguarded(name: str, guard: Any) -> Any:
     from roadbed.kernel.guarded import Guarded, make_guarded
 
     def act(text: Any, *arguments: Any, **more: Any) -> Any:
-        if name == "scan_bytes":
+        if name in ("scan_bytes", "scan_sent"):
             return frozenset()
         if name == "holds_secret":
             return False

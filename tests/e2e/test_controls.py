@@ -37,7 +37,7 @@ apps:
 audit: {webhook: env:ALARMS}
 """
 FILES = {"roadbed.yaml": MANIFEST, "notes/fees.md": "# Fees\n\nThe rush fee is 35 %.\n"}
-MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "server/chat.py:_route:scan_bytes")
+MUTANTS = ("apps/copilot.py:answer:for_record", "gateway/masking.py", "server/chat.py:_route:scan_sent")
 
 
 @contextmanager

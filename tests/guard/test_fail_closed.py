@@ -39,6 +39,7 @@ ALL: dict[str, Sink] = {
     "tool's result": lambda guard, text: guard.for_tool(text, PUBLIC, is_sent=False),
     "label": lambda guard, text: guard.label_of(text),
     "body": lambda guard, text: guard.scan_bytes(text.encode()),
+    "sent": lambda guard, text: guard.scan_sent(text),
     "stream to records": lambda guard, text: _streamed(guard.stream_for_record(), text),
     "stream without secrets": lambda guard, text: _streamed(guard.stream_without_secrets(), text),
 }
