@@ -37,6 +37,8 @@ from roadbed.knowledge.sync import Sync
 from roadbed.store.database import Database
 from roadbed.testing.embedder import ScriptedEmbedder
 
+pytestmark = pytest.mark.services
+
 SCHEMA = "roadbed_test"
 EVEN = FusionSettings(method="convex", vector_share=0.5)
 KEYS = ("a.txt", "b.txt", "c.md")

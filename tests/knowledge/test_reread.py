@@ -16,6 +16,8 @@ from roadbed.knowledge.parse.versions import older_names
 from roadbed.knowledge.reader import NOT_KEPT
 from roadbed.sources.manifest import UploadsSource
 
+pytestmark = pytest.mark.services
+
 ADMINISTRATOR = Principal(id="k0", team="office", roles=frozenset({ADMIN}))
 OLD = "markdown/markdown-it-4:v1"
 BEFORE_PLAIN_TITLES = "markdown/markdown-it-4:v2"
