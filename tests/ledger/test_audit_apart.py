@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from roadbed.ledger.audit_apart import verify_apart
-from roadbed.ledger.audit_verify import PublicKey, verify_export
+from roadbed.ledger.audit_apart import report_of, verify_apart
+from roadbed.ledger.audit_verify import FAULTS_MAX, PublicKey, Report, verify_export
 
 from .audit_log import made_log
 
@@ -69,3 +69,11 @@ async def test_it_does_not_begin_for_a_parent_that_is_gone(log: tuple[Path, str]
     )
     said, _ = await process.communicate()
     assert (process.returncode, said) == (2, b"")
+
+
+def test_a_report_comes_through_whole() -> None:
+    report = Report()
+    for number in range(FAULTS_MAX + 3):
+        report.add("record", "changed", number)
+    assert report_of(report.summary()).summary() == report.summary()
+    assert report.summary()["faults_left_out"] == 3

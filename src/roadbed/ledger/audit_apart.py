@@ -67,6 +67,7 @@ def report_of(summary: dict[str, Any]) -> Report:
     report.checkpoints, report.copies = summary["checkpoints"], summary["copies"]
     report.rotations, report.notes = summary["rotations"], summary["notes"]
     report.faults = [Fault(**fault) for fault in summary["faults"]]
+    report.left_out = summary["faults_left_out"]
     return report
 
 
