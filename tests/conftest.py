@@ -17,6 +17,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from tests.processes import children
 
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
@@ -149,7 +150,7 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
 @pytest.fixture
 def no_leaked_threads_or_processes() -> Iterator[None]:
     """Fail when a thread or a child process of the test still lives at its end."""
-    threads, children = set(threading.enumerate()), _children()
+    threads, before = set(threading.enumerate()), children()
     yield
     left = set(threading.enumerate()) - threads
     for thread in left:
@@ -157,24 +158,6 @@ def no_leaked_threads_or_processes() -> Iterator[None]:
     names = sorted(thread.name for thread in left if thread.is_alive())
     if names:
         pytest.fail(f"leaked threads: {', '.join(names)}")
-    processes = sorted(name for pid, name in _children().items() if pid not in children)
+    processes = sorted(name for pid, name in children().items() if pid not in before)
     if processes:
         pytest.fail(f"leaked processes: {', '.join(processes)}")
-
-
-def _children() -> dict[int, str]:
-    """Living child processes by id (Linux), without Python's own resource tracker."""
-    found: dict[int, str] = {}
-    for listing in Path("/proc/self/task").glob("*/children"):
-        try:
-            children = listing.read_text().split()
-        except OSError:  # the thread ended since it was listed
-            continue
-        for pid in map(int, children):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if command and "resource_tracker" not in command and os.path.exists(f"/proc/{pid}"):
-                found[pid] = command.strip()[:120]
-    return found

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -135,12 +135,11 @@ def frozen(pid: int) -> Iterator[None]:
     """A server none of whose processes runs meanwhile."""
     stopped = family(pid)
     for process in stopped:
-        os.kill(process, signal.SIGSTOP)
+        with suppress(ProcessLookupError):  # a session that ended by itself
+            os.kill(process, signal.SIGSTOP)
     try:
         yield
     finally:
         for process in stopped:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
-            except ProcessLookupError:
-                continue
