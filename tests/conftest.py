@@ -35,7 +35,7 @@ WORKSPACE_ID = "test"
 TEMPLATE = "template_migrated"
 # The data of a test outlives no crash of the machine, so nothing is forced to the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-LEAVE_S = 1.0
+LEAVE_S = 20.0
 
 LONGEST = "tests/e2e/test_office.py"
 

@@ -96,7 +96,7 @@ def test_every_answer_is_as_described(
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-        response = case.call(base_url=server.url, headers=headers, timeout=20)
+        response = case.call(base_url=server.url, headers=headers, timeout=30)
         is_own = path.startswith(OWN_ERRORS)
         case.validate_response(response, checks=CHECKS[:2] if is_own else CHECKS)
 
