@@ -12,7 +12,8 @@ import itertools
 import os
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -35,7 +36,8 @@ WORKSPACE_ID = "test"
 TEMPLATE = "template_migrated"
 # The data of a test outlives no crash of the machine, so nothing is forced to the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-LEAVE_S = 20.0
+# How long what a test has stopped may take to end. It ends in milliseconds where the machine has time for it.
+LEAVE_S = float(os.environ.get("ROADBED_LEAVE_S", "20"))
 
 LONGEST = "tests/e2e/test_office.py"
 
@@ -142,7 +144,10 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     yield
     for _ in range(5):
         await asyncio.sleep(0)
-    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if ending := [task for task in left if task.cancelling()]:
+        await asyncio.wait(ending, timeout=LEAVE_S)
+        left = {task for task in left if not task.done()}
     if left:
         pytest.fail(f"leaked tasks: {', '.join(sorted(task.get_name() for task in left))}")
 
@@ -158,6 +163,12 @@ def no_leaked_threads_or_processes() -> Iterator[None]:
     names = sorted(thread.name for thread in left if thread.is_alive())
     if names:
         pytest.fail(f"leaked threads: {', '.join(names)}")
-    processes = sorted(name for pid, name in children().items() if pid not in before)
+    until_s = time.monotonic() + LEAVE_S
+    while (processes := _other_children(before)) and time.monotonic() < until_s:
+        time.sleep(0.01)
     if processes:
         pytest.fail(f"leaked processes: {', '.join(processes)}")
+
+
+def _other_children(before: Collection[int]) -> list[str]:
+    return sorted(name for pid, name in children().items() if pid not in before)
