@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import itertools
 import os
+import re
 import tempfile
 import threading
 import time
@@ -39,7 +40,16 @@ FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # How long what a test has stopped may take to end. It ends in milliseconds where the machine has time for it.
 LEAVE_S = float(os.environ.get("ROADBED_LEAVE_S", "20"))
 
-LONGEST = "tests/e2e/test_office.py"
+# First, so that no process is left alone with one of them at the end.
+LONGEST = (
+    "tests/e2e/test_office.py",
+    "tests/knowledge/test_sync.py",
+    "tests/store/test_jobs.py",
+    "tests/tools/sql/test_attacks.py",
+    "tests/store/test_database.py",
+    "tests/e2e/test_rungs.py",
+)
+SERVICES = re.compile(r"^pytestmark = .*pytest\.mark\.services", re.MULTILINE)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -115,17 +125,32 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         yield opened
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Each process of a run imports what it collects: no file of which the run takes nothing."""
+    wanted = {"services": True, "not services": False}.get(config.option.markexpr)
+    if wanted is None or not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    is_left_out = "mark.services" not in text if wanted else SERVICES.search(text) is not None
+    return True if is_left_out else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that no process is left alone with it at the end; and the leak checks before the
-    test's other own fixtures, so that they are torn down last.
+    """The longest files first; and the leak checks before the test's other own fixtures, so that they are torn down
+    last.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=_place)
     for item in items:
         if isinstance(item, pytest.Function):
             position = _first_own_fixture(item)
             if inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
                 item.fixturenames.insert(position, "no_leaked_tasks")
             item.fixturenames.insert(position, "no_leaked_threads_or_processes")
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.nodeid.partition("::")[0]
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
 
 
 def _first_own_fixture(item: pytest.Function) -> int:

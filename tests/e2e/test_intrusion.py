@@ -15,6 +15,8 @@ from tests.stopwatch import Stopwatch
 from .conftest import Desk
 from .serving import eventually
 
+pytestmark = pytest.mark.services  # a server, and long
+
 SIGN_IN = "/console/sign-in"
 NUL = "%00"
 
