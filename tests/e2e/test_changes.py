@@ -106,7 +106,7 @@ def test_a_removed_prompt_file_is_a_problem_until_it_is_back(server: Server) -> 
     prompt.unlink()
     try:
         eventually(lambda: "prompts/helpdesk.md" in (server.get("/api/status")["problem"] or ""), what="the problem")
-        assert server.ask(QUESTION)["roadbed"]["rung"] == "full"
+        assert server.ask_whole(QUESTION)["roadbed"]["rung"] == "full"
     finally:
         prompt.write_text(text)
     eventually(lambda: server.get("/api/status")["problem"] is None, what="the recovery")

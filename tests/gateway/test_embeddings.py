@@ -385,7 +385,7 @@ async def test_what_the_caller_is_told(embedder_of: MakeEmbedder, first: Scripte
     first.posts = second.posts = {"/v1/embeddings": Reply(hang=True)}
     gateway = embedder_of(endpoint("c", first.url), endpoint("d", second.url))
     with pytest.raises(GatewayDeadline):
-        await gateway.embed("embed", TWO, call(0.4))
+        await gateway.embed("embed", TWO, call(1.0))
     assert [gateway.health_of(name).in_flight for name in ("c", "d")] == [0, 0]
 
 

@@ -14,7 +14,7 @@ from roadbed.testing.scripted_reply import Reply
 
 from .conftest import MakeGateway, ask, call, endpoint
 
-HASTY_S = 0.1
+HASTY_S = 0.3
 CALLS = 12  # more than a breaker needs to open
 
 
@@ -52,7 +52,7 @@ def test_own_limits_and_long_waits_always_count(began: float, waited: float, usu
 
 
 async def test_hasty_callers_close_an_endpoint_to_nobody(gateway_of: MakeGateway, first: ScriptedModel) -> None:
-    first.script(Rule("", Reply(text="Here it is.", first_delay_s=0.25)))
+    first.script(Rule("", Reply(text="Here it is.", first_delay_s=0.9)))
     gateway = gateway_of(endpoint("a", first.url))
     for _ in range(CALLS):
         with pytest.raises(GatewayDeadline):
