@@ -312,7 +312,7 @@ class Relay(ABC):
     # Inside.
 
     def _take_text(self, raw: bytes, text: str) -> None:
-        """Pass on a read that is one more chunk of text, as `_take` would."""
+        """Pass on a read that is more chunks of text, as `_take` would, but as one."""
         exchange = self._exchange
         if exchange is not None:
             moved_s = self._loop.time() + self._stall_s
@@ -323,10 +323,10 @@ class Relay(ABC):
             self._fail(malformed("it is over the size limit"))
 
     def _learn(self, parser: SseParser, data: bytes, count: int) -> None:
-        """Know the next chunk of text by what stands around this one's, where it was alone in its read."""
+        """Know the next chunks of text by what stands around the text of the last one."""
         if not (parser.is_between_events and self._is_committed and self.finish_reason is None):
             self._frame = None
-        elif count == 1 and self._frames_left:
+        elif count and self._frames_left:
             self._frames_left -= 1
             self._frame = learn_frame(data)
             self._stall_s = self._opening.first.way.endpoint.stall_s
