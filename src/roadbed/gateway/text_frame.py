@@ -41,18 +41,15 @@ class TextFrame:
         raw = data[self._start : self._end]
         try:
             if self._between not in raw:
-                return raw, _decoded(raw)
+                text = raw.decode()
+                if not text.isprintable() or '"' in text or "\\" in text:
+                    text = _decode_text(b'"%b"' % raw)
+                return raw, text
             pieces = raw.split(self._between)
-            text = "".join([_decoded(piece) for piece in pieces])
+            text = "".join([_decode_text(b'"%b"' % piece) for piece in pieces])
             return (b"".join(pieces), text) if text else None
         except (UnicodeDecodeError, msgspec.DecodeError):
             return None
-
-
-def _decoded(raw: bytes) -> str:
-    """A string of JSON without its quotes. Raises ``UnicodeDecodeError``, ``msgspec.DecodeError``."""
-    text = raw.decode()
-    return text if text.isprintable() and '"' not in text and "\\" not in text else _decode_text(b'"%b"' % raw)
 
 
 def learn_frame(data: bytes) -> TextFrame | None:
