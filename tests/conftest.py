@@ -10,9 +10,11 @@ import asyncio
 import inspect
 import itertools
 import os
+import re
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -35,9 +37,19 @@ WORKSPACE_ID = "test"
 TEMPLATE = "template_migrated"
 # The data of a test outlives no crash of the machine, so nothing is forced to the disk.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-LEAVE_S = 1.0
+# How long what a test has stopped may take to end. It ends in milliseconds where the machine has time for it.
+LEAVE_S = float(os.environ.get("ROADBED_LEAVE_S", "20"))
 
-LONGEST = "tests/e2e/test_office.py"
+# First, so that no process is left alone with one of them at the end.
+LONGEST = (
+    "tests/e2e/test_office.py",
+    "tests/knowledge/test_sync.py",
+    "tests/store/test_jobs.py",
+    "tests/tools/sql/test_attacks.py",
+    "tests/store/test_database.py",
+    "tests/e2e/test_rungs.py",
+)
+SERVICES = re.compile(r"^pytestmark = .*pytest\.mark\.services", re.MULTILINE)
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -113,17 +125,32 @@ async def database(dsn: str) -> AsyncIterator[Database]:
         yield opened
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Each process of a run imports what it collects: no file of which the run takes nothing."""
+    wanted = {"services": True, "not services": False}.get(config.option.markexpr)
+    if wanted is None or not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    is_left_out = "mark.services" not in text if wanted else SERVICES.search(text) is not None
+    return True if is_left_out else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that no process is left alone with it at the end; and the leak checks before the
-    test's other own fixtures, so that they are torn down last.
+    """The longest files first; and the leak checks before the test's other own fixtures, so that they are torn down
+    last.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    items.sort(key=_place)
     for item in items:
         if isinstance(item, pytest.Function):
             position = _first_own_fixture(item)
             if inspect.iscoroutinefunction(inspect.unwrap(item.obj)):
                 item.fixturenames.insert(position, "no_leaked_tasks")
             item.fixturenames.insert(position, "no_leaked_threads_or_processes")
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.nodeid.partition("::")[0]
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
 
 
 def _first_own_fixture(item: pytest.Function) -> int:
@@ -142,7 +169,10 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     yield
     for _ in range(5):
         await asyncio.sleep(0)
-    left = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()]
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if ending := [task for task in left if task.cancelling()]:
+        await asyncio.wait(ending, timeout=LEAVE_S)
+        left = {task for task in left if not task.done()}
     if left:
         pytest.fail(f"leaked tasks: {', '.join(sorted(task.get_name() for task in left))}")
 
@@ -158,6 +188,12 @@ def no_leaked_threads_or_processes() -> Iterator[None]:
     names = sorted(thread.name for thread in left if thread.is_alive())
     if names:
         pytest.fail(f"leaked threads: {', '.join(names)}")
-    processes = sorted(name for pid, name in children().items() if pid not in before)
+    until_s = time.monotonic() + LEAVE_S
+    while (processes := _other_children(before)) and time.monotonic() < until_s:
+        time.sleep(0.01)
     if processes:
         pytest.fail(f"leaked processes: {', '.join(processes)}")
+
+
+def _other_children(before: Collection[int]) -> list[str]:
+    return sorted(name for pid, name in children().items() if pid not in before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 
@@ -15,10 +14,17 @@ def children() -> dict[int, str]:
         except OSError:  # the thread ended since it was listed
             continue
         for pid in map(int, listed):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            except OSError:
-                continue
-            if command and "resource_tracker" not in command and os.path.exists(f"/proc/{pid}"):
-                found[pid] = command.strip()[:120]
+            name = _living(pid)
+            if name is not None and "resource_tracker" not in name:
+                found[pid] = name
     return found
+
+
+def _living(pid: int) -> str | None:
+    """Its command line, or what it is called as long as it has none, for a moment at its start; None when it ended."""
+    try:
+        called, _, rest = Path(f"/proc/{pid}/stat").read_text().partition(" (")[2].rpartition(") ")
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+    except OSError:
+        return None
+    return None if rest[0] in "ZX" else command.strip()[:120] or called

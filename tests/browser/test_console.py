@@ -299,7 +299,7 @@ def test_a_one_time_link_signs_in(browser: MakeBrowser) -> None:
     request = urllib.request.Request(
         f"{page.url}/api/sign-in-links", method="POST", headers={"authorization": f"Bearer {ADMIN_KEY}"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         path = json.load(answer)["path"]
     page.open(path)
     page.find("button.first").click()

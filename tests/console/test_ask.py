@@ -226,7 +226,7 @@ async def test_a_reader_who_leaves_ends_the_turn(deployment: Deployment) -> None
     headers = [(b"host", b"testserver"), (b"cookie", cookie.encode())]
     headers.append((b"content-type", b"application/x-www-form-urlencoded"))
     scope = {"type": "http", "method": "POST", "path": "/console/ask/stream", "query_string": b"", "headers": headers}
-    await asyncio.wait_for(deployment.app({**scope, "scheme": "http", "server": ("testserver", 80)}, receive, send), 5)
+    await asyncio.wait_for(deployment.app({**scope, "scheme": "http", "server": ("testserver", 80)}, receive, send), 60)
     assert ended.is_set()
 
 

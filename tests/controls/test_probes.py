@@ -42,7 +42,7 @@ class Ground:
         return 200, b"{}"
 
     def _ask(self, name: str) -> None:
-        with urllib.request.urlopen(f"{self.url}/{name}/v1/chat/completions", b"{}", timeout=5) as response:
+        with urllib.request.urlopen(f"{self.url}/{name}/v1/chat/completions", b"{}", timeout=30) as response:
             response.read()
 
     async def call_as(self, key: str, method: str, path: str, body: Any = None) -> tuple[int, bytes]:

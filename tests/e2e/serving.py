@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.testing.scripted_model import Rule, ScriptedModel
 
@@ -30,18 +32,19 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "appraisals"
 ADMIN_KEY = "rb-tests-5f1c8e0b7a9d4c21"
 READY_S = 60.0
-STOP_S = 20.0
+STOP_S = 60.0
+RUN_S = 120.0
 T = TypeVar("T")
 
 
 def eventually(check: Callable[[], T | None], *, within_s: float = 10.0, what: str = "it") -> T:
     """The first true value of ``check``, asked again and again until the deadline; then the test fails."""
-    deadline = time.monotonic() + within_s
+    watch = Stopwatch()
     while True:
         found = check()
         if found:
             return found
-        if time.monotonic() > deadline:
+        if watch.elapsed_s() > within_s:
             pytest.fail(f"{what} did not happen within {within_s} s", pytrace=True)
         threading.Event().wait(0.02)
 
@@ -219,7 +222,7 @@ def run_cli(
         text=True,
         env=environment(home, variables),
         cwd=cwd or home,
-        timeout=60,
+        timeout=RUN_S,
         check=False,
     )
 
@@ -230,6 +233,14 @@ def one_line_error(done: subprocess.CompletedProcess[str]) -> str:
     assert len(lines) == 1, f"expected one line, got:\n{done.stderr}"
     assert lines[0].startswith("roadbed: "), lines[0]
     return lines[0]
+
+
+def shut(client: httpx2.Client) -> None:
+    """Close a client's connections while another thread reads from one."""
+    pool: Any = client._transport._pool  # type: ignore[attr-defined]
+    for connection in pool.connections:
+        stream = connection._connection._network_stream
+        stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 class ModelThread:
@@ -256,7 +267,7 @@ class ModelThread:
         """Close the port and end the thread."""
         asyncio.run_coroutine_threadsafe(self.model.stop(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
 

@@ -120,7 +120,7 @@ def send(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
     """A request on a connection of its own, of which nothing was read yet."""
     raw = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {ADMIN_KEY}\r\ncontent-length: {len(raw)}\r\n"
-    made = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    made = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     made.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + raw)
     return made
 

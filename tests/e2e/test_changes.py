@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -29,8 +28,7 @@ from .serving import (
 pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 QUESTION = "What does a rush order cost?"
-NOTICED_S = 1.0
-SERVED_S = 3.0
+SERVED_S = 3.0  # the promise is one second; the rest is a slow machine
 MANIFEST = """\
 name: changing
 endpoints:
@@ -72,10 +70,11 @@ def test_a_saved_prompt_serves_as_a_new_release_within_a_second(server: Server, 
     prompt = server.workspace / "prompts" / "helpdesk.md"
     with server.client() as client:
         prompt.write_text("Be brief (two).\n")
-        saved = time.monotonic()
-        eventually(lambda: client.get("/api/releases/helpdesk").json()["live"] != before, what="the new release")
-        took_s = time.monotonic() - saved
-    assert took_s < SERVED_S  # the promise is one second; the rest is a busy test machine
+        eventually(
+            lambda: client.get("/api/releases/helpdesk").json()["live"] != before,
+            within_s=SERVED_S,
+            what="the new release",
+        )
     answer = server.ask(QUESTION)
     assert answer["roadbed"]["release"] == live(server) != before
     assert "Be brief (two)." in model.model.chats[-1].json["messages"][0]["content"]

@@ -55,7 +55,7 @@ class Doors:
             context.load_cert_chain(*shown)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         url = self.server.url
-        return httpx2.Client(base_url=url, headers=headers, verify=context, timeout=20, trust_env=False)
+        return httpx2.Client(base_url=url, headers=headers, verify=context, timeout=30, trust_env=False)
 
     def new_key(self, team: str) -> str:
         with self.client(key=ADMIN_KEY) as admin:

@@ -22,6 +22,8 @@ from roadbed.testing.scripted_reply import Reply, ScriptedCall, throttled
 from .conftest import DESK_FILES
 from .serving import ADMIN_KEY, ModelThread, Server, eventually, serving, temporary_folder, write_files
 
+pytestmark = pytest.mark.services  # a server, and long
+
 MANIFEST = """\
 name: dialects
 endpoints:

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
 import pytest
+from tests.stopwatch import Stopwatch
 
 from .conftest import Desk
 from .serving import eventually
+
+pytestmark = pytest.mark.services  # a server, and long
 
 SIGN_IN = "/console/sign-in"
 NUL = "%00"
@@ -136,9 +138,9 @@ def test_a_body_that_is_slow_to_look_through_stops_nobody_else(desk: Desk) -> No
     sender.start()
     with desk.server.client() as client:
         while not done.wait(0.02):
-            began_s = time.monotonic()
+            watch = Stopwatch()
             assert client.get("/healthz").status_code == 200
-            worst_s = max(worst_s, time.monotonic() - began_s)
+            worst_s = max(worst_s, watch.elapsed_s())
     sender.join()
     assert worst_s < 3.0
 

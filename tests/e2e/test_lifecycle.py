@@ -187,7 +187,7 @@ def test_a_stop_before_it_is_ready_is_clean(scratch: Path) -> None:
     server = launch(workspace, scratch / "state", wait=False)
     eventually(lambda: (scratch / "state" / "run" / "lock").exists(), what="the lock")
     server.signal_group(signal.SIGINT)
-    server.process.wait(20)
+    server.process.wait(60)
     assert "Traceback" not in server.output
     assert processes_naming(scratch) == []
     with serving(workspace, scratch / "state") as server:

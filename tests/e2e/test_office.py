@@ -19,9 +19,9 @@ import yaml
 
 from .serving import ADMIN_KEY, EXAMPLE, Server, eventually, launch, temporary_folder
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]  # reads some 2,000 documents first
 
-INGEST_S = 300.0
+INGEST_S = 600.0
 ANSWERED_MIN = 26
 DECLINED_MIN = 6
 QUESTION = "How is a comparable sale chosen?"

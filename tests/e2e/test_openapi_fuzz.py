@@ -2,13 +2,12 @@
 
 Each address is asked with requests that schemathesis makes of `/openapi.json`. No answer may be a failure of the
 server, have a status or a media type that the description does not name, or a body that is not as it says. The seed is
-new on every run and printed when something is found; `ROADBED_FUZZ_SEED` repeats it, `ROADBED_FUZZ_EXAMPLES` asks more.
+the same on every run; `ROADBED_FUZZ_SEED` sets another, `ROADBED_FUZZ_EXAMPLES` asks more.
 """
 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ from .serving import ADMIN_KEY, ModelThread, Server, serving, temporary_folder, 
 
 pytestmark = pytest.mark.services  # a server of its own, and long
 
-SEED = int(os.environ.get("ROADBED_FUZZ_SEED") or random.SystemRandom().randrange(2**32))
+SEED = int(os.environ.get("ROADBED_FUZZ_SEED", "1"))
 EXAMPLES = int(os.environ.get("ROADBED_FUZZ_EXAMPLES") or 4)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 OWN_ERRORS = ("/mcp", "/scim/")
@@ -96,7 +95,7 @@ def test_every_answer_is_as_described(
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         headers = {"authorization": f"Bearer {ADMIN_KEY}"}
-        response = case.call(base_url=server.url, headers=headers, timeout=20)
+        response = case.call(base_url=server.url, headers=headers, timeout=30)
         is_own = path.startswith(OWN_ERRORS)
         case.validate_response(response, checks=CHECKS[:2] if is_own else CHECKS)
 

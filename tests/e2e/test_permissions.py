@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import Desk
 from .serving import eventually
+
+pytestmark = pytest.mark.services  # a server, and long
 
 QUESTION = "At what price does the merger with Kestrel Valuation close?"
 SECRET = "81 million"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.testing.scripted_model import Rule
 from roadbed.testing.scripted_reply import Reply
@@ -288,11 +288,11 @@ def test_half_sent_and_slow_requests_end_and_others_are_served_meanwhile(desk: D
         body.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{{".encode())
         left.sendall(f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{{".encode())
         left.close()
-        started = time.monotonic()
+        watch = Stopwatch()
         assert desk.server.post(CHAT, good()).status_code == 200
         assert read_all(body).startswith(b"HTTP/1.1 408 ")
         assert read_all(head).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - started < HALF_SENT_S
+        assert watch.elapsed_s() < HALF_SENT_S
     assert desk.server.post(CHAT, good()).status_code == 200
 
 

@@ -143,7 +143,7 @@ class Asking(threading.Thread):
         self.answered = self._office.ask(self._place, **{"x-roadbed-deadline-ms": str(int(ASKED_S * 1000))})
 
     def result(self) -> dict[str, Any]:
-        self.join(30)
+        self.join(60)
         assert self.answered, "no answer came"
         return self.answered
 

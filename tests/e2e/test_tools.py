@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from .serving import Server, eventually, launch, write_files
+from .serving import Server, eventually, launch, shut, write_files
 
 pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
@@ -36,6 +37,12 @@ tools:
     description: Takes its time.
     sql: SELECT pg_sleep(30)
     timeout: 60s
+  running:
+    source: shop
+    description: How many of the slow one run.
+    sql: >-
+      SELECT count(*) FROM pg_stat_activity
+      WHERE query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid() AND state = 'active'
   counted:
     source: shop
     description: May be asked ten times a minute.
@@ -58,6 +65,17 @@ def status_of_call(server: Server, key: str, tool: str) -> int:
     """Call a tool over a connection of its own, which any of the processes may take."""
     with server.client(key) as client:
         return client.post(f"/api/tools/{tool}/call", json={"arguments": {}}).status_code
+
+
+def call_slowly(client: httpx2.Client) -> None:
+    """Call the slow tool until somebody shuts the client's connections."""
+    with pytest.raises(httpx2.TransportError):
+        client.post("/api/tools/slow/call", json={})
+
+
+def is_running(client: httpx2.Client) -> bool:
+    found = client.post("/api/tools/running/call", json={}).json()
+    return bool(found["data"]["rows"][0][0])
 
 
 def test_tools_end_to_end(scratch: Path) -> None:
@@ -96,8 +114,13 @@ def test_tools_end_to_end(scratch: Path) -> None:
             told = client.post("/api/tools/cancel_order/call", json={"arguments": {"id": 7}}).json()
             assert told["data"] == {"rows_changed": 1}
             assert client.post("/api/tools/order_of/call", json={"arguments": {"id": 7}}).json()["data"]["rows"] == []
-            with pytest.raises(httpx2.TimeoutException):
-                client.post("/api/tools/slow/call", json={}, timeout=0.7)
+        with server.client(member) as leaving:
+            thread = threading.Thread(target=call_slowly, args=(leaving,))
+            thread.start()
+            with server.client(member) as client:
+                eventually(lambda: is_running(client), what="the statement")
+            shut(leaving)
+            thread.join()
         cancelled = 'roadbed_tool_calls_total{tool="slow",outcome="cancelled"} 1'
         with server.client() as client:
             eventually(lambda: cancelled in client.get("/metrics").text, within_s=2, what="the cancellation")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ import duckdb
 import httpx2
 import pytest
 
-from .serving import Server, eventually, launch, run_cli, temporary_folder, write_files
+from .serving import Server, eventually, launch, run_cli, shut, temporary_folder, write_files
 
 pytestmark = pytest.mark.services  # a server of its own, and long
 
@@ -142,18 +141,17 @@ def test_who_leaves_ends_the_statement_in_the_system(server: Server, kind: str, 
 
         def leave() -> None:
             try:
-                way(leaving, f"slow_{kind}", 0.8)
-            except httpx2.TimeoutException as error:
+                way(leaving, f"slow_{kind}", 60.0)
+            except httpx2.TransportError as error:
                 failed.append(type(error))
 
         thread = threading.Thread(target=leave)
         thread.start()
-        eventually(lambda: runs(client, kind), within_s=5, what="the statement")
+        eventually(lambda: runs(client, kind), what="the statement")
+        shut(leaving)
         thread.join()
-        left_s = time.monotonic()
         assert failed
         eventually(lambda: not runs(client, kind), within_s=CANCELLED_S, what="the end of the statement")
-        assert time.monotonic() - left_s < CANCELLED_S
         assert by_api(client, f"exact_{kind}")["outcome"] == "ok"
 
 

@@ -259,7 +259,7 @@ def test_metrics_are_those_of_all_processes(pair: Pair) -> None:
 
 def test_one_process_that_is_killed_takes_only_its_own_requests_with_it(scratch: Path) -> None:
     model = ModelThread()
-    model.script(Rule("rush", Reply(text="A rush order costs 35 % extra [1]. " * 20, gap_s=0.02)))
+    model.script(Rule("rush", Reply(text="A rush order costs 35 % extra [1]. " * 40, gap_s=0.02)))
     try:
         with serving(make_workspace(scratch, model), scratch / "state", "--workers", "2") as server:
             pair = Pair(server, model)
@@ -284,11 +284,11 @@ def test_one_process_that_is_killed_takes_only_its_own_requests_with_it(scratch:
             threads = [threading.Thread(target=read, args=(number,)) for number in (1, 2)]
             for thread in threads:
                 thread.start()
-            assert all(event.wait(20) for event in begun.values())
+            assert all(event.wait(60) for event in begun.values())
             first, second = workers_of(server)
             os.kill(first, signal.SIGKILL)
             for thread in threads:
-                thread.join(30)
+                thread.join(60)
             assert ends[2] == "data: [DONE]", ends
             assert ends[1] != "data: [DONE]", "the process that was killed was another one"
             eventually(lambda: len(workers_of(server)) == 2, what="another process in its place")
@@ -316,7 +316,7 @@ def test_a_stop_lets_requests_finish_and_leaves_nothing(scratch: Path, number: s
             next(lines)
             server.signal_group(number)
             assert "data: [DONE]" in list(lines)
-        assert server.process.wait(30) == 0, server.output
+        assert server.process.wait(60) == 0, server.output
     finally:
         model.stop()
     assert server.output.rstrip().endswith("stopped")

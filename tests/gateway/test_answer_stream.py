@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.gateway import answer_stream
 from roadbed.gateway.answer_stream import AnswerStream
@@ -23,10 +24,10 @@ from roadbed.testing.scripted_reply import NOT_FOUND, Prompt, Reply, ScriptedCal
 
 from .conftest import MakeGateway, ask, call, endpoint
 
-CLOSE_S_MAX = 5.0
+CLOSE_S_MAX = 60.0
 
 
-async def until_cut(gateway: Gateway, seconds: float = 10.0) -> tuple[list[Event], Outcome, StreamCut]:
+async def until_cut(gateway: Gateway, seconds: float = 60.0) -> tuple[list[Event], Outcome, StreamCut]:
     events: list[Event] = []
 
     async def read(stream: AnswerStream | CachedStream) -> None:
@@ -58,8 +59,9 @@ async def test_a_stream_that_breaks_after_its_first_words_is_never_complete(
     url = first.url if dialect == "openai" else first.root
     stall_s = 0.1 if fault.stall_after else 5.0
     gateway = gateway_of(endpoint("a", url, dialect=dialect, stall_s=stall_s), endpoint("b", second.url))
-    async with asyncio.timeout(4.0):
-        events, outcome, _ = await until_cut(gateway)
+    watch = Stopwatch()
+    events, outcome, _ = await until_cut(gateway)
+    assert watch.elapsed_s() < 4.0
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["one "], "the last word is held"
     assert not any(isinstance(event, Finished) for event in events)
     assert (outcome.is_complete, outcome.cut_by, outcome.finish_reason) == (False, cut_by, None)
@@ -71,7 +73,7 @@ async def test_a_stream_that_breaks_after_its_first_words_is_never_complete(
 
 async def test_the_deadline_cuts_a_stream_that_has_begun(gateway_of: MakeGateway, first: ScriptedModel) -> None:
     first.script(Rule("", Reply(text="one two three", stall_after=2)))
-    _, outcome, error = await until_cut(gateway_of(endpoint("a", first.url)), seconds=0.6)
+    _, outcome, error = await until_cut(gateway_of(endpoint("a", first.url)), seconds=1.5)
     assert outcome.cut_by == "deadline"
     assert "deadline" in error.message
     await asyncio.wait_for(first.chats[0].closed.wait(), CLOSE_S_MAX)

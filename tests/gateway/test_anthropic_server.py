@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx2
 import pytest
 
@@ -28,6 +27,9 @@ from roadbed.gateway.types import (
     UsageReported,
 )
 from roadbed.kernel.errors import RateLimited, Unauthorized
+
+if TYPE_CHECKING:  # it takes seconds to import, in each process that collects
+    import anthropic
 
 CALLERS: CallerDialect = AnthropicCallers()
 Handler = Callable[[httpx2.Request], httpx2.Response]
@@ -55,6 +57,8 @@ def answer_of(events: list[Event]) -> Answer:
 
 
 def client_of(handler: Handler) -> anthropic.Anthropic:
+    import anthropic
+
     http = httpx2.Client(transport=httpx2.MockTransport(handler))
     return anthropic.Anthropic(api_key="k", base_url="http://roadbed.test", http_client=http, max_retries=0)
 
@@ -121,6 +125,8 @@ def test_the_sdk_raises_on_a_cut_stream() -> None:
     with client_of(handler) as client, client.messages.stream(**QUESTION) as stream:
         texts = iter(stream.text_stream)
         assert next(texts) == "half"
+        import anthropic
+
         with pytest.raises(anthropic.APIStatusError) as raised:
             next(texts)
     body = raised.value.body
@@ -161,6 +167,8 @@ def test_the_sdk_raises_the_error_that_the_status_means() -> None:
         return httpx2.Response(
             429, content=CALLERS.error_body(RateLimited("too many")), headers={"request-id": "req_1"}
         )
+
+    import anthropic
 
     with client_of(handle) as client, pytest.raises(anthropic.RateLimitError, match="too many"):
         client.messages.create(**QUESTION)

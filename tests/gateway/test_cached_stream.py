@@ -156,7 +156,7 @@ async def test_the_call_goes_on_while_one_reader_is_left_who_then_pays(place: Pl
     assert not request.closed.is_set()
     second.cancel()
     await asyncio.wait([second])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await request.closed.wait()
     assert call.trace is not None
     assert [usage.source for usage in call.trace.usage] == ["estimated"]
@@ -167,9 +167,9 @@ async def test_the_call_goes_on_while_one_reader_is_left_who_then_pays(place: Pl
 
 async def test_a_reader_whose_time_is_longer_goes_on_alone(place: Place) -> None:
     place.model.script(Rule("", Reply(hang=True), times=1), Rule("", Reply(text="late but whole")))
-    short = asyncio.create_task(place.ask(question(), place.call(0.3)))
+    short = asyncio.create_task(place.ask(question(), place.call(1.5)))
     await place.model.wait_for_request()
-    answer, _, _ = await place.ask(question(), place.call(0.5))
+    answer, _, _ = await place.ask(question(), place.call(2.9))
     assert answer.text == "late but whole"
     with pytest.raises(GatewayDeadline):
         await short
@@ -197,10 +197,10 @@ async def test_only_a_route_without_cache_and_with_one_key_goes_the_short_way(pl
 
 async def test_a_call_that_ends_too_soon_is_not_joined(place: Place) -> None:
     place.model.script(Rule("", Reply(hang=True), times=1), Rule("", Reply(text="one")))
-    short = asyncio.create_task(place.ask(question(), place.call(4.0)))
+    short = asyncio.create_task(place.ask(question(), place.call(40.0)))
     await place.model.wait_for_request()
-    async with asyncio.timeout(3.0):
-        assert (await place.ask(question(), place.call(30.0)))[0].text == "one"
+    async with asyncio.timeout(30):
+        assert (await place.ask(question(), place.call(300.0)))[0].text == "one"
     short.cancel()
     await asyncio.wait([short])
 
@@ -222,7 +222,7 @@ async def test_nothing_is_asked_again_after_the_last_reader_left(place: Place) -
         await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait([asking])
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(60):
         while any(task.get_name() == "flight" for task in asyncio.all_tasks()):  # noqa: ASYNC110
             await asyncio.sleep(0)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.gateway.errors import (
     ContextTooLong,
@@ -134,7 +135,7 @@ async def test_a_silent_endpoint_is_failed_over_and_not_asked_again(
     answer, outcome = await complete_by_stream(gateway)
     assert answer.text == "All is well."
     assert failures(outcome) == [("a", "timeout"), ("b", "")]
-    await asyncio.wait_for(first.chats[0].closed.wait(), 5.0)
+    await asyncio.wait_for(first.chats[0].closed.wait(), 60.0)
 
 
 async def test_a_black_hole_is_failed_over(gateway_of: MakeGateway, second: ScriptedModel) -> None:
@@ -233,9 +234,10 @@ async def test_one_deadline_bounds_all_endpoints(
     for model in (first, second):
         model.script(Rule("", Reply(hang=True)))
     gateway = gateway_of(endpoint("a", first.url), endpoint("b", second.url))
-    async with asyncio.timeout(10.0):
-        with pytest.raises(GatewayDeadline):
-            await complete_by_stream(gateway, seconds=2.0)
+    watch = Stopwatch()
+    with pytest.raises(GatewayDeadline):
+        await complete_by_stream(gateway, seconds=2.0)
+    assert watch.elapsed_s() < 10.0
     assert [len(first.chats), len(second.chats)] == [1, 1], "a hang leaves the last endpoint its share"
 
 

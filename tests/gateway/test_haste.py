@@ -70,7 +70,7 @@ async def test_an_endpoint_that_is_answering_is_not_to_blame_for_its_caller_s_ti
     first.script(Rule("", Reply(text="w " * 100, gap_s=0.05)))
     gateway = gateway_of(endpoint("a", first.url))
     with pytest.raises(RoadbedError) as caught:
-        async with gateway.stream("smart", ask(), call(0.4), is_whole=is_whole) as stream:
+        async with gateway.stream("smart", ask(), call(1.2), is_whole=is_whole) as stream:
             await stream.answer()
     assert isinstance(caught.value, GatewayDeadline if is_whole else StreamCut)
     assert gateway.health_of("a").failures == 0

@@ -11,7 +11,7 @@ from roadbed.testing.flaky_endpoint import FlakyEndpoint, refused_port
 from roadbed.testing.scripted_model import ScriptedModel
 from roadbed.wire.client import UpstreamClient
 
-PATIENT_S = 5.0
+PATIENT_S = 60.0
 OLLAMA = {
     "/api/tags": {
         "models": [

@@ -22,7 +22,7 @@ from .conftest import MakeGateway, ask, call, endpoint
 
 FREE, DEAR = price_from_usd("local", 0, 0), price_from_usd("test", 2.0, 10.0)
 ENDLESS = Reply(text="on and on " * 2000, gap_s=0.001)
-CLOSE_S_MAX = 5.0
+CLOSE_S_MAX = 60.0
 
 
 @given(

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.gateway.errors import ContextTooLong, EndpointsFailed, EndpointsTimedOut, RejectedByEndpoint, StreamCut
 from roadbed.gateway.gateway import Gateway
@@ -19,7 +20,7 @@ from roadbed.testing.scripted_reply import Reply, failing, throttled
 
 from .conftest import CALLER, MakeGateway, ask, call, endpoint
 
-CLOSE_S_MAX = 5.0
+CLOSE_S_MAX = 60.0
 SCHEMA = JsonSchema({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]})
 TOO_LONG = failing(400, "context_length_exceeded", "maximum context length is 8192 tokens")
 
@@ -75,7 +76,9 @@ async def test_an_outcome_leads_to_the_endpoint_that_its_rule_names(
     first.script(Rule("", fault))
     big = endpoint("big", second.url)
     policy = Policy(on={happened: "big"}, reserve=(big,))
-    gateway = gateway_of(endpoint("a", first.url, first_event_s=0.2), endpoint("b", first.url), big, policy=policy)
+    first_event_s = 0.2 if happened == "timeout" else 60.0
+    slow = endpoint("a", first.url, first_event_s=first_event_s)
+    gateway = gateway_of(slow, endpoint("b", first.url), big, policy=policy)
     answer, outcome = await answered(gateway)
     assert answer.text == "You said: Say something"
     assert (outcome.endpoint, outcome.rung) == ("big", "fallback")
@@ -99,7 +102,8 @@ async def test_an_outcome_can_end_the_walk(
     error: type[Exception],
 ) -> None:
     first.script(Rule("", fault))
-    ladder = endpoint("a", first.url, first_event_s=0.2), endpoint("b", second.url)
+    first_event_s = 0.2 if happened == "timeout" else 60.0
+    ladder = endpoint("a", first.url, first_event_s=first_event_s), endpoint("b", second.url)
     with pytest.raises(error):
         await answered(gateway_of(*ladder, policy=Policy(on={happened: "fail"})))
     assert not second.chats
@@ -341,6 +345,7 @@ async def test_the_wait_for_a_first_token_is_cut_to_what_it_usually_needs(
     ladder = endpoint("a", first.url, first_event_s=9.0), endpoint("b", second.url)
     gateway = gateway_of(*ladder, policy=Policy(on={"timeout": "b"}))
     usually(gateway, "a", 0.05)
-    async with asyncio.timeout(5.0):
-        _, outcome = await answered(gateway)
+    watch = Stopwatch()
+    _, outcome = await answered(gateway)
+    assert watch.elapsed_s() < 5.0
     assert (outcome.endpoint, outcome.missing) == ("b", ["a: timeout"])

@@ -11,11 +11,8 @@ from typing import Any
 
 import httpx2
 import hypothesis.strategies as st
-import openai
 import pytest
 from hypothesis import given, settings
-from openai.types.responses import ResponseReasoningItem, response_stream_event
-from openai.types.responses.response import Response
 from pydantic import TypeAdapter
 
 from roadbed.gateway.dialects.responses import Responses
@@ -444,6 +441,8 @@ def test_events_follow_the_grammar() -> None:
 
 
 def test_every_event_is_of_the_sdks_types() -> None:
+    from openai.types.responses import response_stream_event
+
     reader: TypeAdapter[Any] = TypeAdapter(response_stream_event.ResponseStreamEvent)
     for events in (ALL, (TextDelta("x"),), (RefusalDelta("I cannot."),), ()):
         for _, data in streamed(events, annotations=[CITATION], tools=[LOOK], text={"verbosity": "low"}):
@@ -635,6 +634,8 @@ class Played(httpx2.BaseTransport):
 
 @contextlib.contextmanager
 def sdk(played: Played) -> Any:
+    import openai  # it takes seconds to import, in each process that collects
+
     with httpx2.Client(transport=played) as transport:
         yield openai.OpenAI(base_url="http://x/v1", api_key="k", http_client=transport, max_retries=0)
 
@@ -643,6 +644,8 @@ def test_the_sdk_reads_a_whole_answer_and_sends_it_back() -> None:
     answer = Answer("So [1].", reasoning="Hm, well.", sealed=[SEALED], finish_reason="stop", usage=USAGE)
     answer.tool_calls = [ToolCall("c1", "look", '{"a":1}')]
     whole = CALLER.writer("t1", 7, decode()).whole(answer, annotations=[CITATION], roadbed=FACTS)
+    from openai.types.responses.response import Response
+
     Response.model_validate_json(whole, strict=True)
     played = Played(whole, "application/json")
     with sdk(played) as client:
@@ -663,6 +666,8 @@ def test_the_sdk_reads_a_stream() -> None:
         snapshots = [event.snapshot for event in read if event.type == "response.output_text.delta"]
         final = read.get_final_response()
     assert snapshots == ["Let me ", "Let me see."]
+    from openai.types.responses import ResponseReasoningItem
+
     assert isinstance(final.output[0], ResponseReasoningItem)
     assert [item.arguments for item in final.output[2:]] == ['{"a":1}', "{}"]
     assert CALLER.decode(played.asked[0]).stream
@@ -681,6 +686,8 @@ def test_the_sdk_sees_that_a_stream_broke() -> None:
 def test_the_sdk_raises_errors() -> None:
     refusal = refused(body(store=True))
     with sdk(Played(CALLER.error_body(refusal), "application/json", 400)) as client:
+        import openai
+
         with pytest.raises(openai.BadRequestError) as raised:
             client.responses.create(model="smart", input="Hi", store=True)
         assert (raised.value.param, raised.value.code) == ("store", "gateway.unsupported_feature")

@@ -88,7 +88,7 @@ class Late:
     freed = threading.Event()
 
     def find(self, text: str) -> Iterable[tuple[str, int, int]]:
-        self.freed.wait(5)
+        self.freed.wait(60)
         return []
 
 
@@ -107,7 +107,7 @@ def unread(request: pytest.FixtureRequest) -> Iterator[Guard]:
     Late.freed.set()
     for thread in threading.enumerate():
         if thread.name == "recognizer":
-            thread.join(5)
+            thread.join(60)
 
 
 def _guard(name: str, *, is_required: bool) -> Guard:

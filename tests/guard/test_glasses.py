@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from tests.stopwatch import comes_true
 
 from roadbed.guard.duties import OwnRequest, is_same_person, require_other
 from roadbed.guard.glasses import TIME_UP, GlassBroken, GlassInvalid, UnknownGlass, check_glass, unreviewed
@@ -49,9 +49,7 @@ async def two(database: Database, clock: Clock) -> AsyncIterator[list[Identity]]
 
 
 async def everywhere(two: list[Identity], holds: Callable[[Identity], bool]) -> None:
-    async with asyncio.timeout(1):
-        while not all(holds(identity) for identity in two):  # noqa: ASYNC110 - has no event to wait for
-            await asyncio.sleep(0.005)
+    await comes_true(lambda: all(holds(identity) for identity in two), within_s=1)
 
 
 def is_admin(key: str) -> Callable[[Identity], bool]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from tests.stopwatch import comes_true
 
 from roadbed.guard.directory import Directory
 from roadbed.guard.identity import Identity
@@ -37,9 +37,7 @@ async def three(database: Database) -> AsyncIterator[list[Identity]]:
 
 async def everywhere(three: list[Identity], holds: Callable[[Identity], bool]) -> None:
     """Each of the three comes to this within a second."""
-    async with asyncio.timeout(1):
-        while not all(holds(identity) for identity in three):  # noqa: ASYNC110 - has no event to wait for
-            await asyncio.sleep(0.005)
+    await comes_true(lambda: all(holds(identity) for identity in three), within_s=1)
 
 
 def known(identity: Identity, person: str) -> Principal | None:

@@ -21,7 +21,7 @@ SOURCES = {"docs": FilesSource(path="docs")}
 
 async def resting(bench: Any) -> Any:
     """The job that will go on with the building, once it rests."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             row = await bench.database.fetchrow(
                 "SELECT payload, extract(epoch FROM run_after - now()) AS rest_s FROM job "
@@ -61,7 +61,7 @@ async def test_it_rests_between_batches_and_goes_on_where_it_was(
         await bench.knowledge.configure(SOURCES, smaller)
         await bench.settle()
         await bench.database.execute("UPDATE job SET run_after = now() WHERE name = $1", BUILD_JOB)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while (await live_generations(bench.database))["all"].id == before.id:  # noqa: ASYNC110 - built by jobs
                 await asyncio.sleep(0.02)
         live = (await live_generations(bench.database))["all"]

@@ -123,9 +123,9 @@ class _Gated(ScriptedEmbedder):
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if texts[0].startswith("document"):
             self.documents_begun.set()
-            assert self.document_gate.wait(30)
+            assert self.document_gate.wait(60)
         if texts[0].startswith("slow query"):
-            assert self.query_gate.wait(30)
+            assert self.query_gate.wait(60)
         return super().embed(texts)
 
 

@@ -22,7 +22,7 @@ ADMINISTRATOR = Principal(id="k0", team="office", roles=frozenset({ADMIN}))
 OLD = "markdown/markdown-it-4:v1"
 BEFORE_PLAIN_TITLES = "markdown/markdown-it-4:v2"
 NEWER_TEXT = "# Kettles\n\nKettles whistle.\n\n## Violets\n\nViolets grow in the shade."
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def read_by_an_older_build(parsed: ParsedDocument) -> ParsedDocument:

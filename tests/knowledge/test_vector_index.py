@@ -86,7 +86,7 @@ async def test_it_is_built_measured_used_and_dropped_as_a_collection_grows_and_s
 
 async def test_it_is_looked_after_from_the_first_start_on(bench: Any) -> None:
     await bench.configure()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await bench.database.fetchval(  # noqa: ASYNC110 - what is waited for is a row
             "SELECT count(*) FROM job WHERE name = $1 AND run_after > now()", vector_index.INDEX_JOB
         ):
@@ -166,7 +166,7 @@ async def test_the_index_answers_as_comparing_each_does(bench: Any) -> None:
 async def test_a_retired_generation_does_not_wait_for_the_index_that_is_built_over_it(bench: Any) -> None:
     generation, _ = await with_vectors(bench, 4 * ROWS)
     building = asyncio.create_task(for_rows(bench, generation, ROWS).look())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await bench.database.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         async with bench.database.transaction() as connection:

@@ -239,7 +239,7 @@ async def test_load_that_never_ends_holds_up_neither_the_spool_nor_the_counting(
             database.meanwhile = lambda: ledger.finish(a_trace(ledger))
             ledger.finish(first)
             del first
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while list((tmp_path / "spool").glob("*.batch")) or seen() is not None:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             database.meanwhile = None
@@ -308,7 +308,7 @@ async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
             monkeypatch.setattr(ledger._spool, "write", write)
             await ledger.flush()
             assert spooled
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
@@ -360,7 +360,7 @@ async def test_a_batch_whose_commit_nobody_saw_is_stored_once(dsn: str, tmp_path
                 traces = [a_trace(ledger) for _ in range(3)]
                 for trace in traces:
                     ledger.finish(trace)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while await count(database, traces) < 3 or list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
                 assert ledger.metrics.value("roadbed_ledger_lost_total") == 0
@@ -401,7 +401,7 @@ async def test_a_spool_file_that_cannot_be_read_holds_up_nothing(database: Datab
         await ledger.flush()
         trace = a_trace(ledger)
         ledger.finish(trace)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ledger.flush()
     assert [row.id for row in await LedgerReader(database).traces()] == [trace.id]
 

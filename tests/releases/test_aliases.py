@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from tests.stopwatch import comes_true
 
 from roadbed.kernel.release import Release
 from roadbed.releases.aliases import NoSuchRelease, NothingToRollBack, Releases
@@ -72,7 +73,7 @@ async def test_another_process_serves_the_new_release_within_a_second(database: 
     await there.start()
     try:
         await here.save(compiled("two"), auto_promote=True, actor="test")
-        await asyncio.wait_for(moved.wait(), 1.0)
+        await comes_true(moved.is_set, within_s=1)
     finally:
         await there.close()
 

@@ -34,7 +34,7 @@ from roadbed.wire.hot import HotTable
 from roadbed.wire.request import HotRequest
 from roadbed.wire.server import bind, make_server
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 VERSION = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 ID = {"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"], "additionalProperties": False}

@@ -38,7 +38,7 @@ async def test_it_beats_again_and_again_until_the_answer_is_told() -> None:
     async with beating(listener, Policy(heartbeat_s=0.001, is_heard_early=True), False):
         for _ in range(3):
             listener.has_heard.clear()
-            await asyncio.wait_for(listener.has_heard.wait(), 5)
+            await asyncio.wait_for(listener.has_heard.wait(), 60)
         listener.is_telling = True
         count = len(listener.heard)
         await asyncio.sleep(0.02)
@@ -56,7 +56,7 @@ async def test_an_answer_that_nobody_began_is_not_committed_to() -> None:
         return looked > 3
 
     async with Heartbeat(cast(Reply, listener), Policy(heartbeat_s=0.001), tuple, is_begun):
-        await asyncio.wait_for(listener.has_heard.wait(), 5)
+        await asyncio.wait_for(listener.has_heard.wait(), 60)
     assert looked > 3
 
 

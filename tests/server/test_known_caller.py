@@ -18,7 +18,7 @@ from roadbed.testing.scripted_reply import Reply
 
 from .test_chat_hot import WORDS, Site, chat, endpoint, site_of
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class HandClock:

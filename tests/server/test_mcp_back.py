@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import httpx2
 import pytest
+from tests.stopwatch import comes_true
 
 from roadbed.server import mcp_questions
 from roadbed.server.mcp_approvals import ASKED_TIMES_MAX
@@ -228,7 +229,7 @@ async def test_a_call_that_is_taken_back_stops(server: Serving, name: str) -> No
     answer = await asyncio.wait_for(call, PATIENCE_S)
     body = answer.json() if answer.headers["content-type"] == "application/json" else events(answer.text)[-1]
     assert body["error"]["code"] == -32800
-    await asyncio.wait_for(server.calls.ended.wait(), STOPPED_S)
+    await comes_true(server.calls.ended.is_set, within_s=STOPPED_S)
     assert server.calls.stops == ["cancelled"]
 
 

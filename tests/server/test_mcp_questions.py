@@ -13,7 +13,7 @@ from roadbed.server.mcp_questions import NoRelay, Questions, StoredRelay
 from roadbed.store.database import Database
 from roadbed.store.errors import StoreUnavailable
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 YES = {"result": {"action": "accept", "content": {"approved": True, "note": "my own words"}}}
 KEPT = {"result": {"action": "accept", "content": {"approved": True}}}
 

@@ -16,7 +16,7 @@ from roadbed.server.services import Services
 from roadbed.server.workers import Workers
 from roadbed.wire.server import bind
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def services() -> Any:

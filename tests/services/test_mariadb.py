@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.secrets import Secret
@@ -89,7 +89,7 @@ async def sources(opened: Callable[..., object]) -> Sources:
     return await opened("reader")  # type: ignore[misc,no-any-return]
 
 
-def soon(seconds: float = 10.0) -> Deadline:
+def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(seconds)
 
 
@@ -194,10 +194,11 @@ async def test_nothing_of_a_session_stays_for_the_next_caller(sources: Sources) 
 
 
 async def test_the_deadline_stops_a_statement_in_the_server(sources: Sources, server: MariadbServer) -> None:
-    started = time.monotonic()
+    assert (await sources.query("shop", "SELECT 1", deadline=soon())).rows == ((1,),)
+    watch = Stopwatch()
     with pytest.raises(SourceTimeout):
         await sources.query("shop", LONG, deadline=soon(0.6))
-    assert time.monotonic() - started < 1.5
+    assert watch.elapsed_s() < 1.5
     await gone(server)
 
 
@@ -213,21 +214,21 @@ async def test_a_caller_that_leaves_has_its_statement_killed_within_a_second(
     sources: Sources, server: MariadbServer
 ) -> None:
     task = asyncio.create_task(sources.query("shop", LONG, deadline=soon(30)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await running(server):  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)
-    left = time.monotonic()
+    watch = Stopwatch()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await gone(server)
-    assert time.monotonic() - left < 1.0
+    assert watch.elapsed_s() < 1.0
     assert len((await sources.query("shop", "SELECT 1", deadline=soon())).rows) == 1
 
 
 async def test_closing_ends_what_runs(sources: Sources, server: MariadbServer) -> None:
     task = asyncio.create_task(sources.query("shop", LONG, deadline=soon(30)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not await running(server):  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)
     await sources.use({})
@@ -238,7 +239,7 @@ async def test_closing_ends_what_runs(sources: Sources, server: MariadbServer) -
 
 
 async def gone(server: MariadbServer) -> None:
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while await running(server):  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)
 

@@ -149,12 +149,12 @@ async def test_a_locked_row_and_a_long_change_are_given_up_and_leave_no_lock(box
     try:
         await other.cursor().execute("SELECT * FROM parcels WHERE id = 7 FOR UPDATE")
         with pytest.raises(RolledBack):
-            await change(box, "UPDATE parcels SET street = 'x'", seconds=0.5)
+            await change(box, "UPDATE parcels SET street = 'x'", seconds=1.5)
     finally:
         other.close()
     with pytest.raises(RolledBack):
-        await change(box, "UPDATE parcels SET street = concat('x', SLEEP(5)) WHERE id > 6", seconds=0.5)
-    assert (await change(box, "UPDATE parcels SET street = 'New' WHERE id = 8", seconds=2.0)).rows == 1
+        await change(box, "UPDATE parcels SET street = concat('x', SLEEP(5)) WHERE id > 6", seconds=1.5)
+    assert (await change(box, "UPDATE parcels SET street = 'New' WHERE id = 8", seconds=20.0)).rows == 1
     assert await streets(server) == ["Street 6", "Street 7", "New"]
 
 

@@ -40,7 +40,7 @@ OURS = (
 )
 
 
-def soon(seconds: float = 10.0) -> Deadline:
+def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(seconds)
 
 
@@ -214,8 +214,9 @@ async def _all_free(sources: Sources) -> bool:
 
 async def test_the_deadline_stops_the_statement_in_the_server(tmp_path: Path, owner: Any, empty_dsn: str) -> None:
     async with opened(tmp_path, size=1, db=empty_dsn) as sources:
+        assert (await sources.query("db", "SELECT 1", deadline=soon())).rows == ((1,),)
         with pytest.raises(SourceTimeout):
-            await sources.query("db", "SELECT pg_sleep(60)", deadline=soon(0.3))
+            await sources.query("db", "SELECT pg_sleep(60)", deadline=soon(0.6))
         await until(lambda: _none_runs(owner, "%pg_sleep(60)%"))
         assert (await sources.query("db", "SELECT 1", deadline=soon())).rows == ((1,),)
         with pytest.raises(RoadbedError) as passed:
@@ -266,7 +267,7 @@ async def test_a_hung_source_holds_up_only_itself(tmp_path: Path, owner: Any, em
 
 async def test_a_source_that_accepts_and_is_silent_is_unavailable_at_the_deadline(tmp_path: Path, relay: Relay) -> None:
     relay.mode = "silent"
-    async with opened(tmp_path, size=1, db=relay.dsn) as sources:
+    async with opened(tmp_path, replace(QUICK, connect_s=1.0), size=1, db=relay.dsn) as sources:
         with pytest.raises(SourceUnavailable, match="before the deadline"):
             await sources.query("db", "SELECT 1", deadline=soon(0.05))
         assert state(sources).in_use == 1, "the attempt goes on, so that the breaker learns how it ends"

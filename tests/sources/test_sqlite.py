@@ -24,7 +24,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 TABLE = TableConfig(title="{id}", text="{id}")
 
 
-def soon(seconds: float = 10.0) -> Deadline:
+def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(seconds)
 
 
@@ -178,7 +178,7 @@ async def test_work_that_was_stopped_before_its_thread_began_ends_at_once(tmp_pa
 
     def hold(raw: sqlite3.Connection) -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     holding = asyncio.create_task(driver.run(first, hold, soon()))
     waiting = asyncio.create_task(driver.run(second, lambda raw: raw.execute(ENDLESS).fetchall(), soon(60)))
@@ -187,7 +187,7 @@ async def test_work_that_was_stopped_before_its_thread_began_ends_at_once(tmp_pa
     await asyncio.gather(waiting, return_exceptions=True)
     go_on.set()
     await holding
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await driver.tidy(second) == "clean"
     for connection in (first, second):
         driver.abort(connection)

@@ -25,7 +25,7 @@ from roadbed.store.embedded import EmbeddedPostgres
 pytestmark = pytest.mark.services  # starts and kills servers: too long for `make test`
 
 PARENT = Path(__file__).with_name("server_process.py")
-NEXT_TO_NO_TIME_S = 10.0
+NEXT_TO_NO_TIME_S = 60.0
 
 
 def mode_of(path: Path) -> int:
@@ -33,7 +33,7 @@ def mode_of(path: Path) -> int:
 
 
 async def ask(dsn: str, sql: str) -> object:
-    connection = await asyncpg.connect(dsn, timeout=5)
+    connection = await asyncpg.connect(dsn, timeout=30)
     try:
         return await connection.fetchval(sql)
     finally:

@@ -38,7 +38,7 @@ async def running(jobs: Jobs, *, is_only_worker: bool = False, drain_s: float = 
 
 async def until(database: Database, sql: str, wanted: Callable[[int], bool]) -> None:
     """Ask PostgreSQL until it answers as wanted."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not wanted(await database.fetchval(sql)):  # noqa: ASYNC110 - the queue's state is in the database
             await asyncio.sleep(0.01)
 
@@ -89,7 +89,7 @@ async def test_one_waits_per_key_and_a_change_while_it_runs_is_not_lost(database
         await begun.wait()
         assert await jobs.enqueue(None, "x", {"n": 3}, "file.md")
         assert await jobs.enqueue(None, "x", {"n": 4}, "other.md")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await both.wait()
         await until(database, "SELECT count(*) FROM job WHERE state = 'running'", lambda count: count == 2)
         assert seen == [1, 4]  # never two of one key at a time
@@ -187,7 +187,7 @@ async def test_the_only_worker_takes_over_at_once(database: Database) -> None:
         done.set()
 
     second.register("x", handler)
-    async with running(second, is_only_worker=True), asyncio.timeout(10):
+    async with running(second, is_only_worker=True), asyncio.timeout(60):
         await done.wait()
 
 
@@ -229,7 +229,7 @@ async def test_a_worker_that_lost_its_job_is_stopped_and_cannot_finish_it(databa
         await database.execute(
             "UPDATE job SET fence = fence + 1, worker = 'other', lease_until = now() + interval '1 hour'"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await cancelled.wait()
         with pytest.raises(JobLost):
             await _finish(database, job)
@@ -296,7 +296,7 @@ async def test_a_job_that_finds_the_disk_full_waits_for_room_and_is_not_given_up
 
 
 async def test_an_outcome_for_which_there_is_no_room_is_written_when_there_is(database: Database) -> None:
-    jobs, seen, done = Jobs(database, poll_s=0.01, lease_s=0.3), [], asyncio.Event()
+    jobs, seen, done = Jobs(database, poll_s=0.01, lease_s=3.0), [], asyncio.Event()
 
     async def handler(job: Job) -> None:
         seen.append(job.payload["n"])
@@ -309,7 +309,7 @@ async def test_an_outcome_for_which_there_is_no_room_is_written_when_there_is(da
         await done.wait()
         began = await database.fetchval("SELECT lease_until FROM job")
         # Past the lease that it had: it is not taken for lost, and other jobs are not held up for good.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await database.fetchval("SELECT lease_until <= $1 FROM job", began):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await database.execute("DROP TRIGGER no_room ON job")
@@ -355,7 +355,7 @@ async def test_jobs_are_begun_again_after_a_fault_of_their_loop(
     jobs.register("count", handler)
     await jobs.enqueue(None, "count", {})
     task = asyncio.create_task(jobs.keep_running(stop))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await done.wait()
         stop.set()
         await task

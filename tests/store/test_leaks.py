@@ -22,7 +22,7 @@ def test_thread():
     threading.Thread(target=threading.Event().wait, daemon=True, name="idle-thread").start()
 
 def test_process():
-    kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(20)"]))
+    kept.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
 
 def teardown_module():
     for left in kept:
@@ -45,7 +45,7 @@ async def test_what_is_left_behind_fails_the_test(tmp_path: Path) -> None:
         sys.executable,
         *command,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTEST_ADDOPTS": ""},
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTEST_ADDOPTS": "", "ROADBED_LEAVE_S": "1"},
         stdout=asyncio.subprocess.PIPE,
     )
     output = (await process.communicate())[0].decode()

@@ -33,8 +33,8 @@ KEY = b"k" * 32
 ANNA = Principal(id="anna", team="support", name="Anna")
 BERIT = Principal(id="berit", team="sales", name="Berit")
 QUICK = PoolSettings(
-    connect_s=0.5,
-    probe_s=0.5,
+    connect_s=20.0,
+    probe_s=20.0,
     breaker=breakers.BreakerSettings(failures_in_a_row_max=3, open_s=0.05, open_s_max=0.05, recovery=()),
 )
 ID = ParameterConfig(type="integer", minimum=1, maximum=10_000)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.sources.listener import Listener
+from tests.stopwatch import Stopwatch
 from tests.tools.crm_api import BAD, DOCUMENT, GOOD
 
 from roadbed.guard.gate import Guard
@@ -324,7 +325,7 @@ async def test_a_source_that_fails_rests_and_comes_back(api: Api) -> None:
     assert len(api.listener.requests) == count
     assert raised.value.retry_after_s
     api.listener.answer = answer(200, b"well", media_type="text/plain")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert (await ok(tools["crm_getText"])).data["data"] == "well"
@@ -359,9 +360,10 @@ async def test_a_silent_api_costs_no_more_than_the_callers_time(api: Api) -> Non
 
     tools = await api.tools()
     api.listener.answer = silent
-    async with asyncio.timeout(2):
-        with pytest.raises(SourceTimeout):
-            await tools["crm_getText"].run(request(deadline_s=0.2))
+    watch = Stopwatch()
+    with pytest.raises(SourceTimeout):
+        await tools["crm_getText"].run(request(deadline_s=0.2))
+    assert watch.elapsed_s() < 2.0
 
 
 async def test_an_endless_body_ends(api: Api) -> None:

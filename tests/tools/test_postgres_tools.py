@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
@@ -244,11 +244,11 @@ async def test_a_locked_table_fails_in_time_and_leaves_another_source_as_quick(b
         async with owner.transaction():
             await owner.execute("LOCK TABLE parcels IN ACCESS EXCLUSIVE MODE")
             hung = [asyncio.create_task(box.call("street", seconds=1.5, id=n)) for n in range(1, 20)]
-            started_s = time.monotonic()
+            watch = Stopwatch()
             for number in range(1, 100):
                 assert isinstance(await box.call("fast", id=number), Ok)
             outcomes: list[Outcome] = list(await asyncio.gather(*hung))
-            assert time.monotonic() - started_s < 3.0
+            assert watch.elapsed_s() < 3.0
         assert {type(outcome) for outcome in outcomes} == {Failed}
         codes = {outcome.code for outcome in outcomes if isinstance(outcome, Failed)}
         assert codes <= {"sources.deadline_exceeded", "sources.busy", "sources.unavailable", "deadline_exceeded"}
@@ -264,9 +264,9 @@ async def test_a_caller_who_leaves_stops_the_statement_in_the_database(box: Box,
         running = asyncio.create_task(box.call("long", seconds=30))
         await until(lambda: same_role.fetchval(ACTIVE, "%long one%"), 1)
         running.cancel()
-        started_s = time.monotonic()
+        watch = Stopwatch()
         await until(lambda: same_role.fetchval(ACTIVE, "%long one%"), 0)
-        assert time.monotonic() - started_s < 1.0
+        assert watch.elapsed_s() < 1.0
         await asyncio.gather(running, return_exceptions=True)
     finally:
         await same_role.close()
@@ -286,10 +286,10 @@ async def test_sessions_that_are_killed_fail_typed_and_the_next_call_works(
         assert isinstance(killed, Failed)
         assert (killed.code, killed.source, killed.is_retryable) == ("sources.unavailable", "db", True)
         await connection.fetchval(kill, two_roles.role, "%")
-    started_s = time.monotonic()
+    watch = Stopwatch()
     while not isinstance(await box.call("street", id=1), Ok):  # noqa: ASYNC110 - the breaker rests in between
         await asyncio.sleep(0.01)
-    assert time.monotonic() - started_s < 5.0
+    assert watch.elapsed_s() < 5.0
 
 
 async def test_a_schema_that_changed_is_told_and_the_tool_works_again_when_it_is_back(
@@ -320,13 +320,13 @@ async def test_a_role_out_of_connections_is_a_failure_that_ends_with_it(
         assert isinstance(outcome, Failed)
         assert (outcome.code, outcome.source, outcome.is_retryable) == ("sources.unavailable", "db", True)
         await connection.execute(f"ALTER ROLE {two_roles.role} CONNECTION LIMIT -1")
-    started_s = time.monotonic()
+    watch = Stopwatch()
     while not isinstance(await box.call("street", id=1), Ok):  # noqa: ASYNC110 - the breaker rests in between
         await asyncio.sleep(0.01)
-    assert time.monotonic() - started_s < 5.0
+    assert watch.elapsed_s() < 5.0
 
 
 async def until(ask: Any, wanted: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await ask() != wanted:  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.01)

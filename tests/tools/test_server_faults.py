@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.guard.gate import Guard
 from roadbed.sources.manifest import SourceConfig
@@ -67,19 +67,19 @@ async def box(tmp_path: Path, guard: Guard, server: EmbeddedPostgres) -> AsyncIt
 async def away(box: Box, seconds: float) -> None:
     """Calls fail typed and in time, whether they find a dead connection, none, or the breaker."""
     for _ in range(5):
-        started_s = time.monotonic()
+        watch = Stopwatch()
         failed = await box.call("street", seconds=seconds, id=1)
-        assert time.monotonic() - started_s < seconds + 0.6
+        assert watch.elapsed_s() < seconds + 0.6
         assert isinstance(failed, Failed), failed
         assert (failed.code in AWAY, failed.source, failed.is_retryable) == (True, "db", True), failed
         assert isinstance(await box.call("beside", id=2), Ok)
 
 
 async def is_back(box: Box) -> None:
-    started_s = time.monotonic()
+    watch = Stopwatch()
     outcome: Outcome | None = None
     while not isinstance(outcome, Ok):
-        assert time.monotonic() - started_s < BACK_S, outcome
+        assert watch.elapsed_s() < BACK_S, outcome
         await asyncio.sleep(0.02)
         outcome = await box.call("street", seconds=1.0, id=1)
 
@@ -110,7 +110,7 @@ async def test_a_server_that_is_killed_under_a_call_is_back_within_five_seconds(
     failed = await running
     assert isinstance(failed, Failed)
     assert (failed.code, failed.source) == ("sources.unavailable", "db")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while server.restarts == restarts:  # noqa: ASYNC110 - its supervisor starts it again
             await asyncio.sleep(0.02)
     await is_back(box)

@@ -56,7 +56,7 @@ def is_locked(box: Box) -> bool:
         return False
 
 
-def soon(seconds: float = 10.0) -> Deadline:
+def soon(seconds: float = 30.0) -> Deadline:
     return Deadline.after(seconds)
 
 
@@ -164,7 +164,7 @@ async def test_a_change_that_takes_too_long_or_whose_caller_leaves_is_taken_back
     with pytest.raises(RolledBack):
         await change(writing, long, seconds=0.3)
     task = asyncio.create_task(change(writing, long, seconds=30))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not is_locked(writing):  # noqa: ASYNC110 - what is waited for happens in another thread
             await asyncio.sleep(0.01)
     task.cancel()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.stopwatch import Stopwatch
 
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import RoadbedError
@@ -173,25 +173,25 @@ async def test_every_fault_of_a_server_ends_in_time_and_by_name(house: House, fa
         house.use(lock_of([ECHO, ADD], crm="", erp=""), crm=McpSource(url=server.url), erp=McpSource(url=other.url))
         assert isinstance(await house.call("crm_echo", request(text="x")), Ok)
         server.fault = fault
-        started = time.monotonic()
+        watch, within_s = Stopwatch(), 1.0 if fault == "stall" else 20.0
         try:
-            outcome = await house.call("crm_echo", request(1.0, text="x"))
+            outcome = await house.call("crm_echo", request(within_s, text="x"))
             assert isinstance(outcome, Refused | Failed)
             assert "SECRET" not in outcome.message
             got = outcome.code
         except RoadbedError as error:
             got = error.code
         assert got == code
-        assert time.monotonic() - started < 1.6
+        assert watch.elapsed_s() < within_s + 0.6
         assert isinstance(await house.call("erp_echo", request(text="x")), Ok)  # nobody else's trouble
         assert "crm_echo" in house.tools()
 
 
 async def test_a_dead_server_takes_no_tool_away_and_is_soon_not_waited_for(house: House) -> None:
     house.use(lock_of([ECHO, ADD]), crm=McpSource(url="http://127.0.0.1:1/mcp"))
-    started = time.perf_counter()
+    watch = Stopwatch()
     assert sorted(house.tools()) == ["crm_add", "crm_echo"]
-    assert time.perf_counter() - started < 1.0
+    assert watch.elapsed_s() < 1.0
     for _ in range(4):
         with pytest.raises(RoadbedError) as error:
             await house.call("crm_echo", request(text="x"))
@@ -209,7 +209,7 @@ async def test_a_stalled_call_is_given_up_when_its_caller_leaves(house: House) -
         server.fault = "stall"
         server.closed.clear()
         task = asyncio.create_task(house.call("crm_echo", request(30, text="x")))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while server.count("tools/call") < 2:  # noqa: ASYNC110 - what is waited for comes over a socket
                 await asyncio.sleep(0.005)
             task.cancel()
@@ -351,10 +351,10 @@ async def test_a_stdio_server_at_fault_is_killed_with_all_it_started(
     process = process_of(house)
     assert process is not None
     with pytest.raises(RoadbedError) as error:
-        await house.call("tool_echo", request(1.0, text="x"))
+        await house.call("tool_echo", request(1.0 if fault == "stall" else 20.0, text="x"))
     assert error.value.code == code
     assert process_of(house) is None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while is_alive(process):  # noqa: ASYNC110 - what is waited for is a process
             await asyncio.sleep(0.01)
     assert (await house.upstreams.check("tool", Deadline.after(10))).refused == frozenset()  # and started anew

@@ -18,7 +18,7 @@ from roadbed.wire.protocol import HotProtocol, hot_protocol
 from roadbed.wire.request import HotRequest
 from roadbed.wire.server import bind
 
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 
 class Recorder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -339,7 +340,7 @@ async def test_slow_bodies_of_applications_are_refused(open_site: OpenSite) -> N
 
 
 async def test_idle_connections_are_closed(open_site: OpenSite) -> None:
-    site = await open_site(routes(Recorder()), limits=FAST)
+    site = await open_site(routes(Recorder()), limits=replace(FAST, keep_alive_s=0.3))
     fresh, used = await site.connect(), await site.connect()
     used.send(GET)
     assert (await used.reply()).status == 200

@@ -8,6 +8,7 @@ releases the GIL.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -230,7 +231,16 @@ def _load(library: Any, triggers: Sequence[Trigger], cache_folder: Path | None) 
 
 
 def make_engine(cache_folder: Path | None = None) -> Engine:
-    """The fastest engine that this machine can run."""
+    """The fastest engine that this machine can run; without a folder the one of this process, compiled once."""
+    return _made(cache_folder) if cache_folder is not None else _of_process(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _of_process(process: int) -> Engine:
+    return _made(None)
+
+
+def _made(cache_folder: Path | None) -> Engine:
     try:
         return HyperscanEngine(cache_folder)
     except ImportError:

@@ -8,6 +8,8 @@ garbage) are the scripted model's.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import socket
 import struct
 from types import TracebackType
@@ -19,10 +21,17 @@ READ_BYTES = 64 * 1024
 
 
 def refused_port() -> int:
-    """A loopback port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port on which nothing listens, nor will as long as this process lives."""
+    return int(_kept().getsockname()[1])
+
+
+@functools.cache
+def _kept() -> socket.socket:
+    """A socket that is bound and listens never: a port that is given back is soon somebody else's."""
+    kept = socket.socket()
+    atexit.register(kept.close)
+    kept.bind(("127.0.0.1", 0))
+    return kept
 
 
 class FlakyEndpoint:
