@@ -29,7 +29,6 @@ from .serving import (
 pytestmark = pytest.mark.services  # whole servers: too long for `make test`
 
 QUESTION = "What does a rush order cost?"
-NOTICED_S = 1.0
 SERVED_S = 3.0
 MANIFEST = """\
 name: changing
