@@ -28,7 +28,6 @@ MARKS = (10_000, 30_000, 100_000, 200_000, 400_000, 600_000, 800_000)
 STEP_S = 5
 SETTLE_S = 3.0
 CONTROL_S = 120
-GROWTH_MAX = 0.05
 
 
 def upstream(port: int) -> None:

@@ -73,10 +73,6 @@ class Detector:
         """What it looks for."""
         return self._looking
 
-    def with_phone_regions(self, phone_regions: Sequence[str]) -> Detector:
-        """The same detector for other countries; shares the compiled patterns."""
-        return self.with_looking(self._looking._replace(phone_regions=tuple(phone_regions)))
-
     def with_looking(self, looking: Looking) -> Detector:
         """A detector that looks for something else; shares the compiled patterns."""
         return Detector(engine=self._engine, looking=looking)

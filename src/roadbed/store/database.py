@@ -270,21 +270,6 @@ class Database:
         async with self._one(timeout_s) as connection:
             await connection.executemany(sql, rows, timeout=timeout_s)
 
-    async def copy_records(
-        self,
-        table: str,
-        records: Iterable[Sequence[Any]],
-        columns: Sequence[str],
-        *,
-        timeout_s: float = STATEMENT_TIMEOUT_S,
-    ) -> int:
-        """COPY the records into an own table, all or none; how many there were."""
-        async with self._one(timeout_s) as connection:
-            tag = await connection.copy_records_to_table(
-                table, records=records, columns=list(columns), schema_name=self.schema, timeout=timeout_s
-            )
-            return int(tag.rpartition(" ")[2])
-
     # -- notifications ------------------------------------------------------------------------------------------------
 
     async def listen(self, channel: str, callback: Callable[[str | None], None]) -> Subscription:

@@ -99,9 +99,6 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_Positive = msgspec.Meta(ge=1)
-
-
 class _Request(msgspec.Struct):
     model: str
     messages: list[_Message]
