@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,12 @@ async def test_a_call_that_is_given_up_begins_no_further_piece() -> None:
     may_end = threading.Event()
     begun: list[int] = []
     try:
-        works = [lambda number=number: (begun.append(number), may_end.wait()) for number in range(6)]
-        asking = asyncio.create_task(queue.run("sentences", works))
+
+        def begin(number: int) -> bool:
+            begun.append(number)
+            return may_end.wait(30)
+
+        asking = asyncio.create_task(queue.run("sentences", [partial(begin, number) for number in range(6)]))
         await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
