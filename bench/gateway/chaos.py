@@ -8,7 +8,7 @@ It fails when a cut answer looks complete or a joined one has a seam, when a req
 answered request is not in the traces exactly once (but for those of the last second of a killed process), when the
 audit log does not verify, or when the server does not stop or leaves a process behind.
 
-    python bench/gateway/chaos.py [--minutes 3] [--seed 1] [--callers 24]
+    python bench/gateway/chaos.py [--minutes 3] [--seed 1] [--callers 24] [--log FILE]
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ GAP_S = 0.01
 DEATH_S = 1.0
 CALM_S = 10.0
 STOP_S = 40.0
+FAULTS_SHOWN = 40
 FAULTS = ("ok", "ok", "ok", "reset", "500", "429", "silent", "cut", "garbage")
 ACTS = ("kill postgres", "freeze postgres", "kill a process", "kill a process", "first", "second", "change", "break")
 MANIFEST = """name: chaos
@@ -112,6 +113,11 @@ class Upstream(asyncio.Protocol):
             asyncio.get_running_loop().call_later(GAP_S, self._stream, left - 1, cut_at)
 
 
+def clock(at_s: float | None = None) -> str:
+    """The time of day, as the server's log has it, of a moment of the monotonic clock."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + ((at_s or time.monotonic()) - time.monotonic())))
+
+
 class CallerLeft(Exception):
     """A caller that wants no more of a stream."""
 
@@ -151,7 +157,7 @@ async def call(port: int, chance: random.Random, seen: Seen) -> None:
             await read(reader, seen, leaves=is_stream and chance.random() < 0.05)
             took_s = time.monotonic() - begun
             if took_s > DEADLINE_S + SLOW_S:
-                seen.faults.append(f"a request took {took_s:.1f} s")
+                seen.faults.append(f"{clock()}: a request took {took_s:.1f} s")
     finally:
         writer.close()
 
@@ -288,7 +294,7 @@ async def run(chaos: Chaos, folder: Path, port: int, options: argparse.Namespace
         act = chance.choice(ACTS)
         await chaos.act(act, chance)
         what = act if act not in chaos.weather else f"{act}: {chaos.weather[act].fault}"
-        print(f"{ends_s - time.monotonic():5.0f} s left  {what:22s} {sum(seen.counts.values())} requests", flush=True)
+        print(f"{clock()}  {what:22s} {sum(seen.counts.values())} requests", flush=True)
     chaos.calm()
     await asyncio.sleep(CALM_S)
     for task in callers:
@@ -296,23 +302,24 @@ async def run(chaos: Chaos, folder: Path, port: int, options: argparse.Namespace
     await asyncio.gather(*callers, return_exceptions=True)
     await asyncio.sleep(CALM_S / 2)
     lost = await missing(folder / "state", seen, chaos.deaths)
-    seen.faults += [f"{trace}: answered, and in no trace" for trace in lost]
+    seen.faults += [f"{trace}: answered at {clock(seen.answered[trace])}, and in no trace" for trace in lost]
     if not await verified(folder / "workspace", folder / "state", port):
         seen.faults.append("the audit log does not verify")
     return seen
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start the server; returns when it is ready."""
+def serve(folder: Path, port: int, log: str) -> subprocess.Popen[bytes]:
+    """Start the server, which writes its log to ``log``; returns when it is ready."""
     command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
     ready = folder / "ready.json"
-    server = subprocess.Popen(
-        [*command, "--workers", "2", "--state", str(folder / "state"), "--ready-file", str(ready)],
-        env={**os.environ, "ROADBED_ADMIN_KEY": KEY},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with Path(log).open("wb") as file:
+        server = subprocess.Popen(
+            [*command, "--workers", "2", "--state", str(folder / "state"), "--ready-file", str(ready)],
+            env={**os.environ, "ROADBED_ADMIN_KEY": KEY},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     ends_s = time.monotonic() + START_S
     while not ready.exists():
         if time.monotonic() > ends_s or server.poll() is not None:
@@ -340,6 +347,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--callers", type=int, default=24)
+    parser.add_argument("--log", default=os.devnull, help="the file that the server's log goes to")
     options = parser.parse_args()
     print(f"seed {options.seed}; {versions(argparse.Namespace(nginx=None, sglang_router=None))}")
     with tempfile.TemporaryDirectory(prefix="rb-bench-") as name:
@@ -349,13 +357,13 @@ def main() -> None:
         port, ports = free_port(), (free_port(), free_port())
         chaos = Chaos(folder / "workspace" / "roadbed.yaml", ports)
         chaos.calm()
-        server = serve(folder, port)
+        server = serve(folder, port, options.log)
         chaos.server = server.pid
         seen = asyncio.run(run(chaos, folder, port, options))
         faults = seen.faults + stopped(server, folder / "state")
     for what, count in seen.counts.most_common():
         print(f"{count:8d} {what}")
-    for fault in faults[:20]:
+    for fault in faults[:FAULTS_SHOWN]:
         print(fault)
     print(f"{len(faults)} faults" if faults else "nothing was wrong")
     sys.exit(bool(faults))
