@@ -89,6 +89,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE
 _UUID_CHARACTERS = 36
 _SAID_OF_A_VALUE = re.compile(r"-[a-z]{4,}\Z")  # RS256-signed
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
+_HEX_SEQUENCE = re.compile("1234567|abcdef", re.IGNORECASE)  # of `_PLACEHOLDERS`, those that are hexadecimal
 _LOWER, _UPPER, _DIGIT = re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]")
 _LETTER = re.compile("[A-Za-z]")
 _LETTERS = re.compile("[A-Za-z]{4}")  # no words are all shorter
@@ -223,7 +224,12 @@ def is_said_password(value: str) -> bool:
 def is_key(value: str) -> bool:
     """Whether a value that something calls a key, a token or a secret is one: long, random and no name."""
     value = _unescaped(value)
-    if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _IDENTIFIER.match(value):
+    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value):
+        return False
+    if _HEX.match(value):  # of few characters it has little entropy
+        is_long = len(value) >= 16 and not value.isdigit() and not _HEX_SEQUENCE.search(value)
+        return is_long and entropy_share(value) > 0.5
+    if is_placeholder(value):
         return False
     if not value.isalnum():  # all of these have a sign
         if _is_elsewhere(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
@@ -232,8 +238,6 @@ def is_key(value: str) -> bool:
             return False
         if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
             return True
-    if _HEX.match(value):
-        return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5
     return (
         _DIGIT.search(value) is not None
         and character_classes(value) >= 2
