@@ -49,3 +49,17 @@ async def comes_true(holds: Callable[[], bool], *, within_s: float) -> None:
     while not holds():
         assert watch.elapsed_s() < within_s, f"not true within {within_s} s"
         await asyncio.sleep(0.005)
+
+
+def is_in_proportion(work: Callable[[int], object], size: int, *, within_s: float) -> bool:
+    """Whether ``work(size)`` takes the core for no longer than that, or, where a machine is slow, for no longer than
+    it takes a quarter of the size to explain: time squared would be sixteen times as long.
+    """
+    took_s = _core_s(work, size)
+    return took_s < within_s or took_s < 8 * min(_core_s(work, size // 4) for _ in range(3))
+
+
+def _core_s(work: Callable[[int], object], size: int) -> float:
+    began_s = time.process_time()
+    work(size)
+    return time.process_time() - began_s

@@ -375,17 +375,17 @@ async def test_ingest_goes_on_where_it_was_when_postgresql_is_killed(
                 {"docs": FilesSource(path="docs")}, {"all": CollectionConfig(sources=["docs"])}
             )
             kills = 0
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while kills < 2:
                     done = len(bench.parser.parsed)
                     if done > 40 * (kills + 1) and postgres.pid is not None:
                         os.kill(postgres.pid, signal.SIGKILL)
                         kills += 1
-                        await database.wait_until_available(20)
+                        await database.wait_until_available(60)
                     await asyncio.sleep(0.002)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(200):
                 while True:
-                    await database.wait_until_available(20)
+                    await database.wait_until_available(60)
                     try:  # what was killed a moment ago may not be known to be away yet
                         await bench.settle()
                         break
