@@ -13,6 +13,7 @@ from roadbed.guard.finding import SECRET, Finding
 from roadbed.guard.secret_forms import is_coded_user, without_ending
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
+    CODED_ID,
     CONTEXT_VALUE,
     PEM_BLOCK,
     PEM_BODY_CHARACTERS_MIN,
@@ -204,6 +205,11 @@ _STRUCTURED = (
         re.compile(
             r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"
         ),
+    ),
+    # Of Jira and Confluence: an id of twelve digits, a colon and twenty random bytes.
+    (
+        "atlassian_pat",
+        re.compile(rf"(?<![A-Za-z0-9+/]){CODED_ID}[A-Za-z0-9+/]{{26}}(?![A-Za-z0-9+/=])"),
     ),
     ("terraform_token", re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,70}")),
 )
