@@ -1,4 +1,4 @@
-"""Fixtures for every room: one embedded PostgreSQL per test process, a fresh database per test, and the leak check.
+"""Fixtures for every room: one PostgreSQL per test process, a fresh database per test, and the leak check.
 
 `database` is a pool on a migrated schema of its own database (a copy of a template, about 15 ms). `empty_dsn` is the
 same without schema. A test that leaves a task, a thread or a child process behind fails.
@@ -20,6 +20,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from tests.processes import children
+from tests.services.older_postgres import OlderPostgres, older_postgres
 
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
@@ -39,6 +40,8 @@ TEMPLATE = "template_migrated"
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 # How long what a test has stopped may take to end. It ends in milliseconds where the machine has time for it.
 LEAVE_S = float(os.environ.get("ROADBED_LEAVE_S", "20"))
+# Names a folder with the programs of another PostgreSQL, which the tests run against then (tests/services).
+OTHER_POSTGRES = "ROADBED_TEST_POSTGRES"
 
 # First, so that no process is left alone with one of them at the end.
 LONGEST = (
@@ -63,45 +66,50 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres | OlderPostgres]:
     """The embedded server of this test process, with a migrated template database. Do not stop it: make your own."""
+    if install := os.environ.get(OTHER_POSTGRES):
+        with older_postgres(Path(install), FAST) as other:
+            asyncio.run(_prepare(other))
+            yield other
+        return
     with (
         tempfile.TemporaryDirectory(prefix="roadbed-tests-") as folder,
         asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
     ):
         server = EmbeddedPostgres(Path(folder) / "state", settings=FAST)
-        runner.run(_start(server))
+        runner.run(server.start())
         try:
+            runner.run(_prepare(server))
             yield server
         finally:
             runner.run(server.stop())
 
 
-async def _start(server: EmbeddedPostgres) -> None:
-    await server.start()
+async def _prepare(server: EmbeddedPostgres | OlderPostgres) -> None:
     await _create(server, TEMPLATE, APPLICATION_DATABASE)
     async with await Database.open(_dsn(server, TEMPLATE), SCHEMA) as database:
         await migrate(database, workspace_id=WORKSPACE_ID)
 
 
-async def _create(server: EmbeddedPostgres, name: str, template: str) -> None:
+async def _create(server: EmbeddedPostgres | OlderPostgres, name: str, template: str) -> None:
     async with server.superuser("postgres") as connection:
         await connection.execute(
             f'CREATE DATABASE "{name}" OWNER "{APPLICATION_ROLE}" TEMPLATE "{template}" STRATEGY file_copy'
         )
 
 
-async def _drop(server: EmbeddedPostgres, name: str) -> None:
+async def _drop(server: EmbeddedPostgres | OlderPostgres, name: str) -> None:
     async with server.superuser("postgres") as connection:
         await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
-def _dsn(server: EmbeddedPostgres, name: str) -> str:
+def _dsn(server: EmbeddedPostgres | OlderPostgres, name: str) -> str:
     return server.dsn.replace(f"/{APPLICATION_DATABASE}?", f"/{name}?")
 
 
 @pytest.fixture
-async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def empty_dsn(postgres: EmbeddedPostgres | OlderPostgres) -> AsyncIterator[str]:
     """The connection string of a fresh database that has pgvector and nothing else."""
     name = f"test_{next(_numbers)}"
     await _create(postgres, name, APPLICATION_DATABASE)
@@ -110,7 +118,7 @@ async def empty_dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def dsn(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def dsn(postgres: EmbeddedPostgres | OlderPostgres) -> AsyncIterator[str]:
     """The connection string of a fresh database whose schema `SCHEMA` is migrated."""
     name = f"test_{next(_numbers)}"
     await _create(postgres, name, TEMPLATE)

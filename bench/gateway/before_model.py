@@ -32,6 +32,8 @@ from typing import Any, ClassVar
 import asyncpg
 from run import KEY, REPLY, free_port, stop, versions
 
+from roadbed.testing.first_controls import run_controls
+
 PASSAGES_PER_FILE = 5
 READY_S = 300
 INGEST_S = 900
@@ -180,6 +182,7 @@ def start_server(folder: Path, papers: Path, model_port: int) -> tuple[subproces
             process.kill()
             raise SystemExit("roadbed did not become ready")
         time.sleep(0.1)
+    run_controls(f"http://127.0.0.1:{port}", KEY)
     return process, port
 
 

@@ -4,11 +4,12 @@ Two serving processes are under steady load; their PostgreSQL is killed or froze
 manifest changes or breaks, and their upstreams reset, stall, throttle, answer garbage or cut their streams: at random,
 but by a printed seed.
 
-It fails when a cut answer looks complete or a joined one has a seam, when a request outlives its deadline, when an
-answered request is not in the traces exactly once (but for those of the last second of a killed process), when the
-audit log does not verify, or when the server does not stop or leaves a process behind.
+It fails when a cut answer looks complete or a joined one has a seam, when a request outlives its deadline (but where
+both processes were killed before one was back, so that nobody served), when an answered request is not in the traces
+exactly once (but for those of the last second of a killed process), when the audit log does not verify, or when the
+server does not stop or leaves a process behind.
 
-    python bench/gateway/chaos.py [--minutes 3] [--seed 1] [--callers 24]
+    python bench/gateway/chaos.py [--minutes 3] [--seed 1] [--callers 24] [--log FILE]
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -37,8 +39,11 @@ ANSWER_S = 20.0
 WORDS = 20
 GAP_S = 0.01
 DEATH_S = 1.0
+BACK_S = 15.0
+ARRIVE_S = 60.0
 CALM_S = 10.0
 STOP_S = 40.0
+FAULTS_SHOWN = 40
 FAULTS = ("ok", "ok", "ok", "reset", "500", "429", "silent", "cut", "garbage")
 ACTS = ("kill postgres", "freeze postgres", "kill a process", "kill a process", "first", "second", "change", "break")
 MANIFEST = """name: chaos
@@ -112,6 +117,11 @@ class Upstream(asyncio.Protocol):
             asyncio.get_running_loop().call_later(GAP_S, self._stream, left - 1, cut_at)
 
 
+def clock(at_s: float | None = None) -> str:
+    """The time of day, as the server's log has it, of a moment of the monotonic clock."""
+    return time.strftime("%H:%M:%S", time.localtime(time.time() + ((at_s or time.monotonic()) - time.monotonic())))
+
+
 class CallerLeft(Exception):
     """A caller that wants no more of a stream."""
 
@@ -122,7 +132,21 @@ class Seen:
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self.answered: dict[str, float] = {}
+        self.slow: list[tuple[float, float]] = []
         self.faults: list[str] = []
+
+    def too_slow(self, deaths: list[float]) -> list[str]:
+        """Who outlived its deadline, though somebody served."""
+        pairs = itertools.pairwise(deaths)
+        nobody = [(last, last + BACK_S) for first, last in pairs if last - first < BACK_S]
+        kept = [
+            (begun, ended)
+            for begun, ended in self.slow
+            if not any(begun <= until and ended >= since for since, until in nobody)
+        ]
+        if len(kept) < len(self.slow):
+            print(f"{len(self.slow) - len(kept)} requests waited for a process while both were dead")
+        return [f"{clock(ended)}: a request took {ended - begun:.1f} s" for begun, ended in kept]
 
     def streamed(self, text: bytes, trace: str) -> None:
         """A stream that came to its end."""
@@ -149,9 +173,8 @@ async def call(port: int, chance: random.Random, seen: Seen) -> None:
             begun = time.monotonic()
             writer.write(head.encode() + body)
             await read(reader, seen, leaves=is_stream and chance.random() < 0.05)
-            took_s = time.monotonic() - begun
-            if took_s > DEADLINE_S + SLOW_S:
-                seen.faults.append(f"a request took {took_s:.1f} s")
+            if time.monotonic() - begun > DEADLINE_S + SLOW_S:
+                seen.slow.append((begun, time.monotonic()))
     finally:
         writer.close()
 
@@ -254,12 +277,17 @@ async def missing(state: Path, seen: Seen, deaths: list[float]) -> list[str]:
     lines = (state / "postgres" / "data" / "postmaster.pid").read_text().splitlines()
     passwords = json.loads((state / "postgres" / "passwords.json").read_text())
     connection = await asyncpg.connect(f"postgresql://roadbed:{passwords['application']}@/roadbed?host={lines[4]}")
+    ends_s, wanted = time.monotonic() + ARRIVE_S, list(seen.answered)
     try:
-        rows = await connection.fetch("SELECT id FROM roadbed_chaos.trace WHERE id = ANY($1)", list(seen.answered))
+        while True:
+            rows = await connection.fetch("SELECT id FROM roadbed_chaos.trace WHERE id = ANY($1)", wanted)
+            lost = set(wanted) - {row["id"] for row in rows}
+            excused = {trace for trace in lost if any(abs(death - seen.answered[trace]) < DEATH_S for death in deaths)}
+            if lost == excused or time.monotonic() > ends_s:
+                break
+            await asyncio.sleep(1)
     finally:
         await connection.close()
-    lost = set(seen.answered) - {row["id"] for row in rows}
-    excused = {trace for trace in lost if any(abs(death - seen.answered[trace]) < DEATH_S for death in deaths)}
     print(f"{len(rows)} of {len(seen.answered)} answers are in the traces; {len(excused)} died with their process")
     return sorted(lost - excused)
 
@@ -288,31 +316,33 @@ async def run(chaos: Chaos, folder: Path, port: int, options: argparse.Namespace
         act = chance.choice(ACTS)
         await chaos.act(act, chance)
         what = act if act not in chaos.weather else f"{act}: {chaos.weather[act].fault}"
-        print(f"{ends_s - time.monotonic():5.0f} s left  {what:22s} {sum(seen.counts.values())} requests", flush=True)
+        print(f"{clock()}  {what:22s} {sum(seen.counts.values())} requests", flush=True)
     chaos.calm()
     await asyncio.sleep(CALM_S)
     for task in callers:
         task.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
     await asyncio.sleep(CALM_S / 2)
+    seen.faults += seen.too_slow(chaos.deaths)
     lost = await missing(folder / "state", seen, chaos.deaths)
-    seen.faults += [f"{trace}: answered, and in no trace" for trace in lost]
+    seen.faults += [f"{trace}: answered at {clock(seen.answered[trace])}, and in no trace" for trace in lost]
     if not await verified(folder / "workspace", folder / "state", port):
         seen.faults.append("the audit log does not verify")
     return seen
 
 
-def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start the server; returns when it is ready."""
+def serve(folder: Path, port: int, log: str) -> subprocess.Popen[bytes]:
+    """Start the server, which writes its log to ``log``; returns when it is ready."""
     command = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder / "workspace"), "--port", str(port)]
     ready = folder / "ready.json"
-    server = subprocess.Popen(
-        [*command, "--workers", "2", "--state", str(folder / "state"), "--ready-file", str(ready)],
-        env={**os.environ, "ROADBED_ADMIN_KEY": KEY},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with Path(log).open("wb") as file:
+        server = subprocess.Popen(
+            [*command, "--workers", "2", "--state", str(folder / "state"), "--ready-file", str(ready)],
+            env={**os.environ, "ROADBED_ADMIN_KEY": KEY},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     ends_s = time.monotonic() + START_S
     while not ready.exists():
         if time.monotonic() > ends_s or server.poll() is not None:
@@ -340,6 +370,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--callers", type=int, default=24)
+    parser.add_argument("--log", default=os.devnull, help="the file that the server's log goes to")
     options = parser.parse_args()
     print(f"seed {options.seed}; {versions(argparse.Namespace(nginx=None, sglang_router=None))}")
     with tempfile.TemporaryDirectory(prefix="rb-bench-") as name:
@@ -349,13 +380,13 @@ def main() -> None:
         port, ports = free_port(), (free_port(), free_port())
         chaos = Chaos(folder / "workspace" / "roadbed.yaml", ports)
         chaos.calm()
-        server = serve(folder, port)
+        server = serve(folder, port, options.log)
         chaos.server = server.pid
         seen = asyncio.run(run(chaos, folder, port, options))
         faults = seen.faults + stopped(server, folder / "state")
     for what, count in seen.counts.most_common():
         print(f"{count:8d} {what}")
-    for fault in faults[:20]:
+    for fault in faults[:FAULTS_SHOWN]:
         print(fault)
     print(f"{len(faults)} faults" if faults else "nothing was wrong")
     sys.exit(bool(faults))

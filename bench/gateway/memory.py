@@ -18,17 +18,15 @@ import multiprocessing
 import re
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 from run import ANSWER, KEY, PROMPT, free_port, post_script, run_upstream, start_roadbed, stop, versions, wrk
+
+from roadbed.testing.first_controls import run_controls
 
 MARKS = (10_000, 30_000, 100_000, 200_000, 400_000, 600_000, 800_000)
 STEP_S = 5
 SETTLE_S = 3.0
-CONTROL_S = 120
-GROWTH_MAX = 0.05
 
 
 def upstream(port: int) -> None:
@@ -42,23 +40,6 @@ def rss_bytes(pid: int) -> int:
     """Resident memory of one process."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0
-
-
-def call(port: int, method: str, path: str) -> Any:
-    """One request to the API of administration."""
-    asked = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", method=method, headers={"authorization": f"Bearer {KEY}"}
-    )
-    with urllib.request.urlopen(asked, timeout=CONTROL_S) as answer:
-        return json.load(answer)
-
-
-def run_controls(port: int) -> int:
-    """Run every control once; how many there are."""
-    found = call(port, "GET", "/api/controls")["controls"]
-    for control in found:
-        call(port, "POST", f"/api/controls/{control['id']}/run")
-    return len(found)
 
 
 def main() -> None:
@@ -76,9 +57,8 @@ def main() -> None:
         folder.chmod(0o755)
         candidate = start_roadbed(folder, port)
         try:
-            print(f"an answer of {len(ANSWER)} bytes; at the start {rss_bytes(candidate.process.pid) / 2**20:.1f} MiB")
-            count = run_controls(candidate.port)
-            print(f"after the first run of {count} controls: {rss_bytes(candidate.process.pid) / 2**20:.1f} MiB")
+            used = rss_bytes(candidate.process.pid)
+            print(f"an answer of {len(ANSWER)} bytes; after the first controls {used / 2**20:.1f} MiB")
             script = post_script(folder, candidate, body.encode())
             done, at_100k, ends_s = 0, 0, time.monotonic() + options.minutes * 60
             marks = [mark for mark in MARKS if mark < options.requests] + [options.requests]
@@ -87,7 +67,7 @@ def main() -> None:
                     seconds = 1 if mark <= 30_000 else STEP_S
                     done += int(wrk(candidate.port, options.connections, seconds, script)["requests"])
                 if mark >= 100_000:
-                    run_controls(candidate.port)
+                    run_controls(f"http://127.0.0.1:{candidate.port}", KEY)
                 time.sleep(SETTLE_S)
                 used = rss_bytes(candidate.process.pid)
                 if mark == 100_000:

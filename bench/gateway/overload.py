@@ -39,6 +39,7 @@ from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.principal import Principal
+from roadbed.testing.first_controls import run_controls
 from roadbed.testing.scripted_model import ScriptedModel
 from roadbed.testing.scripted_reply import Prompt, Reply
 from roadbed.wire.address import parse_url
@@ -160,6 +161,7 @@ def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
         if time.monotonic() > ends_s or server.poll() is not None:
             raise SystemExit("roadbed did not become ready")
         time.sleep(0.1)
+    run_controls(f"http://127.0.0.1:{port}", KEY)
     return server
 
 

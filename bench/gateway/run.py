@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from roadbed import __version__
+from roadbed.testing.first_controls import run_controls
 
 PATH = "/v1/chat/completions"
 PROMPT = ("Please summarise the report of the last inspection for the board in three short sentences. " * 5)[:420]
@@ -239,6 +240,7 @@ def start_roadbed(folder: Path, upstream_port: int, workers: int = 1, connection
     for pid in children_of(process.pid):
         if WORKER not in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.sched_setaffinity(pid, {LOAD_CORE})
+    run_controls(f"http://127.0.0.1:{port}", KEY)
     return Candidate("roadbed", port, process)
 
 

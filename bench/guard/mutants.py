@@ -238,9 +238,12 @@ def main() -> int:
             before = BEHIND.get(site.name, ())
             known_problems = set(judge(before, folder)["problems"]) if before else set()
             found = judge((site.name, *before), folder)
+            if found["outcome"] == "no server":  # on a busy machine; says nothing of the mutant
+                print(f"again     {site.name}:{site.line}  no server within {READY_S:.0f} s", flush=True)
+                found = judge((site.name, *before), folder)
             more = [problem for problem in found["problems"] if problem not in known_problems]
             is_killed = found["outcome"] == "fail" and bool(more)
-            first = more[0] if more else found.get("summary", "")
+            first = more[0] if more else found.get("summary", found["outcome"])
             print(f"{'killed' if is_killed else 'SURVIVED':<9} {site.name}:{site.line}  {first}", flush=True)
             if not is_killed:
                 survivors.append(site.name)

@@ -60,7 +60,10 @@ async def fill(database: Database, vectors: Vectors) -> Generation:
         generation = await declare_collection(connection, f"c{len(vectors)}", [], recipe)
     for first in range(0, len(vectors), BATCH_ROWS):
         records = [(first + i, vector) for i, vector in enumerate(vectors[first : first + BATCH_ROWS])]
-        await database.copy_records(vector_table(generation.id), records, ("chunk_no", "embedding"), timeout_s=300.0)
+        async with database.connection() as connection:
+            await connection.copy_records_to_table(
+                vector_table(generation.id), records=records, columns=("chunk_no", "embedding"), timeout=300.0
+            )
     await database.execute("UPDATE generation SET next_chunk_no = $2 WHERE id = $1", generation.id, len(vectors))
     return generation
 

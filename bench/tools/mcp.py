@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from roadbed.testing.first_controls import run_controls
+
 TOOLS = 50
 ROUNDS = 3
 WARM_UP = 300
@@ -186,6 +188,11 @@ def wait_until_up(process: subprocess.Popen[bytes], url: str) -> None:
             connection.close()
 
 
+def tell(label: str, us: float) -> None:
+    """Print a figure as soon as it is there."""
+    print(f"{label:24} {us:8.0f} us CPU a call", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -195,7 +202,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = make_files(folder)
-        figures: dict[str, float] = {}
         ready = folder / "ready.json"
         up = [sys.executable, "-m", "roadbed.cli.main", "up", str(folder), "--port", "0"]
         up += ["--state", str(folder / "state"), "--ready-file", str(ready)]
@@ -204,11 +210,13 @@ def main() -> None:
             deadline = time.monotonic() + START_S
             while not ready.exists() and time.monotonic() < deadline:
                 time.sleep(0.1)
-            url = json.loads(ready.read_text())["url"] + "/mcp"
-            figures["roadbed 2026-07-28"] = measure(process, url, arguments.calls, is_modern=True)
+            server = json.loads(ready.read_text())["url"]
+            run_controls(server, KEY)
+            url = server + "/mcp"
+            tell("roadbed 2026-07-28", measure(process, url, arguments.calls, is_modern=True))
             api = url.removesuffix("/mcp") + "/api/tools/order_7/call"
-            figures["roadbed /api/tools"] = measure(process, api, arguments.calls, is_modern=True, is_rpc=False)
-            figures["roadbed 2025-11-25"] = measure(process, url, arguments.calls, is_modern=False)
+            tell("roadbed /api/tools", measure(process, api, arguments.calls, is_modern=True, is_rpc=False))
+            tell("roadbed 2025-11-25", measure(process, url, arguments.calls, is_modern=False))
         peers = [("bare SDK", sys.executable, BARE, True)]
         if arguments.peers:
             peers.append(("FastMCP", arguments.peers, FAST, False))
@@ -221,14 +229,8 @@ def main() -> None:
                 eras = (True, False) if is_modern else (False,)
                 for era in eras:
                     label = f"{peer} {'2026-07-28' if era else '2025-11-25'}"
-                    figures[label] = measure(
-                        process,
-                        address.rstrip("/") + ("/" if peer == "bare SDK" else ""),
-                        arguments.calls,
-                        is_modern=era,
-                    )
-        for label, value in figures.items():
-            print(f"{label:24} {value:8.0f} us CPU a call")
+                    at = address.rstrip("/") + ("/" if peer == "bare SDK" else "")
+                    tell(label, measure(process, at, arguments.calls, is_modern=era))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_a_source_that_is_held_says_how_to_go_on(deployment: Deployment, admin: 
 def test_documents_that_no_collection_holds_are_told(deployment: Deployment, admin: TestClient) -> None:
     deployment.knowledge.rows = [summary(1, chunk_count=0)]
     assert "No collection holds handbook" in admin.get("/console/documents").text
-    deployment.knowledge.collections = [CollectionStats("company", ("handbook",), 1, 1, 2, 0, None)]
+    deployment.knowledge.collections = [CollectionStats("company", ("handbook",), 1, 1, 2)]
     assert "No collection holds" not in admin.get("/console/documents").text
     deployment.knowledge.collections, deployment.knowledge.rows = [], [summary(1)]
     assert "No collection holds" not in admin.get("/console/documents").text

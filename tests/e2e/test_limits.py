@@ -131,3 +131,9 @@ def test_a_key_with_a_budget_of_its_own(server: Server) -> None:
 
     assert eventually(refused, what="the refusal by the key's budget")
     assert server.cli("keys", "create", "--budget", "much").returncode != 0
+
+
+def test_a_workspace_of_models_alone_is_ready(server: Server) -> None:
+    said = server.get("/readyz")
+    assert (said["ready"], said["parts"]["releases"]) == (True, "ok")
+    assert server.get("/api/status")["ready"]

@@ -13,11 +13,11 @@ from roadbed.gateway.dialects.event_stream import (
     HEADERS_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     EventStreamParser,
-    encode_event_frame,
-    encode_frame,
 )
 from roadbed.gateway.errors import UpstreamError
 from roadbed.wire.sse import SseEvent
+
+from .event_frames import encode_event_frame, encode_frame
 
 # Made by the format's description: an empty frame is sixteen bytes whose two checksums are well known.
 EMPTY = bytes.fromhex("000000100000000005c248eb7d98c8ff")

@@ -34,22 +34,22 @@ LM_STUDIO = {
 
 
 @pytest.mark.parametrize(
-    ("answers", "kind", "models", "remote"),
+    ("answers", "kind", "models"),
     [
-        (OLLAMA, "ollama", ("qwen3:8b",), ("gpt-oss:120b-cloud", "mine:latest")),
-        (LLAMA_CPP, "llama.cpp", ("tiny.gguf",), ()),
-        (VLLM, "vllm", ("qwen",), ()),
-        (LM_STUDIO, "lmstudio", ("llama-3",), ()),
+        (OLLAMA, "ollama", ("qwen3:8b",)),
+        (LLAMA_CPP, "llama.cpp", ("tiny.gguf",)),
+        (VLLM, "vllm", ("qwen",)),
+        (LM_STUDIO, "lmstudio", ("llama-3",)),
     ],
     ids=["ollama", "llama.cpp", "vllm", "lmstudio"],
 )
 async def test_an_engine_is_known_by_its_answers(
-    client: UpstreamClient, answers: dict[str, Any], kind: str, models: tuple[str, ...], remote: tuple[str, ...]
+    client: UpstreamClient, answers: dict[str, Any], kind: str, models: tuple[str, ...]
 ) -> None:
     async with ScriptedModel(gets=answers) as engine:
         port = int(engine.root.rpartition(":")[2])
         found = await find_local_engines(client, [refused_port(), port], probe_s=PATIENT_S)
-        assert found == [FoundEngine(kind, engine.root, models, remote)]  # type: ignore[arg-type]
+        assert found == [FoundEngine(kind, engine.root, models)]  # type: ignore[arg-type]
         assert all(request.method == "GET" for request in engine.requests), "a probe runs no model"
 
 
@@ -66,7 +66,7 @@ async def test_a_port_that_swallows_everything_costs_one_probe_time(client: Upst
 
 async def test_the_route_of_a_workspace_without_models() -> None:
     engines = [
-        FoundEngine("ollama", "http://127.0.0.1:11434", (), ("big:cloud",)),
+        FoundEngine("ollama", "http://127.0.0.1:11434", ()),
         FoundEngine("vllm", "http://127.0.0.1:8000", ("qwen", "other")),
     ]
     route = route_from_engines(engines)

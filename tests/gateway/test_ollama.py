@@ -117,7 +117,7 @@ def test_a_conversation_with_tools() -> None:
     )
     assert encoded.path == "/api/chat"
     assert dict(encoded.headers) == {b"content-type": b"application/json", b"authorization": b"Bearer k-1"}
-    assert encoded.dropped == ("image_url.detail", "user")
+    assert encoded.dropped == ("messages[].reasoning", "image_url.detail", "user")
     assert json.loads(encoded.body) == {
         "model": "qwen3:8b",
         "stream": True,

@@ -298,9 +298,9 @@ def test_a_conversation_with_everything() -> None:
         max_tokens=5,
         temperature=1.0,
         top_p=0.5,
-        response_format=JsonSchema({}, "n", True),
+        response_format=JsonSchema({}, "n", True, "d"),
         passthrough={
-            "text": {"verbosity": "low", "format": {"description": "d"}},
+            "text": {"verbosity": "low"},
             "reasoning": {"effort": "low"},
             "include": ["reasoning.encrypted_content"],
             "metadata": {"a": "b"},

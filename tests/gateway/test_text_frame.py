@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import msgspec
 import pytest
@@ -48,6 +49,33 @@ def test_a_text_in_a_known_frame_is_what_the_decoder_reads(
     assert decoded(data) == [TextDelta(text)]
 
 
+@given(st.lists(st.text(), min_size=2, max_size=5), st.booleans())
+def test_chunks_that_came_together_say_what_they_say_one_after_the_other(texts: list[str], ascii_only: bool) -> None:
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    frame = learn_frame(chunk("x", choice=1) + chunk("a", ascii_only=ascii_only))
+    assert frame is not None
+    said = "".join(texts)
+    found = frame.text_in(b"".join([chunk(text, ascii_only=ascii_only) for text in texts]))
+    if not said:
+        assert found is None
+        return
+    assert found is not None
+    raw, text = found
+    assert text == said == msgspec.json.decode(b'"%b"' % raw)
+
+
+@given(st.lists(st.binary(max_size=20), min_size=2, max_size=3))
+def test_chunks_that_came_together_are_read_as_the_decoder_reads_each(raws: list[bytes]) -> None:
+    frame = learn_frame(chunk("a"))
+    assert frame is not None
+    chunks = [chunk("\N{SNOWMAN}").replace(b"\\u2603", raw) for raw in raws]
+    found = frame.text_in(b"".join(chunks))
+    if found is not None:
+        events = [event for data in chunks for event in cast(list[TextDelta], decoded(data))]
+        assert "".join([event.text for event in events]) == found[1]
+        assert b"\n" not in found[0]
+
+
 @given(st.binary(max_size=40))
 def test_whatever_stands_in_the_place_of_the_text_is_read_as_the_decoder_reads_it(raw: bytes) -> None:
     frame = learn_frame(chunk("a"))
@@ -63,7 +91,6 @@ def test_whatever_stands_in_the_place_of_the_text_is_read_as_the_decoder_reads_i
     "data",
     [
         chunk("a", usage={"prompt_tokens": 3, "completion_tokens": 1}),
-        chunk("a") + chunk("b"),
         chunk("a")[:-1],
         chunk("a").replace(b'"finish_reason":null', b'"finish_reason":"stop"'),
         chunk("a").replace(b'"index":0', b'"index":1'),
@@ -87,7 +114,10 @@ def test_a_chunk_of_another_frame_is_not_taken() -> None:
     assert frame.text_in(chunk("b")) == (b"b", "b")
     others = [
         chunk("b", created=2),
-        chunk("b") + chunk("c"),
+        chunk("b") + chunk("c", created=2),
+        chunk("b") + chunk("c")[:-1],
+        chunk("b") + b"\n" + chunk("c"),
+        chunk("b") + chunk("c").replace(b'"c"', b'"c\\"'),
         chunk("b").replace(b'"finish_reason":null', b'"finish_reason":"stop"'),
         chunk("b")[:40],
         b"data: [DONE]\n\n",

@@ -19,7 +19,6 @@ from roadbed.guard.national_ids import RULES
 ENGINE = HyperscanEngine()
 DETECTOR = Detector(engine=ENGINE)
 PORTABLE = Detector(engine=PortableEngine())
-BARE = str.maketrans("", "", " .-/()")
 WORDS = ("", "card ", "ssn: ", "BSN ", "tel. ", "dni ", "rut ", "vat id ", "IBAN ", "born ", "token=", "x", "5", "1.")
 VALUES = (
     *("bob@example.com", "+47 22 33 44 55", "NO93 8601 1117 947", "api_key=a8f5f167f44f4964e6c998dee827110c"),

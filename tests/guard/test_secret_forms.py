@@ -132,6 +132,17 @@ TRUE = [
     ('<add key="ClearTextPassword" value="SomeLongPassword" />', "SomeLongPassword"),
 ]
 
+NTLM = "TlRMTVNTUAADAAAAGAAYAHIAAAAYABgAigAAABQAFABIAAAADAAMAFwAAAAKAAoAaAAAABAAEACiAAAAAYIIAAUBKAoAAAAP"
+RSA_DER = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC" + "Bk8z1Qw7Rt0Vx5Ny3Lm9Pk2Jh6Gf4Ds" * 6
+TRUE += [
+    (f"see {RSA_DER} there", RSA_DER),
+    ("MC4CAQAwBQYDK2VwBCIEIASJxzeqfDIP9bDqZKN9rfgSn1xISjVKUOHBdwtC+SXz",) * 2,
+    ("wrkaus-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI4MTIzIn0.SflKxwRJSMeKKF2QT4fwpMeJf36P",
+     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI4MTIzIn0.SflKxwRJSMeKKF2QT4fwpMeJf36P"),
+    ("pat NjIzMzQ3MzQ3OTU3Ot9q8dgwPmHNxLuGw9HEJxA8NExB ok", "NjIzMzQ3MzQ3OTU3Ot9q8dgwPmHNxLuGw9HEJxA8NExB"),
+    (f"Authorization: NTLM {NTLM}", NTLM),
+]  # fmt: skip
+
 FALSE = [
     "password: ${DB_PASSWORD}",
     "password: {{ .Values.db.password }}",
@@ -384,6 +395,16 @@ FALSE += [
     r"password: masterWord\n",
     "cat -u TCP-LISTEN:4433,reuseaddr",
     "--sas-token 'sp=r&st=2024-07-20T10:30:07Z...'",
+    "passwd:x:0:0:root:/root:/bin/bash",
+    "Authorization: Bearer mF_9.B5f-4.1JqM",
+    "?code=SplxlOBeZQQYbYS6WxSbIA",
+    'customer=cus_NffrFeUfNV2Hib payment_intent=pi_3MtwBwLkdIwHu7ix28a3tqPa "id": "chatcmpl-9nYkJ3mQe8c1GkT0bZxW4pQh"',
+    '"integrity": "sha512-oRjTw/97aTBN0RHbYCdtF1MQfvusSIBQM0IZEgzl6426+8jSC0nF1a/GmnVLpfB9yyr6g6FTqWqiZVbxrtaCIg=="',
+    "v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDErP2qDdOhXVPdVb9rXtLVQyP2DqjbS5v0F5xYzv3",
+    "x MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAr4cPv0vQm3h1H8n1m9b7Vt5sKf2uXy3dLq8Wj6eRz0oTgA1cNiBp",
+    "image rows EAAAAAqSBQABAAAA0AIAABGSBAABAAAAAAAAAJGS",
+    "lip_sync_animation_controller_v2 cog_services_configuration_endpoint_default_value_for_eu sdk-1f2e3d4c",
+    "apk_release_build_configuration_for_production_android_app_v2 rootly_incident_response_workflow_engine",
 ]
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.guard.samples import secrets_by_prefix, secrets_by_service
 
 from roadbed.guard.detect import Detector
+from roadbed.guard.secret_readers import is_own_name
 from roadbed.guard.secret_table import PREFIX_TABLE, SERVICE_TABLE
 
 DETECTOR = Detector()
@@ -85,3 +90,21 @@ def test_what_only_looks_like_a_secret_is_left_alone(text: str) -> None:
 def test_other_writings_are_found(text: str, value: str) -> None:
     (found,) = [f for f in DETECTOR.find(text) if f.is_secret]
     assert text[found.start : found.end] == value
+
+
+OWN_NAME = re.compile(r"(?<![a-z0-9_])([a-z0-9_]+)[\"'\])]{0,3} {0,4}[:=](?:_|(?:[a-z0-9_]+\.)+)?\1\Z")
+
+
+@settings(max_examples=500)
+@given(
+    st.text("ab_.1:= \"'", max_size=8),
+    st.sampled_from(["ab", "a_1", "_b"]),
+    st.sampled_from(['"', "'] ", " "]) | st.just(""),
+    st.sampled_from(["", "_", "it.", "a.b.", ".", "x"]),
+    st.booleans(),
+)
+def test_a_value_that_is_the_name_before_it_is_told(
+    before: str, name: str, end: str, owner: str, is_same: bool
+) -> None:
+    written = f"{before}{name}{end}={owner}{name if is_same else 'b1'}"
+    assert is_own_name(written) == bool(OWN_NAME.search(written))

@@ -36,7 +36,11 @@ async def with_vectors(bench: Any, count: int = ROWS) -> tuple[Generation, Vecto
     generation = (await live_generations(bench.database))["all"]
     vectors = vectors_like_texts(count, generation.recipe.dimensions)
     await bench.database.execute(f"DELETE FROM {vector_table(generation.id)}")
-    await bench.database.copy_records(vector_table(generation.id), list(enumerate(vectors)), ("chunk_no", "embedding"))
+    async with bench.database.connection() as connection:
+        records = list(enumerate(vectors))
+        await connection.copy_records_to_table(
+            vector_table(generation.id), records=records, columns=("chunk_no", "embedding")
+        )
     await bench.database.execute("UPDATE generation SET next_chunk_no = $1", count)
     return generation, vectors
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -221,10 +222,10 @@ def test_an_idle_lease_is_returned_and_one_with_a_call_under_way_is_not() -> Non
     assert account.to_return() == [(lease, 40)]
 
 
-def test_a_grant_covers_a_quarter_of_an_hour_of_recent_spend() -> None:
-    account = supplied(100_000)
-    now_s = 0.0
-    for _ in range(400):  # 10 micro-USD a second
+def wanted_after(account: Account, begin_s: float, seconds: float) -> int:
+    """What an empty lease would be asked for, after so many seconds of spending 10 micro-USD each."""
+    now_s = begin_s
+    while now_s < begin_s + seconds:
         now_s += CHECKPOINT_S
         lease = account.take(50, now_s)
         assert lease is not None
@@ -232,9 +233,24 @@ def test_a_grant_covers_a_quarter_of_an_hour_of_recent_spend() -> None:
         if account.must_ask(now_s):
             asked, spent, _, _ = account.ask(0, now_s)
             account.granted(asked, spent, Granted(asked.granted, spent, 0, 1e6), now_s)
-    account.lease.room = 0
+    room, account.lease.room = account.lease.room, 0
     wanted = account.ask(0, now_s)[3]
-    assert 0.7 * 10 * LEASE_S < wanted <= 10 * LEASE_S
+    account.lease.room = room
+    return wanted
+
+
+@pytest.mark.parametrize("seconds", [120.0, 2000.0], ids=["two minutes", "long"])
+def test_a_grant_covers_a_quarter_of_an_hour_of_recent_spend(seconds: float) -> None:
+    assert 0.8 * 10 * LEASE_S < wanted_after(supplied(100_000), 0.0, seconds) <= 10.1 * LEASE_S
+
+
+def test_a_process_that_wakes_after_a_quiet_night_is_supplied_as_one_that_never_slept() -> None:
+    account = supplied(100_000)
+    wanted_after(account, 0.0, 600.0)
+    for now_s in (1000.0, 15_000.0, 30_000.0):
+        asked, spent, _, _ = account.ask(0, now_s)
+        account.granted(asked, spent, Granted(asked.granted + 100_000, spent, 0, 1e6), now_s)
+    assert wanted_after(account, 30_000.0, 120.0) > 0.8 * 10 * LEASE_S
 
 
 def test_a_call_that_cost_more_than_its_bound_is_flagged_and_paid_from_the_lease() -> None:

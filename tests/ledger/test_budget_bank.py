@@ -7,15 +7,16 @@ import random
 from pathlib import Path
 
 import pytest
+from tests.gateway.conftest import MovableClock
 
 from roadbed.kernel.limits import Budget
 from roadbed.ledger.accounts import BudgetUnavailable
-from roadbed.ledger.budget import Denied, Granted
+from roadbed.ledger.budget import CHECKPOINT_S, Denied, Granted
 from roadbed.ledger.budget_bank import PostgresBank
-from roadbed.ledger.budgets import BudgetExceeded, Budgets
+from roadbed.ledger.budgets import FAILURES_MAX, BudgetExceeded, Budgets
 from roadbed.ledger.metrics import Metrics
 from roadbed.store.database import Database
-from roadbed.store.errors import StoreUnavailable
+from roadbed.store.errors import StoreTimeout, StoreUnavailable
 
 TEAM = Budget("team:support/month", 1_000_000, "month")
 
@@ -183,3 +184,55 @@ async def test_two_budgets_at_once_are_reserved_together_or_not_at_all(database:
         TEAM.id: 700,
         small.id: 500,
     }
+
+
+class PickyBank(PostgresBank):
+    """A bank that is silent about some budgets."""
+
+    silent: frozenset[str] = frozenset()
+    asked = 0
+
+    async def grant(
+        self, budget: Budget, lease_id: str, holder: str, spent: int, need: int, want: int
+    ) -> Granted | Denied:
+        self.asked += 1
+        if budget.id in self.silent:
+            raise StoreTimeout("a statement did not end in time")
+        return await super().grant(budget, lease_id, holder, spent, need, want)
+
+
+async def spend(budgets: Budgets, budget: Budget, amount: int) -> None:
+    reservation = await budgets.purse([budget]).obtain(amount)
+    reservation.settle(amount)
+
+
+async def test_an_account_that_fails_holds_up_no_other(database: Database, tmp_path: Path) -> None:
+    clock, bank = MovableClock(), PickyBank(database)
+    budgets = Budgets(bank, Metrics(), tmp_path / "leases", clock=clock)
+    teams = [Budget(f"team:t{number}/month", 1_000_000, "month") for number in range(2 * FAILURES_MAX)]
+    for team in teams:
+        await spend(budgets, team, 100)
+
+    async def told() -> list[int]:
+        rows = await database.fetch("SELECT settled FROM budget ORDER BY id")
+        return [row["settled"] for row in rows]
+
+    clock.now_s += CHECKPOINT_S
+    bank.silent = frozenset({teams[0].id})
+    with pytest.raises(StoreTimeout):
+        await budgets.tend()
+    assert await told() == [0] + [100] * (len(teams) - 1)
+
+    for team in teams:
+        await spend(budgets, team, 50)
+    clock.now_s += CHECKPOINT_S
+    bank.silent, bank.asked = frozenset(team.id for team in teams[:FAILURES_MAX]), 0
+    with pytest.raises(StoreTimeout):
+        await budgets.tend()
+    assert bank.asked == FAILURES_MAX, "when so many fail, the bank is away: nobody waits for it again and again"
+    with pytest.raises(StoreTimeout):
+        await budgets.tend()
+    assert await told() == [0] + [100] * (FAILURES_MAX - 1) + [150] * FAILURES_MAX, "those had no turn before"
+    bank.silent = frozenset()
+    await budgets.close()
+    assert await told() == [150] * len(teams)

@@ -11,10 +11,12 @@ import pytest
 
 from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.release import Release
-from roadbed.releases.compile import compile_releases, describe_change
+from roadbed.releases.compile import compile_releases
 from roadbed.releases.workspace import load_workspace
 from roadbed.sources.registry import SourceHealth, Sources
 from roadbed.tools.building import build_tools
+
+from .comparing import changed_parts
 
 MANIFEST = """\
 name: shop
@@ -76,7 +78,7 @@ class _NoSources:
 )
 def test_a_changed_definition_is_another_release_of_the_apps_that_use_it(folder: Path, was: str, becomes: str) -> None:
     before, after = releases_of(folder), releases_of(folder, MANIFEST.replace(was, becomes))
-    assert describe_change(before["desk"], after["desk"]) == ["tools: order_of"]
+    assert changed_parts(before["desk"], after["desk"]) == {"tools"}
     assert before["plain"].digest == after["plain"].digest
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from roadbed.kernel.errors import ConfigError
-from roadbed.releases.compile import ROUTES, compile_releases, describe_change, unseal
+from roadbed.releases.compile import ROUTES, compile_releases, unseal
 from roadbed.releases.workspace import infer_manifest, load_workspace
+
+from .comparing import changed_parts
 
 MANIFEST = """\
 name: acme
@@ -111,9 +113,9 @@ def test_a_release_pins_what_its_app_needs_and_no_more(folder: Path) -> None:
     after = compile_releases(load_workspace(folder), {"company": "g1"})
     assert before["helpdesk"].digest != after["helpdesk"].digest
     assert before[ROUTES].digest == after[ROUTES].digest
-    assert describe_change(before["helpdesk"], after["helpdesk"]) == ["prompt: sha256, text"]
+    assert changed_parts(before["helpdesk"], after["helpdesk"]) == {"prompt"}
     moved = compile_releases(load_workspace(folder), {"company": "g2"})
-    assert describe_change(after["helpdesk"], moved["helpdesk"]) == ["retrieval: company"]
+    assert changed_parts(after["helpdesk"], moved["helpdesk"]) == {"retrieval"}
 
 
 def test_a_stored_release_is_checked_against_its_digest(folder: Path) -> None:

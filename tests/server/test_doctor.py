@@ -8,8 +8,19 @@ from pathlib import Path
 import pytest
 from tests.e2e.authority import Authority
 
-from roadbed.server.doctor import is_optimized, part_checks, python_check, revoked_checks, source_checks
+from roadbed.kernel.secrets import Secret
+from roadbed.server.doctor import (
+    is_optimized,
+    part_checks,
+    postgres_checks,
+    python_check,
+    revoked_checks,
+    source_checks,
+)
 from roadbed.server.health import WAITS_FOR_DISK
+from roadbed.server.settings import Settings
+from roadbed.store.embedded import EmbeddedPostgres
+from roadbed.testing.flaky_endpoint import refused_port
 
 
 @pytest.mark.parametrize(
@@ -69,3 +80,13 @@ def test_jobs_that_wait_for_the_disk_are_wrong_and_come_with_what_to_do() -> Non
     assert "free some disk space" in check.fix
     (well,) = part_checks("http://x", {"parts": {"server": "ok", "jobs": "ok"}})
     assert well.verdict == "ok"
+
+
+def test_a_managed_database_is_asked_what_it_is(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    [found] = postgres_checks(Settings(tmp_path, tmp_path, database=Secret(postgres.dsn)))
+    assert (found.verdict, found.message[:10]) == ("ok", "PostgreSQL")
+    away = Secret(f"postgresql://u:kettle@127.0.0.1:{refused_port()}/x")
+    [found] = postgres_checks(Settings(tmp_path, tmp_path, database=away))
+    assert (found.verdict, "nothing listens there" in found.message) == ("wrong", True)
+    assert found.fix
+    assert "kettle" not in f"{found}"

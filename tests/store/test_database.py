@@ -11,6 +11,7 @@ import pytest
 from tests.stopwatch import Stopwatch
 
 from roadbed.store.database import Database
+from roadbed.store.driver_errors import translated
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.errors import InvalidName, StoreTimeout, StoreUnavailable, ValueRefused
 
@@ -38,9 +39,8 @@ async def test_transaction_commits_and_rolls_back(database: Database) -> None:
         await connection.execute("INSERT INTO item VALUES (1)")
     with pytest.raises(KeyError, match="stop"):
         await _insert_and_raise(database)
-    assert await database.copy_records("item", [(3,), (4,)], ["n"]) == 2
-    await database.executemany("INSERT INTO item VALUES ($1)", [(5,), (6,)])
-    assert [row["n"] for row in await database.fetch("SELECT n FROM item ORDER BY n")] == [1, 3, 4, 5, 6]
+    await database.executemany("INSERT INTO item VALUES ($1)", [(3,), (4,)])
+    assert [row["n"] for row in await database.fetch("SELECT n FROM item ORDER BY n")] == [1, 3, 4]
 
 
 async def test_errors_of_the_statement_stay_what_they_are(database: Database) -> None:
@@ -130,6 +130,30 @@ async def test_a_killed_session_is_replaced(database: Database) -> None:
     assert "is_available=False" in repr(database)
     assert await database.fetchval("SELECT 1") == 1
     assert "is_available=True" in repr(database)
+
+
+async def test_a_server_that_only_copies_another_is_away(database: Database) -> None:
+    await database.execute("CREATE TABLE item (n integer PRIMARY KEY)")
+    async with database.connection() as connection:
+        await connection.execute("SET default_transaction_read_only = on")  # as after another took over
+        with pytest.raises(StoreUnavailable), translated(connection):
+            await connection.execute("INSERT INTO item VALUES (1)")
+    assert await database.fetchval("SELECT count(*) FROM item") == 0
+
+
+async def test_two_that_wait_for_each_other_are_a_time_out(database: Database) -> None:
+    await database.execute("CREATE TABLE item (n integer PRIMARY KEY)")
+    await database.execute("INSERT INTO item VALUES (1), (2)")
+    both = asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SELECT FROM item WHERE n = $1 FOR UPDATE", first)
+            await both.wait()
+            await connection.execute("SELECT FROM item WHERE n = $1 FOR UPDATE", second)
+
+    ends = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert sorted(type(end).__name__ for end in ends) == ["NoneType", "StoreTimeout"]
 
 
 async def test_unavailable_fast_and_back_by_itself(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from roadbed.store.errors import (
     PostgresTooOld,
     StoreUnavailable,
     VectorMissing,
+    VectorTooOld,
 )
-from roadbed.store.first_connection import place_of, require_version
+from roadbed.store.first_connection import examine, place_of, require_vector, require_version
 from roadbed.store.migrate import migrate
 from roadbed.testing.flaky_endpoint import refused_port
 
@@ -86,3 +87,18 @@ def test_old_servers_are_refused_and_addresses_shown_without_secrets() -> None:
     require_version(15, "15.0")
     assert place_of(f"postgresql://u:{PASSWORD}@db.example/x") == "db.example:5432"
     assert place_of(f"postgresql://u:{PASSWORD}@/x?host=/run/pg") == "/run/pg"
+
+
+@pytest.mark.parametrize(("version", "is_enough"), [("0.5.1", False), ("0.7.4", False), ("0.8.0", True), ("1.0", True)])
+def test_a_pgvector_without_what_searches_need_is_refused(version: str, is_enough: bool) -> None:
+    if is_enough:
+        require_vector(version)
+        return
+    with pytest.raises(VectorTooOld, match=version) as found:
+        require_vector(version)
+    assert "ALTER EXTENSION" in found.value.hint
+
+
+async def test_a_server_is_examined_without_a_change_to_it(empty_dsn: str) -> None:
+    said = await examine(empty_dsn, timeout_s=5)
+    assert re.fullmatch(r"PostgreSQL \d+\.\d+ with pgvector 0\.\d+\.\d+ at /.*", said)

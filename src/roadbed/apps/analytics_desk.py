@@ -44,7 +44,6 @@ ROWS_MAX = 1_000
 PART_ROWS_MAX = 10_000
 PART_BYTES_MAX = 4 * 1024 * 1024
 TABLE_BYTES_MAX = 512 * 1024
-JOINED = "joined"
 
 _DIALECTS: tuple[tuple[type[DatabaseSource], SqlDialect], ...] = (
     (PostgresSource, "postgres"), (SqliteSource, "sqlite"), (MysqlSource, "mysql"), (DuckdbSource, "duckdb"),

@@ -14,18 +14,6 @@ from datetime import datetime
 
 from roadbed.apps.analytics_table import Table, is_measure, is_time, number_of, shown
 
-FUNCTIONS = (
-    "cell",
-    "rounded",
-    "difference",
-    "ratio",
-    "share",
-    "change",
-    "sum",
-    "mean",
-    "count of rows",
-    "part of a date",
-)
 CHARACTERS_MAX = 500
 CELLS_MAX = 4_000
 PAIRED_MAX = 60

@@ -44,7 +44,7 @@ __all__ = ["Copilot", "NoQuestion"]
 
 EXTRACT_RESERVE_S = 0.5
 EXTRACT_SHARE = 0.8
-EXTRACT_S_MAX = 2.0
+EXTRACT_S_MAX = 5.0  # many who ask at once get the same sentences as one who asks alone, if later
 EXTRACT_HITS = 20
 CONVERSATION_CHARACTERS_MAX = 400_000
 

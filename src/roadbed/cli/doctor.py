@@ -9,7 +9,7 @@ from pathlib import Path
 from roadbed.cli.connection import HERE, folder_of
 from roadbed.cli.main import EXIT_FAILED, EXIT_OK
 from roadbed.cli.output import print_json
-from roadbed.server.settings import PORT_DEFAULT, Settings, default_state
+from roadbed.server.settings import PORT_DEFAULT, Settings, database_of, default_state
 
 SUMMARY = "Check ports, disk, state, PostgreSQL, models, engines and keys, and say how to fix what is wrong."
 EXAMPLE = "  roadbed doctor\n  roadbed doctor ~/acme --port 9000 --json"
@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("workspace", nargs="?", default=HERE, type=Path, help="the folder (default: this one)")
     parser.add_argument("--state", type=Path, help="its state folder, when it is started with --state")
+    parser.add_argument("--database", help="URL of a managed PostgreSQL, or env:NAME, when it is started with one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT_DEFAULT, help=f"port to listen on (default: {PORT_DEFAULT})")
     parser.add_argument("--tls-client-ca", type=Path, help="authorities of clients' certificates, PEM")
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings(
         workspace=workspace,
         state=state,
+        database=database_of(arguments.database),
         host=arguments.host,
         port=arguments.port,
         tls_client_ca=arguments.tls_client_ca,

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from roadbed.cli.logs import configure_logging, report_loop_failure
 from roadbed.cli.main import EXIT_OK
-from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.secrets import Secret
-from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, default_state
+from roadbed.server.settings import ADMIN_KEY_VARIABLE, PORT_DEFAULT, Settings, database_of, default_state
 
 SUMMARY = "Run a workspace: database, ingest, API and console in one. A folder without roadbed.yaml works too."
 PROGRAM = "roadbed"
@@ -68,22 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The settings that the flags and the environment say."""
     admin_key = os.environ.get(ADMIN_KEY_VARIABLE)
-    database = arguments.database
-    if database is not None and database.startswith("env:"):
-        from roadbed.kernel.secrets import resolve_secret
-
-        database = resolve_secret(database, where="--database").reveal()
-    if database and not database.startswith(("postgresql://", "postgres://")):
-        raise ConfigError(
-            "--database is not the address of a PostgreSQL database",
-            hint="write env:NAME, with postgresql://USER:PASSWORD@HOST:5432/DATABASE in that variable",
-        )
+    database = database_of(arguments.database)
     return Settings(
         workspace=arguments.workspace,
         state=(arguments.state or default_state(arguments.workspace)).expanduser().absolute(),
         host=arguments.host,
         port=arguments.port,
-        database=Secret(database) if database else None,
+        database=database,
         schema=arguments.schema,
         migrate=arguments.migrate or ("check" if database else "auto"),
         workers=arguments.workers,

@@ -49,7 +49,6 @@ class Timeline:
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
-    length_us: int
 
 
 def timeline(trace: TraceRow, spans: Sequence[SpanRow]) -> Timeline:
@@ -73,7 +72,7 @@ def timeline(trace: TraceRow, spans: Sequence[SpanRow]) -> Timeline:
         for at in range(0, length, step)
         if at / length < 0.93
     )
-    return Timeline(tuple(bars), ticks, length)
+    return Timeline(tuple(bars), ticks)
 
 
 def _percent(value: float) -> str:

@@ -25,7 +25,6 @@ FILES_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
 LOG_CHARACTERS_MAX: Final = 16 * 1024 * 1024
 COPY_TIMEOUT_S: Final = 120.0
 CLOCK_SLACK_S: Final = 2.0
-DATABASE_FOLDER: Final = "postgres"
 Superuser = Callable[[str], AbstractAsyncContextManager[Any]]
 
 

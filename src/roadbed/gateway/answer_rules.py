@@ -45,33 +45,28 @@ class RuledUnmasker(Unmasker):
         self._team = principal.team
         self._label = label
         self._maskers: dict[_Key, AnswerPasser] = {}
-        self._feed_text: Callable[[str], str] | None = None
+        self.feed_text: Callable[[str], str] | None = None
+        """`feed` for a `TextDelta` of an answer in which nothing is to be restored: what of the text can be said. None
+        where a text would not be the next piece of one that is running; then `feed` must be asked.
+        """
 
     @property
     def holds_back(self) -> bool:
         """Always: the last word at least."""
         return True
 
-    def feed_text(self, text: str) -> str | None:
-        """`feed` for a `TextDelta` of an answer in which nothing is to be restored: what of the text can be said.
-
-        None when it is not the next piece of the text that is running; then `feed` must be asked.
-        """
-        feed = self._feed_text
-        return feed(text) if feed is not None else None
-
     def feed(self, event: Event) -> list[Event]:
         """The event as the rules let it go, after what was held back before it."""
         return [ruled for restored in super().feed(event) for ruled in self._ruled(restored)]
 
     def _ruled(self, event: Event) -> list[Event]:
-        self._feed_text = None
+        self.feed_text = None
         match event:
             case TextDelta(text) | RefusalDelta(text) | ReasoningDelta(text):
                 key: _Key = (type(event), 0)
                 ended, masker = self._ended(but=key), self._masker(key)
                 if type(event) is TextDelta:
-                    self._feed_text = masker.feed
+                    self.feed_text = masker.feed
                 return [*ended, *_events(key, masker.feed(text))]
             case ToolCallDelta(index, id, name, arguments):
                 key = (ToolCallDelta, index)

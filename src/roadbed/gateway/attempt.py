@@ -123,7 +123,6 @@ class Attempt:
         "_taken_characters",
         "_timer",
         "_waiter",
-        "bytes_received",
         "finished",
         "first_event_at_s",
         "head",
@@ -151,7 +150,6 @@ class Attempt:
         self._is_stream = False
         self._progress_s = loop.time()
         self._taken_characters = 0
-        self.bytes_received = 0
         self.finished: Finished | None = None
         self.first_event_at_s: float | None = None
         self.head: ResponseHead | None = None
@@ -211,7 +209,6 @@ class Attempt:
         """A piece of the body."""
         if self._is_done:
             return
-        self.bytes_received += len(data)
         if self._is_stream:
             try:
                 self._take_stream(self._parser.feed(data))

@@ -63,7 +63,6 @@ class EndpointHealth:
     failures: int = 0
     faults: int = 0
     last_failure: str = ""
-    last_failure_s: float = 0.0
     first_events: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES_MAX))
     pace: Pace = UNKNOWN_PACE
     successes_second: int = 0
@@ -341,7 +340,6 @@ class Admission:
             return
         state.failures += 1
         state.last_failure = f"{error.failure}: {error.reason}"
-        state.last_failure_s = now_s
         state.recent.append(SeenFailure(now_s, error.failure, error.reason))
         if self.key is not None and state.keys is not None and error.failure in KEY_FAILURES:
             state.keys.failed(self.key, error, now_s)

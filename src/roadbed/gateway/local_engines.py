@@ -47,7 +47,6 @@ class FoundEngine:
     kind: EngineKind
     root: str
     models: tuple[str, ...]
-    remote_models: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -121,15 +120,8 @@ def _is_ollama(models: list[Any]) -> bool:
 
 
 def _ollama(root: str, models: list[dict[str, Any]]) -> FoundEngine:
-    """Ollama's models by their tags. Those with a remote model or host behind them are listed apart."""
-    remote = [model for model in models if _is_remote(model)]
-    local = [model for model in models if not _is_remote(model)]
-    return FoundEngine(
-        "ollama",
-        root,
-        _chat_models(model["name"] for model in local),
-        tuple(model["name"] for model in remote)[:MODELS_MAX],
-    )
+    """Ollama's models by their tags, without those that have a remote model or host behind them."""
+    return FoundEngine("ollama", root, _chat_models(model["name"] for model in models if not _is_remote(model)))
 
 
 def _is_remote(model: dict[str, Any]) -> bool:

@@ -120,6 +120,10 @@ class _Masker:
         description, parameters = self.text(tool.description), self.tree(tool.parameters)
         return Tool(tool.name, description, parameters, tool.strict, self.tree(tool.hints))
 
+    def format(self, wanted: JsonSchema) -> JsonSchema:
+        """The schema of the answer and what is said of it; its name is an identifier."""
+        return JsonSchema(self.tree(wanted.schema), wanted.name, wanted.strict, self.text(wanted.description))
+
     def identifiers(self, message: Message) -> Message:
         """The ids of calls, alike in a call and in its answer; a name that must not be sent ends the request."""
         if not message.tool_calls and not message.tool_call_id:
@@ -153,7 +157,7 @@ def guard_request(
         messages=tuple(masker.identifiers(masker.message(message)) for message in request.messages),
         tools=tuple(masker.tool(tool) for tool in request.tools),
         stop=tuple(masker.text(text) for text in request.stop),
-        response_format=JsonSchema(masker.tree(wanted.schema), wanted.name, wanted.strict) if wanted else None,
+        response_format=masker.format(wanted) if wanted else None,
         passthrough=masker.tree(request.passthrough),
     )
     return GuardedRequest(guarded, masker.label, is_local, masker.masked_count)

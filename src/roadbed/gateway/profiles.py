@@ -16,15 +16,20 @@ ProfileName = Literal[
 ]
 
 
+REASONING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
+"""Under what names servers give the text of their reasoning in a turn; our own answers use the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Quirks of a server that speaks a dialect almost as documented.
 
     ``limit_field`` is its name for the limit of tokens. ``fields`` are the only ones beyond our own that it takes, all
     where it is None; ``left_out`` are those that it refuses. ``renamed`` gives a field its name there. ``has_names``:
-    it takes ``messages[].name``; ``has_named_tool``: ``tool_choice`` may name a function; ``has_json_mode`` and
-    ``has_json_schema``: the response formats that it knows. ``context_tokens`` is the window that an Ollama model is
-    loaded with, ``api_version`` the dated API of an Azure endpoint.
+    it takes ``messages[].name``; ``has_reasoning_back``: a turn may bring its reasoning as text; ``has_named_tool``:
+    ``tool_choice`` may name a function; ``has_json_mode`` and ``has_json_schema``: the response formats that it knows.
+    ``context_tokens`` is the window that an Ollama model is loaded with, ``api_version`` the dated API of an Azure
+    endpoint.
     """
 
     name: str = "plain"
@@ -34,6 +39,7 @@ class Profile:
     has_stream_usage: bool = True
     has_parallel_switch: bool = True
     has_names: bool = True
+    has_reasoning_back: bool = True
     has_named_tool: bool = True
     has_json_mode: bool = True
     has_json_schema: bool = True
@@ -58,6 +64,14 @@ class Profile:
             and self.has_parallel_switch
         )
 
+    def takes_hint(self, name: str) -> bool:
+        """Whether it takes a field of a turn, part, call or tool that is not ours. What a turn cited labels it, and is
+        for no server.
+        """
+        if self.fields is not None or name == "annotations":
+            return False
+        return self.has_reasoning_back or name not in REASONING_FIELDS
+
     def name_of(self, field: str) -> str:
         """A field's name at this server; empty where it is left out."""
         field = dict(self.renamed).get(field, field)
@@ -72,6 +86,7 @@ OPENAI_PROFILE = Profile(
     "the API reference: max_tokens is deprecated and refused by reasoning models, system turns are role developer",
     limit_field="max_completion_tokens",
     has_developer_role=True,
+    has_reasoning_back=False,
 )
 
 PROFILES: dict[str, Profile] = {
@@ -90,8 +105,9 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "groq",
-            "its page on OpenAI compatibility: 400 for logit_bias and messages[].name",
+            "its page on OpenAI compatibility: 400 for logit_bias and messages[].name; and for a turn's reasoning",
             has_names=False,
+            has_reasoning_back=False,
             left_out=frozenset({"logit_bias"}),
         ),
         Profile("together", "its API reference documents max_tokens; no refusal is known"),
@@ -146,6 +162,7 @@ def azure_profile(api_version: str) -> Profile:
     return Profile(
         "azure",
         "dated APIs know the fields of their day; parallel_tool_calls was refused up to 2024-10-21",
+        has_reasoning_back=False,
         limit_field="max_completion_tokens" if is_new else "max_tokens",
         has_developer_role=is_new,
         has_stream_usage=api_version[:10] >= AZURE_STREAM_USAGE_FROM,

@@ -265,11 +265,19 @@ class Relay(ABC):
             return
         try:
             frame = self._frame
-            found = frame.text_in(data) if frame is not None else None
-            if found is None:
+            if frame is None or (found := frame.text_in(data)) is None:
                 self._take(data)
-            else:
-                self._take_text(found[0], found[1])
+                return
+            # More chunks of text: passed on as `_take` would, but as one.
+            raw, text = found
+            exchange = self._exchange
+            if exchange is not None:
+                moved_s = self._loop.time() + self._stall_s
+                exchange.complete_by = moved_s if moved_s < self._end_by_s else self._end_by_s
+            self._bytes_out = count = self._bytes_out + len(text)
+            self.on_text(raw, text)
+            if count > ANSWER_CHARACTERS_MAX:
+                self._fail(malformed("it is over the size limit"))
         except Exception as error:
             self._crash(error)
 
@@ -311,22 +319,11 @@ class Relay(ABC):
 
     # Inside.
 
-    def _take_text(self, raw: bytes, text: str) -> None:
-        """Pass on a read that is one more chunk of text, as `_take` would."""
-        exchange = self._exchange
-        if exchange is not None:
-            moved_s = self._loop.time() + self._stall_s
-            exchange.complete_by = moved_s if moved_s < self._end_by_s else self._end_by_s
-        self._bytes_out = count = self._bytes_out + len(text)
-        self.on_text(raw, text)
-        if count > ANSWER_CHARACTERS_MAX:
-            self._fail(malformed("it is over the size limit"))
-
     def _learn(self, parser: SseParser, data: bytes, count: int) -> None:
-        """Know the next chunk of text by what stands around this one's, where it was alone in its read."""
+        """Know the next chunks of text by what stands around the text of the last one."""
         if not (parser.is_between_events and self._is_committed and self.finish_reason is None):
             self._frame = None
-        elif count == 1 and self._frames_left:
+        elif count and self._frames_left:
             self._frames_left -= 1
             self._frame = learn_frame(data)
             self._stall_s = self._opening.first.way.endpoint.stall_s

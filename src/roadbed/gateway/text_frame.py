@@ -25,31 +25,36 @@ _decode_text = msgspec.json.Decoder(str).decode
 class TextFrame:
     """The bytes before and after the text."""
 
-    __slots__ = ("_after", "_before", "_end", "_size", "_start")
+    __slots__ = ("_after", "_before", "_between", "_end", "_size", "_start")
 
     def __init__(self, before: bytes, after: bytes) -> None:
-        self._before, self._after = before, after
+        self._before, self._after, self._between = before, after, after + before
         self._start, self._end = len(before), -len(after)
         self._size = len(before) + len(after)
 
     def text_in(self, data: bytes) -> tuple[bytes, str] | None:
-        """The text of a read that is one chunk in this frame, as JSON without its quotes, and decoded. None for any
-        other read.
+        """The text of a read that is chunks in this frame, as JSON without its quotes, and decoded: that of one, or
+        what several say together. None for any other read.
         """
         if not data.startswith(self._before) or not data.endswith(self._after) or len(data) <= self._size:
             return None
         raw = data[self._start : self._end]
         try:
-            text = raw.decode()
-            if not text.isprintable() or '"' in text or "\\" in text:
-                text = _decode_text(b'"%b"' % raw)
+            if self._between not in raw:
+                text = raw.decode()
+                if not text.isprintable() or '"' in text or "\\" in text:
+                    text = _decode_text(b'"%b"' % raw)
+                return raw, text
+            pieces = raw.split(self._between)
+            text = "".join([_decode_text(b'"%b"' % piece) for piece in pieces])
+            return (b"".join(pieces), text) if text else None
         except (UnicodeDecodeError, msgspec.DecodeError):
             return None
-        return raw, text
 
 
 def learn_frame(data: bytes) -> TextFrame | None:
-    """The frame of a read that is one whole chunk and carries a text; None where none is sure."""
+    """The frame of a read of whole chunks of which the last carries a text; None where none is sure."""
+    data = data[data.rfind(_END, 0, -len(_END)) + len(_END) :] if data.count(_END) > 1 else data
     if not (data.startswith(_BEGIN) and data.endswith(_END)) or data.find(b"\n") != len(data) - 2 or b"\r" in data:
         return None
     found = _PLACE.search(data)

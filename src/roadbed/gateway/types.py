@@ -121,11 +121,12 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 
 class JsonSchema(msgspec.Struct, frozen=True):
-    """A response format: JSON after this schema. Without a schema, any JSON object."""
+    """A response format: JSON after this schema. Without a schema, any JSON object. ``description`` says what for."""
 
     schema: dict[str, Any] | None = None
     name: str = "answer"
     strict: bool | None = None
+    description: str = ""
 
 
 class ChatRequest(msgspec.Struct, frozen=True):

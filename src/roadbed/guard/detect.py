@@ -73,10 +73,6 @@ class Detector:
         """What it looks for."""
         return self._looking
 
-    def with_phone_regions(self, phone_regions: Sequence[str]) -> Detector:
-        """The same detector for other countries; shares the compiled patterns."""
-        return self.with_looking(self._looking._replace(phone_regions=tuple(phone_regions)))
-
     def with_looking(self, looking: Looking) -> Detector:
         """A detector that looks for something else; shares the compiled patterns."""
         return Detector(engine=self._engine, looking=looking)
@@ -169,17 +165,19 @@ class Detector:
 
     def _read_runs(self, view: str, ends: list[int], found: list[Finding]) -> None:
         """Read the runs of digits that end at the ascending ``ends`` or shortly before."""
-        looking, looks_for_cards = self._looking, self._looks_for_cards
-        runs: list[Run] = []
+        looking = self._looking
+        read: list[Run] = []
         done = 0
         for end in ends:
             if end <= done:
                 continue
             run = run_at(view, end, done)
-            if run is None:
-                continue
-            done = run.end
-            card = card_in(view, run) if looks_for_cards and run.plan.card is not None else None
+            if run is not None:
+                done = run.end
+                read.append(run)
+        runs: list[Run] = []
+        for run in read:
+            card = card_in(view, run) if run.plan.card is not None and self._looks_for_cards else None
             if card is None:
                 runs.append(run)
             else:

@@ -120,9 +120,10 @@ class HyperscanEngine:
             if has_long:
                 coded(data, context=hits)
         if hits:
-            if has_long_word(view, hits):
+            has_gate = any(number == GATE for number, _ in hits)
+            if (has_gate and len(data) < _NEAR_BYTES_MIN) or has_long_word(view, hits):
                 lettered(data, context=hits)
-            elif any(number == GATE for number, _ in hits):
+            elif has_gate:
                 for begin, end in self._near_gates(every_gate, data):
                     near: list[tuple[int, int]] = []
                     lettered(data[begin:end], context=near)
@@ -130,10 +131,8 @@ class HyperscanEngine:
         return hits
 
     def _near_gates(self, every_gate: Callable[..., object], data: bytes) -> list[tuple[int, int]]:
-        """The parts of a text in which an identifier may be: all of it where it is short or has many gates."""
+        """The parts of a text in which an identifier may be: all of it where it has many gates."""
         size = len(data)
-        if size < _NEAR_BYTES_MIN:
-            return [(0, size)]
         ends: list[int] = []
         try:
             every_gate(data, context=(ends, size // _BYTES_PER_GATE_MIN))

@@ -20,7 +20,7 @@ def placeholder(finding: Finding, value: str) -> str:
 
 
 class OffsetMap:
-    """Translates offsets of a masked text to its source and back; inside a replacement, to its start."""
+    """Translates offsets of a text to those of its masked form; inside a replacement, to its start."""
 
     __slots__ = ("_masked", "_shift", "_source")
 
@@ -37,12 +37,6 @@ class OffsetMap:
         self._source.append(source)
         self._masked.append(masked)
         self._shift.append(shift if shift is not None else -(1 << 62))
-
-    def to_source(self, offset: int) -> int:
-        """The offset in the source of an offset in the masked text."""
-        index = bisect_right(self._masked, offset) - 1
-        shift = self._shift[index]
-        return self._source[index] if shift == -(1 << 62) else offset - shift
 
     def to_masked(self, offset: int) -> int:
         """The offset in the masked text of an offset in the source."""

@@ -6,7 +6,6 @@ issuing authorities; the tests compare each with an independent implementation o
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Final
 
 from roadbed.guard.validators import luhn, weighted
@@ -500,8 +499,3 @@ def is_vat_id(text: str) -> bool:
         total = sum(int(c) for c in digits[0:7:2]) + sum(sum(divmod(int(c) * 2, 10)) for c in digits[1:6:2])
         return (10 - (total + 4) % 10) % 10 == int(digits[7])
     return _mod11_10(text[2:])
-
-
-def is_recent_year(year: int) -> bool:
-    """A year in which someone alive may be born."""
-    return 1900 <= year <= date.today().year

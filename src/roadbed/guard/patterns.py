@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from roadbed.guard import secret_forms
 from roadbed.guard.decode import BASE64_LETTER, BASE64_TRIGGER, ESCAPE_TRIGGER
 from roadbed.guard.letter_ids import FIRST_ID, LETTER_RULES
-from roadbed.guard.secret_rules import PREFIXES, SERVICE_WORDS
+from roadbed.guard.secret_rules import CODED_ID, PREFIXES, SERVICE_WORDS
 from roadbed.guard.secret_rules import USER_OPTION as USER_OPTION_EXPRESSION
 from roadbed.guard.secret_words import CONTEXT_WORDS, SIGN
 from roadbed.guard.word_values import VALUE_WORDS
@@ -99,6 +99,7 @@ COMMON: Final = (
         STRUCTURED, r"[0-9]Q~[A-Za-z0-9_~.-]{3}|[0-9]{15}[|][A-Za-z0-9_-]{3}|[0-9]{8}:AA[A-Za-z0-9_-]{3}|[.]atlasv1[.]"
     ),
     Trigger(STRUCTURED, r"[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,2}[.][A-Za-z0-9_-]{6}[.]"),
+    Trigger(STRUCTURED, CODED_ID),
     Trigger(PEM, r"-----BEGIN (?:[A-Z0-9 ]{0,40}PRIVATE KEY|OpenVPN Static key V1)"),
     Trigger(USER_OPTION, r"(?:^|[ \t\r\n])" + USER_OPTION_EXPRESSION),
     Trigger(ESCAPE, ESCAPE_TRIGGER),

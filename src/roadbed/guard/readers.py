@@ -36,7 +36,7 @@ _MRZ = re.compile(r"[A-Z0-9<]{9}[0-9][A-Z<]{3}[0-9]{7}[MFX<][0-9]{7}[A-Z0-9<]{14
 _MRZ_BEFORE = 21  # characters of the line up to the sex, inclusive
 SEXES: Final = frozenset("MFX<")
 _VERSION_BEFORE = re.compile(r"\b(?:v|version|ver|release|revision|sections?|build)[ .:=]{0,2}\Z", re.IGNORECASE)
-_VERSION_ENDS = frozenset("vVrRnNeEsSdD")  # of its words
+_VERSION_WORDS = ("v", "version", "ver", "release", "revision", "section", "sections", "build")
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{3,39}")
 _WHOLE_V6_CHARACTERS = 30  # eight groups, written out: longer than a dump of eight bytes
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -97,9 +97,8 @@ def ip_v4(view: str, end: int) -> Iterable[Finding]:
     parts = match[0].split(".")
     if not _OCTETS.issuperset(parts):
         return ()
-    if not _VERSION_ENDS.isdisjoint(view[max(0, start - 3) : start]) and _VERSION_BEFORE.search(
-        view, max(0, start - 12), start
-    ):
+    before = view[max(0, start - 12) : start].rstrip(" .:=")
+    if before.lower().endswith(_VERSION_WORDS) and _VERSION_BEFORE.search(view, max(0, start - 12), start):
         return ()
     is_global = parts[0] not in _MIXED_OCTETS or ipaddress.IPv4Address(match[0]).is_global
     return (Finding(IP if is_global else PRIVATE_IP, start, stop, "ip_v4", 0.9 if is_global else 0.6, False),)

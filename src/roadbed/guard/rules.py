@@ -148,7 +148,6 @@ class RuleTable:
         self.rules = (*own, *DEFAULTS)
         self._label_rules = tuple(rule for rule in own if rule.label is not None and rule.find is None)
         self._reads_labels = any(rule.label is not None for rule in own)
-        self._by_find = tuple(rule for rule in self.rules if rule.find is not None or rule.label is None)
         self._decisions: dict[tuple[Any, ...], Decision] = {}
         self.judges_labels = bool(self._label_rules)
         self.reads_answers = any(_reads_answers(rule) and not _shows_secrets(rule) for rule in own)
@@ -237,9 +236,6 @@ class RuleTable:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The whole table in words, in the order in which it is asked."""
         return (rule.row() for rule in self.rules)
-
-
-DEFAULT_RULES: Final = RuleTable()
 
 
 def covers(label: Label, wanted: Label) -> bool:

@@ -6,12 +6,14 @@ Called by `guard.detect` alone; what is a secret is said by `guard.secret_rules`
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator
 
 from roadbed.guard.finding import SECRET, Finding
 from roadbed.guard.secret_forms import is_coded_user, without_ending
 from roadbed.guard.secret_rules import (
     BEARER_VALUE,
+    CODED_ID,
     CONTEXT_VALUE,
     PEM_BLOCK,
     PEM_BODY_CHARACTERS_MIN,
@@ -70,9 +72,8 @@ _SCHEME = re.compile(r"[=>]?[ \t]{0,4}[\"'`]?(?P<scheme>[A-Za-z][A-Za-z0-9_-]{1,
 _CLEAR_TEXT = re.compile(r"clear[_-]?text[_-]?passw", re.IGNORECASE)  # of NuGet's settings: whatever it is
 _CALL = ("(", "[")
 _OWN_NAME_CHARACTERS = 64
-_OWN_NAME = re.compile(
-    r"(?<![a-z0-9_])([a-z0-9_]+)[\"'\])]{0,3} {0,4}[:=](?:_|(?:[a-z0-9_]+\.)+)?\1\Z"
-)  # ``password2=it.password2``
+_NAME_CHARACTERS = string.ascii_lowercase + string.digits + "_"
+_OWNERS = re.compile(r"_?|(?:[a-z0-9_]+\.)+")
 
 
 def assigned_secret(view: str, end: int) -> tuple[Finding, ...]:
@@ -96,12 +97,21 @@ def assigned_secret(view: str, end: int) -> tuple[Finding, ...]:
         return ()
     stop = without_ending(view, start, stop)
     text = view[start:stop]
-    if _OWN_NAME.search(view[max(0, end - _OWN_NAME_CHARACTERS) : end].lower() + text.lower()):
+    if is_own_name(view[max(0, end - _OWN_NAME_CHARACTERS) : end].lower() + text.lower()):
         return ()
     is_secret = is_password(text) if is_of_passwords(key) else is_key(text)
     if is_secret or (_CLEAR_TEXT.search(view, max(0, end - 40), end) and not is_placeholder(text)):
         return (Finding(SECRET, start, stop, "assigned_secret", 0.7, True),)
     return ()
+
+
+def is_own_name(written: str) -> bool:
+    """Whether what follows the last sign is the name before it, of something or alone: ``password2=it.password2``."""
+    sign = max(written.rfind("="), written.rfind(":"))
+    before = written[:sign].rstrip(" ").rstrip("\"'])")
+    name = before[len(before.rstrip(_NAME_CHARACTERS)) :]
+    stop = len(written) - len(name)
+    return name != "" and written.endswith(name, sign + 1) and bool(_OWNERS.fullmatch(written, sign + 1, stop))
 
 
 _WORD = re.compile(r"[^\s\"'`<>,;&|(){}\[\]]*+")  # of the characters of a value
@@ -195,6 +205,11 @@ _STRUCTURED = (
         re.compile(
             r"(?<![A-Za-z0-9_-])[MNO][A-Za-z0-9_-]{23,25}\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{27,38}(?![A-Za-z0-9_-])"
         ),
+    ),
+    # Of Jira and Confluence: an id of twelve digits, a colon and twenty random bytes.
+    (
+        "atlassian_pat",
+        re.compile(rf"(?<![A-Za-z0-9+/]){CODED_ID}[A-Za-z0-9+/]{{26}}(?![A-Za-z0-9+/=])"),
     ),
     ("terraform_token", re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,70}")),
 )

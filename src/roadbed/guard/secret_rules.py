@@ -62,6 +62,8 @@ USER_OPTION: Final = (
     r"[ =]{0,3}[\"']?[^ \t\r\n\"':${}]{0,60}[\"']?:[\"']?"
 )
 USER_OPTION_VALUE: Final = re.compile(r"(?<=['\"])[^'\"\s]{3,200}|[^\s\"'`<>|;&]{3,200}")
+CODED_ID: Final = r"(?:[MNO][DTjz][AEIMQUYcgk][0-5w-z]){4}O[g-v]"
+"""Base64 of twelve digits and a colon."""
 BEARER_VALUE: Final = re.compile(r"(?:bearer|basic) {1,3}(?P<value>[a-z0-9._~+/-]{16,4000}={0,2})", re.IGNORECASE)
 
 

@@ -39,12 +39,12 @@ _UPPER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0100-\u024f\u0386-\u03ab\u0400-\u0416\u
 _LETTERS = rf"a-z\u00df-\u00f6\u00f8-\u00ff\u03ac-\u03ff\u0430-\u052f{_UPPER}"
 _APART = "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"  # writing without blanks: each folds to a separator
 _SIGNS = ".,;\u3001\u3002\uff0c"
-_ODD = re.compile(
+_odd = re.compile(
     rf"[^{_LETTERS}0-9{_APART} \n'\u2019{_SIGNS}]"  # another sign, another script
     rf"|[{_LETTERS}'\u2019][0-9]|[0-9][{_LETTERS}'\u2019]|[0-9]{{{LETTERS_MAX + 1}}}"
     rf"|[{_SIGNS}](?![\s{_APART}])"  # within a word
     rf"|(?=[{_LETTERS}]{{{LETTERS_MAX + 1}}})(?:[{_LETTERS}]+[{_UPPER}]|[{_LETTERS}]{{{WORD_MAX + 1}}})"
-)
+).search
 _BREAK = re.compile(rf".*[ \n{_APART}]", re.DOTALL)
 _LAST_WORD = re.compile(r"\S*\Z")
 _BLANK = re.compile(r"\s")
@@ -73,15 +73,20 @@ class SecretStream(StreamMasker):
         cut = (text.rfind(" ") if text.isascii() else _break_in(text)) + 1
         if "\n" in piece:
             cut = max(cut, text.rfind("\n") + 1)
-        if not cut and len(text) < HELD_CHARACTERS_MAX + STEP_CHARACTERS and not self._is_open:
+        if self._is_open:
+            return self._look(text, is_last=False)
+        if not cut:
+            if len(text) >= HELD_CHARACTERS_MAX + STEP_CHARACTERS:
+                return self._look(text, is_last=False)
             self._word = text
             return ""
         ready = text[:cut]
-        if self._is_open or not cut or _ODD.search(ready) is not None:
+        if _odd(ready) is not None:
             return self._look(text, is_last=False)
         self._word = text[cut:]
-        seen = self._seen + ready
-        self._seen = seen if len(seen) < _SEEN_CHARACTERS_MAX else seen[-BEHIND_CHARACTERS:]
+        self._seen = seen = self._seen + ready
+        if len(seen) >= _SEEN_CHARACTERS_MAX:
+            self._seen = seen[-BEHIND_CHARACTERS:]
         return ready
 
     def finish(self) -> str:

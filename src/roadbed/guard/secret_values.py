@@ -41,11 +41,20 @@ NO_PASSWORDS: Final = frozenset(
 )  # fmt: skip
 """Names of what stands there, in place of it."""
 
+_PUBLISHED: Final = frozenset(
+    {
+        # RFC 6749, 6750, 7009, 7617, 7636 and OpenID Connect Core, whose documentation is quoted everywhere.
+        "czZCaGRSa3F0MzpnWDFmQmF0M2JW", "7Fjfp0ZBr1KtDRbnfVdmIw", "gX1fBat3bV", "2YotnFZFEjr1zCsicMWpAA",
+        "tGzv3JOkF0XG5Qx2TlKWIA", "SplxlOBeZQQYbYS6WxSbIA", "mF_9.B5f-4.1JqM", "45ghiukldjahdnhzdauz",
+        "QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "SlAV32hkKG",
+    }
+)  # fmt: skip
 _IN_BRACKETS = re.compile(r"<[a-z]")
 _TEMPLATE = re.compile(
     r"\$[A-Za-z_][A-Za-z0-9_]*\Z|\$[0-9]\Z|%[A-Za-z_][A-Za-z0-9_]*%\Z|@[A-Za-z_][A-Za-z0-9_.-]*@\Z|__[A-Za-z][A-Za-z0-9_]*__\Z"
     r"|\{[A-Za-z_][A-Za-z0-9_.]*\}\Z|\[[A-Za-z_][A-Za-z0-9_. -]*\]\Z|[!:&*][A-Za-z][A-Za-z_]*[0-9]?\Z"
     r"|%[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\Z|:[a-z]+:[A-Za-z]|\*{1,2}[A-Za-z_][A-Za-z0-9_]*\*{1,2}\Z"  # of documentation
+    r"|[x*!]:[0-9]*:[0-9]*:"  # of /etc/passwd
     r"|\*\*[A-Za-z]+\Z|--[a-z][a-z-]*\Z|[a-z_]+=\Z"  # the next option, the next parameter
 )
 _OWN_TOKEN = re.compile(r"[A-Z]{2,6}_[A-Z2-7]{8}(?:[A-Z2-7]{5})?")
@@ -89,6 +98,7 @@ _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE
 _UUID_CHARACTERS = 36
 _SAID_OF_A_VALUE = re.compile(r"-[a-z]{4,}\Z")  # RS256-signed
 _HEX = re.compile(r"[0-9a-f]+\Z", re.IGNORECASE)
+_HEX_SEQUENCE = re.compile("1234567|abcdef", re.IGNORECASE)  # of `_PLACEHOLDERS`, those that are hexadecimal
 _LOWER, _UPPER, _DIGIT = re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]")
 _LETTER = re.compile("[A-Za-z]")
 _LETTERS = re.compile("[A-Za-z]{4}")  # no words are all shorter
@@ -150,7 +160,7 @@ def is_sequence(value: str) -> bool:
 def is_placeholder(value: str) -> bool:
     """Whether the value visibly stands for a secret (``${TOKEN}``, ``your-key``, ``xxxx``) or is one of our tokens."""
     lowered = value.lower()
-    if any(map(lowered.__contains__, _PLACEHOLDERS)) or len(set(value)) < 4:
+    if any(map(lowered.__contains__, _PLACEHOLDERS)) or len(set(value)) < 4 or value in _PUBLISHED:
         return True
     return not value.isalnum() and (  # all of these have a sign
         lowered.endswith("..")
@@ -223,7 +233,12 @@ def is_said_password(value: str) -> bool:
 def is_key(value: str) -> bool:
     """Whether a value that something calls a key, a token or a secret is one: long, random and no name."""
     value = _unescaped(value)
-    if len(value) < VALUE_CHARACTERS_MIN or is_placeholder(value) or _IDENTIFIER.match(value):
+    if len(value) < VALUE_CHARACTERS_MIN or _IDENTIFIER.match(value):
+        return False
+    if _HEX.match(value):  # of few characters it has little entropy
+        is_long = len(value) >= 16 and not value.isdigit() and not _HEX_SEQUENCE.search(value)
+        return is_long and entropy_share(value) > 0.5
+    if is_placeholder(value):
         return False
     if not value.isalnum():  # all of these have a sign
         if _is_elsewhere(value) or _NAME.match(value) or (_MEMBER.match(value) and _is_code(value)):
@@ -232,8 +247,6 @@ def is_key(value: str) -> bool:
             return False
         if len(value) == _UUID_CHARACTERS and _UUID.fullmatch(value):
             return True
-    if _HEX.match(value):
-        return len(value) >= 16 and not value.isdigit() and entropy_share(value) > 0.5
     return (
         _DIGIT.search(value) is not None
         and character_classes(value) >= 2

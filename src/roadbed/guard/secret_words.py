@@ -60,9 +60,6 @@ _APART: Final = r"[\"']?(?:,[ \t]{0,2}|[ \t]{0,2}\{)?[ \t]{0,2}\r?\n?[ \t]{0,24}
 SIGN: Final = _REST + _SIGN
 """From a word to the sign after the name that it is a part of."""
 
-APART: Final = _REST + _APART
-"""The same where name and value are a pair: ``name: DB_PASSWORD``, ``value:`` in the next line."""
-
 _WORD = rf"(?P<word>{_by_first_letter(CONTEXT_WORDS)})(?P<rest>{_REST})"
 _KEY, _KEY_APART = re.compile(_WORD + _SIGN), re.compile(_WORD + _APART)
 _ORDINARY_REST = re.compile(

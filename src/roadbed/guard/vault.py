@@ -1,9 +1,8 @@
 """Reversible tokens: personal data leaves as ``EMAIL_K7Q2M4XA`` and comes back in the caller's answer.
 
 A token is a keyed hash of type and value, so the same person has the same token within a scope and another in every
-other scope: nothing joins across callers. A scope is one request, for a `Vault` that is given no key, as the gateway
-makes them; `derive_scope_key` makes keys of longer ones. The `Vault` is the only way back, and it lives in memory for
-one request: a conversation is sent whole each time.
+other scope: nothing joins across callers. A scope is one request: the gateway makes each a `Vault` with a key of its
+own, which is the only way back, and lives in memory for that request. A conversation is sent whole each time.
 
 The invariants: a token that this vault did not make is left as it is; a token in an address (``https://...``) is never
 restored, because an address is how a planted instruction would carry the value away; any cut of a stream into pieces
@@ -57,11 +56,6 @@ _TAIL_CHARACTERS_MAX: Final = 24
 _OPEN_TAG = re.compile(r"<[A-Za-z/!][^>]*\Z")
 _OPEN_LINK = re.compile(r"\]\([^)]*\Z")
 _DIGITS_ONLY = re.compile(r"[^0-9+]")
-
-
-def derive_scope_key(master: bytes, *scope: str) -> bytes:
-    """The key of a scope, such as ``(principal id, conversation id)``, from the deployment's master key."""
-    return hmac.digest(master, b"vault\0" + "\0".join(scope).encode(), hashlib.sha256)
 
 
 def canonical(kind: str, value: str) -> str:

@@ -77,7 +77,6 @@ class Chunk:
     page: int | None
     location: str
     token_count: int
-    ordinal: int
     chunk_id: str
     own_headings: int = 0
 
@@ -169,7 +168,6 @@ def chunk_document(
                     page=pieces[0].page,
                     location=pieces[0].location,
                     token_count=_tokens(pieces),
-                    ordinal=len(chunks),
                     chunk_id=chunk_id(document_id, own, seen[own]),
                     own_headings=min(section.own_headings, len(path)) if len(chunks) == first else 0,
                 )

@@ -1,20 +1,17 @@
 """Text to vectors: the ``Embedder`` seam, the default MiniLM on ONNX Runtime, and its front for the event loop.
 
 ``MiniLmEmbedder`` is synchronous and may be called from several threads; ``EmbeddingWorker`` keeps it off the event
-loop, with queries on a thread of their own, so that a search never waits behind an ingest batch. Nothing here stores or
-caches a vector: that is the index's, under :func:`vector_key`. The invariant: a vector is a function of (model digest,
-text) alone. int8 vectors change with their batch mates (cosine .993), so every run holds one text, unpadded.
+loop, and lets what people wait for go before an ingest batch. Nothing here stores or caches a vector: that is the
+index's, under :func:`vector_key`. The invariant: a vector is a function of (model digest, text) alone. int8 vectors
+change with their batch mates (cosine .993), so every run holds one text, unpadded.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
-import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -23,14 +20,14 @@ from numpy.typing import NDArray
 
 from roadbed.kernel.errors import RoadbedError, Unavailable
 from roadbed.knowledge import embedding_model
+from roadbed.knowledge.embedding_queue import EmbeddingQueue, Kind
 
 Vectors = NDArray[np.float32]
 
 TEXT_CHARS_MAX = 16_384  # far above 256 tokens of any prose; bounds the tokenizer's work on one endless line
 SPECIAL_TOKENS = 2  # [CLS] and [SEP], which count towards the model's window
-DOCUMENT_PIECE_TEXTS = 8  # how many texts an ingest call embeds between two looks at its cancellation
+PIECE_TEXTS = 8  # how many texts of a call are embedded before others may take their turn
 QUERIES_WAITING_MAX = 256
-INGEST_NICENESS = 10
 REPLACEMENT = "\ufffd"
 
 
@@ -176,20 +173,13 @@ def _load_model(folder: Path) -> tuple[Any, Any, Any]:
     return session, encoder, counter
 
 
-def _yield_to_queries() -> None:
-    """Let the system run query threads first: on Linux, niceness belongs to the thread."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), INGEST_NICENESS)
-
-
 class EmbeddingWorker:
-    """The asynchronous front of one embedder: queries on one thread, documents on another with lower priority."""
+    """The asynchronous front of one embedder: what people wait for comes before documents (`embedding_queue`)."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
-        self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-query")
-        self._documents = ThreadPoolExecutor(1, thread_name_prefix="embed-ingest", initializer=_yield_to_queries)
-        self._queries_waiting = 0
+        self.queue = EmbeddingQueue()
+        self._people_waiting = 0
         self.heard: list[str] | None = None  # every text while a control listens
 
     @property
@@ -203,43 +193,48 @@ class EmbeddingWorker:
         return self.embedder.dimensions
 
     async def warm(self) -> None:
-        """Load the model and start both threads; call it before the process says that it is ready."""
+        """Load the model and start the threads; call it before the process says that it is ready."""
         await self.embed_query("warm")
         await self.embed_documents(["warm"])
 
     async def embed_query(self, text: str) -> Vectors:
         """The vector ``[dimensions]`` of one query. Raises :class:`EmbedderBusy` when too many wait already."""
-        if self._queries_waiting >= QUERIES_WAITING_MAX:
-            raise EmbedderBusy(f"{self._queries_waiting} queries wait for the embedding model", retry_after_s=1.0)
-        self._queries_waiting += 1
-        if self.heard is not None:
-            self.heard.append(text)
-        try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._queries, self.embedder.embed, [text])
-        finally:
-            self._queries_waiting -= 1
-        return cast(Vectors, rows[0])
+        return cast(Vectors, (await self._for_people("query", [text]))[0])
+
+    async def embed_sentences(self, texts: Sequence[str]) -> Vectors:
+        """Vectors ``[len(texts), dimensions]`` to rank an answer's sentences by. Raises as `embed_query`."""
+        return await self._for_people("sentences", texts)
 
     async def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Vectors ``[len(texts), dimensions]``, made in pieces: callers take turns, a cancelled call stops soon.
 
         Raises :class:`EmbeddingNotFinite` with positions in ``texts``; no vector of the call is then usable.
         """
-        loop = asyncio.get_running_loop()
+        return await self._embed("document", texts)
+
+    async def _for_people(self, kind: Kind, texts: Sequence[str]) -> Vectors:
+        if self._people_waiting >= QUERIES_WAITING_MAX:
+            raise EmbedderBusy(f"{self._people_waiting} queries wait for the embedding model", retry_after_s=1.0)
+        self._people_waiting += 1
+        try:
+            return await self._embed(kind, texts)
+        finally:
+            self._people_waiting -= 1
+
+    async def _embed(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         if self.heard is not None:
             self.heard.extend(texts)
-        pieces = [np.zeros((0, self.dimensions), dtype=np.float32)]
-        for start in range(0, len(texts), DOCUMENT_PIECE_TEXTS):
-            piece = list(texts[start : start + DOCUMENT_PIECE_TEXTS])
-            try:
-                pieces.append(await loop.run_in_executor(self._documents, self.embedder.embed, piece))
-            except EmbeddingNotFinite as error:
-                raise EmbeddingNotFinite([start + position for position in error.positions]) from error
-        return np.concatenate(pieces)
+        none = np.zeros((0, self.dimensions), dtype=np.float32)
+        starts = range(0, len(texts), PIECE_TEXTS)
+        pieces = [partial(self._embed_piece, start, list(texts[start : start + PIECE_TEXTS])) for start in starts]
+        return np.concatenate([none, *await self.queue.run(kind, pieces)])
+
+    def _embed_piece(self, start: int, texts: list[str]) -> Vectors:
+        try:
+            return self.embedder.embed(texts)
+        except EmbeddingNotFinite as error:
+            raise EmbeddingNotFinite([start + position for position in error.positions]) from error
 
     async def aclose(self) -> None:
-        """End both threads; a text already with the model is finished first, waiting ones are dropped."""
-        for pool in (self._queries, self._documents):
-            pool.shutdown(wait=False, cancel_futures=True)
-        for pool in (self._queries, self._documents):
-            await asyncio.to_thread(pool.shutdown, wait=True)
+        """End the threads; texts already with the model are finished first, waiting ones are dropped."""
+        await self.queue.aclose()

@@ -133,7 +133,6 @@ class Ingest:
         self._guard = guard
         self._embedder = embedder
         self._writer: GroupWriter[Prepared] = GroupWriter(self._store_batch)
-        self.chunks_stored = 0
 
     async def prepare(
         self, document_id: str, source: str, listed_version: str, reading: Reading, label: Label
@@ -317,7 +316,6 @@ class Ingest:
             outcomes = [_outcome(p, stored.get(p.document_id), wanted[p.source]) for p in batch]
             accepted = [p for p, outcome in zip(batch, outcomes, strict=True) if outcome == "stored"]
             await self._write(connection, accepted, {row["id"]: row["no"] for row in rows}, wanted)
-        self.chunks_stored += sum(prepared.chunk_count for prepared in accepted)
         return outcomes
 
     async def _write(

@@ -289,8 +289,7 @@ class Knowledge:
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of texts, one row each, ahead of any ingest: for ranking sentences of an answer."""
-        rows = [await self._embedder.embed_query(self._for_embedder(text)) for text in texts]
-        return np.array(rows, np.float32).reshape(len(texts), self._embedder.dimensions)
+        return await self._embedder.embed_sentences([self._for_embedder(text) for text in texts])
 
     async def document(
         self, document_id: str, principal: Principal, *, highlight: tuple[int, int] | None = None

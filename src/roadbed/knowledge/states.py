@@ -71,15 +71,13 @@ class SourceState:
 
 @dataclass(frozen=True, slots=True)
 class CollectionStats:
-    """One collection. ``building`` is the share of documents that a next generation has, if one is built."""
+    """One collection: what it is made of, and how much its live generation holds."""
 
     name: str
     sources: tuple[str, ...]
     generation: int | None
     documents: int
     chunks: int
-    chunks_without_vector: int
-    building: float | None
 
 
 async def source_states(database: Any, watched: Container[str]) -> list[SourceState]:
@@ -202,12 +200,7 @@ async def collection_stats(database: Any) -> list[CollectionStats]:
                ARRAY(SELECT source FROM collection_source s WHERE s.collection = k.name ORDER BY 1) AS sources,
                (SELECT count(*) FROM document d JOIN collection_source s ON s.source = d.source
                 WHERE s.collection = k.name AND d.version IS NOT NULL) AS documents,
-               (SELECT count(*) FROM chunk c WHERE c.generation = k.live_generation) AS chunks,
-               (SELECT count(*) FROM chunk c WHERE c.generation = k.live_generation AND c.vector_key IS NULL)
-               AS without_vector,
-               (SELECT count(DISTINCT c.document_id) FROM chunk c JOIN generation g ON g.id = c.generation
-                WHERE g.collection = k.name AND g.state = 'building') AS built,
-               EXISTS (SELECT FROM generation g WHERE g.collection = k.name AND g.state = 'building') AS is_building
+               (SELECT count(*) FROM chunk c WHERE c.generation = k.live_generation) AS chunks
         FROM collection k WHERE k.is_declared AND NOT starts_with(k.name, '_') ORDER BY k.name
         """
     )
@@ -218,8 +211,6 @@ async def collection_stats(database: Any) -> list[CollectionStats]:
             generation=row["live_generation"],
             documents=row["documents"],
             chunks=row["chunks"],
-            chunks_without_vector=row["without_vector"],
-            building=row["built"] / max(1, row["documents"]) if row["is_building"] else None,
         )
         for row in rows
     ]

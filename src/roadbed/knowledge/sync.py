@@ -62,7 +62,6 @@ class Listing:
 
     source: str
     listed: int = 0
-    unchanged: int = 0
     changed: int = 0
     deleted: int = 0
     held: int = 0
@@ -219,7 +218,6 @@ class Sync:
             if row is not None and row["acl_id"] != acl_id:
                 moved[document_id] = acl_id
             if row is not None and row["listed_version"] == item.version and row["state"] != "pending":
-                listing.unchanged += 1
                 continue
             listing.changed += 1
             changed.append(

@@ -100,9 +100,7 @@ class Audit:
         self._seq, self._head = 0, CHAIN_START
         self._queue: deque[tuple[AuditEvent | RequestEvent, _Waiting | None]] = deque()
         self._stuck: Batch | None = None
-        self._stuck_was_sent = False
         self._lost = 0
-        self._adopted_at = 0.0
         self._wake, self._is_full = asyncio.Event(), asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -245,16 +243,13 @@ class Audit:
 
     async def _make_durable(self, batch: Batch) -> bool:
         """In PostgreSQL, else in the spool; else it is kept in hand, and nothing more is given a place."""
-        was_sent = False
-        if self._database.is_available:
-            was_sent = True
-            if await self._store(batch, is_new=True):
-                return self._count(batch)
+        if self._database.is_available and await self._store(batch, is_new=True):
+            return self._count(batch)
         try:
             await asyncio.to_thread(self._spool.write, msgspec.msgpack.encode(batch))
         except SpoolFull as error:
             log.error("privileged acts are refused: %s", error.message)
-            self._stuck, self._stuck_was_sent = batch, was_sent
+            self._stuck = batch
             return False
         return self._count(batch)
 

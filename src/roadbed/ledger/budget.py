@@ -19,6 +19,7 @@ LEASE_S = 900.0
 LEASE_MARGIN_S = 5.0
 """A holder stops using a lease so long before the database may charge it."""
 
+LATE_S = 60.0
 IDLE_S = 60.0
 CHECKPOINT_S = 5.0
 RENEW_S = LEASE_S / 3
@@ -101,18 +102,26 @@ class Account:
     whoever is about to reserve, or asks the bank.
     """
 
-    __slots__ = ("__weakref__", "budget", "lease", "period_ends_s", "rate", "retired", "settled", "starts", "taken",
-                 "waiting")  # fmt: skip
+    __slots__ = ("__weakref__", "_of_late", "_of_old", "budget", "lease", "period_ends_s", "retired", "settled",
+                 "starts", "taken", "waiting")  # fmt: skip
 
     def __init__(self, budget: Budget, now_s: float) -> None:
         self.budget = budget
         self.lease = Lease(now_s)
         self.retired: list[Lease] = []
-        self.rate = 0.0  # micro-USD per second, lately
+        self._of_late = self._of_old = 0.0  # micro-USD per second
         self.period_ends_s = now_s
         self.settled = self.taken = 0  # as the bank said last; `taken` with what others hold
         self.starts = ""
         self.waiting = 0
+
+    @property
+    def rate(self) -> float:
+        """Micro-USD per second: of the last minute, or of the length of a lease where that is more.
+
+        The first makes the lease of a process that has just begun, or wakes after a quiet night, last as long as any.
+        """
+        return max(self._of_late, self._of_old)
 
     @property
     def is_in_use(self) -> bool:
@@ -156,8 +165,9 @@ class Account:
         lease.granted = answer.granted
         lease.use_until_s = min(asked_s + LEASE_S - LEASE_MARGIN_S, self.period_ends_s)
         passed_s = max(asked_s - lease.told_s, 1e-3)
-        share = min(1.0, passed_s / LEASE_S)
-        self.rate += share * ((told_spent - lease.told_spent) / passed_s - self.rate)
+        rate = (told_spent - lease.told_spent) / passed_s
+        self._of_late += min(1.0, passed_s / LATE_S) * (rate - self._of_late)
+        self._of_old += min(1.0, passed_s / LEASE_S) * (rate - self._of_old)
         lease.told_spent, lease.told_s = told_spent, asked_s
 
     def denied(self, lease: Lease, answer: Denied, asked_s: float) -> None:

@@ -31,6 +31,7 @@ log = logging.getLogger("roadbed.ledger")
 TEND_INTERVAL_S = 1.0
 EXPIRE_INTERVAL_S = 30.0
 GRANT_TRIES_MAX = 3
+FAILURES_MAX = 3
 SPOOLED_MAX = 10_000
 CLOSE_S = 5.0
 
@@ -157,6 +158,7 @@ class Budgets:
         self._locks: WeakKeyDictionary[Account, asyncio.Lock] = WeakKeyDictionary()
         self._task: asyncio.Task[None] | None = None
         self._expired_s = 0.0
+        self._next_turn = 0
         self._is_away = False
         metrics.declare("roadbed_budget_refused_total", "counter", "calls refused for want of money", "budget")
         metrics.declare("roadbed_budget_overrun_microusd_total", "counter", "charged above the bound that was sent")
@@ -244,21 +246,40 @@ class Budgets:
             await asyncio.sleep(TEND_INTERVAL_S)
 
     async def tend(self) -> None:
-        """Renew leases that run low or old, tell what was spent, return those that ended. Raises `Unavailable`."""
-        for account in self._accounts:
-            if account.must_ask(self._clock.monotonic_s()):
-                async with self._lock(account):
-                    await self._ask(account, 0)
-                self.on_used(account, account.used_percent())
-                if account.is_idle(now_s := self._clock.monotonic_s()):
-                    account.retire(now_s)
-            for lease, spent in account.to_return():
-                await self._give_back(account, lease, spent)
+        """Renew leases that run low or old, tell what was spent, return those that ended.
+
+        An account that fails holds up no other; after `FAILURES_MAX` the bank is away, and the next round begins with
+        those that had no turn. Raises what failed first: `Unavailable`, `DeadlineExceeded`.
+        """
+        accounts = list(self._accounts)
+        begin = self._next_turn % max(1, len(accounts))
+        self._next_turn = 0
+        failures: list[RoadbedError] = []
+        for turn, account in enumerate(accounts[begin:] + accounts[:begin], begin + 1):
+            try:
+                await self._tend_one(account)
+            except (Unavailable, DeadlineExceeded) as error:
+                failures.append(error)
+                if len(failures) == FAILURES_MAX:
+                    self._next_turn = turn
+                    raise failures[0] from None
         now_s = self._clock.monotonic_s()
         if self._is_owner and now_s - self._expired_s >= EXPIRE_INTERVAL_S:
             self._expired_s = now_s
             await self.replay()
             await self._bank.expire()
+        if failures:
+            raise failures[0]
+
+    async def _tend_one(self, account: Account) -> None:
+        if account.must_ask(self._clock.monotonic_s()):
+            async with self._lock(account):
+                await self._ask(account, 0)
+            self.on_used(account, account.used_percent())
+            if account.is_idle(now_s := self._clock.monotonic_s()):
+                account.retire(now_s)
+        for lease, spent in account.to_return():
+            await self._give_back(account, lease, spent)
 
     async def _give_back(self, account: Account, lease: Lease, spent: int) -> None:
         await self._bank.give_back(lease.id, spent)

@@ -190,7 +190,7 @@ class Trace:
     # Defaults on the class: setting all of them on each request would cost a microsecond.
     rung = error_code = model = ""
     status = OK
-    duration_us = dropped_spans = _masked_count = 0
+    duration_us = _masked_count = 0
     _question: Guarded | None = None
     _answer: Guarded | None = None
     _late: LateFacts | None = None
@@ -331,8 +331,6 @@ class Trace:
         span = Span(len(self._spans), -1, name, kind, start_us)
         if len(self._spans) < SPANS_MAX:
             self._spans.append(span)
-        else:
-            self.dropped_spans += 1
         return span
 
     def absorb(self, other: Trace) -> None:

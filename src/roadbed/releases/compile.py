@@ -87,18 +87,3 @@ def unseal(app: str, digest: str, manifest: bytes) -> Release | None:
     if hashlib.sha256(manifest).hexdigest() != digest:
         return None
     return Release(app, digest, manifest, json.loads(manifest))
-
-
-def describe_change(old: Release, new: Release) -> list[str]:
-    """The parts in which two releases of an app differ, in words, for history and console."""
-    changes: list[str] = []
-    for part in sorted({*old.document, *new.document} - {"app", "schema"}):
-        before, after = old.document.get(part), new.document.get(part)
-        if before == after:
-            continue
-        if isinstance(before, dict) and isinstance(after, dict):
-            keys = sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
-            changes.append(f"{part}: {', '.join(keys)}")
-        else:
-            changes.append(part)
-    return changes

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from roadbed.guard.access import ACTIONS, Resource
 from roadbed.guard.keys import KeyRefused
 from roadbed.kernel.errors import InvalidRequest, NotFound
-from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER, Principal
+from roadbed.kernel.principal import AUDITOR, MEMBER, Principal
 from roadbed.server.acts import resource_of
 from roadbed.server.admission import Admission
 from roadbed.server.http import endpoint
@@ -24,7 +24,6 @@ from roadbed.tools.regions import is_across
 from roadbed.tools.types import Tool
 
 WHO_CHARACTERS_MAX: Final = 200
-ROLE_OF: Final = {"watch": (AUDITOR, ADMIN), "manage": (ADMIN,), "": (AUDITOR, ADMIN)}
 
 
 class UnknownCaller(NotFound):

@@ -36,7 +36,6 @@ AT_ONCE_MAX = 500
 POST_S = 15.0
 REPLY_BYTES_MAX = 64 * 1024
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
-WITNESS_PATH = "/api/audit/witness"
 
 
 class CopyRefused(Unavailable):

@@ -44,6 +44,7 @@ CALL_S: Final = 30.0
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
 SHOWN_S: Final = 10.0
 LOOK_S: Final = 0.05
+GOOD_ANSWERS: Final = 3
 KEY_NAME: Final = "a control's own"
 TEAMS: Final = [TEAM, STRANGERS]
 
@@ -155,16 +156,20 @@ class CanaryGround:
             expires=datetime.now(UTC) + KEY_LIVES,
         )
         self._key_id = record.id
+        body = {"model": paths.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
+        if not await self._is_served(self._key, "POST", "/v1/chat/completions", body):
+            raise NotServed("its own routes are not served")
+
+    async def _is_served(self, key: str, method: str, path: str, body: Any = None) -> bool:
+        """Wait until this is answered, several times in a row: each time it may be another process that answers."""
         deadline = time.monotonic() + SHOWN_S
         good = 0
-        while good < 3 and time.monotonic() < deadline:
-            body = {"model": paths.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
-            status, _ = await self.call("POST", "/v1/chat/completions", body)
+        while good < GOOD_ANSWERS and time.monotonic() < deadline:
+            status, _ = await self.call_as(key, method, path, body)
             good = good + 1 if status == 200 else 0
             if not good:
                 await asyncio.sleep(LOOK_S)
-        if not good:
-            raise NotServed("its own routes are not served")
+        return good > 0
 
     async def close(self) -> None:
         """Take everything back."""
@@ -210,10 +215,15 @@ class CanaryGround:
         return await self._caller.call(method, path, body, key=key)
 
     async def stranger(self) -> tuple[str, str]:
-        """A key of another team, without any role but a member's."""
+        """A key of another team, without any role but a member's, which every process knows. `NotServed`.
+
+        Before they all know it, it is refused because nobody knows it, and a control would take that for its answer.
+        """
         record, key = await self._parts.identity.create_key(
             team=STRANGERS, apps=(*APPS, *MODELS), name=KEY_NAME, expires=datetime.now(UTC) + KEY_LIVES
         )
+        if not await self._is_served(key, "GET", "/v1/models"):
+            raise NotServed("a fresh key is not let in")
         return record.id, key
 
     async def revoke(self, key_id: str) -> None:

@@ -208,12 +208,13 @@ class HotAnswer(Relay):
 
     def on_text(self, raw: bytes, text: str) -> None:
         """Pass a text on as it came, in a chunk of ours, less what may still become a secret."""
-        turn = self._turn
-        if self._rules is not None:
-            said = self._rules.feed_text(text)
-            if said is None:
+        turn, rules = self._turn, self._rules
+        if rules is not None:
+            feed = rules.feed_text
+            if feed is None:
                 self.on_events([TextDelta(text)])
                 return
+            said = feed(text)
             if not said:
                 return
             if said is not text:
@@ -225,9 +226,10 @@ class HotAnswer(Relay):
                 frame = self._text_frame = self._replying().text_frame()
             if frame is None:  # all that came before is held back, so this text begins the reply
                 self._replying().events([TextDelta(text)])
+                is_writable = request.is_writable
             else:
-                request.write(frame[0] + raw + frame[1])
-            if not request.is_writable:
+                is_writable = request.write(frame[0] + raw + frame[1])
+            if not is_writable:
                 self.pause()
                 request.on_drain(self.resume)
 

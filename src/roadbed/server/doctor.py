@@ -64,7 +64,7 @@ def examine(settings: Settings) -> list[Check]:
         *revoked_checks(
             settings.tls_client_crl or told.get("client_crl"), settings.tls_client_ca or told.get("client_ca")
         ),
-        *_postgres(settings),
+        *postgres_checks(settings),
         *_server(running),
         *_data_systems(running),
         *_embedding_model(),
@@ -217,9 +217,19 @@ def revoked_checks(file: Path | str | None, authorities: Path | str | None) -> I
         yield Check("revoked", "ok", f"{len(lists)} lists of revoked client certificates hold")
 
 
-def _postgres(settings: Settings) -> Iterator[Check]:
+def postgres_checks(settings: Settings) -> Iterator[Check]:
+    """The given server, or the embedded one's program."""
     if settings.database is not None:
-        yield Check("postgresql", "ok", "a managed database is used; `roadbed up` checks it")
+        from roadbed.store.first_connection import examine as examine_database
+
+        try:
+            yield Check(
+                "postgresql",
+                "ok",
+                asyncio.run(examine_database(settings.database.reveal(), timeout_s=PROBE_TIMEOUT_S)),
+            )
+        except RoadbedError as error:
+            yield Check("postgresql", "wrong", error.message, error.hint)
         return
     from roadbed.store.postgres_process import find_install
 

@@ -25,7 +25,7 @@ def parts(services: Services) -> dict[str, str]:
         **({"workers": "ok" if running >= wanted else f"{running} of {wanted} serve just now"} if wanted > 1 else {}),
         "database": "ok" if services.database.is_available else "away; what needs it is refused or spooled",
         "keys": "ok" if services.identity.is_ready else "not read yet",
-        "releases": "ok" if services.registry.served.apps else "none serves yet",
+        "releases": "ok" if _serves(services) else "none serves yet",
         "jobs": WAITS_FOR_DISK if services.waits_for_disk else "ok",
         **_sources(services),
         "workspace": "ok" if services.problem() is None else "the manifest on disk is not what serves",
@@ -51,7 +51,13 @@ def workers(services: Services) -> tuple[int, int]:
 
 def is_ready(services: Services) -> bool:
     """Whether requests can be served."""
-    return not services.is_draining and services.identity.is_ready and bool(services.registry.served.apps)
+    return not services.is_draining and services.identity.is_ready and _serves(services)
+
+
+def _serves(services: Services) -> bool:
+    """Whether the live releases were taken: one of models or tools alone has no app, and serves all the same."""
+    served = services.registry.served
+    return bool(served.apps) or (served.routes_release is not None and not services.manifest.apps)
 
 
 def health_routes(services: Services) -> list[Route]:

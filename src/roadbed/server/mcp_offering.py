@@ -74,8 +74,7 @@ class Workspace:
     def _find(self, name: str, caller: Caller) -> Tool | None:
         """The tool of a call, looked for once in a request: three places ask."""
         if caller.tool is None or caller.tool.name != name:
-            found = self.toolbox.tools_for(caller.principal, (name,))
-            caller.tool = next((tool for tool in found if tool.name == name), None)
+            caller.tool = self.toolbox.tool_for(caller.principal, name)
         return caller.tool
 
     # -- tools --------------------------------------------------------------------------------------------------------

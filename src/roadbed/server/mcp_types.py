@@ -49,6 +49,9 @@ class Toolbox(Protocol):
     def tools_for(self, principal: Principal, names: Collection[str] | None = None) -> list[Tool]:
         """The tools that a caller may see, in a stable order; of these names alone where some are given."""
 
+    def tool_for(self, principal: Principal, name: str) -> Tool | None:
+        """The tool of this name, where the caller may see it; as quick with a thousand tools as with one."""
+
     async def call(
         self,
         name: str,

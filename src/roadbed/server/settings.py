@@ -14,7 +14,7 @@ from pathlib import Path
 
 from roadbed.guard.keys import ADMIN_KEY_CHARACTERS_MIN
 from roadbed.kernel.errors import ConfigError
-from roadbed.kernel.secrets import Secret
+from roadbed.kernel.secrets import Secret, resolve_secret
 
 ADMIN_KEY_VARIABLE = "ROADBED_ADMIN_KEY"
 PORT_DEFAULT = 8400
@@ -59,6 +59,20 @@ def default_state(workspace: Path) -> Path:
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     path = str(workspace.expanduser().resolve())
     return Path(base) / "roadbed" / hashlib.sha256(path.encode()).hexdigest()[:16]
+
+
+def database_of(text: str | None) -> Secret | None:
+    """The address that ``--database`` gives, or the variable that it names; None for the embedded database."""
+    if text is not None and text.startswith("env:"):
+        text = resolve_secret(text, where="--database").reveal()
+    if not text:
+        return None
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ConfigError(
+            "--database is not the address of a PostgreSQL database",
+            hint="write env:NAME, with postgresql://USER:PASSWORD@HOST:5432/DATABASE in that variable",
+        )
+    return Secret(text)
 
 
 def check_settings(settings: Settings) -> None:

@@ -60,8 +60,6 @@ class Reply(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-Trouble = Literal["refused", "timeout", "memory", "unavailable", "too_large", "missing"]
-
 opening_decoder = msgspec.msgpack.Decoder(Opening)
 request_decoder = msgspec.msgpack.Decoder(Request)
 reply_decoder = msgspec.msgpack.Decoder(Reply)

@@ -60,7 +60,6 @@ _COMMENTS_SQL = (
 # The text of a view is told to accounts with SHOW VIEW alone.
 _VIEWS_SQL = "SELECT table_name, view_definition FROM information_schema.views WHERE table_schema = DATABASE()"
 
-_TIMESTAMP = 7
 _BINARY_CHARSET = 63
 _NATIVE: dict[int, tuple[str, ColumnType]] = {
     0: ("decimal", "decimal"), 1: ("tinyint", "integer"), 2: ("smallint", "integer"), 3: ("int", "integer"),

@@ -12,20 +12,15 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import asyncpg
 import msgspec
 
-from roadbed.store.errors import (
-    InvalidName,
-    StoreDiskFull,
-    StoreTimeout,
-    StoreUnavailable,
-    ValueRefused,
-)
+from roadbed.store.driver_errors import LOST, translated
+from roadbed.store.errors import InvalidName, StoreTimeout, StoreUnavailable
 from roadbed.store.first_connection import connect_first, find_vector, require_version
 from roadbed.store.listener import Listener, Subscription
 from roadbed.store.vectors import decode_half_vector, decode_vector, encode_half_vector, encode_vector
@@ -46,52 +41,9 @@ Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
 logger = logging.getLogger(__name__)
 
-_AWAY = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.IdleSessionTimeoutError,
-    asyncpg.InternalClientError,
-    # While it runs: the password was changed, the role locked, or the database taken away.
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-
-_UNSTORABLE = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)
-
 
 def _encode_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-@contextlib.contextmanager
-def translated(connection: Connection = None) -> Iterator[None]:
-    """Turn asyncpg's connection, time-out, disk and value errors into this room's; all else passes.
-
-    Around code that is not only asyncpg's, give the ``connection``: then an `OSError` or `TimeoutError` that is not
-    that connection's stays what it is.
-    """
-    try:
-        yield
-    except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
-        raise StoreTimeout("a statement did not end in time") from None
-    except asyncpg.DiskFullError:
-        raise StoreDiskFull("the disk of the database is full") from None
-    except asyncpg.DataError as error:
-        # Its own text quotes the value. All other such errors are mistakes in a statement.
-        if isinstance(error, _UNSTORABLE) or isinstance(error.__cause__, OverflowError | UnicodeEncodeError):
-            raise ValueRefused("a value holds something that the database cannot keep") from None
-        raise
-    except _AWAY as error:
-        raise StoreUnavailable(f"the database does not answer ({type(error).__name__})") from None
-    except (OSError, asyncpg.InterfaceError) as error:
-        if connection is not None and not connection.is_closed():
-            raise
-        if isinstance(error, TimeoutError):
-            raise StoreTimeout("a statement did not end in time") from None
-        raise StoreUnavailable("the connection to the database was lost") from None
 
 
 class Database:
@@ -199,7 +151,7 @@ class Database:
         except TimeoutError:
             self._is_available = False
             raise StoreUnavailable(f"no connection to the database within {ACQUIRE_TIMEOUT_S:g} s") from None
-        except (*_AWAY, OSError, asyncpg.InterfaceError) as error:
+        except LOST as error:
             self._is_available = False
             raise StoreUnavailable(f"the database does not answer ({type(error).__name__})") from None
         self._is_available = True
@@ -216,7 +168,7 @@ class Database:
             raise
         finally:
             # A connection that broke meanwhile cannot be reset; the pool drops it and that is all.
-            with contextlib.suppress(*_AWAY, OSError, asyncpg.InterfaceError):
+            with contextlib.suppress(*LOST):
                 await self._pool_release(connection)
 
     @contextlib.asynccontextmanager
@@ -269,21 +221,6 @@ class Database:
         """Run one statement once per row of arguments, all or none."""
         async with self._one(timeout_s) as connection:
             await connection.executemany(sql, rows, timeout=timeout_s)
-
-    async def copy_records(
-        self,
-        table: str,
-        records: Iterable[Sequence[Any]],
-        columns: Sequence[str],
-        *,
-        timeout_s: float = STATEMENT_TIMEOUT_S,
-    ) -> int:
-        """COPY the records into an own table, all or none; how many there were."""
-        async with self._one(timeout_s) as connection:
-            tag = await connection.copy_records_to_table(
-                table, records=records, columns=list(columns), schema_name=self.schema, timeout=timeout_s
-            )
-            return int(tag.rpartition(" ")[2])
 
     # -- notifications ------------------------------------------------------------------------------------------------
 

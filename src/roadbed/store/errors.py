@@ -148,6 +148,13 @@ class VectorMissing(RoadbedError):
     hint = "as a superuser of that database run: CREATE EXTENSION vector"
 
 
+class VectorTooOld(RoadbedError):
+    """The database has a pgvector that is older than this build can use."""
+
+    code = "store.vector_too_old"
+    hint = "install a newer pgvector on the database server, then run: ALTER EXTENSION vector UPDATE"
+
+
 class JobLost(RoadbedError):
     """A worker no longer holds the job it was running: its lease ended and another worker took the job over."""
 

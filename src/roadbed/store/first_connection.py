@@ -13,8 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 
 from roadbed.store import errors
+from roadbed.store.driver_errors import translated
 
 POSTGRES_MAJOR_MIN = 15
+VECTOR_MIN = (0, 8)  # halfvec came with 0.7, scans of an index that go on until enough was found with 0.8
+INSTALL_VECTOR = "install pgvector on the database server (Debian: postgresql-NN-pgvector), or use one that has it"
 _NOT_INSTALLED = (asyncpg.FeatureNotSupportedError, asyncpg.UndefinedFileError)
 _MAY_NOT = (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)
 
@@ -85,16 +88,46 @@ def require_version(major: int, number: str) -> None:
 
 
 async def find_vector(connection: Any) -> str:
-    """The schema of pgvector's types; the extension is made where it is missing and may be. `VectorMissing`."""
-    sql = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
-    found = await connection.fetchval(sql)
+    """The schema of pgvector's types; the extension is made where it is missing and may be.
+
+    `VectorMissing`, `VectorTooOld`.
+    """
+    sql = "SELECT extnamespace::regnamespace::text AS schema, extversion FROM pg_extension WHERE extname = 'vector'"
+    found = await connection.fetchrow(sql)
     if found is None:
         try:
             await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         except _NOT_INSTALLED:
-            hint = "install pgvector on the database server (Debian: postgresql-NN-pgvector), or use one that has it"
-            raise errors.VectorMissing("the server of the database has no pgvector", hint=hint) from None
+            raise errors.VectorMissing("the server of the database has no pgvector", hint=INSTALL_VECTOR) from None
         except _MAY_NOT:
             raise errors.VectorMissing("the database has no pgvector, and this role may not create it") from None
-        found = await connection.fetchval(sql)
-    return str(found).strip('"')
+        found = await connection.fetchrow(sql)
+    require_vector(found["extversion"])
+    return str(found["schema"]).strip('"')
+
+
+def require_vector(version: str) -> None:
+    """Raise `VectorTooOld` for a pgvector below `VECTOR_MIN`."""
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < VECTOR_MIN:
+        wanted = ".".join(str(part) for part in VECTOR_MIN)
+        raise errors.VectorTooOld(f"the database has pgvector {version}; {wanted} or newer is needed")
+
+
+async def examine(dsn: str, *, timeout_s: float) -> str:
+    """What a given server is, in words; changes nothing. Raises what would keep a start from using it."""
+    connection = await connect_first(dsn, timeout_s=timeout_s, statement_timeout_s=timeout_s)
+    try:
+        version = connection.get_server_version()
+        number = f"{version.major}.{version.minor}"
+        require_version(version.major, number)
+        with translated():
+            vector = await connection.fetchval(
+                "SELECT coalesce((SELECT extversion FROM pg_extension WHERE extname = 'vector'),"
+                " (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'))"
+            )
+        if vector is None:
+            raise errors.VectorMissing("the server of the database has no pgvector", hint=INSTALL_VECTOR)
+        require_vector(vector)
+        return f"PostgreSQL {number} with pgvector {vector} at {place_of(dsn)}"
+    finally:
+        await connection.close(timeout=timeout_s)

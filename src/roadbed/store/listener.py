@@ -13,16 +13,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg
-
+from roadbed.store.driver_errors import LOST, translated
 from roadbed.store.errors import StoreTimeout, StoreUnavailable
 
 CHANNEL_NAME_BYTES_MAX = 63
 RECONNECT_DELAY_S_MIN = 0.05
 RECONNECT_DELAY_S_MAX = 2.0
 CLOSE_TIMEOUT_S = 2.0
-# What asyncpg raises on a connection that is lost, or that is being lost while something else uses it.
-_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 Callback = Callable[[str | None], None]
 
@@ -73,10 +70,8 @@ class Listener:
         async with self._lock:
             await self._ensure_open()
             if name not in self._subscriptions:
-                try:
+                with translated():  # it may be lost or closed meanwhile
                     await self._connection.add_listener(name, self._on_notification)
-                except _LOST as error:  # lost or closed meanwhile
-                    raise StoreUnavailable(f"a channel cannot be listened on ({type(error).__name__})") from error
             self._subscriptions.setdefault(name, []).append(subscription)
             if self._task is None:
                 self._task = asyncio.create_task(self._keep_connected(), name="store-listener")
@@ -93,7 +88,7 @@ class Listener:
                 return
             del self._subscriptions[subscription.channel]
             if self._connection is not None and not self._connection.is_closed():
-                with contextlib.suppress(*_LOST):
+                with contextlib.suppress(*LOST):
                     await self._connection.remove_listener(subscription.channel, self._on_notification)
 
     async def close(self) -> None:
@@ -106,7 +101,7 @@ class Listener:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             connection.remove_termination_listener(self._on_lost)
-            with contextlib.suppress(TimeoutError, *_LOST):
+            with contextlib.suppress(*LOST):
                 await connection.reset(timeout=CLOSE_TIMEOUT_S)
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
 
@@ -118,8 +113,9 @@ class Listener:
         connection.add_termination_listener(self._on_lost)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(connection.terminate)
-            for name in self._subscriptions:
-                await connection.add_listener(name, self._on_notification)
+            with translated():
+                for name in self._subscriptions:
+                    await connection.add_listener(name, self._on_notification)
             on_failure.pop_all()
         self._connection = connection
 
@@ -132,7 +128,7 @@ class Listener:
                     async with self._lock:
                         await self._ensure_open()
                     self._missed_some = False
-                except (StoreUnavailable, StoreTimeout, *_LOST):
+                except (StoreUnavailable, StoreTimeout):
                     await asyncio.sleep(delay_s)
                     delay_s = min(delay_s * 2, RECONNECT_DELAY_S_MAX)
             for subscriptions in list(self._subscriptions.values()):

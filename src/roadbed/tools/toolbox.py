@@ -108,6 +108,11 @@ class ToolBox:
             if self._is_visible(entry.tool, principal) and (names is None or is_named(entry.tool, names))
         ]
 
+    def tool_for(self, principal: Principal, name: str) -> Tool | None:
+        """The tool of this name; None where there is none, or the caller may not see it."""
+        entry = self._served.get(name)
+        return entry.tool if entry is not None and self._is_visible(entry.tool, principal) else None
+
     def _is_visible(self, tool: Tool, principal: Principal) -> bool:
         return _is_visible(tool, principal) and (self._permits is None or self._permits(principal, tool))
 

@@ -15,6 +15,7 @@ import httptools
 
 from roadbed.wire import errors
 from roadbed.wire.exchange import Exchange, ResponseHead
+from roadbed.wire.framing import CHUNK_BYTES_MAX, SIZE_LINES, is_one_chunk
 from roadbed.wire.known_head import KnownResponse, remember_response
 from roadbed.wire.tuning import bound_reads
 
@@ -65,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._pieces: list[bytes] = []
         self._is_kept = self._is_until_eof = self._is_complete = self._has_extra = self._is_paused = False
+        self._is_between_chunks = False
         self._status = self._wire_bytes = self._body_bytes = 0
 
     @property
@@ -156,9 +158,16 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.close()
             return
+        count = len(data)
+        if self._is_between_chunks and count <= CHUNK_BYTES_MAX:
+            size_line = SIZE_LINES[count]
+            if data.startswith(size_line) and data.endswith(b"\r\n"):  # the parser would be where it is
+                self._wire_bytes += count
+                self._hand_over(exchange, data[len(size_line) : -2])
+                return
         if not self._wire_bytes and exchange.on_response is not None and self._take_known(exchange, data):
             return
-        self._wire_bytes += len(data)
+        self._wire_bytes += count
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -168,6 +177,7 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             self._has_extra = True
         if not self._is_complete and exchange.has_head:
+            self._is_between_chunks = len(self._pieces) == 1 and is_one_chunk(data, len(self._pieces[0]))
             self._deliver_body(exchange)
             return
         if self._is_complete and not self._ends_here(data):
@@ -239,13 +249,17 @@ class UpstreamConnection(asyncio.Protocol):
         if pieces:
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
-            self._body_bytes = body_bytes = self._body_bytes + len(data)
-            if body_bytes > exchange.request.response_bytes_max:
-                exchange.fail(errors.ResponseTooLarge(f"the response of {self._owner.name} is too large"))
-                return
-            exchange.handler.on_data(data)
+            self._hand_over(exchange, data)
         if wire_bytes > _FRAMING_BYTES_MIN and wire_bytes > _FRAMING_BYTES_MIN + self._body_bytes * _FRAMING_FACTOR:
             exchange.fail(errors.ResponseMalformed(f"the response of {self._owner.name} is framing without content"))
+
+    def _hand_over(self, exchange: Exchange, data: bytes) -> None:
+        """Hand over a piece of a body that is not too large with it."""
+        self._body_bytes = body_bytes = self._body_bytes + len(data)
+        if body_bytes > exchange.request.response_bytes_max:
+            exchange.fail(errors.ResponseTooLarge(f"the response of {self._owner.name} is too large"))
+            return
+        exchange.handler.on_data(data)
 
     def _is_small(self, exchange: Exchange) -> bool:
         """Whether this read brought a whole response that passes no limit."""

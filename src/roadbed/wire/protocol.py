@@ -576,10 +576,6 @@ class HotProtocol(HttpToolsProtocol):
         """Header lines of every response."""
         return self.shared.fixed_headers(self.server_state.default_headers)
 
-    def is_write_paused(self) -> bool:
-        """Whether the write buffer is over its high mark."""
-        return self.flow.write_paused
-
     def track_task(self, task: asyncio.Task[None]) -> None:
         """Let a drain wait for ``task``."""
         self.tasks.add(task)

@@ -54,12 +54,11 @@ class HotConnection(Protocol):
     loop: asyncio.AbstractEventLoop
     scheme: Any
     certificate: PeerCertificate | None
+    flow: Any
+    """``write_paused``: whether the transport's buffer is over its high mark."""
 
     def fixed_headers(self) -> bytes:
         """Header lines of every response (date)."""
-
-    def is_write_paused(self) -> bool:
-        """Whether the transport's buffer is over its high mark."""
 
     def response_ended(self, keep_alive: bool) -> None:
         """The response is out: go on with the next request, or close."""
@@ -148,7 +147,7 @@ class HotRequest:
     @property
     def is_writable(self) -> bool:
         """Whether the transport takes more bytes without growing past its high mark (64 KiB)."""
-        return not self._gone and not self._connection.is_write_paused()
+        return not self._gone and not self._connection.flow.write_paused
 
     def send(self, status: int, headers: Headers | bytes = b"", body: bytes = b"") -> None:
         """Send a whole response."""
@@ -172,14 +171,15 @@ class HotRequest:
         self._phase = _STREAMING
         self._transport.write(head + self._frame(first) if first else head)
 
-    def write(self, chunk: bytes) -> None:
-        """Send a piece of a stream. Join what belongs together first: each call is a packet."""
+    def write(self, chunk: bytes) -> bool:
+        """Send a piece of a stream, and tell `is_writable`. Join what belongs together first: each call is a packet."""
         if self._phase != _STREAMING:
             if self._gone:
-                return
+                return False
             raise RuntimeError("no stream is open")
         if chunk and self.method != b"HEAD":
             self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._chunked else chunk)
+        return not self._connection.flow.write_paused
 
     def end(self, last: bytes = b"") -> None:
         """End a stream, with its last piece if there is one."""

@@ -168,10 +168,3 @@ def encode_event(data: bytes, event: bytes = b"", identifier: bytes | None = Non
     if identifier is not None:
         head += b"id: %b\n" % identifier
     return b"%bdata: %b\n\n" % (head, data)
-
-
-def encode_comment(text: bytes = b"") -> bytes:
-    """A comment line: keeps an idle stream alive and is seen by no reader."""
-    if b"\n" in text or b"\r" in text:
-        raise ValueError("a comment is a single line")
-    return b": %b\n\n" % text

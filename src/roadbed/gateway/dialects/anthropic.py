@@ -15,7 +15,8 @@ import msgspec
 from roadbed.gateway.dialects.anthropic_answers import DIALECT, RUN_BY_A_PROVIDER, AnthropicDecoder
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
 from roadbed.gateway.dialects.effort import claude_budget, effort_of, takes_budget
-from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
+from roadbed.gateway.dialects.foreign import IS_ERROR, left_out, lost_description, lost_detail, lost_reasoning
+from roadbed.gateway.dialects.translation import check_system
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
@@ -53,6 +54,7 @@ class AnthropicMessages(ServerSentDialect):
             body.update(request.passthrough)
         else:
             _translate(request, endpoint.model, limit, body, dropped)
+        dropped += lost_reasoning(request, DIALECT)
         system, turns = _turns(request.messages, dropped, is_own=is_own)
         if not turns:
             raise InvalidChatRequest("messages: at least one turn must not be of role system", param="messages")
@@ -74,6 +76,7 @@ class AnthropicMessages(ServerSentDialect):
             body.update(_tool_choice(request))
         if request.response_format is not None:
             body["output_config"] = (body.get("output_config") or {}) | {"format": _format(request.response_format)}
+            dropped += lost_description(request)
         if stream:
             body["stream"] = True
         headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json"), (b"anthropic-version", VERSION)]
@@ -120,7 +123,9 @@ def _turns(
         where = f"messages[{number}]"
         if message.name:
             dropped.append("messages[].name")
+        dropped += lost_detail(message)
         if message.role in ("system", "developer"):
+            check_system(message, where, DIALECT)
             system.append((where, message))
             continue
         role = "assistant" if message.role == "assistant" else "user"

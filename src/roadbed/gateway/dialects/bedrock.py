@@ -20,8 +20,9 @@ from roadbed.gateway.dialects.base import EncodedRequest, malformed
 from roadbed.gateway.dialects.bedrock_answer import NAME, REDACTED, BedrockDecoder, whole_events
 from roadbed.gateway.dialects.effort import claude_budget, effort_of, takes_budget
 from roadbed.gateway.dialects.event_stream import EventStreamParser
-from roadbed.gateway.dialects.foreign import IS_ERROR, left_out
+from roadbed.gateway.dialects.foreign import IS_ERROR, left_out, lost_detail, lost_reasoning
 from roadbed.gateway.dialects.sigv4 import Header, SignedParts, sign
+from roadbed.gateway.dialects.translation import parts_of, unsupported
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
@@ -63,7 +64,7 @@ class BedrockConverse:
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``POST /model/ID/converse-stream``, or ``/converse``, signed."""
-        dropped: list[str] = []
+        dropped = lost_reasoning(request, NAME, is_sealed=False)
         body = _body(request, endpoint, dropped)
         verb = "converse-stream" if stream else "converse"
         path = f"/model/{quote(endpoint.model, safe='')}/{verb}"
@@ -167,6 +168,8 @@ def _text_format(wanted: JsonSchema) -> dict[str, Any]:
         message = "response_format: plain JSON mode does not exist in the bedrock dialect"
         raise UnsupportedFeature(message, hint="send a json_schema", param="response_format")
     schema = {"schema": msgspec.json.encode(wanted.schema).decode(), "name": wanted.name}
+    if wanted.description:
+        schema["description"] = wanted.description
     return {"type": "json_schema", "structure": {"jsonSchema": schema}}
 
 
@@ -225,8 +228,12 @@ def _turns(messages: Iterable[Message], dropped: list[str]) -> tuple[list[dict[s
         where = f"messages[{number}]"
         if message.name:
             dropped.append("messages[].name")
+        dropped += lost_detail(message)
         if message.role in ("system", "developer"):
-            system += [block for block in _blocks(message, where) if block.keys() <= {"text", "cachePoint"}]
+            system += _blocks(message, where)
+            for number, part in enumerate(parts_of(message)):
+                if not isinstance(part, TextPart | OtherPart):
+                    raise unsupported(f"{where}.content[{number}]", NAME, "send it in a turn of the user")
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(message, where)

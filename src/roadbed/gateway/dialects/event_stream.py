@@ -1,4 +1,4 @@
-"""The AWS event stream (``application/vnd.amazon.eventstream``), both ways: bytes in, frames out; frames in, bytes out.
+"""The AWS event stream (``application/vnd.amazon.eventstream``): bytes in, frames out.
 
 A frame is: total length, length of the headers, CRC32 of these eight bytes, headers, payload, CRC32 of all before it;
 all big-endian. A frame is given as an `SseEvent`, whose ``event`` is the event type or ``exception:TYPE``. Pure: no
@@ -9,7 +9,6 @@ checksums are wrong.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from zlib import crc32
 
 from roadbed.gateway.dialects.base import malformed
@@ -138,24 +137,3 @@ def _headers(frame: bytes, end: int) -> dict[bytes, bytes]:
         if kind == _STRING:
             found[name] = frame[value_start:position]
     return found
-
-
-def encode_frame(payload: bytes, headers: Mapping[str, str]) -> bytes:
-    """The bytes of one frame with text headers, for servers."""
-    block = bytearray()
-    for name, value in headers.items():
-        raw_name, raw_value = name.encode(), value.encode()
-        block += bytes((len(raw_name),)) + raw_name + bytes((_STRING,)) + _LENGTH.pack(len(raw_value)) + raw_value
-    lengths = struct.pack(">II", _FRAME_BYTES_MIN + len(block) + len(payload), len(block))
-    head = lengths + _CRC.pack(crc32(lengths)) + bytes(block) + payload
-    return head + _CRC.pack(crc32(head))
-
-
-def encode_event_frame(event: str, payload: bytes) -> bytes:
-    """The frame of an event of this type, or of an exception when it is written ``exception:TYPE``."""
-    kind, colon, name = event.partition(":")
-    if colon and kind == "exception":
-        headers = {":message-type": kind, ":exception-type": name}
-    else:
-        headers = {":message-type": "event", ":event-type": event}
-    return encode_frame(payload, {**headers, ":content-type": "application/json"})

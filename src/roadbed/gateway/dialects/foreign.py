@@ -12,7 +12,7 @@ from typing import Any
 
 from roadbed.gateway.dialects.effort import effort_of, openai_level
 from roadbed.gateway.errors import UnsupportedFeature
-from roadbed.gateway.types import ChatRequest
+from roadbed.gateway.types import ChatRequest, ImagePart, Message, ReasoningPart
 
 Carried = tuple[dict[str, Any], list[str]]
 
@@ -22,6 +22,12 @@ MEANING: dict[str, frozenset[str]] = {
     "responses": frozenset({"prompt", "moderation", "context_management"}),
 }
 """By the caller's dialect: fields that change the answer, or where it is made, and that no other dialect has."""
+
+MEANING_OF_TURNS: dict[str, frozenset[str]] = {"openai": frozenset({"audio", "function_call"})}
+"""The like of a turn: what was said in it, in a form that no other dialect has."""
+
+REASONING = "messages[].reasoning"
+"""The name under which blocks of reasoning are named that the endpoint cannot read."""
 
 IS_ERROR = "is_error"
 """The name under which a dropped mark of a failed tool is named."""
@@ -45,10 +51,42 @@ def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[st
         if name in meaning and value and name not in carried:
             hint = f"leave it out, or use a route to an endpoint of type {request.passthrough_dialect}"
             raise UnsupportedFeature(f"{name}: the {endpoint_dialect} dialect cannot carry it", hint=hint, param=name)
-    lost = {*request.passthrough, *request.hint_names()}
+    hints = request.hint_names()
+    said = MEANING_OF_TURNS.get(request.passthrough_dialect, frozenset())
+    for name in sorted(said.intersection(hints).difference(carried)):
+        param = f"messages[].{name}"
+        raise UnsupportedFeature(f"{param}: the {endpoint_dialect} dialect cannot carry it", param=param)
+    lost = {*request.passthrough, *hints}
     if any(message.is_error for message in request.messages):
         lost.add(IS_ERROR)
     return sorted(lost.difference(carried))
+
+
+def lost_reasoning(request: ChatRequest, dialect: str, *, is_sealed: bool = True) -> list[str]:
+    """`REASONING` where some turn holds a block of reasoning that an endpoint of this dialect cannot read: another
+    dialect's, or one without a seal where it wants one. The empty dialect reads none.
+    """
+    is_lost = any(
+        isinstance(part, ReasoningPart) and (part.dialect != dialect or (is_sealed and not part.seal))
+        for message in request.messages
+        if not isinstance(message.content, str)
+        for part in message.content
+    )
+    return [REASONING] if is_lost else []
+
+
+def lost_detail(message: Message) -> list[str]:
+    """The name of how closely a picture is to be looked at, where a turn says that."""
+    if isinstance(message.content, str):
+        return []
+    is_asked = any(isinstance(part, ImagePart) and part.detail not in ("", "auto") for part in message.content)
+    return ["image_url.detail"] if is_asked else []
+
+
+def lost_description(request: ChatRequest) -> list[str]:
+    """The name of what is said of the answer's schema, for dialects that take the schema alone."""
+    wanted = request.response_format
+    return ["response_format.description"] if wanted is not None and wanted.description else []
 
 
 def chat_fields(request: ChatRequest, model: str) -> Carried:

@@ -16,10 +16,11 @@ import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
 from roadbed.gateway.dialects.effort import BUDGETS, Effort, effort_of
-from roadbed.gateway.dialects.foreign import left_out
+from roadbed.gateway.dialects.foreign import IS_ERROR, left_out, lost_description, lost_detail, lost_reasoning
 from roadbed.gateway.dialects.gemini_answer import MADE_UP_ID, TOOL_CALLS_MAX, GeminiDecoder, Seal, opened
 from roadbed.gateway.dialects.translation import (
     call_arguments,
+    check_system,
     data_uri,
     forced_name,
     foreign_part,
@@ -39,6 +40,7 @@ _VERSION = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 _SMALLEST_BUDGET_OF_PRO = 128
 _SMALLEST_BUDGET_OF_LITE = 512
 _PLACE = "place"
+_OUTCOME = {False: "output", True: "error"}
 _UNSIGNED = "skip_thought_signature_validator"
 """What Google documents in place of the signature of a call that another model made: Gemini 3 refuses one without."""
 
@@ -50,7 +52,7 @@ class Gemini(ServerSentDialect):
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``:generateContent`` or ``:streamGenerateContent``."""
-        dropped: list[str] = []
+        dropped: list[str] = [*lost_reasoning(request, NAME), *lost_description(request)]
         body: dict[str, Any] = {}
         system, contents = _Turns(endpoint.model, dropped).of(request.messages)
         if not contents:
@@ -103,7 +105,9 @@ class _Turns:
             where = f"messages[{number}]"
             if message.name:
                 self._dropped.append("messages[].name")
+            self._dropped += lost_detail(message)
             if message.role in ("system", "developer"):
+                check_system(message, where, NAME)
                 system.append(message.text())
                 continue
             role = "model" if message.role == "assistant" else "user"
@@ -126,7 +130,7 @@ class _Turns:
             return [self._result(message, where)]
         if message.role != "assistant":
             return [
-                _part(part, f"{where}.content[{number}]", self._dropped)
+                _part(part, f"{where}.content[{number}]")
                 for number, part in enumerate(parts_of(message))
                 if not isinstance(part, ReasoningPart) and not (isinstance(part, TextPart) and not part.text)
             ]
@@ -150,7 +154,7 @@ class _Turns:
                 else:
                     pieces.append(seal)
             elif not isinstance(part, TextPart):
-                others.append(_part(part, f"{where}.content[{number}]", self._dropped))
+                others.append(_part(part, f"{where}.content[{number}]"))
         parts += _signed_text(message.text(), pieces)
         parts += others
         for number, call in enumerate(message.tool_calls):
@@ -173,10 +177,17 @@ class _Turns:
         if name is None:
             param = f"{where}.tool_call_id"
             raise InvalidChatRequest(f"{param}: no call before it has this id", param=param)
+        files = []
         for number, part in enumerate(parts_of(message)):
-            if not isinstance(part, TextPart):
-                raise unsupported(f"{where}.content[{number}]", NAME, "a tool's result must be text")
-        response: dict[str, Any] = {"name": name, "response": {"output": message.text()}}
+            if isinstance(part, TextPart):
+                continue
+            if not isinstance(part, ImagePart) or not self._is_signed_model:
+                hint = "a tool's result must be text; from Gemini 3 on it may hold pictures"
+                raise unsupported(f"{where}.content[{number}]", NAME, hint)
+            files.append(_part(part, f"{where}.content[{number}]"))
+        response: dict[str, Any] = {"name": name, "response": {_OUTCOME[message.is_error]: message.text()}}
+        if files:
+            response["parts"] = files
         if not message.tool_call_id.startswith(MADE_UP_ID):
             response["id"] = message.tool_call_id
         return {"functionResponse": response, _PLACE: self._order[message.tool_call_id]}
@@ -201,13 +212,11 @@ def _signed_text(text: str, seals: list[Seal]) -> list[dict[str, Any]]:
     return parts
 
 
-def _part(part: TextPart | ImagePart | OtherPart, where: str, dropped: list[str]) -> dict[str, Any]:
+def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
     match part:
         case TextPart(text):
             return {"text": text}
-        case ImagePart(url, detail):
-            if detail and detail != "auto":
-                dropped.append("image_url.detail")
+        case ImagePart(url):
             inline = data_uri(url, where)
             if inline is not None:
                 return {"inlineData": {"mimeType": inline[0], "data": inline[1]}}
@@ -248,7 +257,7 @@ def _generation_config(request: ChatRequest, model: str, dropped: list[str]) -> 
     carried = {*_CARRIED} if request.passthrough_dialect == "openai" else set[str]()
     effort = effort_of(request)
     thinking = _thinking(effort, model, request.max_tokens)
-    dropped += left_out(request, NAME, carried if thinking is None else carried | effort.told)
+    dropped += left_out(request, NAME, {IS_ERROR, *carried, *(effort.told if thinking is not None else ())})
     if thinking is not None:
         config["thinkingConfig"] = thinking
         dropped += effort.rest

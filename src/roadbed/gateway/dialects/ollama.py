@@ -15,7 +15,7 @@ import msgspec
 from roadbed.gateway.dialects.base import EncodedRequest, cut, malformed
 from roadbed.gateway.dialects.effort import effort_of
 from roadbed.gateway.dialects.failures import failure_from_object
-from roadbed.gateway.dialects.foreign import left_out
+from roadbed.gateway.dialects.foreign import left_out, lost_description, lost_detail, lost_reasoning
 from roadbed.gateway.dialects.translation import (
     call_arguments,
     data_uri,
@@ -76,7 +76,7 @@ class Ollama:
 
     def encode(self, request: ChatRequest, endpoint: Endpoint, *, stream: bool = True) -> EncodedRequest:
         """The request's bytes for ``POST /api/chat``."""
-        dropped: list[str] = []
+        dropped: list[str] = [*lost_reasoning(request, NAME), *lost_description(request)]
         body: dict[str, Any] = {
             "model": endpoint.model,
             "messages": _messages(request.messages, dropped),
@@ -128,7 +128,8 @@ def _messages(messages: tuple[Message, ...], dropped: list[str]) -> list[dict[st
             "role": "system" if message.role == "developer" else message.role,
             "content": message.text(),
         }
-        images = _images(message, where, dropped)
+        dropped += lost_detail(message)
+        images = _images(message, where)
         if images:
             turn["images"] = images
         if message.tool_calls:
@@ -146,7 +147,7 @@ def _messages(messages: tuple[Message, ...], dropped: list[str]) -> list[dict[st
     return turns
 
 
-def _images(message: Message, where: str, dropped: list[str]) -> list[str]:
+def _images(message: Message, where: str) -> list[str]:
     images = []
     for number, part in enumerate(parts_of(message)):
         at = f"{where}.content[{number}]"
@@ -157,8 +158,6 @@ def _images(message: Message, where: str, dropped: list[str]) -> list[str]:
             if inline is None:
                 raise unsupported(at, NAME, "send the image itself, as a base64 data: URI")
             images.append(inline[1])
-            if part.detail and part.detail != "auto":
-                dropped.append("image_url.detail")
     return images
 
 

@@ -14,7 +14,8 @@ import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect, cut, malformed
 from roadbed.gateway.dialects.failures import failure_from_object
-from roadbed.gateway.dialects.foreign import chat_fields, left_out
+from roadbed.gateway.dialects.foreign import chat_fields, left_out, lost_reasoning
+from roadbed.gateway.dialects.openai_turns import IN_FUNCTION
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.profiles import Profile
@@ -23,6 +24,7 @@ from roadbed.gateway.types import (
     Event,
     Finished,
     FinishReason,
+    Hints,
     ImagePart,
     JsonSchema,
     Message,
@@ -73,13 +75,16 @@ class OpenAIChat(ServerSentDialect):
         """The request's bytes for ``POST /chat/completions``."""
         profile = endpoint.profile
         body, dropped = _passthrough(request, endpoint)
-        messages = request.messages if request.passthrough_dialect == OpenAIChat.name else _turns(request.messages)
+        is_own = request.passthrough_dialect == OpenAIChat.name
+        messages = request.messages if is_own else _turns(request.messages)
+        dropped += lost_reasoning(request, "")
         body["model"] = endpoint.model
         body["messages"] = [
-            _message(message, profile, dropped, f"messages[{number}]") for number, message in enumerate(messages)
+            _message(message, f"messages[{number}]", profile, dropped, is_own=is_own)
+            for number, message in enumerate(messages)
         ]
         if request.tools:
-            body.update(_tool_fields(request, profile))
+            body.update(_tool_fields(request, profile, is_own=is_own))
         if request.max_tokens is not None:
             body[profile.limit_field] = request.max_tokens
         if request.temperature is not None:
@@ -139,15 +144,20 @@ def _passthrough(request: ChatRequest, endpoint: Endpoint) -> tuple[dict[str, An
     """The fields that nothing here names, as the server takes them, and the names of those that are left out."""
     profile, is_own = endpoint.profile, request.passthrough_dialect == OpenAIChat.name
     given, dropped = (request.passthrough, []) if is_own else chat_fields(request, endpoint.model)
+    dropped += [f"stream_options.{name}" for name in given.get("stream_options") or ()]
     names = {name: profile.name_of(name) for name in given if name not in _OWN_FIELDS}
     body = {there: given[name] for name, there in names.items() if there}
     lost = {name for name, there in names.items() if not there}
-    if lost:
-        dropped = left_out(request, profile.name, given.keys() - lost) if is_own else dropped + sorted(lost)
+    if not is_own:
+        return body, dropped + sorted(lost)
+    hints = request.hint_names()
+    kept = (given.keys() - lost) | {name for name in hints if profile.takes_hint(name)}
+    if lost or not kept.issuperset(hints):
+        dropped += left_out(request, profile.name, kept)
     return body, dropped
 
 
-def _tool_fields(request: ChatRequest, profile: Profile) -> dict[str, Any]:
+def _tool_fields(request: ChatRequest, profile: Profile, *, is_own: bool) -> dict[str, Any]:
     tools, choice = request.tools, request.tool_choice
     body: dict[str, Any] = {}
     if isinstance(choice, NamedTool):
@@ -159,7 +169,9 @@ def _tool_fields(request: ChatRequest, profile: Profile) -> dict[str, Any]:
             body["tool_choice"] = "required"
     elif choice is not None:
         body["tool_choice"] = choice
-    body["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]
+    body["tools"] = [
+        _tool(tool, f"tools[{number}]", _taken(tool.hints, profile, is_own=is_own)) for number, tool in enumerate(tools)
+    ]
     if request.parallel_tool_calls is not None:
         if profile.has_parallel_switch:
             body["parallel_tool_calls"] = request.parallel_tool_calls
@@ -169,14 +181,21 @@ def _tool_fields(request: ChatRequest, profile: Profile) -> dict[str, Any]:
     return body
 
 
-def _message(message: Message, profile: Profile, dropped: list[str], where: str) -> dict[str, Any]:
+def _taken(hints: Hints, profile: Profile, *, is_own: bool) -> dict[str, Any]:
+    """The hints that the server takes; the others are named by `left_out`."""
+    if not hints or not is_own:
+        return {}
+    return {name: value for name, value in hints.items() if profile.takes_hint(name)}
+
+
+def _message(message: Message, where: str, profile: Profile, dropped: list[str], *, is_own: bool) -> dict[str, Any]:
     role = "system" if message.role == "developer" and not profile.has_developer_role else message.role
-    body: dict[str, Any] = {"role": role}
+    body: dict[str, Any] = _taken(message.hints, profile, is_own=is_own) | {"role": role}
     if isinstance(message.content, str):
         body["content"] = None if message.tool_calls and not message.content else message.content
     else:
         parts = [
-            _part(part, f"{where}.content[{number}]")
+            _part(part, f"{where}.content[{number}]", _taken(getattr(part, "hints", None), profile, is_own=is_own))
             for number, part in enumerate(message.content)
             if not isinstance(part, ReasoningPart)  # the dialect has no place for it
         ]
@@ -187,7 +206,8 @@ def _message(message: Message, profile: Profile, dropped: list[str], where: str)
         dropped.append("messages[].name")
     if message.tool_calls:
         body["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            _taken(call.hints, profile, is_own=is_own)
+            | {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
     if message.role == "tool":
@@ -195,30 +215,32 @@ def _message(message: Message, profile: Profile, dropped: list[str], where: str)
     return body
 
 
-def _part(part: TextPart | ImagePart | OtherPart, where: str) -> dict[str, Any]:
+def _part(part: TextPart | ImagePart | OtherPart, where: str, hints: dict[str, Any]) -> dict[str, Any]:
     match part:
         case TextPart(text):
-            return {"type": "text", "text": text}
+            return hints | {"type": "text", "text": text}
         case ImagePart(url, detail):
             image = {"url": url, "detail": detail} if detail else {"url": url}
-            return {"type": "image_url", "image_url": image}
+            return hints | {"type": "image_url", "image_url": image}
         case OtherPart(dialect, fields):
             if dialect != OpenAIChat.name:
                 raise UnsupportedFeature(f"{where}: this part cannot be sent in the openai dialect", param=where)
             return fields
 
 
-def _tool(tool: Tool, where: str) -> dict[str, Any]:
+def _tool(tool: Tool, where: str, hints: dict[str, Any]) -> dict[str, Any]:
     if tool.is_native:
         raise UnsupportedFeature(f"{where}.type: the openai dialect does not know this tool", param=f"{where}.type")
-    function: dict[str, Any] = {"name": tool.name}
+    inside = {name.removeprefix(IN_FUNCTION) for name in hints if name.startswith(IN_FUNCTION)}
+    function: dict[str, Any] = {name: hints[IN_FUNCTION + name] for name in sorted(inside)} | {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
     if tool.parameters is not None:
         function["parameters"] = tool.parameters
     if tool.strict is not None:
         function["strict"] = tool.strict
-    return {"type": "function", "function": function}
+    beside = {name: value for name, value in hints.items() if not name.startswith(IN_FUNCTION)}
+    return beside | {"type": "function", "function": function}
 
 
 def _response_format(wanted: JsonSchema, profile: Profile) -> dict[str, Any]:
@@ -232,6 +254,8 @@ def _response_format(wanted: JsonSchema, profile: Profile) -> dict[str, Any]:
     schema: dict[str, Any] = {"name": wanted.name, "schema": wanted.schema}
     if wanted.strict is not None:
         schema["strict"] = wanted.strict
+    if wanted.description:
+        schema["description"] = wanted.description
     return {"type": "json_schema", "json_schema": schema}
 
 

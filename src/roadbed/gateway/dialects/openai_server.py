@@ -13,6 +13,14 @@ from typing import Any, Literal
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX, PlainChat, decode_plain
+from roadbed.gateway.dialects.openai_turns import (
+    PLAIN_TURN,
+    ToolFields,
+    TurnFields,
+    tool_choice_of,
+    tool_of,
+    turn_of,
+)
 from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid
 from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names, half_character
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
@@ -21,21 +29,12 @@ from roadbed.gateway.types import (
     ChatRequest,
     Event,
     FinishReason,
-    ImagePart,
     JsonSchema,
     Message,
-    NamedTool,
-    OtherPart,
-    Part,
     ReasoningDelta,
     RefusalDelta,
-    Role,
     TextDelta,
-    TextPart,
-    Tool,
-    ToolCall,
     ToolCallDelta,
-    ToolChoice,
     Usage,
 )
 from roadbed.kernel.errors import RoadbedError, TooLarge
@@ -44,50 +43,11 @@ TOOLS_MAX = 512
 STOP_MAX = 16
 
 
-class _Function(msgspec.Struct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    function: _Function | None = None
-
-
-class _CalledFunction(msgspec.Struct):
-    name: str
-    arguments: str
-
-
-class _ToolCall(msgspec.Struct):
-    id: str
-    function: _CalledFunction
-    type: str = "function"
-
-
-class _Message(msgspec.Struct):
-    role: Role
-    content: str | list[dict[str, Any]] | None = None
-    name: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    tool_call_id: str | None = None
-
-
-class _NamedFunction(msgspec.Struct):
-    name: str
-
-
-class _NamedTool(msgspec.Struct):
-    function: _NamedFunction
-    type: Literal["function"] = "function"
-
-
 class _SchemaFormat(msgspec.Struct):
     name: str = "answer"
     schema: dict[str, Any] | None = None
     strict: bool | None = None
+    description: str | None = None
 
 
 class _ResponseFormat(msgspec.Struct):
@@ -99,16 +59,13 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-_Positive = msgspec.Meta(ge=1)
-
-
 class _Request(msgspec.Struct):
     model: str
-    messages: list[_Message]
+    messages: list[TurnFields]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | _NamedTool | None = None
+    tools: list[ToolFields] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -178,28 +135,28 @@ def chat_from_object(raw: Any) -> IncomingChat:
     _check_bounds(wire)
     _refuse_unsupported(wire)
     _check_contradictions(wire, raw)
-    messages = tuple([_message(message, number) for number, message in enumerate(wire.messages)])
+    given = raw["messages"]
+    messages = tuple([turn_of(message, given[number], number) for number, message in enumerate(wire.messages)])
     limit = wire.max_tokens if wire.max_completion_tokens is None else wire.max_completion_tokens
     stop = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
+    tools = tuple([tool_of(tool, raw["tools"][number], number) for number, tool in enumerate(wire.tools or ())])
+    choice, tools = tool_choice_of(wire.tool_choice, tools)
     request = ChatRequest(
         messages=messages,
-        tools=tuple([_tool(tool, number) for number, tool in enumerate(wire.tools)]) if wire.tools else (),
-        tool_choice=_tool_choice(wire) if wire.tool_choice is not None else None,
+        tools=tools,
+        tool_choice=choice,
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=limit,
         temperature=wire.temperature,
         top_p=wire.top_p,
         stop=stop,
         response_format=_response_format(wire.response_format),
-        passthrough={name: value for name, value in raw.items() if name not in _HANDLED and value is not None},
+        passthrough=_passthrough(raw),
     )
     include_usage = bool(wire.stream_options and wire.stream_options.include_usage)
     return IncomingChat(
         wire.model, request, bool(wire.stream), include_usage, _is_plain(wire, raw, messages), _limit_field(wire)
     )
-
-
-_PLAIN_MESSAGE = frozenset(_Message.__struct_fields__)
 
 
 def _is_plain(wire: _Request, raw: dict[str, Any], messages: tuple[Message, ...]) -> bool:
@@ -208,8 +165,10 @@ def _is_plain(wire: _Request, raw: dict[str, Any], messages: tuple[Message, ...]
         return False
     if not wire.tools and (wire.tool_choice is not None or wire.parallel_tool_calls is not None):
         return False
+    if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") == "allowed_tools":
+        return False
     for message, given in zip(messages, raw["messages"], strict=True):
-        if type(message.content) is not str or not given.keys() <= _PLAIN_MESSAGE or None in given.values():
+        if type(message.content) is not str or not given.keys() <= PLAIN_TURN or None in given.values():
             return False
     return True
 
@@ -256,70 +215,12 @@ def _refuse_unsupported(wire: _Request) -> None:
         raise UnsupportedFeature("logprobs: they are not passed on", hint="leave it out", param="logprobs")
 
 
-def _message(message: _Message, number: int) -> Message:
-    if type(message.content) is str and message.tool_calls is None and message.role != "tool":
-        return Message(message.role, message.content, message.name or "", (), message.tool_call_id or "")
-    where = f"messages[{number}]"
-    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ())
-    if calls and message.role != "assistant":
-        raise InvalidChatRequest(f"{where}.tool_calls: only an assistant calls tools", param=f"{where}.tool_calls")
-    if message.role == "tool" and not message.tool_call_id:
-        raise InvalidChatRequest(f"{where}.tool_call_id: a tool's answer needs it", param=f"{where}.tool_call_id")
-    content: str | tuple[Part, ...]
-    if message.content is None:
-        if message.role != "assistant":
-            raise InvalidChatRequest(f"{where}.content: it is missing", param=f"{where}.content")
-        content = ""
-    elif isinstance(message.content, str):
-        content = message.content
-    else:
-        if not message.content and message.role != "assistant":
-            raise InvalidChatRequest(f"{where}.content: it is empty", param=f"{where}.content")
-        content = tuple(_part(part, f"{where}.content[{n}]") for n, part in enumerate(message.content))
-    return Message(message.role, content, message.name or "", calls, message.tool_call_id or "")
-
-
-def _part(part: dict[str, Any], where: str) -> Part:
-    kind = part.get("type")
-    if not isinstance(kind, str):
-        raise InvalidChatRequest(f"{where}.type: it must be a string", param=f"{where}.type")
-    if kind == "text" or kind == "refusal":
-        text = part.get(kind)
-        if not isinstance(text, str):
-            raise InvalidChatRequest(f"{where}.{kind}: it must be a string", param=f"{where}.{kind}")
-        return TextPart(text)
-    if kind == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        detail = image.get("detail") if isinstance(image, dict) else None
-        if not isinstance(url, str) or not (detail is None or isinstance(detail, str)):
-            raise InvalidChatRequest(f"{where}.image_url.url: it must be a string", param=f"{where}.image_url.url")
-        if not url.startswith(("https://", "http://", "data:")):
-            message = f"{where}.image_url.url: it must be an http, https or data: address"
-            raise InvalidChatRequest(message, param=f"{where}.image_url.url")
-        return ImagePart(url, detail or "")
-    check_depth(where, part)
-    return OtherPart("openai", part)
-
-
-def _tool(tool: _Tool, number: int) -> Tool:
-    if tool.type != "function" or tool.function is None:
-        message = f"tools[{number}].type: only tools of type function can be used"
-        hint = "tools that a provider runs itself are not passed on"
-        raise UnsupportedFeature(message, hint=hint, param=f"tools[{number}]")
-    function = tool.function
-    return Tool(function.name, function.description or "", function.parameters, function.strict)
-
-
-def _tool_choice(wire: _Request) -> ToolChoice | None:
-    if wire.tool_choice is not None and not wire.tools and wire.tool_choice != "none":
-        raise InvalidChatRequest("tool_choice: there are no tools to choose from", param="tool_choice")
-    if isinstance(wire.tool_choice, _NamedTool):
-        name = wire.tool_choice.function.name
-        if not any(tool.function and tool.function.name == name for tool in wire.tools or ()):
-            raise InvalidChatRequest("tool_choice: it names a tool that is not in tools", param="tool_choice")
-        return NamedTool(name)
-    return wire.tool_choice
+def _passthrough(raw: dict[str, Any]) -> dict[str, Any]:
+    """What has no place in `ChatRequest`, and what ``stream_options`` says beside what is ours."""
+    kept = {name: value for name, value in raw.items() if name not in _HANDLED and value is not None}
+    given = raw.get("stream_options") or {}
+    options = {name: value for name, value in given.items() if name != "include_usage" and value}
+    return kept | ({"stream_options": options} if options else {})
 
 
 def _response_format(wire: _ResponseFormat | None) -> JsonSchema | None:
@@ -330,7 +231,8 @@ def _response_format(wire: _ResponseFormat | None) -> JsonSchema | None:
     if wire.json_schema is None or wire.json_schema.schema is None:
         path = "response_format.json_schema.schema"
         raise InvalidChatRequest(f"{path}: it is missing", param=path)
-    return JsonSchema(wire.json_schema.schema, wire.json_schema.name, wire.json_schema.strict)
+    wanted = wire.json_schema
+    return JsonSchema(wanted.schema, wanted.name, wanted.strict, wanted.description or "")
 
 
 _encode = msgspec.json.encode

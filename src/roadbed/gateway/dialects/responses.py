@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from roadbed.gateway.dialects.base import EncodedRequest, ServerSentDialect
-from roadbed.gateway.dialects.foreign import responses_fields
+from roadbed.gateway.dialects.foreign import lost_reasoning, responses_fields
 from roadbed.gateway.dialects.responses_decoder import ResponsesDecoder, events_of_body
 from roadbed.gateway.dialects.responses_reasoning import DIALECT, item_from_part
 from roadbed.gateway.endpoints import Endpoint
@@ -53,11 +53,13 @@ class Responses(ServerSentDialect):
         is_own = request.passthrough_dialect == self.name
         carried, dropped = (request.passthrough, []) if is_own else responses_fields(request, endpoint.model)
         body = {name: value for name, value in carried.items() if name not in _OWN_FIELDS}
+        dropped += [f"stream_options.{name}" for name in carried.get("stream_options") or ()]
+        dropped += lost_reasoning(request, DIALECT)
         items: list[dict[str, Any]] = []
         for number, message in enumerate(request.messages):
             if message.name:
                 dropped.append("messages[].name")
-            items += _items(message, f"messages[{number}]")
+            items += _items(message, f"messages[{number}]", is_own=is_own)
         body |= {"model": endpoint.model, "input": items, "store": False}
         if "reasoning" in body or any(item.get("type") == "reasoning" for item in items):
             # Not asked for always: models that do not reason refuse it.
@@ -77,8 +79,7 @@ class Responses(ServerSentDialect):
         if request.top_p is not None:
             body["top_p"] = request.top_p
         if request.response_format is not None:
-            text = body.get("text") or {}
-            body["text"] = text | {"format": _format(request.response_format) | (text.get("format") or {})}
+            body["text"] = (body.get("text") or {}) | {"format": _format(request.response_format)}
         if stream:
             body["stream"] = True
         headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
@@ -96,9 +97,9 @@ class Responses(ServerSentDialect):
         return events_of_body(body)
 
 
-def _items(message: Message, where: str) -> list[dict[str, Any]]:
+def _items(message: Message, where: str, *, is_own: bool) -> list[dict[str, Any]]:
     if message.role == "assistant":
-        return _assistant_items(message, where)
+        return _assistant_items(message, where, message.hints or {} if is_own else {})
     content: str | list[dict[str, Any]]
     if isinstance(message.content, str):
         content = message.content
@@ -113,8 +114,8 @@ def _items(message: Message, where: str) -> list[dict[str, Any]]:
     return [{"role": message.role, "content": content}]
 
 
-def _assistant_items(message: Message, where: str) -> list[dict[str, Any]]:
-    """Reasoning, what was said, the calls: in the order in which a model gives them."""
+def _assistant_items(message: Message, where: str, hints: dict[str, Any]) -> list[dict[str, Any]]:
+    """Reasoning, what was said, the calls: in the order in which a model gives them. ``hints`` are of what was said."""
     items: list[dict[str, Any]] = []
     said: list[dict[str, Any]] = []
     for number, part in enumerate(message.content if not isinstance(message.content, str) else ()):
@@ -127,9 +128,9 @@ def _assistant_items(message: Message, where: str) -> list[dict[str, Any]]:
             where = f"{where}.content[{number}]"
             raise UnsupportedFeature(f"{where}: an assistant's turn holds text alone in this dialect", param=where)
     if said:
-        items.append({"role": "assistant", "content": said})
+        items.append({**hints, "role": "assistant", "content": said})
     elif isinstance(message.content, str) and (message.content or not message.tool_calls):
-        items.append({"role": "assistant", "content": message.content})
+        items.append({**hints, "role": "assistant", "content": message.content})
     items += [
         {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
         for call in message.tool_calls
@@ -160,4 +161,6 @@ def _format(wanted: JsonSchema) -> dict[str, Any]:
     if wanted.schema is None:
         return {"type": "json_object"}
     body: dict[str, Any] = {"type": "json_schema", "name": wanted.name, "schema": wanted.schema}
+    if wanted.description:
+        body["description"] = wanted.description
     return body | ({} if wanted.strict is None else {"strict": wanted.strict})

@@ -242,7 +242,7 @@ def _response_format(wire: _Format | None) -> JsonSchema | None:
     for name in ("name", "schema"):
         if getattr(wire, name) is None:
             raise wrong(f"text.format.{name}", "it is missing")
-    return JsonSchema(wire.schema, wire.name or "", wire.strict)
+    return JsonSchema(wire.schema, wire.name or "", wire.strict, wire.description or "")
 
 
 def _passthrough(wire: _Request, raw: dict[str, Any]) -> dict[str, Any]:
@@ -257,10 +257,11 @@ def _passthrough(wire: _Request, raw: dict[str, Any]) -> dict[str, Any]:
     if reasoning:
         kept["reasoning"] = reasoning
     text = {name: value for name, value in (raw.get("text") or {}).items() if name != "format" and value is not None}
-    if wire.text and wire.text.format and wire.text.format.description:
-        text["format"] = {"description": wire.text.format.description}
     if text:
         kept["text"] = text
+    options = {name: value for name, value in (wire.stream_options or {}).items() if value}
+    if options:
+        kept["stream_options"] = options
     for name, value in (*kept.items(), ("text", raw.get("text")), ("tool_choice", wire.tool_choice)):
         check_depth(name, value)
     return kept

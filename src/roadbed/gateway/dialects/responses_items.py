@@ -3,7 +3,7 @@
 A model's own items (reasoning, its message, its calls) become one assistant turn as long as they stand in that order,
 so that an endpoint of the same dialect gets them back in the order in which it gave them. Pure; an error names the
 item's path. The invariant: an item that cannot be carried is refused, never left out, but for what only labels it
-(ids, statuses, phases).
+(ids, statuses).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from roadbed.gateway.dialects.reading import check_depth, convert, word_of, wrong
 from roadbed.gateway.dialects.responses_reasoning import ReasoningItem, part_from_caller
 from roadbed.gateway.errors import UnsupportedFeature
-from roadbed.gateway.types import ImagePart, Message, OtherPart, Part, ReasoningPart, Role, TextPart, ToolCall
+from roadbed.gateway.types import Hints, ImagePart, Message, OtherPart, Part, ReasoningPart, Role, TextPart, ToolCall
 
 DIALECT = "responses"
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "developer")
@@ -39,6 +39,7 @@ class _Turns:
         self._call_ids: set[str] = set()
         self._reasoning: list[Part] = []
         self._content: str | tuple[Part, ...] | None = None
+        self._hints: Hints = None
         self._calls: list[ToolCall] = []
 
     def take(self, item: dict[str, Any], where: str) -> None:
@@ -79,8 +80,8 @@ class _Turns:
         if self._reasoning:
             told = ((TextPart(content),) if content else ()) if isinstance(content, str) else content
             content = (*self._reasoning, *told)
-        self.messages.append(Message("assistant", content, tool_calls=tuple(self._calls)))
-        self._reasoning, self._content, self._calls = [], None, []
+        self.messages.append(Message("assistant", content, tool_calls=tuple(self._calls), hints=self._hints))
+        self._reasoning, self._content, self._calls, self._hints = [], None, [], None
 
     def _take_message(self, item: dict[str, Any], where: str) -> None:
         role = item.get("role")
@@ -101,6 +102,8 @@ class _Turns:
         if self._content is not None or self._calls:
             self.end_assistant()
         self._content = content
+        phase = item.get("phase")
+        self._hints = {"phase": phase} if isinstance(phase, str) else None
 
     def _output(self, item: dict[str, Any], where: str) -> Message:
         call_id = item.get("call_id")

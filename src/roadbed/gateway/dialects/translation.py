@@ -24,6 +24,13 @@ def unsupported(param: str, dialect: str, hint: str = "leave it out, or use anot
     return UnsupportedFeature(f"{param}: the {dialect} dialect cannot carry it", hint=hint, param=param)
 
 
+def check_system(message: Message, where: str, dialect: str) -> None:
+    """Refuse what is no text in a turn that becomes the system's words."""
+    for number, part in enumerate(parts_of(message)):
+        if not isinstance(part, TextPart):
+            raise unsupported(f"{where}.content[{number}]", dialect, "send it in a turn of the user")
+
+
 def call_arguments(call: ToolCall, where: str) -> dict[str, Any]:
     """A call's arguments as the object that its JSON text holds."""
     try:

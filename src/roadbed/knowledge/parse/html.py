@@ -169,7 +169,6 @@ class _Walk:
         self._lists = 0
         self._items = 0
         self._heading = 0
-        self._quote = 0
 
     def run(self, root: LexborNode) -> None:
         node: LexborNode | None = root

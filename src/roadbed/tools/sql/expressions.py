@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.groups import is_counted, is_counted_over_all
-from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, identifier, key_of, same
+from roadbed.tools.sql.names import Column, Mask, Names, columns_hint, key_of, respell, same
 from roadbed.tools.sql.scopes import Relation, Scope, Shared
 
 INLINED_NODES_MAX = 4000
@@ -126,18 +126,21 @@ class Expressions:
         relation, column = found
         mask = self._use(node, relation, column, scope, is_output=is_output)
         if not done:
-            node.set("this", identifier(column.name, bool(node.this.args.get("quoted"))))
+            args = node.args
+            respell(args["this"], column.name)
             node.set("table", same(relation.alias))
-            node.set("db", None)
+            if args.get("db") is not None:
+                node.set("db", None)
             self._written[id(node)] = (node, found)
         return mask
 
     def find(self, node: exp.Column, scope: Scope) -> Place | Shared | exp.Expr:
         """What a name means: a relation's column, a column of USING, or the expression of an output name."""
         dialect = self._names.dialect
-        if not isinstance(node.this, exp.Identifier):
+        name = node.args.get("this")
+        if not isinstance(name, exp.Identifier):
             raise SqlRefused("* is not allowed here", hint="name the columns")
-        key = key_of(node.this, dialect)
+        key = key_of(name, dialect)
         qualifier = node.args.get("table")
         if qualifier is not None:
             return self._find_qualified(node, key, scope)

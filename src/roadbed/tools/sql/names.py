@@ -35,7 +35,7 @@ def fold(text: str) -> str:
 
 def key_of(name: exp.Identifier, dialect: SqlDialect) -> str:
     """What the dialect compares a name by."""
-    text = str(name.this)
+    text = str(name.args.get("this"))
     return text if dialect == "postgres" and name.args.get("quoted") else fold(text)
 
 
@@ -58,7 +58,14 @@ def identifier(name: str, quoted: bool = True) -> exp.Identifier:
 
 def same(name: exp.Identifier) -> exp.Identifier:
     """A copy of a name, for another place in the tree."""
-    return exp.Identifier(this=name.this, quoted=bool(name.args.get("quoted")))
+    return exp.Identifier(this=name.args.get("this"), quoted=bool(name.args.get("quoted")))
+
+
+def respell(name: exp.Identifier, text: str) -> None:
+    """Have a name that stands in the tree say this, quoted as `identifier` would."""
+    if not name.args.get("quoted"):
+        name.set("quoted", not _PLAIN.fullmatch(text))
+    name.set("this", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,5 +96,4 @@ class Scope:
 
     def owners(self, key: str) -> list[tuple[Relation, Column]]:
         """Relations here that give a column of this name."""
-        found = ((relation, relation.column(key)) for relation in self.relations)
-        return [(relation, column) for relation, column in found if column is not None]
+        return [(relation, column) for relation in self.relations if (column := relation.column(key)) is not None]
