@@ -31,7 +31,7 @@ def good(**more: Any) -> dict[str, Any]:
 
 @contextmanager
 def connected(desk: Desk) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", desk.server.port), timeout=HALF_SENT_S) as raw:
+    with socket.create_connection(("127.0.0.1", desk.server.port), timeout=60) as raw:
         yield raw
 
 
