@@ -167,6 +167,23 @@ async def test_words_count_once_however_many_languages_stem_them(make_hit: MakeH
     assert found.signals.rare_missing == 0.0
 
 
+STRAY = "The supplement is a matter of taste."
+
+
+@pytest.mark.parametrize(
+    ("question", "is_kept"),
+    [("How much is the rush order supplement?", False), ("How much is the rush order supplement, as to taste?", True)],
+)
+async def test_another_document_is_quoted_beside_an_answer_where_it_brings_a_word_of_the_question(
+    make_hit: MakeHit, question: str, is_kept: bool
+) -> None:
+    answer = make_hit("A rush order supplement is 35 % more.", document_id="prices", title="Prices", heading_path=())
+    other = make_hit(STRAY, document_id="cooking", title="Cooking", heading_path=())
+    found = await ask(FakeSearcher([answer, other]), question)
+    assert found.sentences[0].hit is answer
+    assert (STRAY in [sentence.text for sentence in found.sentences]) == is_kept
+
+
 async def test_headings_and_links_are_no_answers(make_hit: MakeHit) -> None:
     hit = make_hit("# Rush order cost\n\n[rush order cost](https://example.org)\n\nA rush order has its cost: 35 %.")
     found = await ask(FakeSearcher([hit]), "What is the cost of a rush order?")
