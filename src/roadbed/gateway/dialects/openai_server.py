@@ -8,12 +8,12 @@ for endpoints of the same dialect. Chunks follow the documented grammar: role, c
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from roadbed.gateway.dialects.openai_plain import MAX_TOKENS_MAX, MESSAGES_MAX, PlainChat, decode_plain
-from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid
+from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid, not_json
 from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names, half_character
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
@@ -42,6 +42,7 @@ from roadbed.kernel.errors import RoadbedError, TooLarge
 
 TOOLS_MAX = 512
 STOP_MAX = 16
+_ROLES = " or ".join(get_args(Role))
 
 
 class _Function(msgspec.Struct):
@@ -163,7 +164,7 @@ def decode_chat(body: bytes) -> Incoming:
         path = half_character(body)
         if path is not None:
             raise InvalidChatRequest(f"{path}: it holds half of a character", param=path) from None
-        raise InvalidChatRequest("the body is not valid JSON") from None
+        raise not_json(body) from None
     return chat_from_object(raw)
 
 
@@ -174,7 +175,7 @@ def chat_from_object(raw: Any) -> IncomingChat:
     try:
         wire = msgspec.convert(raw, _Request)
     except msgspec.ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, roles=_ROLES) from None
     _check_bounds(wire)
     _refuse_unsupported(wire)
     _check_contradictions(wire, raw)
