@@ -167,6 +167,29 @@ async def test_words_count_once_however_many_languages_stem_them(make_hit: MakeH
     assert found.signals.rare_missing == 0.0
 
 
+@pytest.mark.parametrize(
+    ("question", "beside", "document", "is_kept"),
+    [
+        ("What is the rush order supplement?", "A rush supplement is decided by Tone.", "minutes", False),
+        ("What is the rush order supplement?", "A rush supplement is decided by Tone.", "prices", True),
+        (
+            "How much is the rush order supplement, as to taste?",
+            "The supplement is a matter of taste.",
+            "minutes",
+            True,
+        ),
+    ],
+)
+async def test_another_document_is_quoted_beside_an_answer_where_it_brings_a_word_of_the_question(
+    make_hit: MakeHit, question: str, beside: str, document: str, is_kept: bool
+) -> None:
+    answer = make_hit("A rush order supplement is 35 % more.", document_id="prices")
+    found = await ask(FakeSearcher([answer, make_hit(beside, document_id=document)]), question)
+    texts = [sentence.text for sentence in found.sentences]
+    assert answer.text in texts
+    assert (beside in texts) == is_kept
+
+
 async def test_headings_and_links_are_no_answers(make_hit: MakeHit) -> None:
     hit = make_hit("# Rush order cost\n\n[rush order cost](https://example.org)\n\nA rush order has its cost: 35 %.")
     found = await ask(FakeSearcher([hit]), "What is the cost of a rush order?")

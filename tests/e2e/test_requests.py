@@ -312,6 +312,8 @@ def test_addresses_and_methods_that_are_not_there(desk: Desk) -> None:
     with desk.server.client() as client:
         assert client.get("/v1/nothing").json()["error"]["code"] == "request.unknown_address"
         assert client.get("/api/nothing").json()["code"] == "request.unknown_address"
+        without_v1 = client.post("/chat/completions", json=good())
+        assert (without_v1.status_code, without_v1.json()["hint"][:35]) == (404, "did you mean /v1/chat/completions? ")
         for path, allowed in {CHAT: "POST", "/api/keys": "GET, HEAD, POST", "/console/ask": "GET, HEAD, POST"}.items():
             refused = client.put(path)
             assert (refused.status_code, refused.headers["allow"]) == (405, allowed)

@@ -106,6 +106,12 @@ def test_what_is_no_json_object_is_refused(data: bytes) -> None:
     assert refused(data).http_status == 400
 
 
+def test_an_empty_body_and_an_unknown_role_are_told_apart_from_others() -> None:
+    assert "the body is empty" in refused(b"").message
+    said = refused({"model": "m", "messages": [{"role": "bot", "content": "hi"}]}).message
+    assert said == "messages[0].role: expected system or developer or user or assistant or tool"
+
+
 def test_too_many_messages_are_refused() -> None:
     assert refused(body(messages=[{"role": "user", "content": "x"}] * 4097)).http_status == 413
 

@@ -33,6 +33,7 @@ LANGUAGE_CHARACTERS = 400
 WORDS_MIN = 3
 MMR_RELEVANCE = 0.85
 SCORE_SHARE_MIN = 0.65  # of the best sentence's score; costs one answer in a hundred and spares a third of the text
+ELSEWHERE_SHARE_MIN = 0.75  # of another document's sentence, where it has no word of the question that others lack
 NEAR_SHARE = 0.16
 HEADING_SHARE = 0.6
 NAMED_SHARE = 0.5
@@ -93,7 +94,8 @@ class Candidate:
 
     ``named`` is 1 where it, or what stands above it, holds an identifier of the question, ``opens`` where it is the
     first under a heading that is nearly the question: there the answer is often given in other words. ``end`` is where
-    its quotation ends: a line that announces a list is quoted with the list.
+    its quotation ends: a line that announces a list is quoted with the list. ``words`` are the question's that it or
+    what stands above it holds.
     """
 
     hit: Hit
@@ -101,6 +103,7 @@ class Candidate:
     unit: Unit
     text: str
     end: int
+    words: Collection[str] = frozenset()
     own: float = 0.0
     near: float = 0.0
     above: float = 0.0
@@ -237,6 +240,7 @@ def collect(question: str, hits: Sequence[Hit], asked: AskedWords, kind: AnswerT
                     part,
                     text,
                     end,
+                    words=own | around,
                     own=asked.share(own),
                     above=asked.share(around - own),
                     near=asked.share(beside - own - around),
@@ -327,19 +331,28 @@ def without_opening(candidate: Candidate) -> float:
 
 
 def choose(candidates: Sequence[Candidate], vectors: NDArray[np.float32], count: int) -> list[Candidate]:
-    """The best by maximal marginal relevance, best first; near repeats of a chosen one never."""
+    """The best by maximal marginal relevance, best first; near repeats of a chosen one never.
+
+    What another document than the best one's says must be nearly as good, unless it brings a word of the question that
+    the chosen ones lack: that is how answers out of two documents differ from a stray sentence beside a whole answer.
+    """
     scores = np.array([candidate.score for candidate in candidates])
     similarity = vectors @ vectors.T
     nearest = np.zeros(len(candidates))
     is_open = np.ones(len(candidates), dtype=bool)
     chosen: list[int] = []
+    held: set[str] = set()
     while len(chosen) < count and is_open.any():
         worth = np.where(is_open, MMR_RELEVANCE * scores - (1 - MMR_RELEVANCE) * nearest, -np.inf)
         pick = int(worth.argmax())
         is_open[pick] = False
-        if chosen and (nearest[pick] >= REPEAT_SIMILARITY_MIN or scores[pick] < SCORE_SHARE_MIN * scores.max()):
-            continue
+        if chosen:
+            is_elsewhere = candidates[pick].hit.document_id != candidates[chosen[0]].hit.document_id
+            share = ELSEWHERE_SHARE_MIN if is_elsewhere and held.issuperset(candidates[pick].words) else SCORE_SHARE_MIN
+            if nearest[pick] >= REPEAT_SIMILARITY_MIN or scores[pick] < share * scores.max():
+                continue
         chosen.append(pick)
+        held.update(candidates[pick].words)
         nearest = np.maximum(nearest, similarity[pick])
     return [candidates[pick] for pick in chosen]
 

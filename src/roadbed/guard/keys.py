@@ -43,14 +43,20 @@ class KeyMissing(Unauthorized):
     """The request carries no key."""
 
     code = "auth.key_missing"
-    hint = "send the header `Authorization: Bearer rbk_...`; `roadbed keys create` makes a key"
+    hint = (
+        "send the header `Authorization: Bearer rbk_...`, with the word Bearer, or `x-api-key`; "
+        "`roadbed keys create` makes a key"
+    )
 
 
 class KeyRefused(Unauthorized):
     """The key is unknown, expired or revoked; which of these is not told."""
 
     code = "auth.key_refused"
-    hint = "check the key for a missing character; `roadbed keys list` shows which are live"
+    hint = (
+        "check that the key is whole, is one of this server and not the name of a variable; "
+        "`roadbed keys list` shows which are live"
+    )
 
     def __init__(self) -> None:
         super().__init__("this key is not valid")

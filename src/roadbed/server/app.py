@@ -48,6 +48,7 @@ from roadbed.server.http import (
 from roadbed.server.mcp_entry import KnownCallers, Origins, mcp_routes, metadata_routes
 from roadbed.server.mcp_streams import add_mcp
 from roadbed.server.messages import message_routes
+from roadbed.server.near_address import address_hint, near_address
 from roadbed.server.openai import openai_routes
 from roadbed.server.openapi import openapi_json
 from roadbed.server.scim import scim_routes
@@ -67,6 +68,7 @@ PATH_CHARACTERS_MAX = 200
 _OWN_WORD = re.compile("[a-z_.-]{0,32}|v1")
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 CALLER_PATHS = (CHAT_PATH, RESPONSES_PATH, MESSAGES_PATH)
+MEANT_PATHS = (*CALLER_PATHS, "/v1/models", "/v1/embeddings")
 
 
 class UnknownAddress(NotFound):
@@ -102,7 +104,9 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
             return error_response(InvalidRequest(detail[:200]), request)
         if status == 405:
             return wrong_method(f"{request.url.path} does not take {request.method}", request)
-        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}"), request)
+        meant = near_address(request.url.path, MEANT_PATHS)
+        hint = address_hint(meant) if meant is not None else ""
+        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}", hint=hint), request)
 
     async def failed(request: Request, error: Exception) -> Response:
         _log_failure(request.url.path, error)

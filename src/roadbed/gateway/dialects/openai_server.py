@@ -8,7 +8,7 @@ for endpoints of the same dialect. Chunks follow the documented grammar: role, c
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -21,7 +21,7 @@ from roadbed.gateway.dialects.openai_turns import (
     tool_of,
     turn_of,
 )
-from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid
+from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid, not_json
 from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names, half_character
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
@@ -33,6 +33,7 @@ from roadbed.gateway.types import (
     Message,
     ReasoningDelta,
     RefusalDelta,
+    Role,
     TextDelta,
     ToolCallDelta,
     Usage,
@@ -41,6 +42,7 @@ from roadbed.kernel.errors import RoadbedError, TooLarge
 
 TOOLS_MAX = 512
 STOP_MAX = 16
+_ROLES = " or ".join(get_args(Role))
 
 
 class _SchemaFormat(msgspec.Struct):
@@ -120,7 +122,7 @@ def decode_chat(body: bytes) -> Incoming:
         path = half_character(body)
         if path is not None:
             raise InvalidChatRequest(f"{path}: it holds half of a character", param=path) from None
-        raise InvalidChatRequest("the body is not valid JSON") from None
+        raise not_json(body) from None
     return chat_from_object(raw)
 
 
@@ -131,7 +133,7 @@ def chat_from_object(raw: Any) -> IncomingChat:
     try:
         wire = msgspec.convert(raw, _Request)
     except msgspec.ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, roles=_ROLES) from None
     _check_bounds(wire)
     _refuse_unsupported(wire)
     _check_contradictions(wire, raw)

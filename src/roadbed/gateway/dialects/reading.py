@@ -41,7 +41,7 @@ def json_object(body: bytes) -> dict[str, Any]:
         path = half_character(body)
         if path is not None:
             raise wrong(path, "it holds half of a character") from None
-        raise InvalidChatRequest("the body is not valid JSON") from None
+        raise not_json(body) from None
     if not isinstance(raw, dict):
         raise InvalidChatRequest("the body must be a JSON object")
     if body.count(b"{") + body.count(b"[") > DEPTH_MAX:  # else it cannot be deeper
@@ -63,16 +63,22 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
-def invalid(error: msgspec.ValidationError, where: str = "") -> InvalidChatRequest:
+def not_json(body: bytes) -> InvalidChatRequest:
+    """The error of a body that is none, or no JSON."""
+    return InvalidChatRequest("the body is not valid JSON" if body.strip() else "the body is empty: send a JSON object")
+
+
+def invalid(error: msgspec.ValidationError, where: str = "", roles: str = "") -> InvalidChatRequest:
     """A typed error for a value that is not of the shape asked for, with the field's path. ``where`` is the path that
-    the value stands at.
+    the value stands at, ``roles`` what a message's role can be.
     """
     match = _AT.match(str(error))
     what, path = (match["what"], match["path"] or "") if match else ("it has a wrong type", "")
     missing = _MISSING.fullmatch(what)
     if missing is not None:
         what, path = "it is missing", f"{path}.{missing['name']}".removeprefix(".")
-    what = types_in_words(_ENUM.sub("not one of the values allowed here", what), is_json=True)
+    known = f"expected {roles}" if roles and path.endswith(".role") else "not one of the values allowed here"
+    what = types_in_words(_ENUM.sub(known, what), is_json=True)
     joint = "." if where and path and not path.startswith("[") else ""
     return wrong(f"{where}{joint}{path}", what[:1].lower() + what[1:])
 
