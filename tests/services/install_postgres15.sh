@@ -34,16 +34,16 @@ apart=(-o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -
 apt-get "${apart[@]}" update -qq || skip "the next Debian's list cannot be had"
 (cd "$work" && apt-get "${apart[@]}" source -qq --download-only "pgvector=$version-1") || skip "pgvector cannot be had"
 
-for package in "$work"/*.deb; do dpkg -x "$package" "$work/root"; done
+for package in "$work"/*.deb; do dpkg -x "$package" "$work/unpacked"; done
 mkdir "$work/pgvector" && tar -xzf "$work"/pgvector_*.orig.tar.gz -C "$work/pgvector" --strip-components 1
-headers=$work/root/usr/include/postgresql
+headers=$work/unpacked/usr/include/postgresql
 gcc -shared -fPIC -O2 -ftree-vectorize -D_GNU_SOURCE -I"$headers/15/server" -I"$headers/internal" \
   "$work"/pgvector/src/*.c -o "$work/vector.so" -lm
 
 # As they lie in Debian, so that the programs find their files from where they are.
 rm -rf "$target" && mkdir -p "$target/lib/postgresql" "$target/share/postgresql" "$target/bin"
-cp -a "$work/root/usr/lib/postgresql/15" "$target/lib/postgresql/"
-cp -a "$work/root/usr/share/postgresql/15" "$target/share/postgresql/"
+cp -a "$work/unpacked/usr/lib/postgresql/15" "$target/lib/postgresql/"
+cp -a "$work/unpacked/usr/share/postgresql/15" "$target/share/postgresql/"
 install -m 644 "$work/vector.so" "$target/lib/postgresql/15/lib/"
 cp "$work/pgvector/vector.control" "$work"/pgvector/sql/vector--*--*.sql "$target/share/postgresql/15/extension/"
 cp "$work/pgvector/sql/vector.sql" "$target/share/postgresql/15/extension/vector--$version.sql"

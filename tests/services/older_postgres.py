@@ -7,8 +7,6 @@ It offers what tests use of the embedded server, with the same roles and databas
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -22,6 +20,7 @@ from typing import Any
 import asyncpg
 
 from roadbed.store import embedded_roles as roles
+from roadbed.store import postgres_process as processes
 from roadbed.store.embedded import EmbeddedDatabase
 
 START_S = 60.0
@@ -36,10 +35,11 @@ class OlderPostgres:
 
     def __init__(self, install: Path, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
-        self._bin = install / "bin"
+        self._account = processes.choose_account(folder / "data")
+        self._user = self._account.uid if self._account else None
+        self._bin = processes.reachable_install(install, self._account, folder) / "bin"
         self._settings = {**roles.SETTINGS, **settings, "unix_socket_directories": str(folder)}
         self._process: subprocess.Popen[bytes] | None = None
-        self._user = "nobody" if os.geteuid() == 0 else None
 
     @property
     def pid(self) -> int:
@@ -54,10 +54,10 @@ class OlderPostgres:
 
     def make(self) -> None:
         """A new cluster, with the application's role and database."""
-        self._give(self.folder)
         secret = self.folder / "initial-password"
         secret.write_text(PASSWORD)
-        self._give(secret)
+        for path in (self.folder, secret):
+            processes.give_to(self._account, path)
         subprocess.run(
             [self._bin / "initdb", "-D", self.folder / "data", f"--username={roles.SUPERUSER}", f"--pwfile={secret}",
              "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-instructions"],
@@ -113,11 +113,6 @@ class OlderPostgres:
 
     def _dsn(self, role: str, database: str) -> str:
         return f"postgresql://{role}:{PASSWORD}@/{database}?host={self.folder}"
-
-    def _give(self, path: Path) -> None:
-        if self._user:
-            entry = pwd.getpwnam(self._user)
-            os.chown(path, entry.pw_uid, entry.pw_gid)
 
     async def _answers(self) -> bool:
         try:

@@ -115,7 +115,7 @@ def ask_while(server: Server, postgres: OlderPostgres) -> list[str]:
     for caller in callers:
         caller.start()
     try:
-        eventually(lambda: len(statuses) > 10, what="load")
+        eventually(lambda: len(statuses) > 10, within_s=60, what="load")
         postgres.kill()
         seen = len(statuses)
         eventually(lambda: len(statuses) > seen + 10, within_s=60, what="answers without the database")

@@ -89,6 +89,16 @@ def give_to(account: Account | None, path: Path) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
+def give_tree_to(account: Account | None, folder: Path) -> None:
+    """Make a whole ``folder`` that belongs to root the account's: a backup that was brought back as root."""
+    if account is None or folder.stat().st_uid != 0:
+        return
+    for path, _, names in os.walk(folder):
+        for name in names:
+            give_to(account, Path(path, name))
+        give_to(account, Path(path))
+
+
 def reachable_install(install: Path, account: Account | None, folder: Path) -> Path:
     """``install``, or a copy of it in ``folder`` when the account cannot enter it (a clone in root's home)."""
     if account is None or account.may_enter(install / "bin" / "postgres"):
