@@ -38,7 +38,7 @@ NAMES = frozenset(
 )  # fmt: skip
 FUNCTIONS = frozenset({"guarded_words"})
 OWN_NAMES = {"server/audit.py": frozenset({"guarded"})}  # names that mean the guard in one file alone
-READY_S, RUN_S = 60.0, 120.0
+READY_S, RUN_S = 180.0, 300.0
 # Places that are no sink of text -> why. Whatever is not listed here must be killed.
 NO_SINK = {
     "apps/analytics.py:_label:for_index": "the text is thrown away, and its label alone is used",

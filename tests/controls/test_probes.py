@@ -85,6 +85,10 @@ class Ground:
     async def name_key(self, name: str) -> None:
         """Not used by probes."""
 
+    async def name_group(self, name: str) -> tuple[int, bytes]:
+        """Not used by probes."""
+        return 404, b""
+
     async def keep_books(self, rows: list[tuple[str, str, int]]) -> None:
         """Not used by probes."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roadbed.gateway.answer_rules import RuledUnmasker, answer_filter
-from roadbed.gateway.types import Cited, Event, Finished, ProviderBlock, TextDelta, TextEnded
+from roadbed.gateway.types import Cited, Event, Finished, ProviderBlock, TextDelta, TextEnded, ToolCallDelta
 from roadbed.guard.gate import Guard
 from roadbed.guard.manifest import GuardConfig
 from roadbed.guard.rules import GuardBlocked, GuardRule
@@ -49,3 +49,10 @@ def test_a_rule_that_blocks_ends_an_answer_that_cites_it(guard: Guard) -> None:
     passer = ruled(guard, GuardRule("block", ["secret"], sink=["caller"], direction="out"))
     with pytest.raises(GuardBlocked):
         passer.feed(Cited("anthropic", {"cited_text": f"the key is {KEY} and more of it"}))
+
+
+def test_a_secret_goes_from_the_id_and_the_name_of_a_call(guard: Guard) -> None:
+    passer = ruled(guard, GuardRule("mask", ["email"], sink=["caller"], direction="out"))
+    shown = passer.feed(ToolCallDelta(0, KEY, f"look_{KEY}", "{}")) + passer.feed(Finished("tool_calls"))
+    calls = [event for event in shown if isinstance(event, ToolCallDelta)]
+    assert (calls[0].id, KEY in calls[0].name) == ("[SECRET]", False)

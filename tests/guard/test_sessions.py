@@ -149,6 +149,19 @@ async def test_what_is_used_once_is_used_in_one_process(place: Place, database: 
     assert "a state" not in repr([dict(row) for row in await database.fetch("SELECT * FROM sign_in_token")])
 
 
+async def test_what_is_used_once_is_used_once_where_there_is_no_key(place: Place, database: Database) -> None:
+    elsewhere = await Sessions.open(database, place.identity, clock=place.clock)
+    await database.execute("DELETE FROM sign_in_token")
+    await database.execute("DELETE FROM api_key")
+    elsewhere.ended.changed.clear()
+    until = int(place.clock.now.timestamp()) + 600
+    spent = await asyncio.gather(*(place.sessions.ended.spend("a state", until) for _ in range(4)))
+    assert sorted(spent) == [False] * 3 + [True]
+    await asyncio.wait_for(elsewhere.ended.changed.wait(), 10)
+    assert not await elsewhere.ended.spend("a state", until)
+    assert await elsewhere.ended.spend("another", until)
+
+
 async def test_ended_sessions_are_forgotten_when_they_would_have_ended_anyway(place: Place) -> None:
     ended, until = place.sessions.ended, int(place.clock.now.timestamp()) + SESSION_S
     for number in range(3):

@@ -85,6 +85,9 @@ class Ground(Protocol):
     async def name_key(self, name: str) -> None:
         """Try to make a key of this name; it is refused, or ends within a minute."""
 
+    async def name_group(self, name: str) -> tuple[int, bytes]:
+        """Try to make a group of people of this name, as a directory does: the status and the answer."""
+
     async def approve(self, who: str, note: str) -> None:
         """Keep an approval of a model as one that a person gave, or be refused."""
 
@@ -195,6 +198,7 @@ class CanaryControl:
             if name == "acting" and status == 202:
                 steps.append(await self._approved(answer))
         await self._ground.name_key(f"the key {run.secret('key-name')}")
+        steps.append(Step("group-name", *await self._ground.name_group(f"group {run.secret('group-name')}"), (400,)))
         await self._ground.approve("a control", f"approved after a word with {run.both('approval')}")
         await self._ground.approve(f"a control, {run.secret('approver')}", "")
         with suppress(InvalidRequest):

@@ -70,7 +70,7 @@ class RuledUnmasker(Unmasker):
                 return [*ended, *_events(key, masker.feed(text))]
             case ToolCallDelta(index, id, name, arguments):
                 key = (ToolCallDelta, index)
-                head: list[Event] = [ToolCallDelta(index, id, name)] if id or name else []
+                head: list[Event] = [ToolCallDelta(index, self._tree(id), self._tree(name))] if id or name else []
                 before = [] if key in self._maskers else self._ended(but=key)
                 return [*before, *head, *_events(key, self._masker(key).feed(arguments))]
             case Cited(dialect, fields):
@@ -89,7 +89,7 @@ class RuledUnmasker(Unmasker):
                 return [event]
 
     def _tree(self, value: Any) -> Any:
-        """What is cited, or a provider found, is read by the rules as the text beside it is."""
+        """What is cited, what a provider found and a call's id and name are read by the rules as the text is."""
         if isinstance(value, str):
             passer = self._guard.stream_of_answer(self._team, self._label, is_local=self._is_local)
             return passer.feed(value) + passer.finish()

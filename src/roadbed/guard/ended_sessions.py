@@ -19,7 +19,9 @@ from roadbed.kernel.errors import DeadlineExceeded, Unavailable
 from roadbed.store.database import Database
 
 CHANNEL: Final = "session_ended"
+SPENT_CHANNEL: Final = "sign_in_spent"
 ENDED_MAX: Final = 10_000
+SPENT_MAX: Final = 10_000
 AWAY: Final = (Unavailable, DeadlineExceeded)
 
 
@@ -31,11 +33,13 @@ class EndedSessions:
         self._database = database
         self._clock = clock
         self._until: dict[bytes, int] = {}
+        self._spent: dict[bytes, int] = {}  # where no table can keep it
         self._reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Hear of ends from now on, and read those before. `StoreUnavailable`."""
         await self._database.listen(CHANNEL, self._heard)
+        await self._database.listen(SPENT_CHANNEL, self._heard_spent)
         await self._read()
 
     def __len__(self) -> int:
@@ -58,15 +62,22 @@ class EndedSessions:
             await self._database.notify(CHANNEL, f"{digest.hex()} {expires}")
 
     async def spend(self, once: str, expires: int) -> bool:
-        """Use what may be used once before ``expires``, in whichever process; False where it was."""
+        """Use what may be used once before ``expires``, in whichever process; False where it was.
+
+        Without any key there is no row: each process remembers, and another one knows once it was told.
+        """
         digest = digest_of(once)
         taken = await self._database.fetchval(
             "INSERT INTO sign_in_token (digest, key_id, expires, used) SELECT $1, one.id, $2, $3"
             " FROM (SELECT id FROM api_key ORDER BY created LIMIT 1) one ON CONFLICT DO NOTHING RETURNING true",
             *(digest, datetime.fromtimestamp(expires, UTC), self._clock.wall()),
         )
-        if taken is None:  # no row either where there is no key at all, and then nothing can be kept
-            return not await self._database.fetchval("SELECT true FROM sign_in_token WHERE digest = $1", digest)
+        if taken is None:  # it was used, or there is no key at all that a row could belong to
+            kept = await self._database.fetchval("SELECT true FROM sign_in_token WHERE digest = $1", digest)
+            if kept or digest in self._spent:
+                return False
+            self._note_spent(digest, expires)
+            await self._database.notify(SPENT_CHANNEL, f"{digest.hex()} {expires}")
         return True
 
     def note(self, digest: bytes, expires: int) -> None:
@@ -85,6 +96,17 @@ class EndedSessions:
             return
         digest, _, expires = payload.partition(" ")
         self.note(bytes.fromhex(digest), int(expires))
+
+    def _heard_spent(self, payload: str | None) -> None:
+        if payload is not None:
+            digest, _, expires = payload.partition(" ")
+            self._note_spent(bytes.fromhex(digest), int(expires))
+            self.changed.set()
+
+    def _note_spent(self, digest: bytes, expires: int) -> None:
+        now = self._clock.wall().timestamp()
+        kept = [(known, until) for known, until in self._spent.items() if until > now]
+        self._spent = dict([*kept, (digest, expires)][-SPENT_MAX:])
 
     async def _read(self) -> None:
         with contextlib.suppress(*AWAY):

@@ -22,6 +22,8 @@ from urllib.parse import urlsplit
 from roadbed.controls import canary
 from roadbed.controls import canary_requests as paths
 from roadbed.guard.identity import Identity
+from roadbed.guard.keys import SCIM_SCOPE
+from roadbed.guard.scim import GROUP
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import DeadlineExceeded, InvalidRequest, NotFound, RoadbedError, Unavailable
 from roadbed.kernel.ids import new_id
@@ -138,7 +140,7 @@ class CanaryGround:
         self.heard: list[str] = []
         self._parts = parts
         self._caller = caller
-        self._key = self._key_id = ""
+        self._key = self._key_id = self._directory_key = ""
         self._documents: list[str] = []
 
     async def open(self, url: str) -> None:
@@ -156,6 +158,9 @@ class CanaryGround:
             expires=datetime.now(UTC) + KEY_LIVES,
         )
         self._key_id = record.id
+        _, self._directory_key = await self._parts.identity.create_key(
+            team=TEAM, scopes=(SCIM_SCOPE,), name=KEY_NAME, expires=datetime.now(UTC) + KEY_LIVES
+        )
         body = {"model": paths.LOCAL, "messages": [{"role": "user", "content": "Are you there?"}]}
         if not await self._is_served(self._key, "POST", "/v1/chat/completions", body):
             raise NotServed("its own routes are not served")
@@ -200,6 +205,7 @@ class CanaryGround:
             await connection.execute("DELETE FROM tool_approval WHERE team = ANY($1)", TEAMS)
             await connection.execute("DELETE FROM model_approval WHERE model = $1", TEAM)
             await connection.execute("DELETE FROM api_key WHERE team = ANY($1)", TEAMS)
+            await connection.execute("DELETE FROM person_group WHERE external_id = $1", TEAM)
             left = await connection.fetch("SELECT id FROM document WHERE source = $1", paths.COLLECTION)
         for row in left:
             with contextlib.suppress(NotFound):
@@ -254,6 +260,11 @@ class CanaryGround:
             await self._parts.identity.create_key(
                 team=STRANGERS, name=name, expires=datetime.now(UTC) + timedelta(minutes=1)
             )
+
+    async def name_group(self, name: str) -> tuple[int, bytes]:
+        """Try to make a group of people of this name, as a directory does."""
+        body = {"schemas": [GROUP], "displayName": name, "externalId": TEAM}
+        return await self.call_as(self._directory_key, "POST", "/scim/v2/Groups", body)
 
     async def approve(self, who: str, note: str) -> None:
         """Keep an approval of a model that there is not."""
