@@ -22,6 +22,7 @@ import pytest
 from tests.processes import children
 from tests.services.older_postgres import OlderPostgres, older_postgres
 
+from roadbed.guard.gate import Guard
 from roadbed.store.database import Database
 from roadbed.store.embedded import EmbeddedPostgres
 from roadbed.store.embedded_roles import APPLICATION_DATABASE, APPLICATION_ROLE
@@ -63,6 +64,14 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
     """Tests run on the loop that serves; those of the wire also on the one that is used where ours cannot be."""
     both = {"direct": new_loop, "asyncio": asyncio.new_event_loop}
     return both if "wire" in item.path.parts else {"direct": new_loop}
+
+
+@pytest.fixture(scope="session")
+def guard() -> Guard:
+    """The real guard, as the manifest leaves it when it says nothing of it."""
+    made = Guard.open()
+    made.warm_up()
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pytest
 
 from roadbed.apps.types import Turn
 from roadbed.gateway.types import ChatRequest, Message
-from roadbed.guard.gate import Guard
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import RoadbedError
 from roadbed.kernel.label import PUBLIC
@@ -92,14 +91,6 @@ class FakeSearcher:
 def searcher() -> FakeSearcher:
     """A searcher that finds nothing yet."""
     return FakeSearcher()
-
-
-@pytest.fixture(scope="session")
-def guard() -> Guard:
-    """The real guard."""
-    made = Guard.open()
-    made.warm_up()
-    return made
 
 
 @pytest.fixture

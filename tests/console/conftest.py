@@ -452,7 +452,13 @@ def view(name: str = "openai", **changes: Any) -> EndpointView:
 
 QUOTE = TEXT[slice(*CITED)]
 CITATION = Citation(
-    *(1, "d1", "c1", "Rates", "rates/001.md", "handbook", "company"), *CITED, QUOTE, page=1, before="# Rates ", after=""
+    *(1, "d1", "c1", "Rates", "rates/001.md", "handbook", "company"),
+    *CITED,
+    QUOTE,
+    page=1,
+    version="v1",
+    before="# Rates ",
+    after="",
 )
 ANSWER: tuple[AnswerEvent, ...] = (
     Cited(CITATION),

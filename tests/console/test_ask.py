@@ -48,7 +48,7 @@ def test_the_form_alone_gives_the_answer_with_its_evidence(deployment: Deploymen
     assert answer.status_code == 200
     assert "What is the &lt;rate&gt;?" in page
     assert "<strong>12 %</strong>" in page
-    address = f"/console/documents/d1?start={CITED[0]}&amp;end={CITED[1]}#passage"
+    address = f"/console/documents/d1?start={CITED[0]}&amp;end={CITED[1]}&amp;version=v1#passage"
     assert f'<a class="cite" href="{address}"' in page
     assert f"<mark>{QUOTE}</mark>" in page
     assert "partial" in page

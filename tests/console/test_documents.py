@@ -72,6 +72,15 @@ def test_a_source_says_how_much_is_to_be_read_again_since_an_upgrade(deployment:
     assert "data-live" in page
 
 
+def test_a_passage_of_an_earlier_version_is_not_marked_and_the_page_says_so(admin: TestClient) -> None:
+    place = f"/console/documents/d1?start={CITED[0]}&end={CITED[1]}"
+    assert "<mark" in admin.get(f"{place}&version=v1").text
+    page = admin.get(f"{place}&version=v0").text
+    assert "has changed since it was cited" in page
+    assert "<mark" not in page
+    assert "To the passage" not in page
+
+
 def test_a_document_opens_at_its_passage(admin: TestClient) -> None:
     page = admin.get(f"/console/documents/d1?start={CITED[0]}&end={CITED[1]}").text
     assert f'<mark id="passage" tabindex="-1">{QUOTE}</mark>' in page

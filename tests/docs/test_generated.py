@@ -25,7 +25,8 @@ from roadbed.releases.manifest import Manifest
 from roadbed.releases.reference import manifest_schema, manifest_sections
 from roadbed.server import admin, source_objects, turns
 from roadbed.server.app import CALLER_PATHS, build_app, build_hot_table
-from roadbed.server.openapi import OPERATIONS, build_openapi, request_structs
+from roadbed.server.openapi import OPERATIONS
+from roadbed.server.openapi_document import build_openapi, request_structs
 from roadbed.server.operations import ANYONE, Operation
 from roadbed.server.request_schemas import (
     CHAT_REQUEST,

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roadbed.server.openapi import OPERATIONS, openapi_json
+from roadbed.server.openapi import OPERATIONS
+from roadbed.server.openapi_document import openapi_json
 
 from .serving import ADMIN_KEY, ModelThread, Server, serving, temporary_folder, write_files
 

@@ -37,13 +37,6 @@ class MovableClock:
         return datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="session")
-def guard() -> Guard:
-    made = Guard.open()
-    made.warm_up()
-    return made
-
-
 @pytest.fixture
 async def client() -> AsyncIterator[UpstreamClient]:
     made = UpstreamClient()

@@ -157,13 +157,6 @@ class Site:
         return Answered(int(head[0].split()[1]), headers, rest)
 
 
-@pytest.fixture(scope="module")
-def guard() -> Guard:
-    made = Guard.open()
-    made.warm_up()
-    return made
-
-
 @asynccontextmanager
 async def site_of(guard: Guard) -> AsyncIterator[Site]:
     client = UpstreamClient()

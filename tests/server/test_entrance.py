@@ -27,9 +27,9 @@ from roadbed.server.tries import try_route
 from roadbed.testing.scripted_model import ScriptedModel
 from roadbed.testing.scripted_reply import Reply
 
-from .test_chat_hot import Site, chat, endpoint, guard, model, other, site
+from .test_chat_hot import Site, chat, endpoint, model, other, site
 
-__all__ = ["guard", "model", "other", "site"]
+__all__ = ["model", "other", "site"]
 
 
 class Till:

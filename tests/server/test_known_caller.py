@@ -51,13 +51,6 @@ class Caller:
             return int(got.split()[1]), json.loads(await self._reader.readexactly(length))
 
 
-@pytest.fixture(scope="module")
-def guard() -> Guard:
-    made = Guard.open()
-    made.warm_up()
-    return made
-
-
 @pytest.fixture
 async def clock() -> HandClock:
     return HandClock()

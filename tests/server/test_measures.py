@@ -58,6 +58,6 @@ class OneTrace:
 async def test_a_finished_trace_goes_on() -> None:
     seen, trace = list[Trace](), Trace("helpdesk", Principal("key", "team"))
     measures = Measures(Metrics(), Gateway(cast(Any, None), cast(Any, None), {}))
-    measures.watch(cast(Ledger, OneTrace(trace)), seen.append)
+    measures.count_finished(cast(Ledger, OneTrace(trace)), seen.append)
     measures.close()
     assert seen == [trace]

@@ -46,13 +46,6 @@ class Door:
         self.changed()
 
 
-@pytest.fixture(scope="module")
-def guard() -> Guard:
-    made = Guard.open()
-    made.warm_up()
-    return made
-
-
 @pytest.fixture
 async def site(guard: Guard) -> AsyncIterator[Site]:
     async with site_of(guard) as made:

@@ -107,13 +107,6 @@ async def client() -> AsyncIterator[UpstreamClient]:
     await made.close()
 
 
-@pytest.fixture(scope="module")
-def guard() -> Guard:
-    made = Guard.open()
-    made.warm_up()
-    return made
-
-
 def call() -> Call:
     return Call(Principal(id="key-1", team="support"), Deadline.after(60.0))
 

@@ -102,7 +102,7 @@ def _list(server: Server, arguments: argparse.Namespace) -> int:
     ]
     if rows:
         print_table(["use", "state", "by", "from (UTC)", "to (UTC)", "reason"], rows)
-        print("what was done under one: roadbed audit query --json, by its id in detail.break_glass")
+        print("what was done under one: roadbed audit query --break-glass USE")
     else:
         print("no use of break-glass waits for a review")
     return EXIT_OK

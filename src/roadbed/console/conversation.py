@@ -38,7 +38,9 @@ class HistoryRefused(InvalidRequest):
 
 
 class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A cited passage or row as the page shows it. ``tool`` and ``statement`` are those of a row."""
+    """A cited passage or row as the page shows it. ``tool`` and ``statement`` are those of a row; ``version`` is the
+    document's when it was cited: its page then says when offsets are of an earlier text.
+    """
 
     number: Annotated[int, Meta(ge=1, le=999)]
     document_id: Short
@@ -51,6 +53,7 @@ class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: Short = ""
     tool: Short = ""
     statement: Annotated[str, Meta(max_length=STATEMENT_CHARACTERS_MAX + 10)] = ""
+    version: Short = ""
 
     def shown(self, passage: str) -> Markup:
         """The quote, or what stands around it, as HTML: a Markdown document's emphasis instead of its marks."""
@@ -64,7 +67,8 @@ class SourceView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return link("/console/tools/" + quote(self.tool, safe=""))
         if not self.document_id:
             return "/console/analytics"
-        return link(f"/console/documents/{self.document_id}", start=str(self.start), end=str(self.end)) + "#passage"
+        place = {"start": str(self.start), "end": str(self.end), "version": self.version}
+        return link(f"/console/documents/{self.document_id}", **place) + "#passage"
 
 
 class PastTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +107,7 @@ def source_of(citation: Citation) -> SourceView:
         first_words(citation.after),
         row.tool if row is not None else "",
         statement,
+        citation.version[:1_000],
     )
 
 

@@ -33,7 +33,7 @@ def cost_routes(console: Console) -> list[Route]:
 
 
 async def costs(visit: Visit) -> Page:
-    """The page."""
+    """Usage of a range by one dimension, its cost by day, and how the budgets stand."""
     by = visit.query("by") if visit.query("by") in GROUPS else GROUPS[0]
     within = visit.query("within") if visit.query("within") in RANGES else RANGE_DEFAULT
     now = datetime.now(UTC)

@@ -107,7 +107,10 @@ async def _is_unused(visit: Visit, chosen: SourceState | None, rows: list[Docume
 
 
 async def document(visit: Visit) -> Page:
-    """One document: its text with a highlighted passage, its chunks, and who may see it."""
+    """One document: its text with a highlighted passage, its chunks, and who may see it.
+
+    A passage of another ``version`` than the one that is served is not marked: other words may stand there now.
+    """
     knowledge = visit.services.knowledge
     document_id = visit.request.path_params["id"]
     start, end = _number(visit.query("start")), _number(visit.query("end"))
@@ -115,9 +118,13 @@ async def document(visit: Visit) -> Page:
     view = await knowledge.document(document_id, visit.principal, highlight=highlight)
     chunks = await knowledge.chunks_of(document_id, visit.principal)
     window = window_of(view.text, _number(visit.query("at")), view.highlight)
+    has_changed = visit.query("version") not in ("", view.version)
+    marked = None if has_changed else view.highlight
     context = {
         "document": view,
-        "segments": segments(view.text, view.blocks, window, view.highlight),
+        "has_changed": has_changed,
+        "is_marked": marked is not None,
+        "segments": segments(view.text, view.blocks, window, marked),
         "window": window,
         "chunks": chunks if visit.query("chunks") == "all" else chunks[:CHUNKS_SHOWN],
         "chunk_count": len(chunks),

@@ -68,7 +68,7 @@ HOW: dict[Strategy, str] = {
 
 
 async def models(visit: Visit) -> Page:
-    """The page."""
+    """Every endpoint with its health and price, engines found, and keys that are set but not used."""
     gateway = visit.services.gateway
     spent = await spent_today(visit)
     lines = [

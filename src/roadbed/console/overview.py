@@ -46,7 +46,7 @@ class AppLine:
 
 
 async def overview(visit: Visit) -> Page:
-    """The page."""
+    """What runs, how it is, and what to do next."""
     services = visit.services
     parts = dict(services.parts())
     sources: list[SourceState] | None

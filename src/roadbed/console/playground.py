@@ -77,7 +77,7 @@ async def show(visit: Visit) -> Page:
 
 
 async def run(visit: Visit) -> Page:
-    """All answers, whole."""
+    """The answers of the chosen routes to one prompt, side by side, when all of them are whole."""
     try:
         prompt, routes = checked(visit)
     except PromptInvalid as error:

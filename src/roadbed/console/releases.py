@@ -83,7 +83,7 @@ async def confirm(visit: Visit) -> Page:
 
 
 async def move(visit: Visit) -> Response:
-    """Do it."""
+    """Promote or roll back as the form says; or say that it waits for a second person."""
     app, digest = visit.request.path_params["app"], visit.text("digest") or None
     reason = visit.text("reason").strip()[:REASON_CHARACTERS_MAX]
     store, view = visit.services.releases, visit.services.access

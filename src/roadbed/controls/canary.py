@@ -59,7 +59,7 @@ class Ground(Protocol):
         """Make the objects, served by the model server at ``url``."""
 
     async def close(self) -> None:
-        """Take everything back."""
+        """Remove what `open` and the calls since then made: objects, documents, keys."""
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """A request over HTTP by the canary's own key."""

@@ -38,7 +38,7 @@ class Shed:
         self.counts: dict[tuple[str, ShedReason], int] = {}
 
     def count(self, route: str, reason: ShedReason) -> None:
-        """One more."""
+        """One more request of the route was turned away for this reason; new pairs beyond `GATES_MAX` do not count."""
         if (route, reason) in self.counts or len(self.counts) < GATES_MAX:
             self.counts[route, reason] = self.counts.get((route, reason), 0) + 1
 

@@ -319,7 +319,7 @@ class Admission:
     key: int | None = None
 
     def succeeded(self, first_event_s: float | None) -> None:
-        """The endpoint answered."""
+        """The endpoint answered; ``first_event_s`` is what its first event took, if known. The first word holds."""
         if self.is_open:
             self.is_open = False
             if self.key is not None and self.state.keys is not None:

@@ -67,7 +67,7 @@ class Gauge:
         return (tat_s if tat_s > now_s else now_s) + cost * self.spacing_s - now_s - self.burst_s
 
     def take(self, now_s: float, cost: float) -> None:
-        """Count ``cost`` units."""
+        """Let ``cost`` units through and count them as asked for, whether or not `wait_s` allows them."""
         tat_s = self.tat_s
         self.tat_s = (tat_s if tat_s > now_s else now_s) + cost * self.spacing_s
         self.demand += cost

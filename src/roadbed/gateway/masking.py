@@ -67,7 +67,7 @@ class _Masker:
         self.masked_count = 0
 
     def text(self, text: str) -> str:
-        """One string."""
+        """A string as the endpoint may see it; what was masked and the label that was found are added to the fields."""
         if not text:
             return text
         guarded = self._guard.for_model(text, self._given, is_local=self._is_local, vault=self._vault, team=self._team)
@@ -88,7 +88,7 @@ class _Masker:
         return value
 
     def message(self, message: Message) -> Message:
-        """One turn."""
+        """A turn with every string in it as `text` gives it: content, names, calls of tools and their arguments."""
         content: str | tuple[Part, ...]
         if isinstance(message.content, str):
             content = self.text(message.content)

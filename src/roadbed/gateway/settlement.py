@@ -39,7 +39,7 @@ class Observed(Protocol):
 
     @property
     def head(self) -> ResponseHead | None:
-        """Status and headers."""
+        """Status and headers of the response; None before they came."""
 
     @property
     def first_event_at_s(self) -> float | None:
@@ -117,7 +117,7 @@ class AttemptMeter:
         outcome.attempts.append(self.record)
 
     def saw(self, event: Event) -> None:
-        """Count one event."""
+        """Count what an event adds to the answer in bytes, and keep the usage that it reports."""
         if isinstance(event, TEXT_EVENTS):
             self.bytes_out += len(event.text)
         elif isinstance(event, ToolCallDelta):

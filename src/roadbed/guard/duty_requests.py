@@ -35,14 +35,14 @@ class DutyRequest:
     note: str
 
     def actor(self) -> Actor | None:
-        """Who asked."""
+        """Who asked, to be compared with who agrees; None while nobody has asked for the saved change."""
         if self.asker is None:
             return None
         return Actor(self.asker, self.asker_name, self.asker_names, self.asker_lineage, self.asker_is_person)
 
     @property
     def what(self) -> str:
-        """In words."""
+        """What is asked for, as a page or a line of the terminal says it."""
         match self.duty:
             case "promotions" if self.subject == SETTINGS:
                 return f"let the saved settings serve ({self.digest[:12]})"

@@ -54,7 +54,7 @@ class UnknownGlass(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Glass:
-    """One use."""
+    """One use of break-glass: whose rights were raised, why, from when until when, and who has reviewed it."""
 
     id: str
     principal: str
@@ -73,7 +73,7 @@ class Glass:
     review_note: str
 
     def actor(self) -> Actor:
-        """Who used it."""
+        """Its user, for whoever judges whether another person reviews it."""
         return Actor(self.principal, self.name, self.names, self.lineage, self.is_person)
 
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from roadbed.ledger.audit_verify import Fault, Report, main
+from roadbed.store.worker_process import start_worker
 
 VERIFY_S_MAX: Final = 200.0
 MEMORY_BYTES_MAX: Final = 1024 * 1024 * 1024
 REPORT_BYTES_MAX: Final = 4 * 1024 * 1024
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,17 +32,7 @@ async def verify_apart(
     folder: Path, key: str, *, seconds_max: float = VERIFY_S_MAX, memory_bytes_max: int = MEMORY_BYTES_MAX
 ) -> Report:
     """What `verify_export` finds in an export with one key and no copies. ``folder`` is absolute."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-B", "-P", "-s", "-X", "utf8", "-m", __name__),
-        *(str(os.getpid()), str(memory_bytes_max), str(folder), key),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGE_ROOT, "LANG": "C.UTF-8"},
-        cwd="/",
-        start_new_session=True,
-        limit=REPORT_BYTES_MAX,
-    )
+    process = await start_worker(__name__, str(memory_bytes_max), str(folder), key, buffer_bytes=REPORT_BYTES_MAX)
     try:
         async with asyncio.timeout(seconds_max):
             said, _ = await process.communicate()

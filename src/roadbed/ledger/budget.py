@@ -144,7 +144,7 @@ class Account:
         return lease
 
     def untake(self, lease: Lease, amount: int) -> None:
-        """Undo `take`."""
+        """Give back what `take` reserved for a call that was not made."""
         lease.room += amount
         lease.reserved -= amount
 
@@ -171,7 +171,7 @@ class Account:
         lease.told_spent, lease.told_s = told_spent, asked_s
 
     def denied(self, lease: Lease, answer: Denied, asked_s: float) -> None:
-        """Take a no."""
+        """Take a no to a question of `ask`; in place of a stale lease another one begins."""
         self._heard(answer, asked_s)
         if answer.is_stale and lease is self.lease:
             self.retire(asked_s)

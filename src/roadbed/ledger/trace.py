@@ -226,7 +226,7 @@ class Trace:
 
     @property
     def started(self) -> datetime:
-        """When it began."""
+        """When the request was admitted, in UTC."""
         return datetime.fromtimestamp(self.started_us / 1e6, UTC)
 
     @property

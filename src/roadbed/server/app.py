@@ -50,7 +50,7 @@ from roadbed.server.mcp_streams import add_mcp
 from roadbed.server.messages import message_routes
 from roadbed.server.near_address import address_hint, near_address
 from roadbed.server.openai import openai_routes
-from roadbed.server.openapi import openapi_json
+from roadbed.server.openapi_document import openapi_json
 from roadbed.server.scim import scim_routes
 from roadbed.server.second_person_routes import second_person_routes
 from roadbed.server.services import Services

@@ -62,7 +62,7 @@ class Duties:
         return moves
 
     def moved(self, live: Mapping[str, Release]) -> None:
-        """Other releases serve."""
+        """Hear that other releases serve: settings that wait are overtaken where others went live."""
         if self.held.is_overtaken(live):
             self.on_overtaken()
 

@@ -63,7 +63,7 @@ class Stores(NamedTuple):
 
 
 class Erasures:
-    """One per process."""
+    """Erases people from every store, and knows what was erased: the guard replaces it ever after. One per process."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores

@@ -55,8 +55,8 @@ class Measures:
         """Watch no more."""
         self._timer.cancel()
 
-    def watch(self, ledger: Ledger, export: Callable[[Trace], None]) -> None:
-        """See every finished trace, and hand it on to ``export``."""
+    def count_finished(self, ledger: Ledger, export: Callable[[Trace], None]) -> None:
+        """Count the tokens of each trace that ``ledger`` finishes from now on, and hand it on to ``export``. Once."""
 
         def see(trace: Trace) -> None:
             if self._gateway.limits_tokens:

@@ -1,19 +1,14 @@
-"""The OpenAPI 3.1 document of every address, built from one table and the request structs.
+"""`OPERATIONS`: every address, who may call it, what it takes and what it answers, in words.
 
-`server/app.py` serves it at ``GET /openapi.json``; `roadbed docs generate` makes ``docs/reference/http-api.md`` from
-the same table. It answers no request itself. The invariant, held by ``tests/docs``: every route of the application and
-of the hot table stands in `OPERATIONS`, with the role that it asks for.
+`openapi_document.py` makes the OpenAPI document of it, and `roadbed docs generate` the page
+``docs/reference/http-api.md``. It answers no request itself. The invariant, held by ``tests/docs``: every route of the
+application and of the hot table stands here, with the role that it asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from roadbed import __version__
 from roadbed.kernel.principal import ADMIN, AUDITOR, MEMBER
 from roadbed.server.access_operations import ACCESS_OPERATIONS
 from roadbed.server.admin import AliasOrder, IngestOrder, KeyOrder, RotateOrder, SearchQuery
@@ -27,21 +22,14 @@ from roadbed.server.mcp_operations import MCP_OPERATIONS
 from roadbed.server.openai import VectorStoreQuery
 from roadbed.server.operations import ANYONE, Operation, Query
 from roadbed.server.request_schemas import (
-    ANTHROPIC_ERROR,
     CHAT_REQUEST,
     COUNT_REQUEST,
     EMBEDDINGS_REQUEST,
     MESSAGES_REQUEST,
-    OPENAI_ERROR,
-    PROBLEM,
     RERANK_REQUEST,
     RESPONSES_REQUEST,
 )
 from roadbed.server.tool_calls import Denial, ToolCall
-
-_REFERENCE = "#/components/schemas/{name}"
-_TEXT: Final[dict[str, Any]] = {"type": "string"}
-
 
 _LIMIT = Query("limit", "how many at most", "integer")
 
@@ -452,107 +440,3 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     Operation("GET", "/openapi.json", ANYONE, "Operation", "This document.", "OpenAPI 3.1"),
 )
-
-
-def request_structs() -> list[type[msgspec.Struct]]:
-    """Every struct that a request body is decoded into."""
-    found = (operation.request for operation in OPERATIONS)
-    return list(dict.fromkeys(request for request in found if isinstance(request, type)))
-
-
-def build_openapi() -> dict[str, Any]:
-    """The whole document."""
-    structs = request_structs()
-    refs, components = msgspec.json.schema_components(structs, ref_template=_REFERENCE)
-    schemas = dict(zip(structs, refs, strict=True))
-    paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Roadbed",
-            "version": __version__,
-            "description": "/v1 speaks OpenAI's dialects and Anthropic's, /api is Roadbed's own. "
-            "Errors: docs/reference/errors.md.",
-        },
-        "security": [{"bearer": []}, {"apiKey": []}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-            },
-            "schemas": {
-                **components,
-                "Problem": PROBLEM,
-                "OpenAIError": OPENAI_ERROR,
-                "AnthropicError": ANTHROPIC_ERROR,
-            },
-        },
-    }
-
-
-@cache
-def openapi_json() -> bytes:
-    """The document as it is served; made once."""
-    return msgspec.json.encode(build_openapi())
-
-
-def _operation(operation: Operation, schemas: Mapping[type[msgspec.Struct], dict[str, Any]]) -> dict[str, Any]:
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in operation.path_parameters
-    ]
-    parameters += [
-        {
-            "name": query.name,
-            "in": "query",
-            "required": query.is_required,
-            "description": query.description,
-            "schema": {"type": query.type},
-        }
-        for query in operation.query
-    ]
-    if operation.role != ANYONE:
-        parameters.append(
-            {
-                "name": "x-roadbed-deadline-ms",
-                "in": "header",
-                "required": False,
-                "description": "longest time for the answer, milliseconds",
-                "schema": {"type": "integer", "minimum": 50},
-            }
-        )
-    body: dict[str, Any] = {
-        "operationId": operation.id,
-        "tags": [operation.tag],
-        "summary": operation.summary,
-        "description": f"Role: {operation.role}.",
-        "parameters": parameters,
-        "responses": {str(operation.status): _answer(operation), "default": _failure(operation)},
-    }
-    if operation.idle_status is not None:
-        body["responses"][str(operation.idle_status)] = _answer(operation)
-    if operation.role == ANYONE:
-        body["security"] = []
-    if operation.request is not None:
-        schema = schemas[operation.request] if isinstance(operation.request, type) else dict(operation.request)
-        content: dict[str, Any] = {"application/json": {"schema": schema}}
-        if operation.takes_files:
-            content["multipart/form-data"] = {"schema": {"type": "object"}}
-        body["requestBody"] = {"required": True, "content": content}
-    return body
-
-
-def _answer(operation: Operation) -> dict[str, Any]:
-    if operation.status == 204:
-        return {"description": operation.answer}
-    schema: dict[str, Any] = {} if operation.media_type == "application/json" else _TEXT
-    return {"description": operation.answer, "content": {operation.media_type: {"schema": schema}}}
-
-
-def _failure(operation: Operation) -> dict[str, Any]:
-    name = operation.error_schema
-    media_type = "application/problem+json" if name == "Problem" else "application/json"
-    content = {media_type: {"schema": {"$ref": _REFERENCE.format(name=name)}}}
-    return {"description": "an error", "content": content}

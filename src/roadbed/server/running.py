@@ -145,5 +145,5 @@ class RunningTask:
             raise self._error
 
     def leave(self) -> None:
-        """It is over."""
+        """The call has ended: nothing that happens to its key reaches it any more."""
         self._calls.discard(self)

@@ -166,7 +166,7 @@ class ScimCalls:
         )
 
     async def users(self, request: Request) -> Response:
-        """A page."""
+        """A page of users, filtered by one attribute where the request says so."""
         start, count = _page(request)
         found, total = await self._directory.users(_filter(request, USER_FILTERS), start, count)
         return _list([self._user(entry) for entry in found], total, start)
@@ -176,7 +176,7 @@ class ScimCalls:
         return _answer(self._user(await self._directory.user(request.path_params["id"])))
 
     async def create_user(self, request: Request) -> Response:
-        """Take in."""
+        """Take a user in, and answer 201 with the address."""
         made = self._user(await self._directory.create_user(self._checked(await _body(request), is_user=True)))
         return _answer(made, 201, made["meta"]["location"])
 
@@ -188,12 +188,12 @@ class ScimCalls:
         return _answer(self._user(await self._directory.change_user(user_id, self._checked(body, is_user=True))))
 
     async def delete_user(self, request: Request) -> Response:
-        """Switch off."""
+        """Switch a user off and empty what the directory said; the id stays, so that no token is taken again."""
         await self._directory.delete_user(request.path_params["id"])
         return Response(status_code=204)
 
     async def groups(self, request: Request) -> Response:
-        """A page."""
+        """A page of groups, filtered by one attribute where the request says so."""
         start, count = _page(request)
         found, total = await self._directory.groups(_filter(request, GROUP_FILTERS), start, count)
         shows = "members" not in request.query_params.get("excludedAttributes", "")

@@ -339,7 +339,7 @@ async def _build(
     measures = open_measures(stack, metrics, gateway)
     exporter = open_exporter(client, gateway, metrics, manifest.name)
     stack.push_async_callback(exporter.close)
-    measures.watch(ledger, exporter.offer)
+    measures.count_finished(ledger, exporter.offer)
     ledger.content_by(teams.lets_trace)
     sources = Sources(workspace.folder, embedded or (_guest_of(settings) if serving is not None else None))
     stack.push_async_callback(sources.close)

@@ -12,7 +12,6 @@ import asyncio
 import glob
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +20,6 @@ from typing import Any
 
 import msgspec
 
-import roadbed
 from roadbed.kernel.deadline import Deadline
 from roadbed.kernel.errors import ConfigError
 from roadbed.sources.catalogue import Catalogue, words_of
@@ -43,6 +41,7 @@ from roadbed.sources.manifest import DuckdbSource, TableConfig
 from roadbed.sources.pool import Pool, PoolSettings, PoolState, Tidied
 from roadbed.sources.result import QueryResult, ResultBounds
 from roadbed.sources.rows import ROWS_PER_FETCH, STATEMENT_TIMEOUT_S, SourceRow, quoted, row_of
+from roadbed.store.worker_process import start_worker
 
 IDLE_S = 60.0
 START_S = 10.0
@@ -50,7 +49,6 @@ STOP_GRACE_S = 0.25
 FILES_MAX = 1_000
 FRAMES_MAX = 16
 CATALOGUE_COLUMNS_MAX = 20_000
-_PACKAGE_ROOT = str(Path(roadbed.__file__).resolve().parents[1])
 _CATALOGUE_SQL = (
     "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns "
     "WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name, ordinal_position"
@@ -175,17 +173,7 @@ class DuckdbDriver:
     async def connect(self) -> DuckdbWorker:
         """A worker that has opened nothing yet, but knows what. `SourceUnavailable`."""
         opening, identity = await asyncio.to_thread(self._opening)
-        # An environment that holds nothing of the server's, and a group of its own.
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGE_ROOT, "LANG": "C.UTF-8", "TZ": "UTC"}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-B", "-P", "-s", "-X", "utf8", "-m", "roadbed.sources.duckdb_worker", str(os.getpid())),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        process = await start_worker("roadbed.sources.duckdb_worker", environment={"TZ": "UTC"})
         worker = DuckdbWorker(self._name, process, identity)
         try:
             await worker.begin(opening)

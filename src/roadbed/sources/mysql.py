@@ -227,7 +227,7 @@ class MysqlDriver:
         return False
 
     async def prepare(self, connection: MysqlConnection, deadline: Deadline) -> None:
-        """Start the transaction."""
+        """Begin the read-only transaction that the lease of this connection lasts for."""
         await connection.begin(deadline)
 
     def is_tidy(self, connection: MysqlConnection) -> bool:

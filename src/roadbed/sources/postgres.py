@@ -246,7 +246,7 @@ class PostgresDriver:
         return False
 
     async def prepare(self, connection: ReadConnection, deadline: Deadline) -> None:
-        """Start the transaction."""
+        """Begin the read-only transaction that the lease of this connection lasts for."""
         await connection.begin(deadline)
 
     def is_tidy(self, connection: ReadConnection) -> bool:
@@ -276,12 +276,12 @@ class PostgresDriver:
             connection.raw.terminate()
 
     def abort(self, connection: ReadConnection) -> None:
-        """Hang up."""
+        """End the connection without a word to the server; nothing is waited for."""
         connection.raw.terminate()
 
 
 class PostgresSystem:
-    """One PostgreSQL source."""
+    """One PostgreSQL source: its pool, the transactions that it reads in, and what its role may do."""
 
     kind = "postgres"
 

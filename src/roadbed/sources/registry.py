@@ -68,12 +68,12 @@ class EmbeddedDatabase(Protocol):
 
     @property
     def owner_dsn(self) -> str:
-        """For seeding."""
+        """The connection string of the role that owns the tables: for seeding and a ``write_dsn`` with this name."""
         ...
 
     @property
     def reader_dsn(self) -> str:
-        """For everything else."""
+        """The connection string of the role that may read and nothing else."""
         ...
 
 

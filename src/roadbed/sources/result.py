@@ -84,7 +84,7 @@ class ResultBuilder:
         return (self._bounds.bytes_max - self._size_bytes) // each_bytes
 
     def result(self, columns: Sequence[Column]) -> QueryResult:
-        """What was taken."""
+        """The rows that were taken, and whether the bounds cut some off."""
         return QueryResult(tuple(columns), tuple(self._rows), self._is_truncated, self._size_bytes)
 
 

@@ -193,7 +193,7 @@ class SqliteDriver:
 
 
 class SqliteSystem:
-    """One SQLite source."""
+    """One SQLite source: its connections, each with a thread of its own, and the rules of its statements."""
 
     kind = "sqlite"
 

@@ -56,7 +56,7 @@ class LastResults(Generic[K]):
         self._bytes = 0
 
     def keep(self, key: K, ok: Ok, size_bytes: int) -> None:
-        """Remember a result."""
+        """Remember the last good result of a call; the oldest go where number or bytes pass their bounds."""
         before = self._kept.pop(key, None)
         if before is not None:
             self._bytes -= before[2]

@@ -35,7 +35,7 @@ class UpstreamResponse:
 
     @property
     def status(self) -> int:
-        """The status code."""
+        """The status code; only after the head has come."""
         assert self.head is not None
         return self.head.status
 

@@ -21,8 +21,8 @@ from roadbed.gateway.dialects.openai_turns import (
     tool_of,
     turn_of,
 )
-from roadbed.gateway.dialects.reading import REQUEST_BYTES_MAX, check_bound, invalid, not_json
-from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names, half_character
+from roadbed.gateway.dialects.reading import check_bound, check_size, invalid, json_of
+from roadbed.gateway.dialects.request_checks import check_depth, check_limits, check_tool_names
 from roadbed.gateway.errors import InvalidChatRequest, UnsupportedFeature
 from roadbed.gateway.types import (
     Answer,
@@ -109,21 +109,11 @@ Incoming = IncomingChat | PlainChat
 
 def decode_chat(body: bytes) -> Incoming:
     """The request in a body. Raises `InvalidChatRequest`, `UnsupportedFeature` or `TooLarge`, with the field's path."""
-    if len(body) > REQUEST_BYTES_MAX:
-        raise TooLarge(f"the body is larger than {REQUEST_BYTES_MAX} bytes")
+    check_size(body)
     plain = decode_plain(body)
     if plain is not None:
         return plain
-    try:
-        raw = msgspec.json.decode(body)
-    except RecursionError:
-        raise InvalidChatRequest("the body is nested too deeply") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        path = half_character(body)
-        if path is not None:
-            raise InvalidChatRequest(f"{path}: it holds half of a character", param=path) from None
-        raise not_json(body) from None
-    return chat_from_object(raw)
+    return chat_from_object(json_of(body))
 
 
 def chat_from_object(raw: Any) -> IncomingChat:

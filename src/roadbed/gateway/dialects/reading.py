@@ -29,12 +29,16 @@ _WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _ENUM = re.compile(r"Invalid enum value .*", re.S)
 
 
-def json_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body. Raises `TooLarge` or `InvalidChatRequest`."""
+def check_size(body: bytes) -> None:
+    """Raises `TooLarge` for a body over `REQUEST_BYTES_MAX`."""
     if len(body) > REQUEST_BYTES_MAX:
         raise TooLarge(f"the body is larger than {REQUEST_BYTES_MAX} bytes")
+
+
+def json_of(body: bytes) -> Any:
+    """The JSON value in a body, of any type. Raises `InvalidChatRequest`."""
     try:
-        raw = msgspec.json.decode(body)
+        return msgspec.json.decode(body)
     except RecursionError:
         raise InvalidChatRequest("the body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -42,6 +46,12 @@ def json_object(body: bytes) -> dict[str, Any]:
         if path is not None:
             raise wrong(path, "it holds half of a character") from None
         raise not_json(body) from None
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body. Raises `TooLarge` or `InvalidChatRequest`."""
+    check_size(body)
+    raw = json_of(body)
     if not isinstance(raw, dict):
         raise InvalidChatRequest("the body must be a JSON object")
     if body.count(b"{") + body.count(b"[") > DEPTH_MAX:  # else it cannot be deeper

@@ -12,13 +12,10 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
-from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
-import roadbed
 from roadbed.knowledge.parse.document import SOURCE_BYTES_MAX, ParsedDocument, ParseFailure, too_large
 from roadbed.knowledge.parse.framing import (
     HEADER_BYTES,
@@ -30,13 +27,13 @@ from roadbed.knowledge.parse.framing import (
     reply_decoder,
     request_encoder,
 )
+from roadbed.store.worker_process import start_worker
 
 MEMORY_BYTES_MAX = 768 * 1024 * 1024
 CPU_S_MAX = 60
 WALL_S_MAX = 90.0
 RECYCLE_AFTER_FILES = 100
 IDLE_S_MAX = 60.0
-_PACKAGE_ROOT = str(Path(roadbed.__file__).resolve().parents[1])
 
 
 class ParserPool:
@@ -156,18 +153,9 @@ class _Worker:
 
     @classmethod
     async def start(cls, limits: tuple[int, int, int]) -> _Worker:
-        """Start a worker in its own process group, with an environment that holds nothing of the server's."""
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": _PACKAGE_ROOT, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-B", "-P", "-s", "-X", "utf8", "-m", "roadbed.knowledge.parse.worker"),
-            *(str(os.getpid()), *(str(limit) for limit in limits)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            cwd="/",
-            start_new_session=True,
-        )
+        """Start a worker with these limits: bytes of memory, seconds of CPU, bytes of output."""
+        words = (str(limit) for limit in limits)
+        process = await start_worker("roadbed.knowledge.parse.worker", *words, environment={"OMP_NUM_THREADS": "1"})
         return cls(process, limits)
 
     async def ask(self, payload: bytes, name: str, wall_s_max: float) -> Reply:

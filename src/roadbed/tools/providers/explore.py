@@ -161,7 +161,7 @@ class Explorer:
         return Ok(data, (Provenance(self.name, table, time.time()),))
 
     async def query(self, request: ToolRequest, cost_max: float | None) -> Outcome:
-        """Checked free SQL."""
+        """Free SQL, through the gate. ``request.cursor`` says how many rows to skip, ``cost_max`` bounds the plan."""
         skip = int(request.cursor or 0)
         if skip > SKIP_MAX:
             hint = "ask for less: filter, group, or order by what matters and take the first rows"

@@ -165,7 +165,7 @@ class _Runner:
         return {"source": source, "statement": self.statement.text, "rows": changed.rows}
 
     async def change(self, request: ToolRequest) -> Outcome:
-        """Make the change."""
+        """Make the change of an approved call and commit it; how many rows it touched. `preview` tried it before."""
         source = self.config.source
         changed = await self.sources.change(
             source, self.statement.text, self._args(request), request.deadline, is_dry=False

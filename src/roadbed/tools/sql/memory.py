@@ -24,7 +24,7 @@ class Memory:
             return value
 
     def put(self, key: Any, value: Any) -> None:
-        """Remember a value."""
+        """Remember a value; the one that was longest unused goes where there are too many."""
         with self._lock:
             self._values[key] = value
             while len(self._values) > self._size_max:
