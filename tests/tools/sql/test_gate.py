@@ -258,7 +258,7 @@ def test_a_remembered_verdict_is_that_of_its_own_policy_catalogue_and_dialect(
 
 def test_the_short_way_writes_what_the_whole_generator_writes() -> None:
     for dialect in ("postgres", "mysql", "sqlite", "duckdb"):
-        for text in ("SELECT a.b, a.\"Q t\", b, COUNT(*), a.b::text FROM t AS a", "SELECT x.y.z, `q` FROM `t`"):
+        for text in ('SELECT a.b, a."Q t", b, COUNT(*), a.b::text FROM t AS a', "SELECT x.y.z, `q` FROM `t`"):
             if "`" in text and dialect != "mysql":
                 continue
             tree = sqlglot.parse_one(text, dialect=dialect)
