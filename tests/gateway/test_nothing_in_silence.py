@@ -10,7 +10,7 @@ import pytest
 from roadbed.gateway.dialects.anthropic_incoming import decode_messages
 from roadbed.gateway.dialects.openai_chat import whole_text
 from roadbed.gateway.dialects.openai_server import decode_chat
-from roadbed.gateway.dialects.registry import DIALECTS
+from roadbed.gateway.dialects.registry import DIALECTS, encoded_for
 from roadbed.gateway.dialects.responses_incoming import decode_response_request
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.masking import guard_request
@@ -245,6 +245,29 @@ def test_a_tool_that_failed_and_its_picture_reach_gemini() -> None:
     with pytest.raises(UnsupportedFeature) as raised:
         DIALECTS["gemini"].encode(request, older)
     assert raised.value.param == "messages[2].content[1]"
+
+
+@pytest.mark.parametrize(
+    ("request_", "dialect", "param"),
+    [
+        (messages(USER, stop_sequences=["END"]), "responses", "stop_sequences"),
+        (responses(text={"format": {"type": "json_object"}}), "anthropic", "text.format"),
+        (
+            responses(tools=[{"type": "function", "name": "f", "parameters": {}, "strict": True}]),
+            "ollama",
+            "tools[0].strict",
+        ),
+        (chat(stop=["END"]), "responses", "stop"),
+    ],
+)
+def test_a_refusal_has_the_name_that_the_field_has_for_the_caller(
+    request_: ChatRequest, dialect: str, param: str
+) -> None:
+    values: dict[str, Any] = {"dialect": dialect, "model": MODELS.get(dialect, "m")}
+    with pytest.raises(UnsupportedFeature) as raised:
+        encoded_for(request_, endpoint("e", "http://x/v1", **values))
+    assert raised.value.param == param
+    assert raised.value.message.startswith(f"{param}:")
 
 
 def test_the_phase_of_a_message_goes_back_to_its_own_dialect() -> None:
