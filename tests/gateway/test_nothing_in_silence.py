@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from roadbed.gateway.dialects.anthropic_incoming import decode_messages
+from roadbed.gateway.dialects.openai_chat import whole_text
 from roadbed.gateway.dialects.openai_server import decode_chat
-from roadbed.gateway.dialects.registry import DIALECTS
+from roadbed.gateway.dialects.registry import DIALECTS, encoded_for
 from roadbed.gateway.dialects.responses_incoming import decode_response_request
 from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.masking import guard_request
 from roadbed.gateway.profiles import OPENAI_PROFILE, PROFILES, Profile
-from roadbed.gateway.types import ChatRequest, JsonSchema
+from roadbed.gateway.types import ChatRequest, Cited, Finished, JsonSchema, TextDelta
 from roadbed.guard.gate import Guard
 from roadbed.guard.vault import Vault
 from roadbed.kernel.errors import InvalidRequest
@@ -73,7 +74,7 @@ def test_reasoning_goes_back_only_to_servers_that_take_it() -> None:
 
 
 def test_what_a_sdk_gives_back_of_an_answer_with_nothing_in_it_is_not_passed_on() -> None:
-    empty = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
+    empty: dict[str, Any] = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
     body, dropped = sent(chat(USER, {"role": "assistant", "content": "y"} | empty), "openai")
     assert (body["messages"][1], dropped) == ({"role": "assistant", "content": "y"}, ())
 
@@ -126,6 +127,35 @@ def test_the_guard_reads_what_is_passed_on(guard: Guard) -> None:
     seen = guard_request(guard, request, PUBLIC, is_local=False, vault=Vault()).request
     assert "kari@" not in repr(seen)
     assert "ask " in repr(seen.messages[0].hints)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, "modalities"),
+        ({"audio": {"voice": "alloy", "format": "wav"}}, "audio"),
+        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+    ],
+)
+def test_what_would_be_answered_in_a_form_that_is_not_passed_on_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(UnsupportedFeature) as raised:
+        chat(**fields)
+    assert raised.value.param == param
+
+
+def test_sources_that_a_chat_server_cites_are_passed_on() -> None:
+    cited = {"url": "https://x.example/a", "title": "A", "start_index": 0, "end_index": 2}
+    message = {
+        "role": "assistant",
+        "content": "It.",
+        "annotations": [{"type": "url_citation", "url_citation": cited}, {"type": "odd"}, 3],
+    }
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice]}).encode()
+    assert whole_text(body) is None
+    events = DIALECTS["openai"].decode_body(body)
+    assert events == [TextDelta("It."), Cited("openai", cited), Finished("stop")]
 
 
 def test_allowed_tools_of_chat_completions() -> None:
@@ -215,6 +245,29 @@ def test_a_tool_that_failed_and_its_picture_reach_gemini() -> None:
     with pytest.raises(UnsupportedFeature) as raised:
         DIALECTS["gemini"].encode(request, older)
     assert raised.value.param == "messages[2].content[1]"
+
+
+@pytest.mark.parametrize(
+    ("request_", "dialect", "param"),
+    [
+        (messages(USER, stop_sequences=["END"]), "responses", "stop_sequences"),
+        (responses(text={"format": {"type": "json_object"}}), "anthropic", "text.format"),
+        (
+            responses(tools=[{"type": "function", "name": "f", "parameters": {}, "strict": True}]),
+            "ollama",
+            "tools[0].strict",
+        ),
+        (chat(stop=["END"]), "responses", "stop"),
+    ],
+)
+def test_a_refusal_has_the_name_that_the_field_has_for_the_caller(
+    request_: ChatRequest, dialect: str, param: str
+) -> None:
+    values: dict[str, Any] = {"dialect": dialect, "model": MODELS.get(dialect, "m")}
+    with pytest.raises(UnsupportedFeature) as raised:
+        encoded_for(request_, endpoint("e", "http://x/v1", **values))
+    assert raised.value.param == param
+    assert raised.value.message.startswith(f"{param}:")
 
 
 def test_the_phase_of_a_message_goes_back_to_its_own_dialect() -> None:

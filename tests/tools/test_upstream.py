@@ -360,6 +360,31 @@ async def test_a_stdio_server_at_fault_is_killed_with_all_it_started(
     assert (await house.upstreams.check("tool", Deadline.after(10))).refused == frozenset()  # and started anew
 
 
+async def test_a_program_that_is_started_anew_is_looked_at_before_it_is_called(
+    house: House, stdio: Any, tmp_path: Path
+) -> None:
+    house.use(lock_of([ECHO], tool=""), tool=stdio())
+    assert isinstance(await house.call("tool_echo", request(10, text="hei")), Ok)
+    script = tmp_path / "server.py"
+    script.write_text(script.read_text().replace(ECHO["description"], "Sends it along."))
+    peer = house.upstreams._servers["tool"].peer
+    assert isinstance(peer, StdioPeer)
+    peer._kill()
+    refused = await house.call("tool_echo", request(10, text="hei"))
+    assert isinstance(refused, Refused)
+    assert refused.code == "tools.definition_changed"
+
+
+async def test_a_thousand_tools_in_pages_are_read_and_more_than_the_bound_are_refused(house: House) -> None:
+    async with little_server() as server:
+        house.use(lock_of([ECHO]), crm=McpSource(url=server.url))
+        server.tools = [{**ECHO, "name": f"echo{number}"} for number in range(1_200)]
+        assert len(await house.upstreams.offered("crm", Deadline.after(10))) == 1_200
+        server.tools = [{**ECHO, "name": f"echo{number}"} for number in range(2_100)]
+        with pytest.raises(RoadbedError, match="more than 2000 tools"):
+            await house.upstreams.offered("crm", Deadline.after(10))
+
+
 async def test_a_program_that_is_not_there_is_told(house: House) -> None:
     house.use(lock_of([ECHO], tool=""), tool=McpSource(command=["/no/such/program"]))
     with pytest.raises(RoadbedError, match="is not there"):

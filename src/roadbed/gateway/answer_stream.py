@@ -17,7 +17,7 @@ from roadbed.gateway.affording import UNAFFORDABLE, hold_for, kept, limited, unp
 from roadbed.gateway.answer_rules import answer_filter
 from roadbed.gateway.attempt import MIN_USEFUL_S, Attempt, limits_for
 from roadbed.gateway.dialects.base import EncodedRequest
-from roadbed.gateway.dialects.registry import DIALECTS
+from roadbed.gateway.dialects.registry import DIALECTS, encoded_for
 from roadbed.gateway.endpoints import Endpoint
 from roadbed.gateway.errors import (
     ENDS_THE_LADDER,
@@ -400,7 +400,7 @@ class AnswerStream:
     def _encoded(self, endpoint: Endpoint) -> EncodedRequest:
         """The request as this endpoint is sent it. Raises as `Dialect.encode`."""
         request = told(self._guarded_for(endpoint).request, endpoint, self._shared.estimator)
-        return DIALECTS[endpoint.dialect].encode(request, endpoint)
+        return encoded_for(request, endpoint)
 
     async def _guard_aside(self, endpoint: Endpoint) -> None:
         """Guard much text for an endpoint outside in a thread: masking it here would hold up others."""

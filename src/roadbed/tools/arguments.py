@@ -115,11 +115,9 @@ def _described(error: Any) -> ArgumentsInvalid:
             hint = f"allowed: {shown}{', …' if len(wanted) > VALUES_SHOWN_MAX else ''}"
         case "type":
             kind = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            field, what, hint = (
-                where,
-                f"{where or 'the arguments'} must be of type {kind}",
-                _described_type(error.schema),
-            )
+            field, what = where, f"{where or 'the arguments'} must be of type {kind}"
+            described = _described_type(error.schema)
+            hint = described if described != kind else ""
         case _:
             field, what = where, f"{where or 'the arguments'} does not fit {rule} {str(wanted)[:100]}"
             hint = _described_type(error.schema)

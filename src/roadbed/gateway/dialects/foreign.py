@@ -62,6 +62,29 @@ def left_out(request: ChatRequest, endpoint_dialect: str, carried: Collection[st
     return sorted(lost.difference(carried))
 
 
+CALLED: dict[str, dict[str, str]] = {
+    "anthropic": {
+        "stop": "stop_sequences",
+        "response_format": "output_config.format",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    },
+    "responses": {"response_format": "text.format"},
+}
+"""What callers' dialects call the fields of `ChatRequest`, where that is not what chat completions call them."""
+
+
+def in_words_of(dialect: str, error: UnsupportedFeature) -> UnsupportedFeature:
+    """A refusal with the name that its field has for callers of a dialect."""
+    param = error.param or ""
+    name = CALLED.get(dialect, {}).get(param, param)
+    if dialect != "openai":
+        name = name.replace(".function.", ".")
+    if name == param:
+        return error
+    message = error.message.replace(f"{param}:", f"{name}:", 1)
+    return UnsupportedFeature(message, hint=error.hint, param=name, retry_after_s=error.retry_after_s)
+
+
 def lost_reasoning(request: ChatRequest, dialect: str, *, is_sealed: bool = True) -> list[str]:
     """`REASONING` where some turn holds a block of reasoning that an endpoint of this dialect cannot read: another
     dialect's, or one without a seal where it wants one. The empty dialect reads none.

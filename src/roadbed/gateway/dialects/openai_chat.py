@@ -21,6 +21,7 @@ from roadbed.gateway.errors import UnsupportedFeature
 from roadbed.gateway.profiles import Profile
 from roadbed.gateway.types import (
     ChatRequest,
+    Cited,
     Event,
     Finished,
     FinishReason,
@@ -44,6 +45,7 @@ from roadbed.gateway.types import (
 from roadbed.wire.sse import SseEvent
 
 TOOL_CALLS_MAX = 128
+CITED_MAX = 256
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -276,6 +278,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: Any = None
     tool_calls: list[_ToolCall] | None = None
+    annotations: Any = None
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -369,6 +372,8 @@ class OpenAIDecoder:
             events.append(RefusalDelta(delta.refusal))
         for call in delta.tool_calls or ():
             events.append(self._tool_call(call))
+        if delta.annotations:
+            events += _cited(delta.annotations)
 
     def _tool_call(self, call: _ToolCall) -> ToolCallDelta:
         index = call.index
@@ -401,6 +406,16 @@ class OpenAIDecoder:
         return Finished(reason)
 
 
+def _cited(annotations: Any) -> list[Event]:
+    """The addresses that the text cites, as servers that search say them."""
+    found: list[Event] = []
+    for item in annotations[:CITED_MAX] if isinstance(annotations, list) else ():
+        fields = item.get("url_citation") if isinstance(item, dict) else None
+        if isinstance(fields, dict):
+            found.append(Cited(OpenAIChat.name, fields))
+    return found
+
+
 def whole_text(body: bytes) -> tuple[str, FinishReason, Usage | None] | None:
     """The answer in a body that was not streamed, where it is one text and nothing else, as most are; None leaves it to
     `OpenAIChat.decode_body`, which says what is wrong with it, if anything.
@@ -418,6 +433,8 @@ def whole_text(body: bytes) -> tuple[str, FinishReason, Usage | None] | None:
         return None
     text = message.content
     if not text or message.tool_calls or message.refusal or message.reasoning_content or message.reasoning:
+        return None
+    if message.annotations:
         return None
     reason = FINISH_REASONS.get(choice.finish_reason or "")
     if reason is None:

@@ -43,6 +43,7 @@ from roadbed.kernel.errors import RoadbedError, TooLarge
 TOOLS_MAX = 512
 STOP_MAX = 16
 _ROLES = " or ".join(get_args(Role))
+_OLD_TOOLS = "send tools and tool_choice, which have taken its place"
 
 
 class _SchemaFormat(msgspec.Struct):
@@ -125,7 +126,7 @@ def chat_from_object(raw: Any) -> IncomingChat:
     except msgspec.ValidationError as error:
         raise invalid(error, roles=_ROLES) from None
     _check_bounds(wire)
-    _refuse_unsupported(wire)
+    _refuse_unsupported(wire, raw)
     _check_contradictions(wire, raw)
     given = raw["messages"]
     messages = tuple([turn_of(message, given[number], number) for number, message in enumerate(wire.messages)])
@@ -200,11 +201,17 @@ def _check_contradictions(wire: _Request, raw: dict[str, Any]) -> None:
             check_depth(name, value)
 
 
-def _refuse_unsupported(wire: _Request) -> None:
+def _refuse_unsupported(wire: _Request, raw: dict[str, Any]) -> None:
     if wire.n is not None and wire.n != 1:
         raise UnsupportedFeature("n: only one choice is given", hint="ask again for another answer", param="n")
     if wire.logprobs or wire.top_logprobs:
         raise UnsupportedFeature("logprobs: they are not passed on", hint="leave it out", param="logprobs")
+    modalities = raw.get("modalities")
+    if isinstance(modalities, list) and "audio" in modalities:
+        raise UnsupportedFeature("modalities: no sound is passed on", hint="ask for text", param="modalities")
+    for name, hint in (("audio", "ask for text"), ("functions", _OLD_TOOLS), ("function_call", _OLD_TOOLS)):
+        if raw.get(name):
+            raise UnsupportedFeature(f"{name}: what answers it is not passed on", hint=hint, param=name)
 
 
 def _passthrough(raw: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class _ShortWay(Generator):
         """``table.column`` without a look at the parts that it does not have."""
         args = expression.args
         table, name = args.get("table"), args.get("this")
-        is_short = type(table) is exp.Identifier and type(name) is exp.Identifier
-        if is_short and not any(value for key, value in args.items() if key not in _QUALIFIED):
+        is_short = not any(value for key, value in args.items() if key not in _QUALIFIED)
+        if is_short and type(table) is exp.Identifier and type(name) is exp.Identifier:
             return f"{self.identifier_sql(table)}.{self.identifier_sql(name)}"
         return super().column_sql(expression)
 

@@ -85,6 +85,8 @@ class _Asking:
 class HttpPeer:
     """One server. ``credential`` is asked for at each request, so that a changed secret is used at once."""
 
+    is_running = True
+
     def __init__(self, name: str, url: Url, credential: Callable[[], Secret | None], client: UpstreamClient) -> None:
         self.era: Era | None = None
         self._name = name

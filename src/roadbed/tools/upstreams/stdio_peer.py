@@ -74,6 +74,11 @@ class StdioPeer:
         """The server that runs now."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the next request goes to the program that answered the last one."""
+        return self._process is not None and self._process.returncode is None
+
     async def request(
         self,
         method: str,
@@ -109,7 +114,7 @@ class StdioPeer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._process is not None and self._process.returncode is None:
+        if self.is_running:
             return
         self._kill()
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **self._environment()}

@@ -39,8 +39,8 @@ from roadbed.wire.address import parse_url
 from roadbed.wire.client import UpstreamClient
 
 DEFINITIONS_FRESH_S = 300.0
-TOOLS_MAX = 500
-PAGES_MAX = 50
+TOOLS_MAX = 2_000
+PAGES_MAX = 100
 BREAKER = breakers.BreakerSettings(failures_in_a_row_max=3, open_s=0.5, open_s_max=5.0, probe_s_max=15.0, recovery=())
 OURS = "roadbed"
 """Under which caller definitions are listed, where a server keeps a session for each."""
@@ -126,13 +126,15 @@ class Upstreams:
             if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
                 raise UpstreamMisbehaved(f"{source} gives no list of tools")
             found += tools
+            if len(found) > TOOLS_MAX:
+                break
             cursor = page.get("nextCursor")
             if not cursor:
                 return found
-            if len(found) > TOOLS_MAX or not isinstance(cursor, str):
-                break
+            if not isinstance(cursor, str):
+                raise UpstreamMisbehaved(f"{source} gives no list of tools")
             params = {"cursor": cursor}
-        raise UpstreamMisbehaved(f"{source} offers more than {TOOLS_MAX} tools")
+        raise UpstreamMisbehaved(f"{source} offers more than {TOOLS_MAX} tools, or more than {PAGES_MAX} pages of them")
 
     async def check(self, source: str, deadline: Deadline) -> Drift:
         """Compare a server's definitions with the lock, now. As `offered`."""
@@ -150,7 +152,8 @@ class Upstreams:
         """Call an approved tool, unless the server changed it."""
         server = self._server(source)
         name = tool.definition["name"]
-        if time.monotonic() >= server.is_known_until_s:
+        if time.monotonic() >= server.is_known_until_s or not server.peer.is_running:
+            # A program that is started anew may be another one by now.
             await self.check(source, request.deadline)
         if name in server.drift.refused:
             what = "was changed by" if name in server.drift.changed else "is no longer offered by"
