@@ -11,7 +11,6 @@ from roadbed.kernel.errors import InvalidRequest
 from roadbed.sources.catalogue import Catalogue, SqlDialect
 from roadbed.tools.sql.gate import Checked, GatePolicy, SqlRefused, check, forget
 from roadbed.tools.sql.predicates import WEIGHT_MAX, parsing_weight
-from roadbed.tools.sql.writer import writer
 
 from .conftest import DIALECTS, MASKED, TABLES, catalogue
 
@@ -254,13 +253,3 @@ def test_a_remembered_verdict_is_that_of_its_own_policy_catalogue_and_dialect(
     forget()
     for _ in range(2):
         assert told(policy, changed) != told(GatePolicy(), plain)
-
-
-def test_the_short_way_writes_what_the_whole_generator_writes() -> None:
-    for dialect in ("postgres", "mysql", "sqlite", "duckdb"):
-        for text in ('SELECT a.b, a."Q t", b, COUNT(*), a.b::text FROM t AS a', "SELECT x.y.z, `q` FROM `t`"):
-            if "`" in text and dialect != "mysql":
-                continue
-            tree = sqlglot.parse_one(text, dialect=dialect)
-            whole = tree.sql(dialect=dialect, comments=False, normalize_functions=False)
-            assert writer(dialect).generate(tree, copy=False) == whole

@@ -10,13 +10,12 @@ import re
 from functools import lru_cache
 
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ErrorLevel, SqlglotError
 
 from roadbed.sources.catalogue import SqlDialect
 from roadbed.tools.sql.errors import SqlRefused
 from roadbed.tools.sql.names import KnownTable, identifier, same
 from roadbed.tools.sql.predicates import STUMBLES, holds_mark, parse_predicate, parsed
-from roadbed.tools.sql.writer import writer
 
 SQL_BYTES_MAX = 16 * 1024
 NESTING_MAX = 60
@@ -119,7 +118,9 @@ def bound_rows(root: exp.Query, rows_max: int, skip: int = 0) -> None:
 def write(root: exp.Query, dialect: SqlDialect) -> str:
     """The text to run."""
     try:
-        return writer(dialect).generate(root, copy=False)
+        return root.sql(
+            dialect=dialect, copy=False, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
+        )
     except SqlglotError as error:
         reason = str(error).split("\n")[0][:200]
         raise SqlRefused(f"the statement cannot be written as {dialect}: {reason}") from None
