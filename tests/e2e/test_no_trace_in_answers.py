@@ -38,7 +38,7 @@ ASKED = (
 )  # fmt: skip
 SAID = (
     "thought", "thoughtpiece", "argpiece", "argescaped", "callname", "saidid", "refusal", "logprob", "citedurl",
-    "citedtitle", "textpiece", "codepoint", "thinking", "signature", "inputjson", "anthropiccite", "unknownfield",
+    "citedtitle", "textpiece", "thinking", "signature", "inputjson", "anthropiccite", "unknownfield",
     "audio",
 )  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_no_secret_is_left_of_what_is_no_plain_text(scratch: Path) -> None:
             if b"ghp_" in data.lower() or b"\\u0067\\u0068" in data:
                 hits += found_in(data, (*ASKED, *SAID), str(path.relative_to(server.state)))
     assert not hits, "\n".join(dict.fromkeys(hits))
-    assert any(b"textpiece" not in body and len(body) > 100 for _, body in given)
+    assert sum(b"[SECRET]" in body for _, body in given) > len(given) // 2, "the answers came with their values"
 
 
 def _ask(server: Server) -> None:
