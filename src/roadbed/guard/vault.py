@@ -78,7 +78,7 @@ class Vault:
     __slots__ = ("_key", "_tokens", "_values")
 
     def __init__(self, key: bytes | None = None) -> None:
-        """``key`` from `derive_scope_key`; a random one makes tokens that no other request repeats."""
+        """``key`` makes the tokens; left out, a random one makes them such that no other request repeats them."""
         self._key = key if key is not None else secrets.token_bytes(32)
         self._values: dict[str, str] = {}
         self._tokens: dict[tuple[str, str], str] = {}
