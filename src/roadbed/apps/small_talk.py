@@ -1,0 +1,34 @@
+"""What to say to a message that asks nothing of the documents: a greeting, thanks, "what can you do?", or no word.
+
+Asked only where the documents gave no answer, so a question that happens to hold such words loses nothing. Pure; the
+copilot calls it. The invariant: one further word makes a message a question again.
+"""
+
+from __future__ import annotations
+
+import re
+
+ASK = "Ask me a question about these documents: I quote what they say, and name the place."
+WELCOME = f"You are welcome. {ASK}"
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+_GREETINGS = frozenset(
+    "hello hi hey hiya howdy there good morning afternoon evening day how are you greetings test testing ping help "
+    "hallo guten tag morgen abend moin servus bonjour salut bonsoir hola buenos buenas dias días tardes ciao hei".split()
+)
+_THANKS = frozenset(
+    "thanks thank you thx ty very much so a lot many great cool nice ok okay perfect bye goodbye see cheers "
+    "danke schön vielen dank merci beaucoup gracias muchas tschüss ciao adiós".split()
+)
+_ABOUT_ITSELF = frozenset(
+    "what can you do for me help with who are is this how does it work".split()  # "what can you help me with?"
+)
+
+
+def small_talk(message: str) -> str | None:
+    """The reply to a message that is nothing but small talk; None for any other."""
+    words = [word.casefold() for word in _WORD.findall(message)]
+    known = (_GREETINGS, ASK), (_THANKS, WELCOME), (_GREETINGS | _THANKS, ASK)
+    for vocabulary, reply in known:
+        if vocabulary.issuperset(words):
+            return reply
+    return ASK if "you" in words and _ABOUT_ITSELF.issuperset(words) else None
