@@ -11,17 +11,16 @@ import re
 ASK = "Ask me a question about these documents: I quote what they say, and name the place."
 WELCOME = f"You are welcome. {ASK}"
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
-_GREETINGS = frozenset(
+_HELLO = (
     "hello hi hey hiya howdy there good morning afternoon evening day how are you greetings test testing ping help "
-    "hallo guten tag morgen abend moin servus bonjour salut bonsoir hola buenos buenas dias días tardes ciao hei".split()
+    "hallo guten tag morgen abend moin servus bonjour salut bonsoir hola buenos buenas dias días tardes ciao hei"
 )
-_THANKS = frozenset(
+_THANK_YOU = (
     "thanks thank you thx ty very much so a lot many great cool nice ok okay perfect bye goodbye see cheers "
-    "danke schön vielen dank merci beaucoup gracias muchas tschüss ciao adiós".split()
+    "danke schön vielen dank merci beaucoup gracias muchas tschüss ciao adiós"
 )
-_ABOUT_ITSELF = frozenset(
-    "what can you do for me help with who are is this how does it work".split()  # "what can you help me with?"
-)
+_WHAT_CAN_YOU_DO = "what can you do for me help with who are is this how does it work"
+_GREETINGS, _THANKS, _ABOUT_ITSELF = (frozenset(text.split()) for text in (_HELLO, _THANK_YOU, _WHAT_CAN_YOU_DO))
 
 
 def small_talk(message: str) -> str | None:
