@@ -17,6 +17,7 @@ from roadbed.apps.followup import NoQuestion
 from roadbed.apps.manifest import AppConfig
 from roadbed.apps.retrieval import KnowledgeUnavailable
 from roadbed.apps.search import NOTHING_FOUND, SearchApp
+from roadbed.apps.small_talk import WELCOME
 from roadbed.apps.types import Answered, AnswerEvent, App, Citation, Cited, Delta, Turn
 from roadbed.gateway.endpoints import Endpoint, sink_of
 from roadbed.gateway.errors import StreamCut
@@ -166,6 +167,8 @@ async def test_without_a_model_it_answers_or_says_no(make_copilot: MakeCopilot, 
     assert (answered.rung, answered.abstained, answered.degraded) == ("extractive", False, ())
     _, declined = await events_of(make_copilot(has_model=False, abstain_below=1.0), make_turn(QUESTION))
     assert (declined.text, declined.abstained, declined.citations) == (ABSTENTION, True, ())
+    _, thanked = await events_of(make_copilot(has_model=False), make_turn("Thank you!"))
+    assert (thanked.text, thanked.abstained, thanked.citations) == (WELCOME, True, ())
 
 
 async def test_sentences_ranked_by_words_alone_are_told(

@@ -27,6 +27,7 @@ from roadbed.apps.manifest import AppConfig
 from roadbed.apps.prompting import before_question, build_messages, build_tool_messages, shown_passages
 from roadbed.apps.retrieval import KnowledgeUnavailable, Retrieved, Searcher, retrieve
 from roadbed.apps.sentence_stream import SentenceStream
+from roadbed.apps.small_talk import small_talk
 from roadbed.apps.tool_asking import WITHOUT_TOOLS, ToolAsking, data_of, released
 from roadbed.apps.tool_offer import NO_TOOLS, AppTools, Offer
 from roadbed.apps.tool_rounds import ToolRounds
@@ -287,6 +288,8 @@ class Copilot:
         if extracted.by_words:
             degraded.append("sentence vectors")
         text, citations = compose(extracted)
+        if extracted.is_abstention:
+            text = small_talk(question) or text
         for citation in citations:
             yield Cited(citation)
         approvals = tuple(talk.approvals) if talk is not None else ()
