@@ -35,6 +35,8 @@ def test_a_key_of_another_team_never_meets_the_document(desk: Desk) -> None:
         assert SECRET not in str(page)
         for path in ("", "/text", "/chunks"):
             assert client.get(f"/api/documents/{document_id}{path}").status_code == 404, path
+        cited = seen["roadbed"]["citations"][0]
+        assert client.post(f"/api/documents/{document_id}/passage", json=cited).status_code == 404
         assert client.get("/api/documents", params={"source": "board"}).json()["documents"] == []
 
 
@@ -84,6 +86,34 @@ def test_documents_added_edited_and_deleted_on_disk_are_in_force(desk: Desk) -> 
     path.unlink()
     eventually(lambda: not says("harbour lot"), what="the deletion")
     assert "parking.md" not in str(server.get("/api/documents", source="open"))
+
+
+def test_a_citation_is_found_again_in_a_changed_document(desk: Desk) -> None:
+    server, path = desk.server, desk.server.workspace / "open" / "bicycles.md"
+    sentence = "Bicycles of guests stand behind the old boathouse."
+
+    def cited() -> list[dict[str, object]]:
+        said = server.ask("Where do bicycles of guests stand?", "modelless")
+        return [citation for citation in said["roadbed"]["citations"] if "boathouse" in citation["quote"]]
+
+    path.write_text(f"# Bicycles\n\n{sentence}\n")
+    citation = eventually(cited, what="the citation")[0]
+    address = f"/api/documents/{citation['document_id']}/passage"
+    staff = server.new_key("staff")["key"]
+    now = server.post(address, citation, key=staff).json()
+    assert (now["passage"]["how"], now["passage"]["quote"]) == ("same_version", citation["quote"])
+
+    path.write_text(f"# Bicycles\n\nOwners of bicycles lock them.\n\n{sentence}\n")
+    eventually(lambda: server.post(address, citation).json()["version"] != citation["version"], what="the change")
+    moved = server.post(address, citation).json()["passage"]
+    assert (moved["how"], moved["quote"]) == ("moved", citation["quote"])
+    assert moved["start"] > citation["start"]
+
+    path.write_text("# Bicycles\n\nNobody may bring one.\n")
+    eventually(lambda: server.post(address, citation).json()["passage"] is None, what="the loss")
+    assert server.post(address, {**citation, "quote": ""}).status_code == 400
+    path.unlink()
+    eventually(lambda: server.post(address, citation).status_code == 404, what="the deletion")
 
 
 def test_uploads_are_searched_and_deleted_at_once(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.routing import Route
 from roadbed.kernel.errors import InvalidRequest, TooLarge
 from roadbed.kernel.plain_name import plain_name
 from roadbed.kernel.principal import ADMIN
+from roadbed.knowledge.citations import CONTEXT_CHARS, QUOTE_CHARS_MAX, Anchor
 from roadbed.knowledge.connectors.uploads import UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX, upload_key
 from roadbed.knowledge.documents import document_facts
 from roadbed.server.admission import Admission
@@ -29,6 +31,17 @@ class TextDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=500)]
     text: Annotated[str, Meta(max_length=4_000_000)]
     media_type: str = "text/markdown"
+
+
+class CitedPassage(msgspec.Struct, frozen=True):
+    """A citation as it was given; fields beside these are let pass. ``before`` and ``after``: what stood around it."""
+
+    version: Annotated[str, Meta(max_length=200)]
+    start: Annotated[int, Meta(ge=0)]
+    end: Annotated[int, Meta(ge=0)]
+    quote: Annotated[str, Meta(min_length=1, max_length=QUOTE_CHARS_MAX)]
+    before: Annotated[str, Meta(max_length=1_000)] = ""
+    after: Annotated[str, Meta(max_length=1_000)] = ""
 
 
 def document_routes(services: Services) -> list[Route]:
@@ -62,6 +75,21 @@ def document_routes(services: Services) -> list[Route]:
     async def chunks(request: Request, admission: Admission) -> Any:
         return await knowledge.chunks_of(request.path_params["id"], admission.principal)
 
+    async def passage(request: Request, admission: Admission) -> Any:
+        cited, document_id = await json_of(request, CitedPassage), request.path_params["id"]
+        anchor = Anchor(
+            document_id,
+            cited.version,
+            cited.start,
+            cited.end,
+            cited.quote,
+            cited.before[-CONTEXT_CHARS:],
+            cited.after[:CONTEXT_CHARS],
+        )
+        view, found = await knowledge.passage(anchor, admission.principal)
+        place = None if found is None else {**asdict(found), "quote": view.text[found.start : found.end]}
+        return {"document_id": document_id, "version": view.version, "passage": place}
+
     async def delete(request: Request, admission: Admission) -> Any:
         await knowledge.delete_document(request.path_params["id"], admission.principal)
         return Response(status_code=204)
@@ -83,6 +111,7 @@ def document_routes(services: Services) -> list[Route]:
         Route("/api/documents/{id}", endpoint(services, delete, role=ADMIN), methods=["DELETE"]),
         Route("/api/documents/{id}/text", endpoint(services, text)),
         Route("/api/documents/{id}/chunks", endpoint(services, chunks)),
+        Route("/api/documents/{id}/passage", endpoint(services, passage), methods=["POST"]),
         Route("/api/collections/{name}/documents", endpoint(services, add, role=ADMIN), methods=["POST"]),
     ]
 

@@ -16,7 +16,7 @@ from roadbed.server.analytics_operations import ANALYTICS_OPERATIONS
 from roadbed.server.audit_operations import AUDIT_OPERATIONS
 from roadbed.server.control_operations import CONTROL_OPERATIONS
 from roadbed.server.credential_routes import CREDENTIAL_OPERATIONS
-from roadbed.server.documents import TextDocument
+from roadbed.server.documents import CitedPassage, TextDocument
 from roadbed.server.guard_scan import ScanOrder
 from roadbed.server.mcp_operations import MCP_OPERATIONS
 from roadbed.server.openai import VectorStoreQuery
@@ -220,6 +220,17 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         "Documents",
         "The document's chunks in order.",
         "a list of chunks with their offsets and headings",
+    ),
+    Operation(
+        "POST",
+        "/api/documents/{id}/passage",
+        MEMBER,
+        "Documents",
+        "Where a cited passage stands in the document as it is now: send the citation as it was given. `passage` is "
+        "null where it has changed or is gone.",
+        "{document_id, version, passage: {start, end, quote, how, similarity} or null}; `how` is same_version, "
+        "same_place, moved, by_context or similar",
+        request=CitedPassage,
     ),
     Operation(
         "POST",
