@@ -40,6 +40,7 @@ WORDS = 20
 GAP_S = 0.01
 DEATH_S = 1.0
 BACK_S = 15.0
+KILLS_MAX, WINDOW_S = 4, 60.0  # one process that ends five times in that time stops the server, as it should
 ARRIVE_S = 60.0
 CALM_S = 10.0
 STOP_S = 40.0
@@ -250,7 +251,8 @@ class Chaos:
             self._tell(postgres, signal.SIGCONT)
         elif act == "kill a process":
             workers = [pid for pid, command in children.items() if WORKER in command]
-            if workers:
+            recent = [death for death in self.deaths if time.monotonic() - death < WINDOW_S]
+            if workers and len(recent) < KILLS_MAX:
                 os.kill(chance.choice(workers), signal.SIGKILL)
                 self.deaths.append(time.monotonic())
         elif act == "change":

@@ -7,9 +7,11 @@ It offers what tests use of the embedded server, with the same roles and databas
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -70,9 +72,12 @@ class OlderPostgres:
         """Run on what the folder holds; returns when it answers."""
         chosen = [f"-c{name}={value}" for name, value in self._settings.items() if name not in NEWER_SETTINGS]
         with (self.folder / "log").open("ab") as log:
+            ids = (self._account.uid, self._account.gid) if self._account else (-1, -1)
             self._process = subprocess.Popen(
-                [self._bin / "postgres", "-D", self.folder / "data", *chosen],
-                stdout=log, stderr=log, user=self._user, cwd=self.folder, start_new_session=True,
+                # It ends with this process, even with one that is killed.
+                [sys.executable, "-I", "-S", processes.LAUNCHER, *map(str, (os.getpid(), *ids)), self.folder,
+                 self._bin / "postgres", "-D", self.folder / "data", *chosen],
+                stdout=log, stderr=log,
             )  # fmt: skip
         until = time.monotonic() + START_S
         while not asyncio.run(self._answers()):

@@ -31,7 +31,7 @@ pytestmark = [
 ROOMS = (
     "store/test_migrate.py", "store/test_database.py", "store/test_jobs.py", "ledger/test_ledger.py",
     "ledger/test_budget_bank.py", "ledger/test_audit.py", "knowledge/test_search.py", "knowledge/test_vector_index.py",
-    "knowledge/test_sync.py", "guard/test_identity.py", "guard/test_people.py", "releases",
+    "guard/test_identity.py", "guard/test_people.py", "releases",
 )  # fmt: skip
 FILES = {
     "roadbed.yaml": "name: older\nsources:\n  notes: {type: files, path: notes}\n"

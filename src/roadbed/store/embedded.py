@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         if self.data.exists():
             self._check_data()
             try:
-                processes.give_tree_to(self._account, self.data)
+                processes.take_back(self._account, self.data)
             except OSError as error:
                 raise explain_os_error(error, self.folder) from None
             self._passwords = self._read_passwords()

@@ -89,8 +89,10 @@ def give_to(account: Account | None, path: Path) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def give_tree_to(account: Account | None, folder: Path) -> None:
-    """Make a whole ``folder`` that belongs to root the account's: a backup that was brought back as root."""
+def take_back(account: Account | None, folder: Path) -> None:
+    """Make a whole ``folder`` private to the account again: a backup that was copied back has lost that, as a rule."""
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
     if account is None or folder.stat().st_uid != 0:
         return
     for path, _, names in os.walk(folder):
