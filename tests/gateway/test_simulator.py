@@ -37,7 +37,7 @@ from roadbed.testing.virtual_time import Stuck, VirtualTimeLoop, run_virtual
 
 from .conftest import CALLER, ask, endpoint
 
-RUNS = int(os.environ.get("ROADBED_SIM_RUNS", "5000"))
+RUNS = int(os.environ.get("ROADBED_SIM_RUNS", "10000"))
 SEED = os.environ.get("ROADBED_SIM_SEED", "1")
 ONLY_WORLD = os.environ.get("ROADBED_SIM_WORLD")
 REQUESTS_PER_WORLD = 50

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.stopwatch import comes_true
 
 from roadbed.kernel.guarded import make_guarded
 from roadbed.kernel.principal import Principal
-from roadbed.ledger.ledger import LATE_TRACES, TURN_S, Ledger
+from roadbed.ledger.ledger import LATE_TRACES, PATIENCE_S, TURN_S, Ledger
 from roadbed.ledger.metrics import Metrics
 from roadbed.ledger.queries import LedgerReader
 from roadbed.ledger.rows import Lines, decode_batch, encode_batch, lines_of
@@ -312,6 +313,41 @@ async def test_rows_that_postgres_takes_too_slowly_wait_on_disk(
                 while list((tmp_path / "spool").glob("*.batch")):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert await database.fetchval("SELECT count(*) FROM trace") == LATE_TRACES + 100
+
+
+async def test_what_postgres_takes_long_for_is_soon_on_disk(database: Database, tmp_path: Path) -> None:
+    """What a process loses when it is killed is what it finished in its last seconds, however slow PostgreSQL is."""
+
+    def spooled() -> int:
+        batches = [decode_batch(Spool(tmp_path / "spool").read(path) or b"") for path in spool.batches()]
+        return sum(map(len, batches))
+
+    spool = Spool(tmp_path / "spool")
+    async with running(database, tmp_path) as ledger:
+        traces = [a_trace(ledger) for _ in range(3)]
+        async with database.transaction() as other:
+            await other.execute("LOCK TABLE trace IN ACCESS EXCLUSIVE MODE")
+            for count, trace in enumerate(traces, 1):
+                ledger.finish(trace)
+                await comes_true(lambda: spooled() == count, within_s=3 * PATIENCE_S)  # noqa: B023
+        await comes_true(lambda: not spool.batches(), within_s=20)
+        assert sorted(row["id"] for row in await database.fetch("SELECT id FROM trace")) == sorted(t.id for t in traces)
+        assert await database.fetchval("SELECT count(*) FROM usage") == 3
+
+
+async def test_a_spool_that_postgres_takes_long_for_holds_up_nothing(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    async with running(database, tmp_path) as ledger:
+        early, late = a_trace(ledger), a_trace(ledger)
+        early.duration_us = 1
+        spool.write(encode_batch([lines_of(early, keep_content=True)]))
+        async with database.transaction() as other:
+            await other.execute("LOCK TABLE trace IN ACCESS EXCLUSIVE MODE")
+            await comes_true(lambda: ledger._late is not None, within_s=3 * PATIENCE_S)
+            ledger.finish(late)
+            await comes_true(lambda: len(spool.batches()) == 2, within_s=PATIENCE_S)
+        await comes_true(lambda: not spool.batches(), within_s=20)
+        assert await database.fetchval("SELECT count(*) FROM trace") == 2
 
 
 async def test_long_texts_are_stored_a_few_at_a_time_and_nothing_is_lost(

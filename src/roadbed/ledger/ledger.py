@@ -4,8 +4,10 @@
 rows, a few at a time. While requests come faster than that, each that ends writes some down itself, so that a busy
 process gets slower and loses nothing. One writer task stores the rows in batches by COPY, all tables in one
 transaction. When PostgreSQL is away or too slow, batches go to the disk spool, which is emptied in order once it is
-back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. The invariant: a row that
-`finish` accepted is in the queue, in the spool or in the table, and after any retry it is in the table once.
+back, by a way that skips known keys: a batch whose commit nobody saw may have been stored. What PostgreSQL takes longer
+for than `PATIENCE_S` is written to the spool beside it, and all that comes meanwhile: a process that dies loses its
+last seconds, however slow PostgreSQL is. The invariant: a row that `finish` accepted is in the queue, in the spool or
+in the table, and after any retry it is in the table once.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ TURN_S = 0.001
 FLUSH_INTERVAL_S = 0.2
 RETRY_INTERVAL_S = 1.0
 STORE_TIMEOUT_S = 20.0
+PATIENCE_S = 1.0
 SWEEP_INTERVAL_S = 3600.0
 # What PostgreSQL or the encoding of a row says when it will not take it today or tomorrow.
 _REFUSALS = (
@@ -91,6 +94,7 @@ class Ledger:
         self._wake = asyncio.Event()
         self._stored = asyncio.Condition()
         self._in_hand = 0
+        self._late: asyncio.Task[None] | None = None  # what waits for a batch that PostgreSQL takes long for
         self._unreadable: set[Path] = set()
         self._export: Callable[[Trace], None] | None = None
         self._audit: Callable[[Trace], None] | None = None
@@ -224,11 +228,13 @@ class Ledger:
                 await asyncio.wait_for(self._wake.wait(), FLUSH_INTERVAL_S)
             self._wake.clear()
             await self._store_queue()
-            if self._database.is_available:
+            if self._database.is_available and self._late is None:
                 await self._store_spool()
             async with self._stored:
                 self._stored.notify_all()
             if self._stopping and not self._waiting:
+                if self._late is not None:
+                    await self._late
                 return
 
     async def _store_queue(self) -> None:
@@ -240,7 +246,7 @@ class Ledger:
                 if not self._is_writing_soon:
                     self._write_down()
                 await asyncio.sleep(0)
-            is_behind = self._written_bytes >= SPOOLED_BYTES_MIN
+            is_behind = self._late is not None or self._written_bytes >= SPOOLED_BYTES_MIN
             batch = self._take_batch(most)
             self._in_hand = len(batch)
             due = min(due - len(batch), self._waiting)
@@ -269,13 +275,37 @@ class Ledger:
         return batch
 
     async def _keep_batch(self, batch: Sequence[Lines], *, is_behind: bool) -> None:
-        """Into PostgreSQL, else into the spool; the other way round while too much waits. `SpoolFull` for neither."""
+        """Into PostgreSQL, else into the spool; the other way round while too much waits, or something waits too long.
+        `SpoolFull` for neither.
+        """
         if is_behind:
             with contextlib.suppress(SpoolFull):
-                await asyncio.to_thread(self._spool.write, encode_batch(batch))
+                await self._spool_batch(batch)
                 return
-        if not await self._store_or_drop(batch, is_new=True):
-            await asyncio.to_thread(self._spool.write, encode_batch(batch))
+        storing = asyncio.create_task(self._store_or_drop(batch, is_new=True))
+        if self._late is None and not await _ends_soon(storing):
+            with contextlib.suppress(SpoolFull):
+                self._wait_on(storing, await self._spool_batch(batch))
+                return
+        if not await storing:
+            await self._spool_batch(batch)
+
+    async def _spool_batch(self, batch: Sequence[Lines]) -> Path:
+        return await asyncio.to_thread(self._spool.write, encode_batch(batch))
+
+    def _wait_on(self, storing: asyncio.Task[bool], path: Path) -> None:
+        """Let a batch be stored in its own time: when it is, its file in the spool is not needed."""
+
+        async def wait() -> None:
+            try:
+                if await storing:
+                    self._forget(path)
+            finally:
+                self._late = None
+                self._wake.set()
+
+        self._late = asyncio.create_task(wait(), name="ledger-late")
+        self._late.add_done_callback(_report_crash)
 
     def _lines(self, trace: Trace) -> Lines | None:
         """The trace's rows; one that cannot be written down is counted as lost, alone. Never raises."""
@@ -306,14 +336,29 @@ class Ledger:
                 body = await asyncio.to_thread(self._spool.read, path)
                 if body is None:
                     log.error("a damaged spool file was set aside: %s", path.name)
-                elif await self._store_or_drop(decode_batch(body), is_new=False):
-                    self._spool.remove(path)
-                else:
-                    return
+                    continue
             except OSError as error:
-                if path not in self._unreadable:
-                    self._unreadable.add(path)
-                    log.error("the spool file %s cannot be read or removed: %s", path.name, error.strerror)
+                self._is_unreadable(path, error)
+                continue
+            storing = asyncio.create_task(self._store_or_drop(decode_batch(body), is_new=False))
+            if not await _ends_soon(storing):
+                self._wait_on(storing, path)
+                return
+            if not storing.result():
+                return
+            self._forget(path)
+
+    def _forget(self, path: Path) -> None:
+        """A batch is stored: its file can go."""
+        try:
+            self._spool.remove(path)
+        except OSError as error:
+            self._is_unreadable(path, error)
+
+    def _is_unreadable(self, path: Path, error: OSError) -> None:
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            log.error("the spool file %s cannot be read or removed: %s", path.name, error.strerror)
 
     async def _store_or_drop(self, batch: Sequence[Lines], *, is_new: bool) -> bool:
         """Store a batch; a trace that can never be stored is dropped and counted. False when to be tried again."""
@@ -359,6 +404,12 @@ class Ledger:
         """Delete traces older than ``traces.keep``; usage rows stay."""
         for table in ("span", "trace"):
             await self._database.execute(f"DELETE FROM {table} WHERE started < now() - $1::interval", self._keep)  # noqa: S608
+
+
+async def _ends_soon(storing: asyncio.Task[bool]) -> bool:
+    """Whether a task ends within `PATIENCE_S`; it goes on if not."""
+    done, _ = await asyncio.wait((storing,), timeout=PATIENCE_S)
+    return bool(done)
 
 
 def _size(lines: Lines) -> int:
