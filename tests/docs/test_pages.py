@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -102,6 +103,9 @@ def test_init_and_check_work_as_the_start_page_says(tmp_path: Path, capsys: pyte
     assert main(["init", "--print", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert not (folder / "roadbed.yaml").exists()
+    assert main(["init", "--print", "--json", str(folder)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["manifest"], told["written"]) == (printed, False)
     assert main(["init", str(folder)]) == 0
     assert (folder / "roadbed.yaml").read_text(encoding="utf-8") == printed
     assert main(["check", str(folder)]) == 0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from roadbed.kernel.config import DURATION_PATTERN, Document, decode, parse_duration_s, parse_yaml
+from roadbed.kernel.config import DURATION_PATTERN, NAME_PATTERN, Document, decode, parse_duration_s, parse_yaml
 from roadbed.kernel.errors import ConfigError
 
 
@@ -31,6 +31,9 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: int | None = None
     kind: Literal["copilot", "search"] = "search"
     wait: Annotated[str, Meta(pattern=DURATION_PATTERN)] | None = None
+    share: Annotated[float, Meta(ge=0, le=1)] | None = None
+    count: Annotated[int, Meta(ge=1, le=9)] = 1
+    called: Annotated[str, Meta(pattern=NAME_PATTERN)] = ""
 
 
 def errors_of(text: str) -> list[str]:
@@ -73,6 +76,14 @@ def test_yaml_is_read_with_the_core_schema() -> None:
         ),
         ("name: a\nwords: x", "roadbed.yaml:2: `words`: expected a list, got text"),
         ("name: [", "roadbed.yaml:1: not valid YAML"),
+        (
+            "name:\n\t- a",
+            "roadbed.yaml:2: not valid YAML: found character '\\t' that cannot start any token (indent with",
+        ),
+        ("name: a: b", "roadbed.yaml:1: not valid YAML: mapping values are not allowed here (begin a new line below a"),
+        ("name: a\nshare: 5", "roadbed.yaml:2: `share`: 5 is not a number from 0 to 1"),
+        ("name: a\ncount: 0", "roadbed.yaml:2: `count`: 0 is not a whole number from 1 to 9"),
+        ("name: a\ncalled: my app", "roadbed.yaml:2: `called`: 'my app' is not a name (it begins with a letter and"),
         ("- a", "roadbed.yaml:1: the manifest must be a mapping of keys, not a list"),
         ("a: &x [*x]", "roadbed.yaml:1: the document contains itself"),
     ],

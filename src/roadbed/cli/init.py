@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from roadbed.cli.main import EXIT_CONFIG, EXIT_OK
+from roadbed.cli.main import EXIT_OK
+from roadbed.cli.output import print_json
 from roadbed.kernel.errors import ConfigError
+from roadbed.kernel.wording import counted
 from roadbed.releases.workspace import MANIFEST_NAME, infer_manifest, load_workspace
 
 SUMMARY = "Write a commented roadbed.yaml for a folder: what `roadbed up FOLDER` would serve it by."
@@ -17,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("workspace", nargs="?", default=".", type=Path, help="the folder (default: this one)")
     parser.add_argument("--print", action="store_true", dest="only_print", help="print it, write nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,18 +27,21 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.workspace.expanduser().resolve()
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder")
-    if arguments.only_print:
-        print(infer_manifest(folder), end="")
-        return EXIT_OK
-    path = folder / MANIFEST_NAME
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(infer_manifest(folder))
-    except FileExistsError:
-        print(f"{path} is there already; `roadbed check {arguments.workspace}` validates it")
-        return EXIT_CONFIG
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-    workspace = load_workspace(folder)
-    print(f"wrote {path} ({len(workspace.manifest.apps)} apps); next: roadbed up {arguments.workspace}")
+    path, text = folder / MANIFEST_NAME, infer_manifest(folder)
+    if not arguments.only_print:
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            hint = f"`roadbed check {arguments.workspace}` validates it"
+            raise ConfigError(f"{path} is there already", hint=hint) from None
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    if arguments.json:
+        print_json({"path": str(path), "written": not arguments.only_print, "manifest": text})
+    elif arguments.only_print:
+        print(text, end="")
+    else:
+        count = counted(len(load_workspace(folder).manifest.apps), "app")
+        print(f"wrote {path} ({count}); next: roadbed up {arguments.workspace}")
     return EXIT_OK

@@ -20,6 +20,11 @@ from roadbed.kernel.errors import ConfigError
 from roadbed.kernel.wording import types_in_words
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
+NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
+_YAML_HINTS = (
+    ("'\\t'", "indent with spaces: YAML takes no tabs"),
+    ("mapping values are not allowed", "begin a new line below a key, and put a text with a colon in quotes"),
+)
 ERRORS_MAX = 20
 VALUES_MAX = 200_000  # an alias repeats all that it stands for, so that ten lines can mean a thousand million
 DEPTH_MAX = 40
@@ -74,7 +79,9 @@ def parse_yaml(text: str, *, file: str = "roadbed.yaml") -> Document:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"not valid YAML: {error.problem}", file=file, line=mark.line + 1 if mark else 0) from None
+        hint = next((hint for said, hint in _YAML_HINTS if said in str(error.problem)), "")
+        line = mark.line + 1 if mark else 0
+        raise ConfigError(f"not valid YAML: {error.problem}", hint=hint, file=file, line=line) from None
     except yaml.YAMLError:
         raise ConfigError("not valid YAML: the file holds characters that YAML does not allow", file=file) from None
     except RecursionError:
@@ -234,8 +241,17 @@ def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str
     choices = [word for item in bare if isinstance(item, msgspec.inspect.LiteralType) for word in map(str, item.values)]
     if choices and isinstance(value, str):
         return f"{value!r} is none of {', '.join(choices)}", nearest(value, choices)
-    if any(isinstance(item, msgspec.inspect.StrType) and DURATION_PATTERN in (item.pattern or "") for item in bare):
+    patterns = [item.pattern or "" for item in bare if isinstance(item, msgspec.inspect.StrType)]
+    if any(DURATION_PATTERN in pattern for pattern in patterns):
         return f"{value!r} is not a duration", "write for example 800ms, 20s, 5m, 2h or 7d"
+    if isinstance(value, str) and NAME_PATTERN in patterns:
+        return f"{value!r} is not a name", "it begins with a letter and has letters, digits, - and _, 63 at most"
+    for item in bare:
+        is_whole = isinstance(item, msgspec.inspect.IntType)
+        if not (is_whole or isinstance(item, msgspec.inspect.FloatType)) or type(value) not in (int, float):
+            continue
+        if item.ge is not None and item.le is not None and not item.ge <= value <= item.le:
+            return f"{value} is not a {'whole number' if is_whole else 'number'} from {item.ge:g} to {item.le:g}", ""
     return types_in_words(reason[:1].lower() + reason[1:]), ""
 
 

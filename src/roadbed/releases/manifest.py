@@ -16,12 +16,12 @@ from roadbed.gateway.manifest import EndpointConfig, ModelConfig, PriceConfig
 from roadbed.guard.access_manifest import AccessConfig
 from roadbed.guard.manifest import GuardConfig, TeamConfig
 from roadbed.guard.token_manifest import IdentityConfig
+from roadbed.kernel.config import NAME_PATTERN
 from roadbed.knowledge.manifest import CollectionConfig
 from roadbed.ledger.manifest import AuditConfig, RetentionConfig, TracesConfig
 from roadbed.sources.manifest import SourceConfig
 from roadbed.tools.manifest import ToolConfig
 
-NAME_PATTERN = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 
 

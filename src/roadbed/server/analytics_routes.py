@@ -17,12 +17,11 @@ from roadbed.apps.analytics_saved import SavedQuestion
 from roadbed.apps.analytics_shown import AnalyticsAnswer
 from roadbed.apps.analytics_table import Table
 from roadbed.gateway.types import Message
+from roadbed.kernel.config import NAME_PATTERN
 from roadbed.kernel.principal import MEMBER
 from roadbed.server.admission import Admission
 from roadbed.server.http import Json, endpoint, json_of
 from roadbed.server.services import Services
-
-QUESTION_NAME = r"^[a-zA-Z][a-zA-Z0-9_-]{0,62}$"
 
 
 class AnalyticsTurn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +47,7 @@ class AnalyticsRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AnalyticsSave(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``POST /api/analytics/{app}/questions``: ``prepared`` and ``seal`` as an answer gave them."""
 
-    name: Annotated[str, Meta(pattern=QUESTION_NAME)]
+    name: Annotated[str, Meta(pattern=NAME_PATTERN)]
     prepared: Prepared
     seal: Annotated[str, Meta(max_length=128)]
     every: Annotated[str, Meta(max_length=40)] = ""
