@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from roadbed.controls.control import FAILED, Control, Result, Standing, standing
 from roadbed.controls.evidence import Evidence, EvidenceStore, Stamp, record_of
 from roadbed.kernel.errors import DeadlineExceeded, NotFound, RoadbedError, Unavailable
+from roadbed.kernel.memory import give_back_memory
 from roadbed.ledger.metrics import Metrics
 
 log = logging.getLogger("roadbed.controls")
@@ -147,6 +148,7 @@ class Controls:
         async with self._one_at_a_time:
             began = datetime.now(UTC)
             result = await _result_of(control)
+            await asyncio.to_thread(give_back_memory)
             record = record_of(control, result, began, datetime.now(UTC), self._stamp())
             kept = await self.store.keep(record)
             await self._recorder.act(

@@ -247,11 +247,10 @@ def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str
     if isinstance(value, str) and NAME_PATTERN in patterns:
         return f"{value!r} is not a name", "it begins with a letter and has letters, digits, - and _, 63 at most"
     for item in bare:
-        is_whole = isinstance(item, msgspec.inspect.IntType)
-        if not (is_whole or isinstance(item, msgspec.inspect.FloatType)) or type(value) not in (int, float):
-            continue
-        if item.ge is not None and item.le is not None and not item.ge <= value <= item.le:
-            return f"{value} is not a {'whole number' if is_whole else 'number'} from {item.ge:g} to {item.le:g}", ""
+        if isinstance(item, msgspec.inspect.IntType | msgspec.inspect.FloatType) and type(value) in (int, float):
+            if item.ge is not None and item.le is not None and not item.ge <= value <= item.le:
+                noun = "whole number" if isinstance(item, msgspec.inspect.IntType) else "number"
+                return f"{value} is not a {noun} from {item.ge:g} to {item.le:g}", ""
     return types_in_words(reason[:1].lower() + reason[1:]), ""
 
 
