@@ -246,11 +246,11 @@ def _explained(value: Any, info: msgspec.inspect.Type, reason: str) -> tuple[str
         return f"{value!r} is not a duration", "write for example 800ms, 20s, 5m, 2h or 7d"
     if isinstance(value, str) and NAME_PATTERN in patterns:
         return f"{value!r} is not a name", "it begins with a letter and has letters, digits, - and _, 63 at most"
-    for item in bare:
-        if isinstance(item, msgspec.inspect.IntType | msgspec.inspect.FloatType) and type(value) in (int, float):
-            if item.ge is not None and item.le is not None and not item.ge <= value <= item.le:
-                noun = "whole number" if isinstance(item, msgspec.inspect.IntType) else "number"
-                return f"{value} is not a {noun} from {item.ge:g} to {item.le:g}", ""
+    numbers = [item for item in bare if isinstance(item, msgspec.inspect.IntType | msgspec.inspect.FloatType)]
+    for number in numbers if type(value) in (int, float) else ():
+        if number.ge is not None and number.le is not None and not number.ge <= value <= number.le:
+            noun = "whole number" if isinstance(number, msgspec.inspect.IntType) else "number"
+            return f"{value} is not a {noun} from {number.ge:g} to {number.le:g}", ""
     return types_in_words(reason[:1].lower() + reason[1:]), ""
 
 
