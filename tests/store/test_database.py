@@ -198,3 +198,29 @@ async def test_a_value_that_cannot_be_kept_is_the_callers_fault_and_not_quoted(d
         assert repr(value).strip("'") not in str(refused.value)
     with pytest.raises(asyncpg.DivisionByZeroError):
         await database.fetchval("SELECT 1 / $1::int", 0)
+
+
+async def test_the_listeners_connection_is_closed_while_it_is_in_use(dsn: str) -> None:
+    async with await Database.open(dsn, "roadbed_test") as database:
+        await database.listen("news", lambda payload: None)
+        connection = database._listener._connection
+        busy = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0)
+    assert connection.is_closed()
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+        await busy
+
+
+async def test_a_connection_that_cannot_be_prepared_is_closed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[asyncpg.Connection] = []
+
+    async def fails(connection: asyncpg.Connection) -> None:
+        made.append(connection)
+        raise asyncpg.InterfaceError("no")
+
+    monkeypatch.setattr(database, "_prepare", fails)
+    with pytest.raises((StoreUnavailable, asyncpg.InterfaceError)):
+        await database.connect()
+    assert [connection.is_closed() for connection in made] == [True]

@@ -250,7 +250,10 @@ class Database:
                 command_timeout=STATEMENT_TIMEOUT_S,
                 server_settings=self._server_settings(),
             )
-            await self._prepare(connection)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(connection.terminate)
+                await self._prepare(connection)
+                on_failure.pop_all()
             return connection
 
     async def _pool_release(self, connection: Connection) -> None:

@@ -101,7 +101,8 @@ class Listener:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             connection.remove_termination_listener(self._on_lost)
-            with contextlib.suppress(*LOST):
+            with contextlib.ExitStack() as at_end, contextlib.suppress(*LOST):
+                at_end.callback(connection.terminate)  # a channel may be begun just now, and then it cannot be reset
                 await connection.reset(timeout=CLOSE_TIMEOUT_S)
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
 
