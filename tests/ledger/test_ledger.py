@@ -345,7 +345,7 @@ async def test_a_spool_that_postgres_takes_long_for_holds_up_nothing(database: D
             await other.execute("LOCK TABLE trace IN ACCESS EXCLUSIVE MODE")
             await comes_true(lambda: ledger._late is not None, within_s=3 * PATIENCE_S)
             ledger.finish(late)
-            await comes_true(lambda: len(spool.batches()) == 2, within_s=PATIENCE_S)
+            await comes_true(lambda: len(spool.batches()) == 2, within_s=3 * PATIENCE_S)
         await comes_true(lambda: not spool.batches(), within_s=20)
         assert await database.fetchval("SELECT count(*) FROM trace") == 2
 

@@ -105,7 +105,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "groq",
-            "its page on OpenAI compatibility: 400 for logit_bias and messages[].name; and for a turn's reasoning",
+            "its page on OpenAI compatibility: 400 for logit_bias and messages[].name; a turn's reasoning is kept back",
             has_names=False,
             has_reasoning_back=False,
             left_out=frozenset({"logit_bias"}),

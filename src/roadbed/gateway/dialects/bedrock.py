@@ -231,9 +231,9 @@ def _turns(messages: Iterable[Message], dropped: list[str]) -> tuple[list[dict[s
         dropped += lost_detail(message)
         if message.role in ("system", "developer"):
             system += _blocks(message, where)
-            for number, part in enumerate(parts_of(message)):
+            for place, part in enumerate(parts_of(message)):
                 if not isinstance(part, TextPart | OtherPart):
-                    raise unsupported(f"{where}.content[{number}]", NAME, "send it in a turn of the user")
+                    raise unsupported(f"{where}.content[{place}]", NAME, "send it in a turn of the user")
             continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = _blocks(message, where)
