@@ -106,7 +106,8 @@ def build_app(services: Services, extra: Sequence[BaseRoute] = ()) -> Starlette:
             return wrong_method(f"{request.url.path} does not take {request.method}", request)
         meant = near_address(request.url.path, MEANT_PATHS)
         hint = address_hint(meant) if meant is not None else ""
-        return error_response(UnknownAddress(f"nothing lives at {request.url.path[:200]}", hint=hint), request)
+        unknown = UnknownAddress(f"nothing lives at {request.url.path[:200]}", hint=hint)
+        return error_response(unknown, request, meant=meant)
 
     async def failed(request: Request, error: Exception) -> Response:
         _log_failure(request.url.path, error)

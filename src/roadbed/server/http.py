@@ -135,14 +135,14 @@ def address_of(request: Request, *, behind_proxy: bool) -> str:
     )
 
 
-def error_response(error: RoadbedError, request: Request) -> Response:
-    """An error in the shape of the address that was asked."""
+def error_response(error: RoadbedError, request: Request, *, meant: str | None = None) -> Response:
+    """An error in the shape of the address that was asked, or of the one that was ``meant``."""
     headers: dict[str, str] = headers_of(error.headers) if isinstance(error, RateExceeded) else {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     if error.http_status == 401:
         headers["www-authenticate"] = "Bearer"
-    dialect = dialect_of(request.url.path, request.headers.get(VERSION_HEADER))
+    dialect = dialect_of(meant or request.url.path, request.headers.get(VERSION_HEADER))
     if dialect is not None:
         return Response(dialect.error_body(error), error.http_status, headers, "application/json")
     return Response(encode(error.problem()), error.http_status, headers, "application/problem+json")
